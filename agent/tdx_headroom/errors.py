@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors that a user sees: one line that says what failed, and a hint what to do."""
+
+from __future__ import annotations
+
+import os
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """The text without line breaks and control characters, shortened: safe in a log, an error, a page.
+
+    External text (file contents, names, kernel messages) goes through here before it is shown: a newline
+    in it must not start a line of its own.
+    """
+    clean = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+class AgentError(Exception):
+    """Something that ends a command: what failed, what to do, and the exit status (sysexits.h)."""
+
+    def __init__(self, message: str, *, hint: str | None = None, status: int = os.EX_DATAERR) -> None:
+        super().__init__(message)
+        self.message = one_line(message)
+        self.hint = hint
+        self.status = status
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class SourceError(Exception):
+    """Why a source of the host could not be read or understood.
+
+    Args:
+        source: the source's name, as in the metrics (``iomem``, ``memblock``, ...).
+        reason: what is wrong.
+        line: line number in the source's text, from 1, where that makes sense.
+        text: the offending text.
+        hint: what to do about it.
+        absent: the source has nothing about this at all, as opposed to something that cannot be used.
+    """
+
+    def __init__(  # noqa: PLR0913  the parts of one sentence
+        self,
+        source: str,
+        reason: str,
+        *,
+        line: int | None = None,
+        text: str | None = None,
+        hint: str | None = None,
+        absent: bool = False,
+    ) -> None:
+        super().__init__(reason)
+        self.source = source
+        self.reason = reason
+        self.line = line
+        self.text = text
+        self.hint = hint
+        self.absent = absent
+
+    def __str__(self) -> str:
+        where = self.source if self.line is None else f"{self.source} line {self.line}"
+        what = f": {one_line(self.text, 80)!r}" if self.text is not None else ""
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{where}: {one_line(self.reason)}{what}{hint}"

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host's facts from all its sources: the best source for each fact, and where sources disagree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tdx_headroom.facts import HostFacts, MemoryRegion, SourceStatus
+from tdx_headroom.memory_map import MemoryMap, NodeMap, choose, disagreements, from_ranges
+from tdx_headroom.observations import LogHealth
+from tdx_headroom.sources.firmware_memmap import firmware_ram, read_firmware_memmap
+from tdx_headroom.sources.iomem import read_iomem, system_ram
+from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
+from tdx_headroom.sources.kernel_log.reader import read_kernel_log
+from tdx_headroom.sources.kernel_log.records import KernelLog
+from tdx_headroom.sources.kernel_log.report import read_report
+from tdx_headroom.sources.kernel_log.tdx_lines import LOOKS_LIKE_TDX
+from tdx_headroom.sources.memblock import read_memblock
+from tdx_headroom.sources.nodes import read_nodes
+from tdx_headroom.sources.platform import read_hostname, read_platform, read_release, relevant_arguments
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from tdx_headroom.kernel_report import KernelReport
+    from tdx_headroom.observations import FirmwareRange, NodeRange, Platform
+    from tdx_headroom.reading import Reading
+    from tdx_headroom.root import Root
+    from tdx_headroom.sources.kernel_log.boot_map import BootMap
+    from tdx_headroom.sources.memblock import MemblockRegion
+
+MEMORY_SOURCES = ("memblock", "log-node-ranges", "iomem", "log-e820", "firmware-memmap")
+"""Sources of memory regions, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Collected:
+    """All readings of one host, before anything is chosen."""
+
+    log: Reading[KernelLog]
+    boot: BootMap
+    maps: tuple[MemoryMap, ...]
+    firmware: Sequence[FirmwareRange] | None
+    readings: tuple[Reading[Any], ...]
+
+
+def read_facts(root: Root) -> HostFacts:
+    """Everything that a live host or a captured tree tells about itself.
+
+    Never raises for a source that fails: the facts say which did, and why.
+    """
+    log = read_kernel_log(root)
+    memblock = read_memblock(root)
+    iomem = read_iomem(root)
+    firmware = read_firmware_memmap(root)
+    sysfs_nodes = read_nodes(root)
+    platform = read_platform(root)
+    boot = read_boot_map(log.value or KernelLog(()), log.origin)
+    nodes = _node_map(boot.node_ranges, boot.srat, sysfs_nodes)
+    by_source = {
+        "memblock": _memblock_map(memblock.value, nodes),
+        "iomem": from_ranges("iomem", system_ram(iomem.value), nodes) if iomem.value else None,
+        "firmware-memmap": _firmware_map("firmware-memmap", firmware.value, nodes),
+        **_log_maps(boot, nodes),
+    }
+    return _facts(
+        _Collected(
+            log=log,
+            boot=boot,
+            maps=tuple(found for name in MEMORY_SOURCES if (found := by_source[name]) is not None),
+            firmware=firmware.value or boot.firmware.value,
+            readings=(memblock, iomem, firmware, sysfs_nodes, platform, log),
+        ),
+        host=read_hostname(root),
+        release=read_release(root) or boot.kernel_release,
+        platform=platform.value,
+    )
+
+
+def facts_from_log(log: Reading[KernelLog]) -> HostFacts:
+    """What a kernel log alone tells: a colleague's dmesg holds the memory map, CMRs and outcome."""
+    boot = read_boot_map(log.value or KernelLog(()), log.origin)
+    by_source = _log_maps(boot, _node_map(boot.node_ranges, boot.srat))
+    return _facts(
+        _Collected(
+            log=log,
+            boot=boot,
+            maps=tuple(found for found in by_source.values() if found is not None),
+            firmware=boot.firmware.value,
+            readings=(log,),
+        ),
+        host=None,
+        release=boot.kernel_release,
+        platform=None,
+    )
+
+
+def _facts(
+    collected: _Collected, *, host: str | None, release: str | None, platform: Platform | None
+) -> HostFacts:
+    log, boot = collected.log, collected.boot
+    report = read_report(log.value) if log.value else None
+    chosen = choose(collected.maps)
+    cmrs = _complete_cmrs(report)
+    # A list that is not in the log is no failure: nobody can bring the boot messages back.
+    lists = [r for r in (boot.node_ranges, boot.e820, boot.srat) if r.error is None or not r.error.absent]
+    return HostFacts(
+        host=host,
+        kernel_release=release,
+        memory_regions=chosen.regions if chosen else None,
+        cmrs=cmrs,
+        memory_source=chosen.source if chosen else None,
+        node_source=chosen.node_source if chosen else None,
+        cmr_source=None if cmrs is None else "kernel-log",
+        firmware_map=tuple(collected.firmware) if collected.firmware else None,
+        command_line=_command_line(platform, boot),
+        sources=tuple(_status(reading) for reading in (*collected.readings, *lists)),
+        disagreements=disagreements(collected.maps, chosen),
+        kernel_log=report,
+        log_health=_health(log.value) if log.value else None,
+        platform=platform,
+    )
+
+
+def _node_map(*readings: Reading[list[NodeRange]]) -> NodeMap | None:
+    """The first source that tells nodes."""
+    return next((NodeMap(r.source, r.value) for r in readings if r.value), None)
+
+
+def _memblock_map(regions: list[MemblockRegion] | None, nodes: NodeMap | None) -> MemoryMap | None:
+    """Memblock's own regions; older kernels print no node, but they too split regions at node borders."""
+    if regions is None:
+        return None
+    if all(r.node is not None for r in regions) or nodes is None:
+        return MemoryMap("memblock", tuple(MemoryRegion(r.start, r.end, r.node) for r in regions), "memblock")
+    known = (r.node if r.node is not None else nodes.node_of(r.start) for r in regions)
+    return MemoryMap(
+        "memblock",
+        tuple(MemoryRegion(r.start, r.end, node) for r, node in zip(regions, known, strict=True)),
+        nodes.source,
+    )
+
+
+def _firmware_map(source: str, ranges: list[FirmwareRange] | None, nodes: NodeMap | None) -> MemoryMap | None:
+    ram = firmware_ram(ranges) if ranges else []
+    return from_ranges(source, ram, nodes) if ram else None
+
+
+def _log_maps(boot: BootMap, nodes: NodeMap | None) -> dict[str, MemoryMap | None]:
+    source = "log-node-ranges"
+    ranges = boot.node_ranges.value
+    return {
+        source: MemoryMap(source, tuple(MemoryRegion(*r) for r in ranges), source) if ranges else None,
+        "log-e820": _firmware_map("log-e820", boot.e820.value, nodes),
+    }
+
+
+def _complete_cmrs(report: KernelReport | None) -> tuple[tuple[int, int], ...] | None:
+    """The CMRs as ``(base, size)``; None when the log does not show that their list is whole."""
+    if report is None or report.cmrs is None or not report.cmrs_complete:
+        return None
+    return tuple((r.start, r.size) for r in report.cmrs)
+
+
+def _command_line(platform: Platform | None, boot: BootMap) -> tuple[str, ...] | None:
+    if platform is not None and platform.command_line is not None:
+        return platform.command_line
+    return None if boot.command_line is None else relevant_arguments(boot.command_line)
+
+
+def _health(log: KernelLog) -> LogHealth:
+    forged = sum(1 for text in log.untrusted if LOOKS_LIKE_TDX.match(text))
+    from_boot = any(record.text.startswith("Linux version ") for record in log.records)
+    return LogHealth(lost=log.lost, untrusted=forged, from_boot=from_boot, verified=log.verified)
+
+
+def _status(reading: Reading[Any]) -> SourceStatus:
+    error = reading.error
+    return SourceStatus(
+        source=reading.source,
+        origin=reading.origin,
+        ok=error is None,
+        error=str(error) if error else None,
+    )

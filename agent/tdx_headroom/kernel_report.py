@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel's log says about TDX in this boot, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tdx_headroom.address import Range  # noqa: TC001  the codec reads the annotation
+
+
+class ModuleState(StrEnum):
+    """How far TDX got in this boot."""
+
+    INITIALIZED = "initialized"
+    FAILED = "failed"
+    NOT_ATTEMPTED = "not-attempted"
+    UNSUPPORTED = "unsupported"
+    UNKNOWN = "unknown"
+
+
+class FailureReason(StrEnum):
+    """Why an initialisation failed, as far as the kernel's line says."""
+
+    RESERVED_AREAS = "reserved-areas-exhausted"
+    TDMRS = "tdmrs-exhausted"
+    AREAS_OR_TDMRS = "areas-or-tdmrs-exhausted"
+    NO_MEMORY = "no-memory"
+    KEYIDS = "too-few-keyids"
+    HIBERNATION = "hibernation-enabled"
+    MEMORY_NOTIFIER = "memory-notifier"
+    CPU_FEATURE = "cpu-feature-missing"
+    NOT_LOADED = "module-not-loaded"
+    RBP_BUG = "rbp-clobber-bug"
+    NOT_CONVERTIBLE = "memory-not-convertible"
+    SEAMCALL = "seamcall-error"
+    METADATA = "metadata-or-rbp"
+    EXCEPTION = "seamcall-exception"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class SeamcallFailure:
+    """A SEAMCALL that failed: leaf number, completion status, and RDX (the field, for leaf 0x22)."""
+
+    leaf: int
+    status: int
+    rdx: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KernelReport:
+    """Everything that the kernel's own lines tell (docs/kernel-log.md lists them).
+
+    Args:
+        state: how far the last attempt of this boot got.
+        reason: why it failed, when it did or will.
+        errno: the negative errno that the log proves; None when it prints none.
+        message: the line that decided ``state``, without its prefix.
+        keyids: private KeyIDs ``[first, end)``.
+        module_version: the TDX module's version, or its parts when the kernel prints no version.
+        module_build: build number and date as printed, where the kernel prints them.
+        cmrs: CMRs as printed, in order; None when none is printed.
+        cmrs_complete: whether a later line shows that the list is whole.
+        pamt_kib: KiB allocated for PAMT.
+        dynamic_pamt: True when the kernel says that it uses Dynamic PAMT.
+        failed_tdmr: the TDMR whose reserved areas ran out.
+        tdmrs_used: ``(used, limit)`` from the warning that TDMRs run out.
+        seamcall: the failing SEAMCALL of the attempt.
+        acpi_s3_disabled: whether the kernel gave up ACPI S3 for TDX.
+        not_convertible: whether the kernel named memory that is not TDX convertible.
+        package_offline: whether the kernel said that a CPU package has no online CPU.
+        kvm_failed: whether kvm_intel said that it could not bring TDX up.
+        verified: whether every line came from a record that only the kernel can write.
+    """
+
+    state: ModuleState = ModuleState.UNKNOWN
+    reason: FailureReason | None = None
+    errno: int | None = None
+    message: str | None = None
+    keyids: tuple[int, int] | None = None
+    module_version: str | None = None
+    module_build: str | None = None
+    cmrs: tuple[Range, ...] | None = None
+    cmrs_complete: bool = False
+    pamt_kib: int | None = None
+    dynamic_pamt: bool | None = None
+    failed_tdmr: Range | None = None
+    tdmrs_used: tuple[int, int] | None = None
+    seamcall: SeamcallFailure | None = None
+    acpi_s3_disabled: bool = False
+    not_convertible: bool = False
+    package_offline: bool = False
+    kvm_failed: bool = False
+    verified: bool = False

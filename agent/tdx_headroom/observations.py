@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values that sources hand to the facts; pure data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class FirmwareRange(NamedTuple):
+    """One entry of a firmware memory map: ``[start, end)`` in bytes and its type, as the kernel names it."""
+
+    start: int
+    end: int
+    kind: str
+
+
+class NodeRange(NamedTuple):
+    """Memory ``[start, end)`` in bytes that belongs to one NUMA node."""
+
+    start: int
+    end: int
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """Facts about the machine; None where unknown.
+
+    Args:
+        tdx_host_platform: the CPU flag of that name: the kernel's platform checks passed.
+        tdx_pw_mce: the CPU has the partial-write machine check erratum.
+        kvm_intel_tdx: the module parameter ``kvm_intel.tdx``.
+        tdx_module_version: ``/sys/devices/faux/tdx_host/version``, there only once initialised (7.2+).
+        guest_keyids: row ``tdx`` of the cgroup file ``misc.capacity``.
+        hibernation: whether the kernel can hibernate, which blocks TDX.
+        command_line: the arguments that matter for TDX or memory, others left out.
+        cpu_model, cpus, memory_total: as the host reports them; bytes.
+        boot_time: seconds since the epoch.
+        boot_id: the kernel's random id of this boot.
+        bios_version: of the DMI table.
+    """
+
+    tdx_host_platform: bool | None = None
+    tdx_pw_mce: bool | None = None
+    kvm_intel_tdx: bool | None = None
+    tdx_module_version: str | None = None
+    guest_keyids: int | None = None
+    hibernation: bool | None = None
+    command_line: tuple[str, ...] | None = None
+    cpu_model: str | None = None
+    cpus: int | None = None
+    memory_total: int | None = None
+    boot_time: float | None = None
+    boot_id: str | None = None
+    bios_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogHealth:
+    """How much of the kernel's log could be seen and trusted.
+
+    Args:
+        lost: records that were overwritten before they were read.
+        untrusted: records that user space wrote and that look like TDX lines; they are never used.
+        from_boot: whether the log reaches back to the boot.
+        verified: whether its format tells who wrote a record (plain text does not).
+    """
+
+    lost: int = 0
+    untrusted: int = 0
+    from_boot: bool = False
+    verified: bool = False

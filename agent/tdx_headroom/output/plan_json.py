@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans as JSON: ``tdx-headroom/plan/1`` (docs/plan-json.md). Integers are bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tdx_headroom.assessment import Assessment
+    from tdx_headroom.kernel_report import KernelReport
+    from tdx_headroom.plan import Plan, Tdmr
+    from tdx_headroom.verdict import Verdict
+
+SCHEMA = "tdx-headroom/plan/1"
+
+
+ERROR_SCHEMA = "tdx-headroom/error/1"
+
+
+def to_json(assessment: Assessment, *, full_addresses: bool = True) -> dict[str, Any]:
+    """One host's plans, what its log shows, and the verdict.
+
+    Without ``full_addresses`` nothing finer than a TDMR's bounds is in it: reserved areas, PAMT bases and
+    CMRs are null.
+    """
+    facts = assessment.facts
+    plans = {
+        str(strategy): None if plan is None else _plan(plan, full_addresses=full_addresses)
+        for strategy, plan in assessment.plans.items()
+    }
+    return {
+        "schema": SCHEMA,
+        "host": facts.host,
+        "nodes_known": facts.nodes_known,
+        "strategies": plans,
+        "observed": _observed(facts.kernel_log, full_addresses=full_addresses),
+        "verdict": _verdict(assessment.verdict),
+    }
+
+
+def error_to_json(line: int, host: str | None, error: str, hint: str | None) -> dict[str, Any]:
+    """The answer for a facts line that cannot be read."""
+    return {"schema": ERROR_SCHEMA, "line": line, "host": host, "error": error, "hint": hint}
+
+
+def _plan(plan: Plan, *, full_addresses: bool) -> dict[str, Any]:
+    module = plan.module
+    return {
+        "errno": plan.errno,
+        "messages": list(plan.messages),
+        "failed_tdmr": plan.failed_tdmr,
+        "tdmrs_needed": plan.tdmrs_needed,
+        "pamt_kib": plan.pamt_kib,
+        "tdmrs": [_tdmr(tdmr, full_addresses=full_addresses) for tdmr in plan.tdmrs],
+        "module": None if module is None else {"status": str(module.status), "tdmr": module.tdmr},
+        "not_convertible_bytes": plan.not_convertible_bytes,
+    }
+
+
+def _tdmr(tdmr: Tdmr, *, full_addresses: bool) -> dict[str, Any]:
+    pamt = tdmr.pamt
+    return {
+        "base": tdmr.base,
+        "size": tdmr.size,
+        "node": tdmr.node,
+        "pamt": {
+            "base": pamt.base if full_addresses else None,
+            "size_4k": pamt.size_4k,
+            "size_2m": pamt.size_2m,
+            "size_1g": pamt.size_1g,
+        },
+        "reserved_areas": [
+            {"offset": area.offset, "size": area.size, "kind": str(area.kind)} for area in tdmr.reserved_areas
+        ]
+        if full_addresses
+        else None,
+        "needed": tdmr.needed,
+        "needed_holes": tdmr.needed_holes,
+        "needed_pamts": tdmr.needed_pamts,
+        "limit": tdmr.limit,
+        "headroom": tdmr.headroom,
+    }
+
+
+def _observed(log: KernelReport | None, *, full_addresses: bool) -> dict[str, Any]:
+    if log is None:
+        names = ("errno", "reason", "pamt_kib", "keyids", "module_version", "cmrs", "failed_tdmr")
+        return {"module_state": "unknown", **dict.fromkeys(names)}
+    return {
+        "module_state": str(log.state),
+        "errno": log.errno,
+        "reason": None if log.reason is None else str(log.reason),
+        "pamt_kib": log.pamt_kib,
+        "keyids": None if log.keyids is None else list(log.keyids),
+        "module_version": log.module_version,
+        "cmrs": [[r.start, r.size] for r in log.cmrs] if log.cmrs is not None and full_addresses else None,
+        "failed_tdmr": None if log.failed_tdmr is None else list(log.failed_tdmr),
+    }
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "state": str(verdict.state),
+        "next_boot": None if verdict.next_boot is None else str(verdict.next_boot),
+        "strategy": str(verdict.strategy),
+        "evidence": list(verdict.evidence),
+        "remedies": list(verdict.remedies),
+    }

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel's TDMR construction, recomputed: no I/O, no clock, integers only."""
+
+from tdx_headroom.plan.build import plan_host
+from tdx_headroom.plan.model import (
+    AreaKind,
+    ModuleStatus,
+    ModuleVerdict,
+    Pamt,
+    Plan,
+    ReservedArea,
+    Strategy,
+    Tdmr,
+)
+
+__all__ = [
+    "AreaKind",
+    "ModuleStatus",
+    "ModuleVerdict",
+    "Pamt",
+    "Plan",
+    "ReservedArea",
+    "Strategy",
+    "Tdmr",
+    "plan_host",
+]

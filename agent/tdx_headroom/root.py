@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opens every file of a host: the live one, a captured tree, or descriptors that somebody else opened."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from tdx_headroom.errors import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_FILE = 16 << 20
+"""No file that is read whole is larger on a sane host; a larger one is refused, not cut."""
+
+MAX_ENTRIES = 1 << 17
+
+_PRIVILEGE_HINT = "run as root, or let systemd open the file for the agent"
+
+
+class Root:
+    """A host's file system, from ``/`` or from a directory that mirrors it.
+
+    Args:
+        path: the directory that stands for ``/``.
+        descriptors: descriptors to read instead of opening, by path relative to the root. They are read
+            from offset 0 each time and never closed.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str] = "/", descriptors: Mapping[str, int] | None = None
+    ) -> None:
+        self.path = os.path.realpath(path)
+        self._descriptors = dict(descriptors or {})
+
+    @property
+    def live(self) -> bool:
+        """Whether this is the running host itself."""
+        return self.path == "/"
+
+    def locate(self, relative: str) -> str:
+        """The absolute path of ``relative``."""
+        return os.path.join(self.path, relative)
+
+    def descriptor(self, relative: str) -> int | None:
+        """The descriptor that was handed in for this file, if any."""
+        return self._descriptors.get(relative)
+
+    def exists(self, relative: str) -> bool:
+        """Whether there is such a file or directory that may be looked at."""
+        return relative in self._descriptors or os.path.exists(self.locate(relative))
+
+    def read(self, source: str, relative: str, *, limit: int = MAX_FILE) -> str:
+        r"""The whole of a regular file as text.
+
+        Bytes that are not UTF-8 come as ``\xNN``. The size that the file claims is not trusted: files of
+        /proc and /sys claim 0 or 4096.
+
+        Raises:
+            SourceError: missing, not permitted, no regular file, too large, or unreadable.
+        """
+        if relative in self._descriptors:
+            data = self._read_all(source, self._descriptors[relative], relative, limit)
+        else:
+            fd = self.open(source, relative)
+            try:
+                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                    raise SourceError(source, f"{self.locate(relative)} is not a regular file")
+                data = self._read_all(source, fd, relative, limit)
+            finally:
+                os.close(fd)
+        return data.decode("utf-8", "backslashreplace")
+
+    def open(self, source: str, relative: str) -> int:
+        """A read-only descriptor that never blocks on opening and is not inherited.
+
+        In a captured tree a symbolic link must not lead out of the tree.
+
+        Raises:
+            SourceError: the file cannot be opened.
+        """
+        path = self.locate(relative)
+        if not self.live:
+            real = os.path.realpath(path)
+            if os.path.commonpath((self.path, real)) != self.path:
+                raise SourceError(source, f"{path} is a link that leads out of {self.path}")
+            path = real
+        try:
+            return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        except OSError as error:
+            raise _os_error(source, path, error) from None
+
+    def entries(self, source: str, relative: str) -> list[str]:
+        """Names in a directory, sorted.
+
+        Raises:
+            SourceError: the directory cannot be listed, or is absurdly large.
+        """
+        path = self.locate(relative)
+        try:
+            names = os.listdir(path)
+        except OSError as error:
+            raise _os_error(source, path, error) from None
+        if len(names) > MAX_ENTRIES:
+            raise SourceError(source, f"{path} has {len(names)} entries, more than {MAX_ENTRIES}")
+        return sorted(names)
+
+    def _read_all(self, source: str, fd: int, relative: str, limit: int) -> bytes:
+        chunks = []
+        size = 0
+        try:
+            while chunk := os.pread(fd, 1 << 16, size):
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > limit:
+                    raise SourceError(source, f"{self.locate(relative)} is larger than {limit >> 20} MiB")
+        except OSError as error:
+            raise _os_error(source, self.locate(relative), error) from None
+        return b"".join(chunks)
+
+
+def _os_error(source: str, path: str, error: OSError) -> SourceError:
+    hint = _PRIVILEGE_HINT if error.errno in (errno.EACCES, errno.EPERM) else None
+    return SourceError(source, f"{path}: {os.strerror(error.errno or 0)}", hint=hint)

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The memory map that the boot messages show: E820, ``Early memory node ranges``, SRAT, kernel, command line.
+
+A list counts only when it is whole: it has its head, and a later record follows it. A log may be cut at its
+end, and the ring buffer forgets its front.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from tdx_headroom.errors import SourceError
+from tdx_headroom.observations import FirmwareRange, NodeRange
+from tdx_headroom.reading import Reading, attempt
+from tdx_headroom.sources.firmware_memmap import RAM
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tdx_headroom.sources.kernel_log.records import KernelLog
+
+NODE_RANGES = "log-node-ranges"
+E820 = "log-e820"
+SRAT = "log-srat"
+
+_MEM = r"\[mem 0x([0-9a-f]{1,16})-0x([0-9a-f]{1,16})\]"
+_NODE_HEAD = re.compile(r"Early memory node ranges")
+_NODE_RANGE = re.compile(rf"node +([0-9]{{1,5}}): {_MEM}")
+# e820__print_table(): one blank and short names; since v7.0 two blanks, long names, and gaps.
+_E820_HEAD = re.compile(r"(BIOS-provided|user-defined) physical RAM map:")
+_E820_ROW = re.compile(rf"(BIOS-e820|user): {_MEM} {{1,2}}([A-Za-z][A-Za-z0-9 ()_-]{{0,40}})")
+_E820_GAP = re.compile(r"(BIOS-e820|user): \[gap 0x[0-9a-f]{1,16}-0x[0-9a-f]{1,16}\]")
+_SRAT = re.compile(rf"ACPI: SRAT: Node ([0-9]{{1,5}}) PXM [0-9]{{1,10}} {_MEM}((?: [a-z-]+)*)")
+_FAKE_NODE = re.compile(rf"Faking a node at {_MEM}")
+_VERSION = re.compile(r"Linux version ([0-9][A-Za-z0-9._+~-]*) ?\(.*")
+_COMMAND_LINE = re.compile(r"(?:Kernel command|Command) line: ?(.*)")
+
+# How e820_print_type() names what e820_type_to_string() calls otherwise.
+_KINDS = {
+    "usable": RAM,
+    "reserved": "Reserved",
+    "device reserved": "Reserved",
+    "ACPI data": "ACPI Tables",
+    "ACPI NVS": "ACPI Non-volatile Storage",
+    "unusable": "Unusable memory",
+    "soft reserved": "Soft Reserved",
+    "persistent": "Persistent Memory",
+}
+
+
+@dataclass(slots=True)
+class _List:
+    """Rows of one printed list, and the records it was seen in."""
+
+    rows: list[tuple[int, int, str]] = field(default_factory=list)
+    head: bool = False
+    first: int = -1
+    last: int = -1
+
+    def add(self, index: int, start: str, last: str, what: str) -> None:
+        if not self.rows:
+            self.first = index
+        self.last = index
+        self.rows.append((int(start, 16), int(last, 16) + 1, what))
+
+
+@dataclass(frozen=True, slots=True)
+class BootMap:
+    """What the boot messages say about memory; each list is a reading of its own.
+
+    Args:
+        node_ranges: memblock at boot, with nodes (``free_area_init()``).
+        e820: the effective map: the ``user:`` list where the command line changed the firmware's.
+        firmware: the firmware's own list.
+        srat: which addresses belong to which node, possible hot-plugged memory included.
+        kernel_release, command_line: as printed; None when not seen.
+    """
+
+    node_ranges: Reading[list[NodeRange]]
+    e820: Reading[list[FirmwareRange]]
+    firmware: Reading[list[FirmwareRange]]
+    srat: Reading[list[NodeRange]]
+    kernel_release: str | None
+    command_line: str | None
+
+
+def read_boot_map(log: KernelLog, origin: str) -> BootMap:
+    """Everything that the log of one boot tells about its memory map."""
+    nodes, bios, user, srat = _List(), _List(), _List(), _List()
+    release = command_line = None
+    for index, record in enumerate(log.records):
+        text = record.text.strip()
+        if _NODE_HEAD.fullmatch(text):
+            nodes = _List(head=True)
+        elif match := _NODE_RANGE.fullmatch(text):
+            nodes.add(index, match[2], match[3], match[1])
+        elif match := _E820_HEAD.fullmatch(text):
+            bios, user = (_List(head=True), user) if match[1] == "BIOS-provided" else (bios, _List(head=True))
+        elif match := _E820_ROW.fullmatch(text):
+            (bios if match[1] == "BIOS-e820" else user).add(index, *match.group(2, 3, 4))
+        elif match := _E820_GAP.fullmatch(text):
+            (bios if match[1] == "BIOS-e820" else user).last = index
+        elif match := _SRAT.fullmatch(text):
+            srat.add(index, match[2], match[3], match[1])
+        elif match := _FAKE_NODE.fullmatch(text):
+            srat.add(index, match[1], match[2], "0")
+        elif match := _VERSION.fullmatch(text):
+            release = match[1]
+        elif match := _COMMAND_LINE.fullmatch(text):
+            command_line = match[1]
+    end = len(log.records) - 1
+    effective = user if user.rows or user.head else bios
+    return BootMap(
+        node_ranges=attempt(NODE_RANGES, origin, lambda: _nodes(_whole(NODE_RANGES, nodes, end))),
+        e820=attempt(E820, origin, lambda: _firmware(_whole(E820, effective, end))),
+        firmware=attempt("log-firmware", origin, lambda: _firmware(_whole("log-firmware", bios, end))),
+        srat=attempt(SRAT, origin, lambda: _srat(srat, end)),
+        kernel_release=release,
+        command_line=command_line,
+    )
+
+
+def _whole(source: str, found: _List, end: int) -> Sequence[tuple[int, int, str]]:
+    """The rows of a list that has its head and that a later record follows."""
+    if not found.rows:
+        raise SourceError(source, "not in the log", absent=True)
+    # A list that begins at the first page needs no headline to be whole.
+    if not found.head and found.rows[0][0] > 0x1000:
+        raise SourceError(source, "the head of the list is missing in the log")
+    if found.last >= end:
+        raise SourceError(source, "the log ends in the list: it may be cut")
+    for start, stop, _ in found.rows:
+        if stop <= start:
+            raise SourceError(source, "range ends before it starts", text=f"0x{start:x}-0x{stop - 1:x}")
+    return found.rows
+
+
+def _nodes(rows: Sequence[tuple[int, int, str]]) -> list[NodeRange]:
+    ranges = sorted(NodeRange(start, end, int(node)) for start, end, node in rows)
+    for before, after in pairwise(ranges):
+        if after.start < before.end:
+            raise SourceError(NODE_RANGES, "ranges overlap", text=f"0x{after.start:x}-0x{after.end - 1:x}")
+    return ranges
+
+
+def _srat(found: _List, end: int) -> list[NodeRange]:
+    if not found.rows:
+        raise SourceError(SRAT, "not in the log", absent=True)
+    if found.last >= end:
+        raise SourceError(SRAT, "the log ends in the list: it may be cut")
+    return [NodeRange(start, stop, int(node)) for start, stop, node in found.rows]
+
+
+def _firmware(rows: Sequence[tuple[int, int, str]]) -> list[FirmwareRange]:
+    return sorted(FirmwareRange(start, end, _kind(name)) for start, end, name in rows)
+
+
+def _kind(name: str) -> str:
+    """The type as sysfs names it: `persistent (type 12)` is `Persistent Memory` there."""
+    return _KINDS.get(name.split(" (type", 1)[0], name)

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A kernel log as records, whatever it was read from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+KERNEL_FACILITY_END = 8
+"""Priorities below this have facility 0, which only the kernel can write."""
+
+
+class LogRecord(NamedTuple):
+    r"""One record that the kernel wrote, or, in an unverified log, may have written.
+
+    ``text`` has no prefix and no line break; control characters stay escaped as ``\xNN``.
+    """
+
+    text: str
+    seq: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KernelLog:
+    """Records of one boot, oldest first.
+
+    Args:
+        records: the kernel's records.
+        lost: how many were overwritten before they were read.
+        untrusted: texts of records that user space wrote.
+        verified: whether the format tells who wrote a record.
+    """
+
+    records: tuple[LogRecord, ...]
+    lost: int = 0
+    untrusted: tuple[str, ...] = ()
+    verified: bool = False

@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From TDX lines to one report: which attempt counts, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from tdx_headroom.address import Range
+from tdx_headroom.kernel_report import FailureReason, KernelReport, ModuleState, SeamcallFailure
+from tdx_headroom.sources.kernel_log.tdx_lines import FAILURES, match_tdx_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tdx_headroom.sources.kernel_log.records import KernelLog
+    from tdx_headroom.sources.kernel_log.tdx_lines import TdxLine
+
+# A leaf of the module's bring-up that fails says nothing about a module that runs, other leaves do.
+_INIT_LEAVES = {0x1F, 0x21, 0x22, 0x23, 0x24, 0x2D}
+# Completion status, upper 32 bits: C0000500 to C00005FF say that the module itself is not ready.
+_NOT_READY = range(0xC0000500, 0xC0000600)
+# What the SEAMCALL instruction itself reports when there is no module: bit 63 and 62 of the class apart.
+_MODULE_ANSWERS = (0x4, 0x6, 0xC, 0xE)
+
+_REASON_OF_ERRNO = {
+    -5: FailureReason.SEAMCALL,
+    -12: FailureReason.NO_MEMORY,
+    -13: FailureReason.EXCEPTION,
+    -19: FailureReason.NOT_LOADED,
+    -22: FailureReason.METADATA,
+    -28: FailureReason.AREAS_OR_TDMRS,
+    -95: FailureReason.EXCEPTION,
+}
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What one attempt at the initialisation has shown so far; ``state`` is set once it is complete."""
+
+    state: ModuleState | None = None
+    reason: FailureReason | None = None
+    errno: int | None = None
+    message: str | None = None
+    pamt_kib: int | None = None
+    failed_tdmr: Range | None = None
+    tdmrs_used: tuple[int, int] | None = None
+    seamcall: SeamcallFailure | None = None
+    hint: FailureReason | None = None
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Reads the lines of one boot in order."""
+
+    report: KernelReport
+    attempt: _Attempt = field(default_factory=_Attempt)
+    last_complete: _Attempt | None = None
+    cmrs: list[Range] = field(default_factory=list)
+    first_cmr: int = -1
+    last_cmr: int = -1
+    started: bool = False
+
+    def progress(self) -> _Attempt:
+        """The attempt that a line of its middle belongs to: a new one when the last is complete."""
+        self.started = True
+        if self.attempt.state is not None:
+            self.attempt = _Attempt()
+        return self.attempt
+
+    def complete(self, state: ModuleState, message: str) -> _Attempt:
+        """The attempt that a closing line belongs to, now complete.
+
+        A closing line goes with the one before it when both tell the same outcome (``N KB allocated for
+        PAMT`` and ``module initialized``; the reason and ``module initialization failed``).
+        """
+        if self.attempt.state not in (None, state):
+            self.attempt = _Attempt()
+        first = self.attempt.state is None
+        self.attempt.state = state
+        if first:
+            self.attempt.message = message
+        self.last_complete = self.attempt
+        return self.attempt
+
+
+def read_report(log: KernelLog) -> KernelReport:
+    """What the log says about TDX in this boot; the last complete attempt counts."""
+    reader = _Reader(KernelReport(verified=log.verified))
+    for index, record in enumerate(log.records):
+        line = match_tdx_line(record.text)
+        if line is not None:
+            _read_line(reader, line, record.text, index)
+    return _finish(reader, len(log.records))
+
+
+def _read_line(reader: _Reader, line: TdxLine, message: str, index: int) -> None:
+    kind = line.kind
+    if kind == "cmr":
+        _read_cmr(reader, line, index)
+    elif kind in FAILURES:
+        _read_failure(reader, line, message)
+    elif kind in _HANDLERS:
+        _HANDLERS[kind](reader, line, message)
+
+
+def _read_cmr(reader: _Reader, line: TdxLine, index: int) -> None:
+    # The list is printed in one go: a line of it after the attempt's end, or after other lines of a later
+    # attempt, begins it anew.
+    if reader.attempt.state is not None:
+        reader.cmrs.clear()
+    reader.progress()
+    if not reader.cmrs:
+        reader.first_cmr = index
+    reader.last_cmr = index
+    reader.cmrs.append(_range(line))
+
+
+def _read_failure(reader: _Reader, line: TdxLine, message: str) -> None:
+    reason, errno = FAILURES[line.kind]
+    if reader.attempt.state is ModuleState.FAILED and reader.attempt.reason is not None:
+        reader.attempt = _Attempt()
+    attempt = reader.complete(ModuleState.FAILED, message)
+    attempt.reason = reason
+    attempt.errno = errno
+    if line.groups.get("errno"):
+        attempt.errno = _number(line, "errno")
+        attempt.reason = _reason_of(attempt) if reason is FailureReason.OTHER else reason
+    if line.kind == "init-failed-areas":
+        attempt.failed_tdmr = _range(line)
+
+
+def _read_init_failed(reader: _Reader, line: TdxLine, message: str) -> None:
+    errno = _number(line, "errno")
+    if reader.attempt.state is ModuleState.FAILED and reader.attempt.errno not in (None, errno):
+        reader.attempt = _Attempt()
+    attempt = reader.complete(ModuleState.FAILED, message)
+    attempt.errno = errno
+    attempt.reason = attempt.reason or _reason_of(attempt)
+
+
+def _reason_of(attempt: _Attempt) -> FailureReason:
+    """Why an attempt failed that only an errno ends."""
+    if attempt.hint is not None:
+        return attempt.hint
+    return _REASON_OF_ERRNO.get(attempt.errno or 0, FailureReason.OTHER)
+
+
+def _read_pamt(reader: _Reader, line: TdxLine, message: str) -> None:
+    if reader.attempt.state is ModuleState.INITIALIZED and reader.attempt.pamt_kib is not None:
+        reader.attempt = _Attempt()
+    attempt = reader.complete(ModuleState.INITIALIZED, message)
+    attempt.pamt_kib = _number(line, "kib") if "kib" in line.groups else _number(line, "pages") * 4
+
+
+def _read_initialized(reader: _Reader, _line: TdxLine, message: str) -> None:
+    reader.complete(ModuleState.INITIALIZED, message)
+
+
+def _read_keyids(reader: _Reader, line: TdxLine, _message: str) -> None:
+    reader.report = replace(reader.report, keyids=(_number(line, "first"), _number(line, "end")))
+
+
+def _read_version(reader: _Reader, line: TdxLine, _message: str) -> None:
+    groups = line.groups
+    version = groups.get("version") or f"{groups['major']}.{groups['minor']}"
+    date = groups.get("date")
+    if groups.get("date_hex"):
+        date = str(int(groups["date_hex"] or "0", 16))
+    parts = [f"build {groups['build']}"] if groups.get("build") else []
+    parts += [f"of {date}"] if date else []
+    # `Initializing TDX module` and `TDX module: attributes` may both be there; the longer version tells more.
+    known = reader.report.module_version
+    if reader.attempt.state is None and known is not None and len(known) > len(version):
+        version = known
+    build = " ".join(parts) or reader.report.module_build
+    reader.report = replace(reader.report, module_version=version, module_build=build)
+    # The version comes after the RBP line on some kernels and before all else on others.
+    reader.progress()
+
+
+def _read_seamcall(reader: _Reader, line: TdxLine, _message: str) -> None:
+    leaf = int(line.groups["leaf"] or "0", 0)
+    status = int(line.groups["status"] or "0", 16)
+    attempt = reader.progress()
+    attempt.seamcall = SeamcallFailure(leaf, status)
+    attempt.hint = FailureReason.SEAMCALL
+
+
+def _read_registers(reader: _Reader, line: TdxLine, _message: str) -> None:
+    if reader.attempt.seamcall is not None and reader.attempt.state is None:
+        rdx = int(line.groups["rdx"] or "0", 16)
+        reader.attempt.seamcall = replace(reader.attempt.seamcall, rdx=rdx)
+
+
+def _read_rbp(reader: _Reader, _line: TdxLine, _message: str) -> None:
+    reader.progress().hint = FailureReason.RBP_BUG
+
+
+def _read_not_convertible(reader: _Reader, _line: TdxLine, _message: str) -> None:
+    reader.progress().hint = FailureReason.NOT_CONVERTIBLE
+    reader.report = replace(reader.report, not_convertible=True)
+
+
+def _read_tdmr_limit(reader: _Reader, line: TdxLine, _message: str) -> None:
+    reader.progress().tdmrs_used = (_number(line, "used"), _number(line, "limit"))
+
+
+def _read_runtime_seamcall(reader: _Reader, line: TdxLine, message: str) -> None:
+    """KVM's own SEAMCALLs fail at run time too; that the module answers proves that it runs."""
+    leaf = int(line.groups["leaf"] or "0", 16)
+    status = int(line.groups["status"] or "0", 16)
+    answered = status >> 60 in _MODULE_ANSWERS and (status >> 32) not in _NOT_READY
+    if leaf not in _INIT_LEAVES and answered and reader.last_complete is None and not reader.started:
+        reader.complete(ModuleState.INITIALIZED, message)
+
+
+def _read_kvm_failed(reader: _Reader, line: TdxLine, message: str) -> None:
+    reader.report = replace(reader.report, kvm_failed=True)
+    if reader.attempt.state is None and reader.last_complete is None:
+        attempt = reader.complete(ModuleState.FAILED, message)
+        keyids = line.kind == "kvm-no-keyids"
+        attempt.reason = FailureReason.KEYIDS if keyids else attempt.hint or FailureReason.OTHER
+
+
+def _read_unsupported(reader: _Reader, line: TdxLine, message: str) -> None:
+    reason = FailureReason.CPU_FEATURE if line.kind == "cpu-feature" else None
+    attempt = reader.complete(ModuleState.UNSUPPORTED, message)
+    attempt.reason = reason
+
+
+def _read_acpi_s3(reader: _Reader, _line: TdxLine, _message: str) -> None:
+    reader.report = replace(reader.report, acpi_s3_disabled=True)
+
+
+def _read_dynamic_pamt(reader: _Reader, _line: TdxLine, _message: str) -> None:
+    reader.report = replace(reader.report, dynamic_pamt=True)
+
+
+def _read_packages(reader: _Reader, _line: TdxLine, _message: str) -> None:
+    reader.report = replace(reader.report, package_offline=True)
+
+
+def _read_progress(reader: _Reader, _line: TdxLine, _message: str) -> None:
+    reader.progress()
+
+
+_HANDLERS: dict[str, Callable[[_Reader, TdxLine, str], None]] = {
+    "keyids": _read_keyids,
+    "acpi-s3": _read_acpi_s3,
+    "unsupported": _read_unsupported,
+    "cpu-feature": _read_unsupported,
+    "version": _read_version,
+    "version-ubuntu": _read_version,
+    "attributes": _read_version,
+    "initializing": _read_version,
+    "rbp-bug": _read_rbp,
+    "no-rbp-mod": _read_rbp,
+    "tdmr-limit": _read_tdmr_limit,
+    "no-local-node": _read_progress,
+    "not-convertible": _read_not_convertible,
+    "dynamic-pamt": _read_dynamic_pamt,
+    "seamcall": _read_seamcall,
+    "seamcall-registers": _read_registers,
+    "pamt-kib": _read_pamt,
+    "pamt-pages": _read_pamt,
+    "initialized": _read_initialized,
+    "init-failed": _read_init_failed,
+    "packages": _read_packages,
+    "kvm-failed": _read_kvm_failed,
+    "kvm-no-keyids": _read_kvm_failed,
+    "runtime-seamcall": _read_runtime_seamcall,
+}
+
+
+def _finish(reader: _Reader, records: int) -> KernelReport:
+    report = reader.report
+    if reader.cmrs:
+        # The ring buffer may begin, and a log may be cut, in the middle of the list.
+        complete = reader.first_cmr > 0 and reader.last_cmr < records - 1
+        report = replace(report, cmrs=tuple(reader.cmrs), cmrs_complete=complete)
+    decided = reader.last_complete
+    if decided is not None and decided.state is not None:
+        return replace(
+            report,
+            state=decided.state,
+            reason=decided.reason,
+            errno=decided.errno,
+            message=decided.message,
+            pamt_kib=decided.pamt_kib,
+            failed_tdmr=decided.failed_tdmr,
+            tdmrs_used=decided.tdmrs_used,
+            seamcall=decided.seamcall if decided.state is ModuleState.FAILED else None,
+        )
+    if reader.started:
+        return replace(report, state=ModuleState.UNKNOWN, seamcall=reader.attempt.seamcall)
+    if report.keyids is not None:
+        return replace(report, state=ModuleState.NOT_ATTEMPTED)
+    return report
+
+
+def _range(line: TdxLine) -> Range:
+    return Range(int(line.groups["start"] or "0", 16), int(line.groups["end"] or "0", 16))
+
+
+def _number(line: TdxLine, group: str) -> int:
+    return int(line.groups[group] or "0")

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel's TDX lines, one pattern for each form that a kernel has printed (docs/kernel-log.md).
+
+A pattern always matches the whole message. An unprivileged process can make the kernel write a record that
+only begins as it likes (a crash report starts with the process name, 15 bytes), so a beginning proves
+nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from tdx_headroom.kernel_report import FailureReason
+
+
+class TdxLine(NamedTuple):
+    """One recognised line: which, and its groups."""
+
+    kind: str
+    groups: dict[str, str | None]
+
+
+_PREFIX = r"(?:virt/tdx|tdx): "
+_RANGE = r"\[0x(?P<start>[0-9a-f]{1,16}), 0x(?P<end>[0-9a-f]{1,16})\)"
+_ERRNO = r"\((?P<errno>-[0-9]{1,4})\)"
+
+_PACKAGES = r"TDX requires all packages to have an online CPU\.(?: [A-Z][A-Za-z ]{0,150}\.?)?"
+
+# kind -> pattern of the message after the prefix. Since-notes name the first mainline kernel, where known.
+_PREFIXED = {
+    "keyids": r"BIOS enabled: private KeyID range \[(?P<first>[0-9]{1,5}), (?P<end>[0-9]{1,5})\)",
+    "init-failed-keyids": r"initialization failed: too few private KeyIDs available\.?",
+    "init-failed-hibernation": r"initialization failed: Hibernation support is enabled\.?",
+    "init-failed-notifier": rf"initialization failed: register_memory_notifier\(\) failed {_ERRNO}\.?",
+    "acpi-s3": r"Disable ACPI S3(?: suspend)?\. Turn off TDX in the BIOS to use ACPI S3\.",
+    "unsupported": r"TDX not supported by the host platform\.?",  # since v7.1, at error level
+    "cpu-feature": r"(?P<feature>XSAVE|MOVDIR64B|Self-snoop) is required for TDX\.?",
+    "not-loaded": r"module not loaded\.?",
+    "not-loaded-old": r"(?:TDX module is not loaded|not enabled by BIOS)\.?",
+    "version": r"(?:Module version|TDX module version|module ver(?:sion|son)):"
+    r" (?P<version>[0-9]+(?:\.[0-9]+)+)",
+    "attributes": r"TDX module: att?ributes 0x[0-9a-f]+, vendor_id 0x[0-9a-f]+,"
+    r" major_version (?P<major>[0-9]+), minor_version (?P<minor>[0-9]+), build_date (?P<date>[0-9]+), build_num (?P<build>[0-9]+)",
+    # Ubuntu 6.14-intel prints the date, a decimal number, in hexadecimal.
+    "version-ubuntu": r"TDX module (?P<version>[0-9]+(?:\.[0-9]+)+), build number (?P<build>[0-9]+),"
+    r" build date (?P<date_hex>[0-9a-f]+)",
+    "initializing": r"Initializing TDX module: (?P<version>[0-9]+(?:\.[0-9]+)+)"
+    r" \(build_date (?P<date>[0-9]+), [A-Za-z]+ module\), TDX_FEATURES0 0x[0-9a-f]+",
+    "cmr": rf"CMR(?:\[[0-9]+\])?: {_RANGE}",
+    "rbp-bug": r"frame pointer \(RBP\) clobber bug present, upgrade TDX module",
+    "no-rbp-mod": r"NO_RBP_MOD feature is not supported",
+    "tdmr-limit": r"consumed TDMRs reaching limit: (?P<used>[0-9]{1,9}) used out of (?P<limit>[0-9]{1,9})",
+    "init-failed-tdmrs": r"initialization failed: TDMRs exhausted\.?",
+    "init-failed-areas": rf"initialization failed: TDMR {_RANGE}: reserved areas exhausted\.?",
+    "no-local-node": rf"TDMR {_RANGE}: unable to find local NUMA node for PAMT allocation,"
+    r" fallback to use node 0\.?",
+    "not-convertible": r"memory region \[0x[0-9a-f]+, 0x[0-9a-f]+\) is not TDX convertible memory\.?",
+    "dynamic-pamt": r"Enable Dynamic PAMT",
+    "seamcall": r"SEAMCALL \((?P<leaf>0x[0-9a-f]{1,16}|[0-9]{1,5})\) failed: (?P<status>0x[0-9a-f]{1,16})",
+    "seamcall-registers": r"RCX 0x[0-9a-f]+ RDX (?P<rdx>0x[0-9a-f]{1,16}) R08 0x[0-9a-f]+",
+    "pamt-kib": r"(?P<kib>[0-9]{1,15}) KBs? allocated for PAMT\.?",
+    "pamt-pages": r"(?P<pages>[0-9]{1,15}) pages allocated for PAMT\.?",
+    "initialized": r"module initialized\.?|TDX-Module initialized\.?|TDX module initialized\.?"
+    r"|TDX module successfully initialized\.?|Successfully initialized TDX module\.?",
+    "init-failed": rf"(?:module|TDX-Module|TDX module) initialization failed {_ERRNO}\.?",
+    "packages": _PACKAGES,
+    # Any other reason that a kernel gives in these words; after the known ones, which it would shadow.
+    "init-failed-other": r"initialization failed(?:: (?P<why>[^\x00-\x1f]{1,200})| " + _ERRNO + r")\.?",
+}
+
+_BARE = {
+    "packages": f"kvm_intel: {_PACKAGES}",
+    "cpu-feature": r"kvm_intel: (?P<feature>XSAVE|MOVDIR64B|Self-snoop) is required for TDX\.?",
+    "kvm-failed": r"kvm_intel: Failed to initialize TDX module\.?",
+    "kvm-no-keyids": r"kvm_intel: tdx: no TDX private KeyIDs available\.?",
+    "runtime-seamcall": r"SEAMCALL \((?P<leaf>0x[0-9a-f]{1,16})\) failed: (?P<status>0x[0-9a-f]{1,16})"
+    r"(?: (?:RCX|RDX|R[0-9]{1,2}) 0x[0-9a-f]{1,16})*",
+    "seamldr-seamcall": r"seamldr: SEAMCALL \(0x[0-9a-f]{1,16}\) failed: 0x[0-9a-f]{1,16}",
+}
+
+_PATTERNS = [(kind, re.compile(_PREFIX + "(?:" + p + ")", re.ASCII)) for kind, p in _PREFIXED.items()]
+_PATTERNS += [(kind, re.compile(p, re.ASCII)) for kind, p in _BARE.items()]
+
+# One cheap test before some thirty patterns: nearly every line of a log is about something else.
+_CANDIDATE = re.compile(r"(?:virt/)?tdx: |kvm_intel: |SEAMCALL \(|seamldr: ")
+
+LOOKS_LIKE_TDX = re.compile(r"\s*(?:(?:virt/)?tdx: |SEAMCALL )")
+"""What a record must begin with to count as a forgery when user space wrote it."""
+
+FAILURES: dict[str, tuple[FailureReason, int | None]] = {
+    "init-failed-keyids": (FailureReason.KEYIDS, None),
+    "init-failed-hibernation": (FailureReason.HIBERNATION, None),
+    "init-failed-notifier": (FailureReason.MEMORY_NOTIFIER, None),
+    "not-loaded": (FailureReason.NOT_LOADED, -19),
+    "not-loaded-old": (FailureReason.NOT_LOADED, None),
+    "init-failed-tdmrs": (FailureReason.TDMRS, -28),
+    "init-failed-areas": (FailureReason.RESERVED_AREAS, -28),
+    "init-failed-other": (FailureReason.OTHER, None),
+}
+"""Lines that end an attempt by themselves, with the reason and the errno that they prove."""
+
+
+def match_tdx_line(message: str) -> TdxLine | None:
+    """The line's kind and contents, or None when it is none of the kernel's TDX lines."""
+    if not _CANDIDATE.match(message):
+        return None
+    for kind, pattern in _PATTERNS:
+        if match := pattern.fullmatch(message):
+            return TdxLine(kind, match.groupdict())
+    return None

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernel logs as text: what dmesg(1), journalctl(1) and syslog daemons print.
+
+Only the forms with a facility or a transport in them tell who wrote a line; anything read from the others
+is unverified.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from tdx_headroom.errors import SourceError
+from tdx_headroom.sources.kernel_log.records import KERNEL_FACILITY_END, KernelLog, LogRecord
+from tdx_headroom.textlines import lines_of
+
+SOURCE = "log"
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+# journalctl and syslog daemons: date, host, program. Another program's line is no record of the kernel's.
+_SYSLOG = re.compile(
+    r"""(?:[A-Z][a-z]{2}\ +[0-9]{1,2}\ [0-9:.]+                          # Jul 10 20:50:19
+      | [0-9-]{10}[T\ ][0-9:.]+(?:Z|\ ?[+-][0-9:]{4,6})?                 # 2024-07-10T20:50:19+0200
+      | [A-Z][a-z]{2}\ [0-9-]{10}\ [0-9:.]+\ [A-Z]{2,5}                  # Wed 2024-07-10 20:50:19 CEST
+      | [0-9]{9,}\.[0-9]{6}                                              # 1720637419.123456
+    )\ (?P<host>[^\s\[\]:]+)\ (?P<program>[^\s\[\]:]+)(?:\[[0-9]+\])?:\ ?(?P<text>.*)""",
+    re.VERBOSE,
+)
+_SHORT_MONOTONIC = re.compile(r"\[ *[0-9]+\.[0-9]{6}\] [^\s\[\]:]+ kernel: (?P<text>.*)")
+# dmesg -r: <priority>. dmesg -x: facility and level by name.
+_PRIORITY = re.compile(r"<([0-9]{1,3})>")
+_FACILITY = re.compile(
+    r"(kern|user|mail|daemon|auth|syslog|lpr|news|uucp|cron|authpriv|ftp|res[0-9]+|local[0-7]) *:"
+    r"(?:emerg|alert|crit|err|warn|notice|info|debug) *: ?"
+)
+_TIME = re.compile(
+    r"""\[(?:\ *[0-9]+\.[0-9]+(?:\ <[^>\]]*>)?                           # [    1.630945], also of dmesg -d
+      | \ *\+[0-9]+\.[0-9]+ | \ *<\ *[0-9.]+>                            # dmesg -H and --reltime
+      | [A-Z][a-z]{2}\ ?[0-9]{1,2}\ [0-9:]+                              # [Jul10 20:50]
+      | [A-Z][a-z]{2}\ [A-Z][a-z]{2}\ +[0-9]{1,2}\ [0-9:]+\ [0-9]{4}     # dmesg -T
+      | \.\.+                                                            # as documentation cuts it
+    )\]\ ?
+    | [0-9-]{10}T[0-9:]+,[0-9]+[+-][0-9:]+\ ?                            # dmesg --time-format iso""",
+    re.VERBOSE,
+)
+_CALLER = re.compile(r"\[ *[TC][0-9]+\] ?")
+_BOOT_MARK = re.compile(r"-- (?:Reboot --|Boot [0-9a-f]{32}(?: --)?)")
+_NEW_BOOT = re.compile(r"Linux version [0-9][^\s\[\]]* ?\(.*")
+
+
+def parse_log_text(text: str) -> KernelLog:
+    """The last boot's kernel records in a pasted or saved log, whatever its form.
+
+    Raises:
+        SourceError: it looks like JSON and is none.
+    """
+    lines = lines_of(text)
+    first = next((line.lstrip() for line in lines if line.strip()), "")
+    if first.startswith("{"):
+        return _parse_json(lines)
+    records: list[LogRecord] = []
+    untrusted: list[str] = []
+    all_verified = True
+    for line in lines:
+        if _BOOT_MARK.match(line):
+            records.clear()
+            continue
+        message, trusted = strip_prefix(line)
+        if message is None:
+            continue
+        if trusted is False:
+            untrusted.append(message)
+            continue
+        if _NEW_BOOT.fullmatch(message):
+            records.clear()
+        all_verified = all_verified and trusted is True
+        records.append(LogRecord(message))
+    return KernelLog(tuple(records), untrusted=tuple(untrusted), verified=all_verified and bool(records))
+
+
+def strip_prefix(line: str) -> tuple[str | None, bool | None]:
+    """The kernel's message in a line, and who wrote it: True the kernel, False another, None unknown.
+
+    The message is None when the line is another program's, or empty.
+    """
+    text = _ANSI.sub("", line).strip()
+    trusted: bool | None = None
+    syslog = _SHORT_MONOTONIC.fullmatch(text) or _SYSLOG.fullmatch(text)
+    if syslog is not None:
+        if syslog.groupdict().get("program", "kernel") != "kernel":
+            return None, None
+        text = syslog["text"]
+    elif priority := _PRIORITY.match(text):
+        trusted = int(priority[1]) < KERNEL_FACILITY_END
+        text = text[priority.end() :]
+    elif facility := _FACILITY.match(text):
+        trusted = facility[1] == "kern"
+        text = text[facility.end() :]
+    if time := _TIME.match(text):
+        text = text[time.end() :]
+    if caller := _CALLER.match(text):
+        text = text[caller.end() :]
+    text = text.strip()
+    return text or None, trusted
+
+
+def _parse_json(lines: list[str]) -> KernelLog:
+    """``journalctl -o json`` (an object a line) or ``dmesg --json`` (one object in all)."""
+    stripped = "\n".join(lines).strip()
+    try:
+        whole = json.loads(stripped)
+    except ValueError:
+        whole = None
+    if isinstance(whole, dict) and isinstance(whole.get("dmesg"), list):
+        return _from_dmesg_json(whole["dmesg"])
+    return _from_journal_json(lines)
+
+
+def _from_dmesg_json(entries: list[Any]) -> KernelLog:
+    records: list[LogRecord] = []
+    untrusted = []
+    for entry in entries:
+        if not isinstance(entry, dict) or not isinstance(entry.get("msg"), str):
+            continue
+        priority, facility = entry.get("pri", 0), entry.get("fac", "kern")
+        message = entry["msg"].strip()
+        # With -x the facility is a name and pri a level's name; without it pri is the number of both.
+        if facility != "kern" or (isinstance(priority, int) and priority >= KERNEL_FACILITY_END):
+            untrusted.append(message)
+        else:
+            records.append(LogRecord(message))
+    return KernelLog(tuple(records), untrusted=tuple(untrusted), verified=True)
+
+
+def _from_journal_json(lines: list[str]) -> KernelLog:
+    """Kernel records of the last boot in the journal's export.
+
+    journald marks records that user space wrote to /dev/kmsg as the kernel's too: the facility tells.
+    """
+    records: list[LogRecord] = []
+    untrusted: list[str] = []
+    verified = True
+    boot: object = None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            raise SourceError(SOURCE, "not a journal entry in JSON", line=number, text=line) from None
+        if not isinstance(entry, dict) or entry.get("_TRANSPORT", "kernel") != "kernel":
+            continue
+        verified = verified and "_TRANSPORT" in entry
+        message = _journal_message(entry.get("MESSAGE"))
+        if message is None:
+            continue
+        if entry.get("_BOOT_ID") != boot:
+            boot = entry.get("_BOOT_ID")
+            records.clear()
+            untrusted.clear()
+        if str(entry.get("SYSLOG_FACILITY", "0")) == "0":
+            records.append(LogRecord(message))
+        else:
+            untrusted.append(message)
+    return KernelLog(tuple(records), untrusted=tuple(untrusted), verified=verified)
+
+
+def _journal_message(value: object) -> str | None:
+    """A message as text; the journal gives one that is not UTF-8 as a list of bytes."""
+    if isinstance(value, list) and all(isinstance(b, int) and 0 <= b < 256 for b in value):
+        value = bytes(value).decode("utf-8", "backslashreplace")
+    if not isinstance(value, str):
+        return None
+    # One entry is one record, whatever line breaks it holds: they must not start a line of their own.
+    return value.strip().replace("\n", "\\x0a") or None

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``/sys/devices/system/node``: which memory block belongs to which NUMA node (drivers/base/node.c)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from tdx_headroom.address import ADDRESS_SPACE
+from tdx_headroom.errors import SourceError
+from tdx_headroom.observations import NodeRange
+from tdx_headroom.reading import Reading, attempt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tdx_headroom.root import Root
+
+SOURCE = "nodes"
+PATH = "sys/devices/system/node"
+BLOCK_SIZE_PATH = "sys/devices/system/memory/block_size_bytes"
+
+_NODE = re.compile(r"node([0-9]{1,5})")
+_BLOCK = re.compile(r"memory([0-9]{1,9})")
+_SIZE = re.compile(r"[0-9a-f]{1,16}")
+
+
+def parse_block_size(text: str) -> int:
+    """The memory block size in bytes; the file holds hexadecimal digits without ``0x``.
+
+    Raises:
+        SourceError: it holds something else.
+    """
+    stripped = text.strip()
+    if not _SIZE.fullmatch(stripped) or int(stripped, 16) == 0:
+        raise SourceError(SOURCE, f"{BLOCK_SIZE_PATH} holds no size", text=text)
+    return int(stripped, 16)
+
+
+def node_ranges(blocks: Mapping[int, list[int]], block_size: int) -> list[NodeRange]:
+    """Ranges by node, from the block numbers of each node.
+
+    A block that two nodes share has the border somewhere inside: its node is left open.
+    """
+    owner: dict[int, int | None] = {}
+    for node, numbers in blocks.items():
+        for number in numbers:
+            owner[number] = node if number not in owner else None
+    ranges: list[NodeRange] = []
+    for number in sorted(owner):
+        owned_by = owner[number]
+        if owned_by is None:
+            continue
+        start = number * block_size
+        if ranges and ranges[-1].node == owned_by and ranges[-1].end == start:
+            ranges[-1] = NodeRange(ranges[-1].start, start + block_size, owned_by)
+        else:
+            ranges.append(NodeRange(start, start + block_size, owned_by))
+    return ranges
+
+
+def read_nodes(root: Root) -> Reading[list[NodeRange]]:
+    """Nodes of all memory blocks; a host with one node has all its memory there."""
+
+    def read() -> list[NodeRange]:
+        nodes = [int(m[1]) for name in root.entries(SOURCE, PATH) if (m := _NODE.fullmatch(name))]
+        if not nodes:
+            raise SourceError(SOURCE, f"no node in {root.locate(PATH)}")
+        if len(nodes) == 1:
+            return [NodeRange(0, ADDRESS_SPACE, nodes[0])]
+        block_size = parse_block_size(root.read(SOURCE, BLOCK_SIZE_PATH, limit=4096))
+        blocks = {
+            node: [
+                int(m[1])
+                for name in root.entries(SOURCE, f"{PATH}/node{node}")
+                if (m := _BLOCK.fullmatch(name))
+            ]
+            for node in sorted(nodes)
+        }
+        return node_ranges(blocks, block_size)
+
+    return attempt(SOURCE, root.locate(PATH), read)

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What kind of machine this is, and what the kernel was told: /proc and /sys files of one value each."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from tdx_headroom.errors import SourceError
+from tdx_headroom.observations import Platform
+from tdx_headroom.reading import Reading
+from tdx_headroom.textlines import lines_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tdx_headroom.root import Root
+
+SOURCE = "platform"
+
+_RELEVANT = re.compile(
+    r"(?:mem|memmap|kernelcore|movablecore|hugepages|hugepagesz|default_hugepagesz|crashkernel|cma|numa"
+    r"|hugetlb_cma|efi_fake_mem|lockdown|hibernate|memhp_default_state|memory_hotplug\.[a-z_]+"
+    r"|(?:kvm|kvm_intel|tdx|tdx_host)(?:\.[a-z_]+)?|intel_iommu)=[!-~]*"
+    r"|movable_node|nohibernate|noresume|hibernate=no"
+)
+
+
+def relevant_arguments(command_line: str) -> tuple[str, ...]:
+    """The kernel arguments about memory, TDX and hibernation; all others may name private things."""
+    return tuple(arg for arg in command_line.split() if _RELEVANT.fullmatch(arg))
+
+
+def parse_cpuinfo(text: str) -> tuple[str | None, int, frozenset[str], frozenset[str]]:
+    """CPU model, number of CPUs, flags and bugs, from ``/proc/cpuinfo`` (arch/x86/kernel/cpu/proc.c)."""
+    model: str | None = None
+    cpus = 0
+    words: dict[str, frozenset[str]] = {}
+    for line in lines_of(text):
+        key, colon, value = line.partition(":")
+        key = key.strip()
+        if not colon:
+            continue
+        if key == "processor":
+            cpus += 1
+        elif key == "model name" and model is None:
+            model = " ".join(value.split())
+        elif key in ("flags", "bugs") and key not in words:
+            words[key] = frozenset(value.split())
+    return model, cpus, words.get("flags", frozenset()), words.get("bugs", frozenset())
+
+
+def parse_misc_capacity(text: str) -> int | None:
+    """Guest KeyIDs: the row ``tdx N`` of the cgroup file ``misc.capacity``."""
+    for line in lines_of(text):
+        name, _, value = line.partition(" ")
+        if name == "tdx" and value.strip().isascii() and value.strip().isdigit():
+            return int(value)
+    return None
+
+
+def parse_power_disk(text: str) -> bool:
+    """Whether the kernel can hibernate (``hibernation_available()``): ``[disabled]`` when it cannot."""
+    return text.strip() not in ("", "[disabled]")
+
+
+def parse_meminfo_total(text: str) -> int | None:
+    """``MemTotal`` of ``/proc/meminfo`` in bytes."""
+    match = re.search(r"^MemTotal: +([0-9]{1,15}) kB$", text, re.MULTILINE)
+    return int(match[1]) * 1024 if match else None
+
+
+def parse_boot_time(text: str) -> float | None:
+    """``btime`` of ``/proc/stat``: seconds since the epoch."""
+    match = re.search(r"^btime ([0-9]{1,15})$", text, re.MULTILINE)
+    return float(match[1]) if match else None
+
+
+def read_platform(root: Root) -> Reading[Platform]:
+    """All that can be learnt; what cannot stays None, so that only a missing /proc/cpuinfo is an error."""
+    try:
+        model, cpus, flags, bugs = parse_cpuinfo(root.read(SOURCE, "proc/cpuinfo"))
+    except SourceError as error:
+        return Reading(SOURCE, root.locate("proc/cpuinfo"), error=error)
+
+    def text(path: str) -> str | None:
+        return _optional(lambda: root.read(SOURCE, path).strip())
+
+    command_line = text("proc/cmdline")
+    misc = text("sys/fs/cgroup/misc.capacity")
+    disk = text("sys/power/disk")
+    tdx = text("sys/module/kvm_intel/parameters/tdx")
+    memory_total, boot_time = _totals(root)
+    return Reading(
+        SOURCE,
+        root.locate("proc/cpuinfo"),
+        value=Platform(
+            tdx_host_platform="tdx_host_platform" in flags if flags else None,
+            tdx_pw_mce="tdx_pw_mce" in bugs if flags else None,
+            kvm_intel_tdx={"Y": True, "N": False}.get(tdx or ""),
+            tdx_module_version=text("sys/devices/faux/tdx_host/version"),
+            guest_keyids=parse_misc_capacity(misc) if misc else None,
+            hibernation=parse_power_disk(disk) if disk else None,
+            command_line=relevant_arguments(command_line) if command_line is not None else None,
+            cpu_model=model,
+            cpus=cpus or None,
+            memory_total=memory_total,
+            boot_time=boot_time,
+            boot_id=text("proc/sys/kernel/random/boot_id"),
+            bios_version=text("sys/class/dmi/id/bios_version"),
+        ),
+    )
+
+
+def read_release(root: Root) -> str | None:
+    """``uname -r`` of the host."""
+    return _optional(lambda: root.read(SOURCE, "proc/sys/kernel/osrelease", limit=4096).strip() or None)
+
+
+def read_hostname(root: Root) -> str | None:
+    """The host's name."""
+    return _optional(lambda: root.read(SOURCE, "proc/sys/kernel/hostname", limit=4096).strip() or None)
+
+
+def _totals(root: Root) -> tuple[int | None, float | None]:
+    """Memory in bytes and boot time in seconds since the epoch."""
+    if root.live:
+        import psutil  # noqa: PLC0415  offline commands need not load it
+
+        try:
+            return psutil.virtual_memory().total, psutil.boot_time()
+        except (OSError, RuntimeError, KeyError):
+            return None, None
+    meminfo = _optional(lambda: root.read(SOURCE, "proc/meminfo"))
+    stat = _optional(lambda: root.read(SOURCE, "proc/stat"))
+    return parse_meminfo_total(meminfo or ""), parse_boot_time(stat or "")
+
+
+def _optional(read: Callable[[], str | None]) -> str | None:
+    try:
+        return read()
+    except SourceError:
+        return None
