@@ -41,7 +41,7 @@ class SourceError(Exception):
         absent: the source has nothing about this at all, as opposed to something that cannot be used.
     """
 
-    def __init__(  # noqa: PLR0913  the parts of one sentence
+    def __init__(
         self,
         source: str,
         reason: str,

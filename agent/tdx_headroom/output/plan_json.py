@@ -20,8 +20,8 @@ ERROR_SCHEMA = "tdx-headroom/error/1"
 def to_json(assessment: Assessment, *, full_addresses: bool = True) -> dict[str, Any]:
     """One host's plans, what its log shows, and the verdict.
 
-    Without ``full_addresses`` nothing finer than a TDMR's bounds is in it: reserved areas, PAMT bases and
-    CMRs are null.
+    Without ``full_addresses`` no address finer than a TDMR's bounds is in it: offsets of reserved areas,
+    PAMT bases and CMRs are null.
     """
     facts = assessment.facts
     plans = {
@@ -70,10 +70,13 @@ def _tdmr(tdmr: Tdmr, *, full_addresses: bool) -> dict[str, Any]:
             "size_1g": pamt.size_1g,
         },
         "reserved_areas": [
-            {"offset": area.offset, "size": area.size, "kind": str(area.kind)} for area in tdmr.reserved_areas
-        ]
-        if full_addresses
-        else None,
+            {
+                "offset": area.offset if full_addresses else None,
+                "size": area.size,
+                "kind": str(area.kind),
+            }
+            for area in tdmr.reserved_areas
+        ],
         "needed": tdmr.needed,
         "needed_holes": tdmr.needed_holes,
         "needed_pamts": tdmr.needed_pamts,

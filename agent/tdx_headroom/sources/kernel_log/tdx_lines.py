@@ -41,7 +41,8 @@ _PREFIXED = {
     "version": r"(?:Module version|TDX module version|module ver(?:sion|son)):"
     r" (?P<version>[0-9]+(?:\.[0-9]+)+)",
     "attributes": r"TDX module: att?ributes 0x[0-9a-f]+, vendor_id 0x[0-9a-f]+,"
-    r" major_version (?P<major>[0-9]+), minor_version (?P<minor>[0-9]+), build_date (?P<date>[0-9]+), build_num (?P<build>[0-9]+)",
+    r" major_version (?P<major>[0-9]+), minor_version (?P<minor>[0-9]+),"
+    r" build_date (?P<date>[0-9]+), build_num (?P<build>[0-9]+)",
     # Ubuntu 6.14-intel prints the date, a decimal number, in hexadecimal.
     "version-ubuntu": r"TDX module (?P<version>[0-9]+(?:\.[0-9]+)+), build number (?P<build>[0-9]+),"
     r" build date (?P<date_hex>[0-9a-f]+)",

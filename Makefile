@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+# make run, make test: each does all its own set-up, in .venv of this checkout.
+PYTHON ?= python3
+VENV   := .venv
+STAMP  := $(VENV)/.ready
+ARGS   ?=
+
+.PHONY: run demo plan test golden lint clean kernel-test
+.DEFAULT_GOAL := help
+
+help: ## show this
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "tdx-headroom needs Python 3.11 or later as $(PYTHON): install it, or say make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "tdx-headroom needs Python's venv module: apt-get install python3-venv" >&2; exit 1; }
+	@echo "setting up $(VENV) ..." >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $@
+
+run: $(STAMP) ## serve this host's headroom on port 10110, until Ctrl-C
+	@exec $(VENV)/bin/tdx-headroom serve $(ARGS)
+
+demo: $(STAMP) ## serve a captured host on which TDX fails
+	@exec $(VENV)/bin/tdx-headroom demo $(ARGS)
+
+plan: $(STAMP) ## show this host's plan
+	@$(VENV)/bin/tdx-headroom plan $(ARGS)
+
+test: $(STAMP) ## all tests, ruff, mypy --strict, the architecture test
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+golden: $(STAMP) ## rewrite the golden files from what the code says now
+	@$(VENV)/bin/python -m pytest tests/golden --rewrite-golden $(ARGS)
+
+lint: $(STAMP) ## only ruff and mypy
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+
+clean: ## remove what make has made
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line. Results go to stdout, logs and errors to stderr, exit states follow sysexits.h."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+from importlib import resources
+from typing import TYPE_CHECKING, NoReturn
+
+from tdx_headroom import __version__
+from tdx_headroom.assessment import Assessment, assess
+from tdx_headroom.errors import AgentError
+from tdx_headroom.facts import FactsError
+from tdx_headroom.inputs import FactsLineError, facts_of_log, facts_of_tree, facts_stream
+from tdx_headroom.output.plan_json import error_to_json, to_json
+from tdx_headroom.output.text import Style, render
+from tdx_headroom.plan import Strategy
+from tdx_headroom.root import Root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tdx_headroom.facts import HostFacts
+    from tdx_headroom.server import Address
+
+DEFAULT_PORT = 10110
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise AgentError(message, hint=f"see {self.prog} --help", status=os.EX_USAGE)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status."""
+    try:
+        options = _parser().parse_args(arguments)
+        status: int = options.run(options)
+        sys.stdout.flush()
+    except AgentError as error:
+        print(f"tdx-headroom: {error}", file=sys.stderr)
+        return error.status
+    except BrokenPipeError:
+        # The reader has gone (`| head`): nothing is left to say, not even by the interpreter's exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="tdx-headroom",
+        description="Tells before the reboot whether Intel TDX will come up on a host.",
+    )
+    parser.add_argument("--version", action="version", version=f"tdx-headroom {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_serve(commands.add_parser("serve", help="serve this host's headroom to Prometheus"))
+    _add_plan(commands.add_parser("plan", help="show the plan of this host, a captured one, or a log"))
+    _add_demo(commands.add_parser("demo", help="serve a captured host on which TDX fails"))
+    return parser
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_run_serve)
+    _add_web(parser)
+    parser.add_argument(
+        "--path.rootfs", dest="rootfs", default="/", metavar="DIR", help="the host's root (default /)"
+    )
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_run_demo)
+    _add_web(parser)
+
+
+def _add_web(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--web.listen-address",
+        dest="addresses",
+        action="append",
+        type=_address,
+        metavar="[HOST]:PORT",
+        help=f"where to listen, repeatable (default :{DEFAULT_PORT})",
+    )
+    parser.add_argument(
+        "--web.telemetry-path", dest="telemetry_path", type=_path, default="/metrics", metavar="PATH"
+    )
+    parser.add_argument(
+        "--web.full-addresses",
+        dest="full_addresses",
+        action="store_true",
+        help="show addresses finer than 1 GiB over TCP too",
+    )
+    parser.add_argument(
+        "--web.disable-exporter-metrics",
+        dest="exporter_metrics",
+        action="store_false",
+        help="leave out process_* and python_* metrics",
+    )
+    parser.add_argument(
+        "--refresh-interval", type=_duration, default=60.0, metavar="TIME", help="such as 60s (default), 5m"
+    )
+    parser.add_argument(
+        "--log.level", dest="log_level", choices=("debug", "info", "warn", "error"), default="info"
+    )
+    parser.add_argument("--log.format", dest="log_format", choices=("logfmt", "json"), default="logfmt")
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_run_plan)
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--root", metavar="DIR", help="a captured tree that mirrors a host's /proc and /sys")
+    source.add_argument("--log", metavar="FILE", help="a kernel log as text; - is stdin")
+    source.add_argument("--facts", metavar="FILE", help="facts, a JSON object a line; - is stdin")
+    parser.add_argument("--strategy", type=_strategy, metavar="S", help="only this hole strategy")
+    parser.add_argument("--format", choices=("text", "json"), help="text, or JSON (the default with --facts)")
+    parser.add_argument("--no-color", action="store_true", help="no colour, even on a terminal")
+
+
+def _run_plan(options: argparse.Namespace) -> int:
+    form = options.format or ("json" if options.facts else "text")
+    bad = 0
+    for answer in _answers(options):
+        if isinstance(answer, FactsLineError):
+            bad += 1
+            if form == "text":
+                print(f"tdx-headroom: {options.facts} line {answer.line}: {answer}", file=sys.stderr)
+            else:
+                error = error_to_json(answer.line, answer.host, answer.message, answer.hint)
+                print(json.dumps(error, ensure_ascii=False))
+        elif form == "json":
+            print(json.dumps(_only(to_json(answer), options.strategy)))
+        else:
+            print(render(answer, _style(options), options.strategy), end="")
+    return os.EX_DATAERR if bad else os.EX_OK
+
+
+def _answers(options: argparse.Namespace) -> Iterator[Assessment | FactsLineError]:
+    if options.facts is None:
+        yield assess(_one_host(options))
+        return
+    for number, facts in facts_stream(options.facts):
+        if isinstance(facts, FactsLineError):
+            yield facts
+            continue
+        try:
+            yield assess(facts)
+        except FactsError as error:
+            yield FactsLineError(number, facts.host, error)
+
+
+def _one_host(options: argparse.Namespace) -> HostFacts:
+    if options.log is not None:
+        return facts_of_log(options.log)
+    return facts_of_tree(options.root or "/")
+
+
+def _only(plan: dict[str, object], strategy: Strategy | None) -> dict[str, object]:
+    plans = plan["strategies"]
+    if strategy is not None and isinstance(plans, dict):
+        plan["strategies"] = {name: p if name == strategy else None for name, p in plans.items()}
+    return plan
+
+
+def _style(options: argparse.Namespace) -> Style:
+    colour = sys.stdout.isatty() and not options.no_color and not os.environ.get("NO_COLOR")
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "") in ("utf8", "utf16")
+    return Style(colour=colour, unicode=unicode)
+
+
+def _run_serve(options: argparse.Namespace) -> int:
+    return _serve(Root(options.rootfs), options)
+
+
+def _run_demo(options: argparse.Namespace) -> int:
+    with resources.as_file(resources.files("tdx_headroom") / "hosts" / "emerald-rapids") as directory:
+        return _serve(Root(directory), options)
+
+
+def _serve(root: Root, options: argparse.Namespace) -> int:
+    # Loaded here: offline commands need neither a web server nor an event loop.
+    from tdx_headroom import log  # noqa: PLC0415
+    from tdx_headroom.daemon import Settings, serve  # noqa: PLC0415
+
+    log.configure(options.log_level, options.log_format)
+    settings = Settings(
+        addresses=tuple(options.addresses or [_address(f":{DEFAULT_PORT}")]),
+        telemetry_path=options.telemetry_path,
+        full_addresses=options.full_addresses,
+        refresh_interval=options.refresh_interval,
+        exporter_metrics=options.exporter_metrics,
+    )
+    serve(root, settings)
+    return os.EX_OK
+
+
+def _address(text: str) -> Address:
+    from tdx_headroom.server import Address  # noqa: PLC0415  as above
+
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not [HOST]:PORT")
+    return Address(host, int(port))
+
+
+def _path(text: str) -> str:
+    taken = ("/", "/style.css", "/api/v1/plan", "/-/healthy", "/-/ready")
+    if not re.fullmatch(r"/[A-Za-z0-9/_.-]*", text) or text in taken:
+        raise argparse.ArgumentTypeError(f"{text!r} is no free path such as /metrics")
+    return text
+
+
+def _duration(text: str) -> float:
+    match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(ms|s|m|h)", text)
+    if match is None or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 60s or 5m")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def _strategy(text: str) -> Strategy:
+    try:
+        return Strategy(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(Strategy)}") from None

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+PACKAGES = {"promtool": "prometheus"}
+"""Programs that some tests need, and the Debian package that has each."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite-golden", action="store_true", help="write the golden files anew")
+    parser.addoption(
+        "--require-everything",
+        action="store_true",
+        help="fail, instead of skip, when a program from a Debian package is missing",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "program(name): runs this program; skipped when it is not installed")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("program"):
+        name = mark.args[0]
+        if shutil.which(name) is None:
+            reason = f"{name} is not installed: apt-get install {PACKAGES[name]}"
+            if item.config.getoption("--require-everything"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what was skipped, and what would bring it."""
+    reasons = sorted({str(report.longrepr[2]) for report in terminalreporter.getreports("skipped")})
+    for reason in reasons:
+        terminalreporter.write_line(f"skipped: {reason.removeprefix('Skipped: ')}")

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the real agent as a process and talks to it."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from prometheus_client.parser import text_string_to_metric_families
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass
+class Running:
+    """A running agent."""
+
+    process: subprocess.Popen[str]
+    port: int
+    log: list[str] = field(default_factory=list)
+
+    def get(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str], str]:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers or {})
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, dict(answer.headers), answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, dict(error.headers), error.read().decode()
+
+    def samples(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+        text = self.get("/metrics")[2]
+        families = text_string_to_metric_families(text)
+        return {(s.name, tuple(sorted(s.labels.items()))): s.value for f in families for s in f.samples}
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.samples().get((name, tuple(sorted(labels.items()))))
+
+    def wait_for(self, text: str, seconds: float = 10) -> str:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for line in self.log:
+                if text in line:
+                    return line
+            time.sleep(0.01)
+        raise AssertionError(f"no {text!r} in the agent's log:\n" + "".join(self.log))
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@contextmanager
+def agent(*arguments: str, command: str = "serve", before: list[str] | None = None) -> Iterator[Running]:
+    """The agent with these arguments, ready; it must end with status 0 on SIGTERM."""
+    port = free_port()
+    process = subprocess.Popen(
+        [
+            *(before or []),
+            sys.executable,
+            "-m",
+            "tdx_headroom",
+            command,
+            "--web.listen-address",
+            f"127.0.0.1:{port}",
+            *arguments,
+        ],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    running = Running(process, port)
+    assert process.stderr is not None
+    reader = Thread(target=running.log.extend, args=(process.stderr,), daemon=True)
+    reader.start()
+    try:
+        running.wait_for("msg=serving")
+        yield running
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0, "".join(running.log)
+    finally:
+        process.kill()
+        process.wait()
+        reader.join(5)
+        process.stderr.close()

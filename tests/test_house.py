@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules of the house: lint, types, and the direction of imports."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+PACKAGE = CHECKOUT / "agent" / "tdx_headroom"
+
+LAYERS = [
+    {"address", "errors", "textlines", "codec", "observations", "kernel_report", "reading", "root", "log"},
+    {"sources"},
+    {"facts"},
+    {"memory_map", "plan"},
+    {"host"},
+    {"verdict"},
+    {"assessment"},
+    {"inputs", "output"},
+    {"server"},
+    {"daemon"},
+    {"cli"},
+    {"__main__"},
+]
+"""What may import what: a module imports its own layer and those before it. docs/architecture.md draws it."""
+
+READS_OR_WAITS = {"os", "io", "socket", "subprocess", "time", "datetime", "asyncio", "pathlib", "structlog", "psutil"}
+PURE = ("address.py", "plan", "facts.py", "verdict.py", "memory_map.py", "kernel_report.py", "observations.py")
+
+
+@pytest.mark.parametrize("command", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]], ids=" ".join)
+def test_linters_are_silent(command: list[str]) -> None:
+    """ruff and mypy --strict find nothing in the whole checkout."""
+    run = subprocess.run([sys.executable, "-m", *command], cwd=CHECKOUT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def imports(path: Path) -> set[str]:
+    """Absolute names of the modules that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def part(path: Path) -> str:
+    """The part of the package that a file belongs to: its module, or its sub-package."""
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0].removesuffix(".py")
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_arrows_go_one_way(path: Path) -> None:
+    """sources -> facts -> plan -> verdict -> outputs, and nothing back."""
+    depth = {name: i for i, layer in enumerate(LAYERS) for name in layer}
+    own = depth[part(path)]
+    for name in imports(path):
+        if name.startswith("tdx_headroom.") and (other := name.split(".")[1]) in depth:
+            assert depth[other] <= own, f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_pure_parts_do_no_io(path: Path) -> None:
+    """The plan and what it is made from read nothing, wait for nothing and log nothing."""
+    if path.relative_to(PACKAGE).parts[0] in PURE:
+        assert not {name.split(".")[0] for name in imports(path)} & READS_OR_WAITS
+
+
+def test_only_root_opens_host_paths() -> None:
+    """Every file of a host goes through Root; inputs.py opens what a user names."""
+    for path in FILES:
+        if path.name in ("root.py", "inputs.py"):
+            continue
+        calls = [n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call)]
+        for call in calls:
+            name = ast.unparse(call.func)
+            assert name not in ("open", "io.open", "os.listdir", "os.scandir"), f"{path.name}: {name}"
+
+
+def test_every_module_is_small() -> None:
+    """No module of the package has more than 350 lines."""
+    assert not {p.name: n for p in FILES if (n := len(p.read_text("utf-8").splitlines())) > 350}

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tdx_headroom import __version__
+from tdx_headroom.address import GIB, MIB
+from tdx_headroom.cli import main
+
+HOSTS = Path(__file__).parents[1] / "hosts"
+GOOD: dict[str, Any] = {
+    "schema": "tdx-headroom/facts/1",
+    "host": "a",
+    "memory_regions": [[MIB, GIB, 0]],
+    "cmrs": None,
+}
+
+
+def run(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, stdin: bytes = b""
+) -> tuple[int, str, str]:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+    status = main(arguments)
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: ANN401
+    def call(*arguments: str, stdin: bytes = b"") -> tuple[int, str, str]:
+        return run(list(arguments), capsys, monkeypatch, stdin)
+
+    return call
+
+
+def lines(*objects: object) -> bytes:
+    return b"".join(json.dumps(o).encode() + b"\n" for o in objects)
+
+
+def test_facts_are_answered_line_by_line_in_order(cli: Any) -> None:  # noqa: ANN401
+    """Every facts line has one plan line with all keys that the format promises."""
+    status, out, err = cli("plan", "--facts", "-", stdin=lines(GOOD, {**GOOD, "host": None}))
+    assert (status, err) == (0, "")
+    plans = [json.loads(line) for line in out.splitlines()]
+    assert [plan["host"] for plan in plans] == ["a", None]
+    for plan in plans:
+        assert plan["schema"] == "tdx-headroom/plan/1"
+        assert set(plan) == {"schema", "host", "nodes_known", "strategies", "observed", "verdict"}
+        assert plan["strategies"]["cmr-walk"] is plan["strategies"]["cmr-subregion"] is None
+        assert set(plan["observed"]) == {
+            "module_state",
+            "errno",
+            "reason",
+            "pamt_kib",
+            "keyids",
+            "module_version",
+            "cmrs",
+            "failed_tdmr",
+        }
+        assert set(plan["verdict"]) >= {"state", "next_boot", "strategy", "evidence", "remedies"}
+
+
+def test_unknown_memory_gives_a_line_all_the_same(cli: Any) -> None:  # noqa: ANN401
+    """A host whose memory is unknown is answered with null plans, and the verdict says so."""
+    status, out, _ = cli("plan", "--facts", "-", stdin=lines({**GOOD, "memory_regions": None}))
+    plan = json.loads(out)
+    assert status == 0
+    assert set(plan["strategies"].values()) == {None}
+    assert plan["verdict"]["state"] == "cannot-tell"
+    assert plan["nodes_known"] is False
+
+
+BAD_LINES = {
+    "not-json": (b"{nope", "the line is not JSON"),
+    "not-an-object": (b"[1]", "a facts object is expected"),
+    "not-utf8": (b'{"host": "\xff"}', "the line is not UTF-8"),
+    "too-deep": (b"[" * 100_000, "nested too deeply"),
+    "schema": (lines({**GOOD, "schema": "tdx-headroom/facts/9"}), "schema is"),
+    "no-regions": (lines({k: v for k, v in GOOD.items() if k != "memory_regions"}), "memory_regions is missing"),
+    "unordered": (lines({**GOOD, "memory_regions": [[GIB, 2 * GIB, 0], [0, MIB, 0]]}), "memory_regions[1] starts"),
+    "negative": (lines({**GOOD, "memory_regions": [[-1, GIB, 0]]}), "memory_regions[0]"),
+    "backwards": (lines({**GOOD, "memory_regions": [[GIB, MIB, 0]]}), "ends before it starts"),
+    "float": (lines({**GOOD, "memory_regions": [[0.5, GIB, 0]]}), "memory_regions[0]"),
+    "bool-node": (lines({**GOOD, "memory_regions": [[0, GIB, True]]}), "node is True"),
+    "cmr-shape": (lines({**GOOD, "cmrs": [[1, 2, 3]]}), "cmrs[0]"),
+    "limit-zero": (lines({**GOOD, "limits": {"max_tdmrs": 0}}), "limits.max_tdmrs is 0"),
+    "placement": (lines({**GOOD, "pamt_placement": "anywhere"}), "pamt_placement is neither"),
+    "too-few-bases": (lines({**GOOD, "pamt_placement": {"bases": []}}), "has 0 entries"),
+    "beyond-64-bits": (lines({**GOOD, "memory_regions": [[0, 1 << 65, 0]]}), "64-bit"),
+    "extra-key-type": (lines({**GOOD, "sources": 7}), "sources: expected a list"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_LINES)
+def test_a_bad_facts_line_is_answered_in_its_place(name: str, cli: Any) -> None:  # noqa: ANN401
+    """It is an error object with line, host, reason; the lines around it are answered; the status says so."""
+    bad, reason = BAD_LINES[name]
+    status, out, _ = cli("plan", "--facts", "-", stdin=lines(GOOD) + bad.rstrip(b"\n") + b"\n" + lines(GOOD))
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert status == os.EX_DATAERR
+    assert [a["schema"] for a in answers] == [
+        "tdx-headroom/plan/1",
+        "tdx-headroom/error/1",
+        "tdx-headroom/plan/1",
+    ]
+    assert answers[1]["line"] == 2
+    assert reason in answers[1]["error"]
+    assert "\n" not in answers[1]["error"]
+
+
+def test_odd_cmrs_are_planned_and_not_refused(cli: Any) -> None:  # noqa: ANN401
+    """Unordered, overlapping, misaligned and empty CMRs are taken as given."""
+    odd = [[GIB, MIB], [0, 0], [17, 4096], [0, 2 * GIB], [0, 2 * GIB]]
+    status, out, _ = cli("plan", "--facts", "-", stdin=lines({**GOOD, "cmrs": odd}))
+    assert status == 0
+    assert json.loads(out)["strategies"]["cmr-walk"]["errno"] in (0, -22, -28)
+
+
+def test_emerald_rapids_misses_by_one_area(cli: Any) -> None:  # noqa: ANN401
+    """The machine of the original report needs 17 areas of 16 under memory-regions, and fits the others."""
+    facts = json.loads(cli_facts("emerald-rapids"))
+    facts["pamt_placement"] = "none"
+    status, out, _ = cli("plan", "--facts", "-", stdin=lines(facts))
+    plans = json.loads(out)["strategies"]
+    assert status == 0
+    failing = plans["memory-regions"]
+    assert [t["needed"] for t in failing["tdmrs"]] == [17, 1, 1, 1, 1]
+    assert (failing["errno"], failing["failed_tdmr"], failing["pamt_kib"]) == (-28, 0, None)
+    assert failing["messages"] == ["initialization failed: TDMR [0x0, 0x80000000): reserved areas exhausted."]
+    for strategy in ("cmr-subregion", "cmr-walk"):
+        assert [t["needed"] for t in plans[strategy]["tdmrs"]] == [2, 1, 1, 1, 1]
+        assert plans[strategy]["pamt_kib"] == 1050644
+
+
+def cli_facts(name: str) -> str:
+    from tdx_headroom.host import read_facts
+    from tdx_headroom.root import Root
+
+    return json.dumps(read_facts(Root(HOSTS / name)).to_json())
+
+
+ERRORS = [
+    (["plan", "--root", "/nonexistent"], os.EX_NOINPUT, "/nonexistent is no directory"),
+    (["plan", "--log", "/nonexistent"], os.EX_NOINPUT, "/nonexistent: No such file or directory"),
+    (["plan", "--facts", "/"], os.EX_NOINPUT, "/: Is a directory"),
+    (["plan", "--strategy", "guess"], os.EX_USAGE, "is none of memory-regions, cmr-subregion, cmr-walk"),
+    (["plan", "--root", "/a", "--log", "/b"], os.EX_USAGE, "not allowed with argument"),
+    (["serve", "--web.listen-address", "nowhere"], os.EX_USAGE, "is not [HOST]:PORT"),
+    (["serve", "--refresh-interval", "0s"], os.EX_USAGE, "is no time such as"),
+    (["serve", "--web.telemetry-path", "/"], os.EX_USAGE, "is no free path"),
+    (["dance"], os.EX_USAGE, "invalid choice"),
+    ([], os.EX_USAGE, "required"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "status", "reason"), ERRORS, ids=lambda v: " ".join(v) if isinstance(v, list) else "")
+def test_errors_are_one_line(arguments: list[str], status: int, reason: str, cli: Any) -> None:  # noqa: ANN401
+    """What failed and a hint, on one line of stderr, with a status from sysexits.h."""
+    code, out, err = cli(*arguments)
+    assert (code, out) == (status, "")
+    assert reason in err
+    assert err.count("\n") == 1
+
+
+def test_an_empty_log_is_refused(cli: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    """A log without a kernel message is an error that says what to give."""
+    status, _, err = cli("plan", "--log", "-", stdin=b"")
+    assert (status, err.count("\n")) == (os.EX_DATAERR, 1)
+    assert "no kernel message" in err
+    status, _, err = cli("plan", "--root", str(tmp_path))
+    assert status == os.EX_NOINPUT
+    assert "holds nothing of a host" in err
+
+
+def test_colour_only_on_a_terminal(cli: Any) -> None:  # noqa: ANN401
+    """A pipe gets no escape sequences."""
+    _, out, _ = cli("plan", "--root", str(HOSTS / "emerald-rapids"))
+    assert "\x1b" not in out
+    assert "TDMR" in out
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    """`tdx-headroom plan | head -1` ends quietly."""
+    command = f"{sys.executable} -m tdx_headroom plan --root {HOSTS / 'emerald-rapids'} | head -c 1"
+    run_ = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert (run_.returncode, run_.stderr) == (0, "")
+
+
+def test_only_one_strategy(cli: Any) -> None:  # noqa: ANN401
+    """--strategy leaves the other plans out."""
+    _, out, _ = cli("plan", "--root", str(HOSTS / "emerald-rapids"), "--strategy", "cmr-walk", "--format", "json")
+    plans = json.loads(out)["strategies"]
+    assert [name for name, plan in plans.items() if plan] == ["cmr-walk"]
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """--version tells the version and nothing else."""
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == f"tdx-headroom {__version__}\n"
