@@ -133,8 +133,10 @@ def _memblock_map(regions: list[MemblockRegion] | None, nodes: NodeMap | None) -
     """Memblock's own regions; older kernels print no node, but they too split regions at node borders."""
     if regions is None:
         return None
-    if all(r.node is not None for r in regions) or nodes is None:
+    if all(r.node is not None for r in regions):
         return MemoryMap("memblock", tuple(MemoryRegion(r.start, r.end, r.node) for r in regions), "memblock")
+    if nodes is None:
+        return MemoryMap("memblock", tuple(MemoryRegion(r.start, r.end, r.node) for r in regions), None)
     known = (r.node if r.node is not None else nodes.node_of(r.start) for r in regions)
     return MemoryMap(
         "memblock",

@@ -23,6 +23,15 @@ class NodeRange(NamedTuple):
     node: int
 
 
+class Zone(NamedTuple):
+    """A zone of a node: ``[start, end)`` in bytes, holes included; the node is None where it is unknown."""
+
+    node: int | None
+    name: str
+    start: int
+    end: int
+
+
 @dataclass(frozen=True, slots=True)
 class Platform:
     """Facts about the machine; None where unknown.

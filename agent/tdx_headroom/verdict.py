@@ -94,7 +94,7 @@ def judge(facts: HostFacts, plans: Mapping[Strategy, Plan | None]) -> Verdict:
     if log is not None and log.state is ModuleState.FAILED:
         return Verdict(State.FAILED, next_boot, strategy, _failed(log), evidence)
     if not_a_tdx_host(facts):
-        return Verdict(State.NOT_TDX, next_boot, strategy, "This is not a TDX host.", evidence)
+        return Verdict(State.NOT_TDX, None, strategy, "This is not a TDX host.", evidence)
     if plan is None or next_boot is None:
         why = "No source tells this host's memory regions, so there is no plan."
         return Verdict(State.CANNOT_TELL, None, strategy, why, evidence)

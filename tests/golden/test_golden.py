@@ -83,7 +83,9 @@ def test_facts_survive_json(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_promtool_has_nothing_to_say(name: str) -> None:
     """`promtool check metrics` is silent on every host's metrics."""
-    run = subprocess.run(["promtool", "check", "metrics"], input=show(name, "prom"), capture_output=True, text=True)
+    run = subprocess.run(
+        ["promtool", "check", "metrics"], input=show(name, "prom"), capture_output=True, text=True
+    )
     assert (run.returncode, run.stdout + run.stderr) == (0, "")
 
 

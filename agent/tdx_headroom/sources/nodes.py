@@ -77,6 +77,9 @@ def read_nodes(root: Root) -> Reading[list[NodeRange]]:
             ]
             for node in sorted(nodes)
         }
-        return node_ranges(blocks, block_size)
+        ranges = node_ranges(blocks, block_size)
+        if not ranges:
+            raise SourceError(SOURCE, f"no memory block in the nodes of {root.locate(PATH)}")
+        return ranges
 
     return attempt(SOURCE, root.locate(PATH), read)
