@@ -13,7 +13,7 @@ from tdx_headroom.address import ADDRESS_SPACE, Range
 from tdx_headroom.codec import DecodeError, decode, encode
 from tdx_headroom.errors import AgentError
 from tdx_headroom.kernel_report import KernelReport
-from tdx_headroom.observations import FirmwareRange, LogHealth, Platform
+from tdx_headroom.observations import FirmwareRange, LogHealth, Platform, Zone
 
 SCHEMA = "tdx-headroom/facts/1"
 
@@ -108,6 +108,9 @@ class HostFacts:
         memory_source: the source that ``memory_regions`` come from.
         node_source: the source that their nodes come from.
         cmr_source: the source of the CMRs.
+        zones: of all nodes, holes included; None: to be derived from the memory regions.
+        reserved: memory that boot has reserved for good.
+        placement_source: the sources of ``zones`` and ``reserved``.
         firmware_map: the firmware's memory map, for what a hole is made of.
         command_line: the kernel's arguments about memory, TDX and hibernation, others left out.
         sources, disagreements, kernel_log, log_health, platform: how all this was learnt.
@@ -122,6 +125,9 @@ class HostFacts:
     memory_source: str | None = None
     node_source: str | None = None
     cmr_source: str | None = None
+    zones: tuple[Zone, ...] | None = None
+    reserved: tuple[Range, ...] | None = None
+    placement_source: str | None = None
     firmware_map: tuple[FirmwareRange, ...] | None = None
     command_line: tuple[str, ...] | None = None
     sources: tuple[SourceStatus, ...] = ()
@@ -191,6 +197,9 @@ _EXTRA: dict[str, Any] = {
     "memory_source": str | None,
     "node_source": str | None,
     "cmr_source": str | None,
+    "zones": tuple[Zone, ...] | None,
+    "reserved": tuple[Range, ...] | None,
+    "placement_source": str | None,
     "firmware_map": tuple[FirmwareRange, ...] | None,
     "command_line": tuple[str, ...] | None,
     "sources": tuple[SourceStatus, ...],

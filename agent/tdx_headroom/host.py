@@ -6,28 +6,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tdx_headroom.address import Range
 from tdx_headroom.facts import HostFacts, MemoryRegion, SourceStatus
 from tdx_headroom.memory_map import MemoryMap, NodeMap, choose, disagreements, from_ranges
 from tdx_headroom.observations import LogHealth
+from tdx_headroom.reading import Reading
 from tdx_headroom.sources.firmware_memmap import firmware_ram, read_firmware_memmap
-from tdx_headroom.sources.iomem import read_iomem, system_ram
+from tdx_headroom.sources.iomem import crash_kernel, read_iomem, system_ram
 from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
 from tdx_headroom.sources.kernel_log.reader import read_kernel_log
 from tdx_headroom.sources.kernel_log.records import KernelLog
 from tdx_headroom.sources.kernel_log.report import read_report
 from tdx_headroom.sources.kernel_log.tdx_lines import LOOKS_LIKE_TDX
-from tdx_headroom.sources.memblock import read_memblock
+from tdx_headroom.sources.memblock import read_memblock, read_memblock_reserved
 from tdx_headroom.sources.nodes import read_nodes
 from tdx_headroom.sources.platform import read_hostname, read_platform, read_release, relevant_arguments
+from tdx_headroom.sources.zoneinfo import read_zoneinfo
+from tdx_headroom.zones import zones_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
     from tdx_headroom.kernel_report import KernelReport
-    from tdx_headroom.observations import FirmwareRange, NodeRange, Platform
-    from tdx_headroom.reading import Reading
+    from tdx_headroom.observations import FirmwareRange, NodeRange, Platform, Zone
     from tdx_headroom.root import Root
+    from tdx_headroom.sources.iomem import IomemRow
     from tdx_headroom.sources.kernel_log.boot_map import BootMap
     from tdx_headroom.sources.memblock import MemblockRegion
 
@@ -42,6 +46,8 @@ class _Collected:
     log: Reading[KernelLog]
     boot: BootMap
     maps: tuple[MemoryMap, ...]
+    zones: Reading[list[Zone]] | None
+    reserved: Reading[list[Range]]
     firmware: Sequence[FirmwareRange] | None
     readings: tuple[Reading[Any], ...]
 
@@ -57,6 +63,8 @@ def read_facts(root: Root) -> HostFacts:
     firmware = read_firmware_memmap(root)
     sysfs_nodes = read_nodes(root)
     platform = read_platform(root)
+    zoneinfo = read_zoneinfo(root)
+    reserved = _reserved(read_memblock_reserved(root), iomem)
     boot = read_boot_map(log.value or KernelLog(()), log.origin)
     nodes = _node_map(boot.node_ranges, boot.srat, sysfs_nodes)
     by_source = {
@@ -70,8 +78,10 @@ def read_facts(root: Root) -> HostFacts:
             log=log,
             boot=boot,
             maps=tuple(found for name in MEMORY_SOURCES if (found := by_source[name]) is not None),
+            zones=zoneinfo,
+            reserved=reserved,
             firmware=firmware.value or boot.firmware.value,
-            readings=(memblock, iomem, firmware, sysfs_nodes, platform, log),
+            readings=(memblock, iomem, firmware, sysfs_nodes, zoneinfo, platform, log),
         ),
         host=read_hostname(root),
         release=read_release(root) or boot.kernel_release,
@@ -88,6 +98,8 @@ def facts_from_log(log: Reading[KernelLog]) -> HostFacts:
             log=log,
             boot=boot,
             maps=tuple(found for found in by_source.values() if found is not None),
+            zones=None,
+            reserved=Reading("log-crash-kernel", log.origin, list(boot.crash_kernel)),
             firmware=boot.firmware.value,
             readings=(log,),
         ),
@@ -104,8 +116,14 @@ def _facts(
     report = read_report(log.value) if log.value else None
     chosen = choose(collected.maps)
     cmrs = _complete_cmrs(report)
+    zones, zone_source = _zones(collected, chosen)
+    reserved = collected.reserved
     # A list that is not in the log is no failure: nobody can bring the boot messages back.
-    lists = [r for r in (boot.node_ranges, boot.e820, boot.srat) if r.error is None or not r.error.absent]
+    lists = [
+        r
+        for r in (boot.node_ranges, boot.e820, boot.srat, boot.zones)
+        if r.error is None or not r.error.absent
+    ]
     return HostFacts(
         host=host,
         kernel_release=release,
@@ -114,6 +132,9 @@ def _facts(
         memory_source=chosen.source if chosen else None,
         node_source=chosen.node_source if chosen else None,
         cmr_source=None if cmrs is None else "kernel-log",
+        zones=zones,
+        reserved=tuple(reserved.value) if reserved.value else None,
+        placement_source=f"zones from {zone_source}, reserved memory from {reserved.source}",
         firmware_map=tuple(collected.firmware) if collected.firmware else None,
         command_line=_command_line(platform, boot),
         sources=tuple(_status(reading) for reading in (*collected.readings, *lists)),
@@ -122,6 +143,26 @@ def _facts(
         log_health=_health(log.value) if log.value else None,
         platform=platform,
     )
+
+
+def _zones(collected: _Collected, chosen: MemoryMap | None) -> tuple[tuple[Zone, ...] | None, str]:
+    """The zones and where they come from; None where they have to be derived from the memory regions."""
+    if collected.zones is not None and collected.zones.value:
+        return tuple(collected.zones.value), collected.zones.source
+    boot = collected.boot
+    if boot.zones.value and chosen is not None:
+        return tuple(zones_of(chosen.regions, boot.zones.value, dict(boot.movable))), boot.zones.source
+    return None, "the memory regions"
+
+
+def _reserved(
+    memblock: Reading[list[MemblockRegion]], iomem: Reading[list[IomemRow]]
+) -> Reading[list[Range]]:
+    """Memory reserved for good: memblock's list, or at least the crash kernel's memory."""
+    if memblock.value is not None:
+        ranges = [Range(r.start, r.end) for r in memblock.value]
+        return Reading(memblock.source, memblock.origin, ranges)
+    return Reading("iomem-crash-kernel", iomem.origin, crash_kernel(iomem.value or ()))
 
 
 def _node_map(*readings: Reading[list[NodeRange]]) -> NodeMap | None:

@@ -54,6 +54,7 @@ def _plan(plan: Plan, *, full_addresses: bool) -> dict[str, Any]:
         "tdmrs": [_tdmr(tdmr, full_addresses=full_addresses) for tdmr in plan.tdmrs],
         "module": None if module is None else {"status": str(module.status), "tdmr": module.tdmr},
         "not_convertible_bytes": plan.not_convertible_bytes,
+        "pamt_placement": str(plan.placement),
     }
 
 
@@ -80,8 +81,10 @@ def _tdmr(tdmr: Tdmr, *, full_addresses: bool) -> dict[str, Any]:
         "needed": tdmr.needed,
         "needed_holes": tdmr.needed_holes,
         "needed_pamts": tdmr.needed_pamts,
+        "needed_worst": tdmr.needed_worst,
         "limit": tdmr.limit,
         "headroom": tdmr.headroom,
+        "headroom_worst": tdmr.headroom_worst,
     }
 
 

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tdx_headroom.facts import FactsError, GivenBases
+from tdx_headroom.facts import PREDICTED, FactsError, GivenBases
 from tdx_headroom.plan.holes import holes_of
-from tdx_headroom.plan.model import AreaKind, Pamt, Plan, Strategy, Tdmr
+from tdx_headroom.plan.model import Pamt, PlacementKind, Plan, Strategy, Tdmr
 from tdx_headroom.plan.module import module_verdict
 from tdx_headroom.plan.pamt import pamt_for
+from tdx_headroom.plan.placement import Places, predict
 from tdx_headroom.plan.regions import not_convertible_bytes, tdx_memory_list
 from tdx_headroom.plan.reserved import ENOSPC, first_failure, reserved_areas
 from tdx_headroom.plan.tdmrs import limit_warning, tdmr_nodes, tdmr_ranges
+from tdx_headroom.zones import zones_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +32,19 @@ NO_MEMORY_MESSAGE = (
 NO_TDMRS_MESSAGE = "initialization failed: TDMRs exhausted."
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What all strategies share: TDMRs with their nodes and PAMTs, and which PAMT could reach which TDMR."""
+
+    regions: Sequence[MemoryRegion]
+    tdmrs: Sequence[Range]
+    nodes: Sequence[int | None]
+    pamts: Sequence[Pamt]
+    reaching: Sequence[int]
+    placement: PlacementKind
+    not_convertible: int | None
+
+
 def plan_host(facts: HostFacts) -> Mapping[Strategy, Plan | None]:
     """What each strategy makes of the host.
 
@@ -41,101 +58,166 @@ def plan_host(facts: HostFacts) -> Mapping[Strategy, Plan | None]:
         return dict.fromkeys(Strategy)
     regions = tdx_memory_list(facts.memory_regions)
     outside = None if facts.cmrs is None else not_convertible_bytes(regions, facts.cmrs)
-    ranges = tdmr_ranges(regions)
-    if not ranges or len(ranges) > facts.limits.max_tdmrs:
-        gave_up = _without_areas(facts, ranges)
-        return {s: _plan_without_areas(s, facts, ranges, gave_up, outside) for s in Strategy}
-    nodes = tdmr_nodes(ranges, regions)
-    pamts = [
-        pamt_for(tdmr.size, facts.limits, base)
-        for tdmr, base in zip(ranges, _pamt_bases(facts, ranges), strict=True)
-    ]
-    return {s: _plan(s, facts, regions, ranges, nodes, pamts, outside) for s in Strategy}
+    tdmrs = tdmr_ranges(regions)
+    if not tdmrs or len(tdmrs) > facts.limits.max_tdmrs:
+        return {s: _without_pamts(s, facts, tdmrs, outside) for s in Strategy}
+    layout = _layout(facts, regions, tdmrs, outside)
+    return {s: _plan(s, facts, layout) for s in Strategy}
 
 
-def _pamt_bases(facts: HostFacts, tdmrs: Sequence[Range]) -> Sequence[int | None]:
+def _layout(
+    facts: HostFacts, regions: Sequence[MemoryRegion], tdmrs: Sequence[Range], outside: int | None
+) -> _Layout:
+    nodes = tdmr_nodes(tdmrs, regions)
+    unplaced = [pamt_for(tdmr.size, facts.limits, None) for tdmr in tdmrs]
     placement = facts.pamt_placement
-    if not isinstance(placement, GivenBases):
-        return [None] * len(tdmrs)
-    if len(placement.bases) != len(tdmrs):
+    kind = PlacementKind.NONE
+    bases: Sequence[int | None] = [None] * len(tdmrs)
+    reaching: Sequence[int] = [0] * len(tdmrs)
+    if isinstance(placement, GivenBases):
+        _check_bases(placement, len(tdmrs))
+        kind, bases = PlacementKind.GIVEN, placement.bases
+    elif placement == PREDICTED:
+        kind = PlacementKind.PREDICTED
+        places = _predict(facts, [pamt.size for pamt in unplaced], nodes)
+        bases = [place.base for place in places]
+        reaching = _count_reaching(tdmrs, places)
+    pamts = [pamt._replace(base=base) for pamt, base in zip(unplaced, bases, strict=True)]
+    return _Layout(regions, tdmrs, nodes, pamts, reaching, kind, outside)
+
+
+def _check_bases(placement: GivenBases, tdmrs: int) -> None:
+    if len(placement.bases) != tdmrs:
         raise FactsError(
             f"pamt_placement.bases has {len(placement.bases)} entries, but the memory regions"
-            f" make {len(tdmrs)} TDMRs",
+            f" make {tdmrs} TDMRs",
             hint="give one base for each TDMR, in TDMR order",
         )
-    return placement.bases
 
 
-def _without_areas(facts: HostFacts, ranges: Sequence[Range]) -> tuple[Tdmr, ...]:
-    """The TDMRs that the kernel has written when it runs out of them."""
-    limits = facts.limits
-    return tuple(
-        Tdmr(r.start, r.size, None, Pamt(None, 0, 0, 0), (), None, None, limits.max_reserved_per_tdmr)
-        for r in ranges[: limits.max_tdmrs]
-    )
+def _predict(facts: HostFacts, sizes: Sequence[int], nodes: Sequence[int | None]) -> list[Places]:
+    memory = facts.memory_regions or ()
+    zones = facts.zones if facts.zones is not None else zones_of(memory)
+    return predict(sizes, nodes, memory, zones, facts.reserved or ())
 
 
-def _plan_without_areas(
-    strategy: Strategy,
-    facts: HostFacts,
-    ranges: Sequence[Range],
-    tdmrs: tuple[Tdmr, ...],
-    outside: int | None,
+def _count_reaching(tdmrs: Sequence[Range], places: Sequence[Places]) -> list[int]:
+    """For each TDMR, how many PAMTs could land in it, or reach into it."""
+    starts = [tdmr.start for tdmr in tdmrs]
+    ends = [tdmr.end for tdmr in tdmrs]
+    steps = [0] * (len(tdmrs) + 1)
+    for place in places:
+        counted = 0
+        for start, end in place.reach:
+            first = max(bisect_right(ends, start), counted)
+            last = bisect_left(starts, end)
+            if first < last:
+                steps[first] += 1
+                steps[last] -= 1
+                counted = last
+    reaching = []
+    total = 0
+    for step in steps[:-1]:
+        total += step
+        reaching.append(total)
+    return reaching
+
+
+def _without_pamts(
+    strategy: Strategy, facts: HostFacts, tdmrs: Sequence[Range], outside: int | None
 ) -> Plan | None:
     """The plan of a host with no TDX memory or with too many TDMRs: no strategy gets to look for holes."""
     if strategy.needs_cmrs and facts.cmrs is None:
         return None
-    if ranges:
-        return Plan(strategy, ENOSPC, (NO_TDMRS_MESSAGE,), None, len(ranges), tdmrs, None, outside)
-    # With an empty memory list the kernel goes on with one TDMR of size 0, and counts it.
-    warning = limit_warning(1, facts.limits.max_tdmrs)
-    messages = (*([warning] if warning else []), NO_MEMORY_MESSAGE)
-    return Plan(strategy, ENOMEM, messages, None, 0, (), None, outside)
+    limits = facts.limits
+    errno, messages = ENOSPC, [NO_TDMRS_MESSAGE]
+    if not tdmrs:
+        # With an empty memory list the kernel goes on with one TDMR of size 0, and counts it.
+        warning = limit_warning(1, limits.max_tdmrs)
+        errno, messages = ENOMEM, [*([warning] if warning else []), NO_MEMORY_MESSAGE]
+    written = tuple(
+        Tdmr(t.start, t.size, None, Pamt(None, 0, 0, 0), (), None, None, None, limits.max_reserved_per_tdmr)
+        for t in tdmrs[: limits.max_tdmrs]
+    )
+    return Plan(
+        strategy=strategy,
+        errno=errno,
+        messages=tuple(messages),
+        failed_tdmr=None,
+        tdmrs_needed=len(tdmrs),
+        tdmrs=written,
+        module=None,
+        not_convertible_bytes=outside,
+        placement=PlacementKind.NONE,
+    )
 
 
-def _plan(
-    strategy: Strategy,
-    facts: HostFacts,
-    regions: Sequence[MemoryRegion],
-    ranges: Sequence[Range],
-    nodes: Sequence[int | None],
-    pamts: Sequence[Pamt],
-    outside: int | None,
-) -> Plan | None:
+def _plan(strategy: Strategy, facts: HostFacts, layout: _Layout) -> Plan | None:
     if strategy.needs_cmrs and facts.cmrs is None:
         return None
     limits = facts.limits
-    holes = holes_of(strategy, ranges, regions, facts.cmrs or ())
-    areas = reserved_areas(ranges, holes, pamts)
-    warning = limit_warning(len(ranges), limits.max_tdmrs)
-    failure = first_failure(ranges, areas, limits.max_reserved_per_tdmr)
+    warning = limit_warning(len(layout.tdmrs), limits.max_tdmrs)
     messages = [warning] if warning else []
+    predicted = layout.placement is PlacementKind.PREDICTED
+    if predicted and any(pamt.base is None for pamt in layout.pamts):
+        # alloc_contig_pages() finds no block: the kernel gives up before it looks for holes, in silence.
+        return _assemble(
+            strategy, ENOMEM, messages, None, _tdmrs(layout, limits.max_reserved_per_tdmr), layout
+        )
+    holes = holes_of(strategy, layout.tdmrs, layout.regions, facts.cmrs or ())
+    areas = reserved_areas(layout.tdmrs, holes, layout.pamts)
+    failure = first_failure(layout.tdmrs, areas, limits.max_reserved_per_tdmr)
     if failure and failure.message:
         messages.append(failure.message)
     tdmrs = tuple(
         Tdmr(
-            base=r.start,
-            size=r.size,
+            base=tdmr.start,
+            size=tdmr.size,
             node=node,
             pamt=pamt,
             reserved_areas=tuple(sorted(of_tdmr)),
-            needed_holes=sum(area.kind is AreaKind.HOLE for area in of_tdmr),
-            needed_pamts=sum(area.kind is AreaKind.PAMT for area in of_tdmr),
+            needed_holes=len(found),
+            needed_pamts=len(of_tdmr) - len(found),
+            needed_worst=max(len(of_tdmr), len(found) + reaching),
             limit=limits.max_reserved_per_tdmr,
         )
-        for r, node, pamt, of_tdmr in zip(ranges, nodes, pamts, areas, strict=True)
+        for tdmr, node, pamt, found, of_tdmr, reaching in zip(
+            layout.tdmrs, layout.nodes, layout.pamts, holes, areas, layout.reaching, strict=True
+        )
     )
-    module = None
+    errno = failure.errno if failure else 0
+    failed = failure.tdmr if failure and failure.message else None
+    plan = _assemble(strategy, errno, messages, failed, tdmrs, layout)
     if failure is None and facts.cmrs is not None:
         dynamic = limits.pamt_page_bitmap_entry_bits is not None
-        module = module_verdict(tdmrs, facts.cmrs, dynamic_pamt=dynamic)
+        plan = replace(plan, module=module_verdict(tdmrs, facts.cmrs, dynamic_pamt=dynamic))
+    return plan
+
+
+def _tdmrs(layout: _Layout, limit: int) -> tuple[Tdmr, ...]:
+    """TDMRs whose reserved areas the kernel never comes to."""
+    return tuple(
+        Tdmr(tdmr.start, tdmr.size, node, pamt, (), None, None, None, limit)
+        for tdmr, node, pamt in zip(layout.tdmrs, layout.nodes, layout.pamts, strict=True)
+    )
+
+
+def _assemble(
+    strategy: Strategy,
+    errno: int,
+    messages: Sequence[str],
+    failed_tdmr: int | None,
+    tdmrs: tuple[Tdmr, ...],
+    layout: _Layout,
+) -> Plan:
     return Plan(
         strategy=strategy,
-        errno=failure.errno if failure else 0,
+        errno=errno,
         messages=tuple(messages),
-        failed_tdmr=failure.tdmr if failure and failure.message else None,
-        tdmrs_needed=len(ranges),
+        failed_tdmr=failed_tdmr,
+        tdmrs_needed=len(layout.tdmrs),
         tdmrs=tdmrs,
-        module=module,
-        not_convertible_bytes=outside,
+        module=None,
+        not_convertible_bytes=layout.not_convertible,
+        placement=layout.placement,
     )

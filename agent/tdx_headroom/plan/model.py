@@ -62,7 +62,8 @@ class Tdmr:
     """One TD Memory Region with all the reserved areas that it needs, past the limit too.
 
     ``needed*`` are None, and ``reserved_areas`` empty, when the kernel gives up before it looks for
-    holes; ``node`` is None then, and where no source tells the memory's node.
+    holes; ``node`` is None then, and where no source tells the memory's node. ``needed_worst`` counts every
+    PAMT that could land in this TDMR, where ``needed`` counts those that are predicted or given to.
     """
 
     base: int
@@ -72,6 +73,7 @@ class Tdmr:
     reserved_areas: tuple[ReservedArea, ...]
     needed_holes: int | None
     needed_pamts: int | None
+    needed_worst: int | None
     limit: int
 
     @property
@@ -91,6 +93,19 @@ class Tdmr:
         """Areas left over; negative: the TDX initialisation fails here."""
         needed = self.needed
         return None if needed is None else self.limit - needed
+
+    @property
+    def headroom_worst(self) -> int | None:
+        """Areas left over when every PAMT that could land here does."""
+        return None if self.needed_worst is None else self.limit - self.needed_worst
+
+
+class PlacementKind(StrEnum):
+    """Where the PAMTs' places in a plan come from."""
+
+    PREDICTED = "predicted"
+    GIVEN = "given"
+    NONE = "none"
 
 
 class ModuleStatus(StrEnum):
@@ -122,6 +137,7 @@ class Plan:
     that is not page aligned). ``messages`` are the kernel's lines without their prefix, in print order.
     ``failed_tdmr`` is the index of the TDMR whose reserved areas ran out. ``module`` is None when the
     kernel itself gives up or the CMRs are unknown; ``not_convertible_bytes`` when the CMRs are unknown.
+    ``placement`` tells where the PAMTs' places come from.
     """
 
     strategy: Strategy
@@ -132,6 +148,7 @@ class Plan:
     tdmrs: tuple[Tdmr, ...]
     module: ModuleVerdict | None
     not_convertible_bytes: int | None
+    placement: PlacementKind
 
     @property
     def pamt_kib(self) -> int | None:
@@ -147,6 +164,12 @@ class Plan:
     def headroom(self) -> int | None:
         """Headroom of the worst TDMR; None when the kernel gives up before it looks for holes."""
         known = [tdmr.headroom for tdmr in self.tdmrs if tdmr.headroom is not None]
+        return min(known) if known else None
+
+    @property
+    def headroom_worst(self) -> int | None:
+        """Headroom of the worst TDMR when every PAMT that could land in it does."""
+        known = [tdmr.headroom_worst for tdmr in self.tdmrs if tdmr.headroom_worst is not None]
         return min(known) if known else None
 
     @property

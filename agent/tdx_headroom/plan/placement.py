@@ -2,17 +2,28 @@
 """Where the kernel will put each PAMT (``alloc_contig_pages()``, mm/page_alloc.c).
 
 The kernel tries the node's zones from NORMAL down, then other nodes. In a zone it starts at the zone's first
-page, aligned to the block's length as if that were a power of two, and goes up in steps of that length until a
-block is free of holes, reserved and unmovable pages. The last cannot be known from outside: the prediction
+page, aligned to the block's length as if that were a power of two, and goes up in steps of that length until
+a block is free of holes, reserved and unmovable pages. The last cannot be known from outside: the prediction
 takes the first block that nothing known stands against, and says how far the truth can be from it.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, insort
+from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
-from tdx_headroom.address import MIB, PAGE, Range, align_down, align_up, intersect, page_round, subtract, union
+from tdx_headroom.address import (
+    MIB,
+    PAGE,
+    Range,
+    align_down,
+    align_up,
+    intersect,
+    page_round,
+    subtract,
+    union,
+)
 from tdx_headroom.zones import MOVABLE
 
 if TYPE_CHECKING:
@@ -26,6 +37,9 @@ PAGEBLOCK = 2 * MIB
 
 ROOMY = 64
 """A zone with so many places for a block is never passed over whole, as far as it has been seen."""
+
+MAX_NODES = 1 << 10
+"""``MAX_NUMNODES`` on x86-64."""
 
 _ZONE_ORDER = {"Normal": 0, "DMA32": 1, "DMA": 2}
 
@@ -60,15 +74,16 @@ def predict(
     free = _Free(regions, zones, reserved)
     places = []
     for size, node in zip(sizes, nodes, strict=True):
-        base, reach = None, []
+        base = None
+        reach: list[Range] = []
         room = 0
         for zone in free.zonelist(node):
             spans = free.spans(zone, size)
             if room < ROOMY:
-                reach += [Range(span.start, span.end) for span in spans]
+                reach += spans
                 room += sum(span.size // size for span in spans)
             if base is None:
-                base = free.take(zone, size, spans)
+                base = free.take(zone, size)
             if base is not None and room >= ROOMY:
                 break
         places.append(Places(base, tuple(union(reach))))
@@ -76,7 +91,7 @@ def predict(
 
 
 class _Free:
-    """What is free in each zone, less the PAMTs placed so far."""
+    """What is free in each zone, and the PAMTs placed so far."""
 
     def __init__(
         self,
@@ -86,14 +101,17 @@ class _Free:
     ) -> None:
         self._zones = [zone for zone in zones if zone.name in _ZONE_ORDER]
         self._taken: list[Range] = []
+        self._spans: dict[tuple[Zone, int], list[Range]] = {}
+        self._next: dict[tuple[Zone, int], tuple[int, int]] = {}
         memory = list(regions)
         busy = union(reserved)
-        self._free: dict[Zone, list[Range]] = {}
+        self._by_size: dict[Zone, list[Range]] = {}
         for zone in self._zones:
             own = ((r.start, r.end) for r in memory if None in (r.node, zone.node) or r.node == zone.node)
             movable = ((z.start, z.end) for z in zones if z.name == MOVABLE and z.node == zone.node)
             inside = intersect(page_round(own), [(zone.start, zone.end)])
-            self._free[zone] = subtract(inside, [*busy, *movable])
+            free = subtract(inside, [*busy, *movable])
+            self._by_size[zone] = sorted(free, key=lambda r: r.size, reverse=True)
 
     def zonelist(self, node: int | None) -> list[Zone]:
         """The zones in the order in which they are tried: the node's own, then those of the next nodes."""
@@ -101,38 +119,48 @@ class _Free:
         def distance(zone: Zone) -> tuple[int, int]:
             if node is None or zone.node is None:
                 return (0, _ZONE_ORDER[zone.name])
-            return ((zone.node - node) % (1 << 16), _ZONE_ORDER[zone.name])
+            return ((zone.node - node) % MAX_NODES, _ZONE_ORDER[zone.name])
 
         return sorted(self._zones, key=distance)
 
     def spans(self, zone: Zone, size: int) -> list[Range]:
-        """The runs of whole blocks that are free in a zone, PAMTs placed before not counted."""
-        first = _kernel_align(zone.start, size)
-        found = []
-        for start, end in self._free[zone]:
-            low = first + max(0, -(-(start - first) // size)) * size
-            blocks = (end - low) // size
-            if blocks > 0:
-                found.append(Range(low, low + blocks * size))
-        return found
+        """The runs of whole blocks that are free in a zone, by address; PAMTs placed before are not counted.
 
-    def take(self, zone: Zone, size: int, spans: Sequence[Range]) -> int | None:
+        Only ranges as long as the block are looked at, so that thousands of small ones cost nothing.
+        """
+        key = (zone, size)
+        if key not in self._spans:
+            first = _kernel_align(zone.start, size)
+            found = []
+            for start, end in takewhile(lambda r: r.size >= size, self._by_size[zone]):
+                low = first + max(0, -(-(start - first) // size)) * size
+                blocks = (end - low) // size
+                if blocks > 0:
+                    found.append(Range(low, low + blocks * size))
+            self._spans[key] = sorted(found)
+        return self._spans[key]
+
+    def take(self, zone: Zone, size: int) -> int | None:
         """The first block in the zone that no PAMT stands against; it is taken."""
-        first = _kernel_align(zone.start, size)
-        for span in spans:
-            at = span.start
-            while at + size <= span.end:
+        key = (zone, size)
+        spans = self.spans(zone, size)
+        # What was passed over once stays taken: the next block of this size is looked for behind it.
+        i, at = self._next.get(key, (0, 0))
+        while i < len(spans):
+            at = max(at, spans[i].start)
+            while at + size <= spans[i].end:
                 obstacle = self._obstacle(at, at + size)
                 if obstacle is None:
-                    end = align_up(at + size, PAGEBLOCK)
-                    self._taken = union([*self._taken, (align_down(at, PAGEBLOCK), end)])
+                    self._next[key] = (i, at + size)
+                    insort(self._taken, Range(align_down(at, PAGEBLOCK), align_up(at + size, PAGEBLOCK)))
                     return at
-                at = first + -(-(obstacle - first) // size) * size
+                at += -(-(obstacle - at) // size) * size
+            i += 1
         return None
 
     def _obstacle(self, start: int, end: int) -> int | None:
-        """The end of the PAMT in the way, if there is one."""
-        i = bisect_right(self._taken, (end - 1, end)) - 1
+        """The end of a PAMT in the way, if there is one, its last pageblock included."""
+        i = bisect_left(self._taken, (end, 0)) - 1
         if i >= 0 and self._taken[i].end > start:
             return self._taken[i].end
         return None

@@ -75,6 +75,11 @@ def system_ram(rows: Iterable[IomemRow]) -> list[Range]:
     return union((row.start, row.end) for row in rows if row.is_ram)
 
 
+def crash_kernel(rows: Iterable[IomemRow]) -> list[Range]:
+    """Memory that is kept for a crash kernel."""
+    return union((row.start, row.end) for row in rows if row.name == "Crash kernel")
+
+
 def read_iomem(root: Root) -> Reading[list[IomemRow]]:
     """Read and parse the file."""
     return attempt(SOURCE, root.locate(PATH), lambda: parse_iomem(root.read(SOURCE, PATH)))

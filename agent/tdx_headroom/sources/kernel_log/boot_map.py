@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from tdx_headroom.address import Range
 from tdx_headroom.errors import SourceError
 from tdx_headroom.observations import FirmwareRange, NodeRange
 from tdx_headroom.reading import Reading, attempt
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 NODE_RANGES = "log-node-ranges"
 E820 = "log-e820"
 SRAT = "log-srat"
+ZONES = "log-zones"
 
 _MEM = r"\[mem 0x([0-9a-f]{1,16})-0x([0-9a-f]{1,16})\]"
 _NODE_HEAD = re.compile(r"Early memory node ranges")
@@ -35,6 +37,14 @@ _E820_ROW = re.compile(rf"(BIOS-e820|user): {_MEM} {{1,2}}([A-Za-z][A-Za-z0-9 ()
 _E820_GAP = re.compile(r"(BIOS-e820|user): \[gap 0x[0-9a-f]{1,16}-0x[0-9a-f]{1,16}\]")
 _SRAT = re.compile(rf"ACPI: SRAT: Node ([0-9]{{1,5}}) PXM [0-9]{{1,10}} {_MEM}((?: [a-z-]+)*)")
 _FAKE_NODE = re.compile(rf"Faking a node at {_MEM}")
+# A zone without memory prints `empty`; a node without a movable zone prints nothing.
+_ZONE_HEAD = re.compile(r"Zone ranges:")
+_ZONE = re.compile(rf"([A-Z][A-Za-z0-9]{{2,9}}) +{_MEM}")
+_MOVABLE_HEAD = re.compile(r"Movable zone start for each node")
+_MOVABLE = re.compile(r"Node ([0-9]{1,5}): 0x([0-9a-f]{1,16})")
+_CRASH_KERNEL = re.compile(
+    r"crashkernel(?: low)? reserved: 0x([0-9a-f]{1,16}) - 0x([0-9a-f]{1,16}) \([0-9]+ MB\)"
+)
 _VERSION = re.compile(r"Linux version ([0-9][A-Za-z0-9._+~-]*) ?\(.*")
 _COMMAND_LINE = re.compile(r"(?:Kernel command|Command) line: ?(.*)")
 
@@ -75,6 +85,9 @@ class BootMap:
         node_ranges: memblock at boot, with nodes (``free_area_init()``).
         e820: the effective map: the ``user:`` list where the command line changed the firmware's.
         firmware: the firmware's own list.
+        zones: name, start and end of each zone, over all nodes.
+        movable: start of the movable zone by node.
+        crash_kernel: memory kept for a crash kernel.
         srat: which addresses belong to which node, possible hot-plugged memory included.
         kernel_release, command_line: as printed; None when not seen.
     """
@@ -83,44 +96,100 @@ class BootMap:
     e820: Reading[list[FirmwareRange]]
     firmware: Reading[list[FirmwareRange]]
     srat: Reading[list[NodeRange]]
+    zones: Reading[list[tuple[str, int, int]]]
+    movable: tuple[tuple[int, int], ...]
+    crash_kernel: tuple[Range, ...]
     kernel_release: str | None
     command_line: str | None
 
 
+@dataclass(slots=True)
+class _Seen:
+    """What the records have shown so far."""
+
+    nodes: _List = field(default_factory=_List)
+    bios: _List = field(default_factory=_List)
+    user: _List = field(default_factory=_List)
+    srat: _List = field(default_factory=_List)
+    zones: _List = field(default_factory=_List)
+    movable: dict[int, int] = field(default_factory=dict)
+    crash_kernel: list[Range] = field(default_factory=list)
+    release: str | None = None
+    command_line: str | None = None
+
+
 def read_boot_map(log: KernelLog, origin: str) -> BootMap:
     """Everything that the log of one boot tells about its memory map."""
-    nodes, bios, user, srat = _List(), _List(), _List(), _List()
-    release = command_line = None
+    seen = _Seen()
     for index, record in enumerate(log.records):
         text = record.text.strip()
-        if _NODE_HEAD.fullmatch(text):
-            nodes = _List(head=True)
-        elif match := _NODE_RANGE.fullmatch(text):
-            nodes.add(index, match[2], match[3], match[1])
-        elif match := _E820_HEAD.fullmatch(text):
-            bios, user = (_List(head=True), user) if match[1] == "BIOS-provided" else (bios, _List(head=True))
-        elif match := _E820_ROW.fullmatch(text):
-            (bios if match[1] == "BIOS-e820" else user).add(index, *match.group(2, 3, 4))
-        elif match := _E820_GAP.fullmatch(text):
-            (bios if match[1] == "BIOS-e820" else user).last = index
-        elif match := _SRAT.fullmatch(text):
-            srat.add(index, match[2], match[3], match[1])
-        elif match := _FAKE_NODE.fullmatch(text):
-            srat.add(index, match[1], match[2], "0")
-        elif match := _VERSION.fullmatch(text):
-            release = match[1]
-        elif match := _COMMAND_LINE.fullmatch(text):
-            command_line = match[1]
+        if not (_read_list(seen, text, index) or _read_zone(seen, text, index)):
+            _read_fact(seen, text)
     end = len(log.records) - 1
-    effective = user if user.rows or user.head else bios
+    effective = seen.user if seen.user.rows or seen.user.head else seen.bios
     return BootMap(
-        node_ranges=attempt(NODE_RANGES, origin, lambda: _nodes(_whole(NODE_RANGES, nodes, end))),
+        node_ranges=attempt(NODE_RANGES, origin, lambda: _nodes(_whole(NODE_RANGES, seen.nodes, end))),
         e820=attempt(E820, origin, lambda: _firmware(_whole(E820, effective, end))),
-        firmware=attempt("log-firmware", origin, lambda: _firmware(_whole("log-firmware", bios, end))),
-        srat=attempt(SRAT, origin, lambda: _srat(srat, end)),
-        kernel_release=release,
-        command_line=command_line,
+        firmware=attempt("log-firmware", origin, lambda: _firmware(_whole("log-firmware", seen.bios, end))),
+        srat=attempt(SRAT, origin, lambda: _srat(seen.srat, end)),
+        zones=attempt(
+            ZONES,
+            origin,
+            lambda: [(name, start, stop) for start, stop, name in _whole(ZONES, seen.zones, end)],
+        ),
+        movable=tuple(seen.movable.items()),
+        crash_kernel=tuple(seen.crash_kernel),
+        kernel_release=seen.release,
+        command_line=seen.command_line,
     )
+
+
+def _read_list(seen: _Seen, text: str, index: int) -> bool:
+    """Rows of memory maps; whether this was one."""
+    if _NODE_HEAD.fullmatch(text):
+        seen.nodes = _List(head=True)
+    elif match := _NODE_RANGE.fullmatch(text):
+        seen.nodes.add(index, match[2], match[3], match[1])
+    elif match := _E820_HEAD.fullmatch(text):
+        if match[1] == "BIOS-provided":
+            seen.bios = _List(head=True)
+        else:
+            seen.user = _List(head=True)
+    elif match := _E820_ROW.fullmatch(text):
+        (seen.bios if match[1] == "BIOS-e820" else seen.user).add(index, *match.group(2, 3, 4))
+    elif match := _E820_GAP.fullmatch(text):
+        (seen.bios if match[1] == "BIOS-e820" else seen.user).last = index
+    elif match := _SRAT.fullmatch(text):
+        seen.srat.add(index, match[2], match[3], match[1])
+    elif match := _FAKE_NODE.fullmatch(text):
+        seen.srat.add(index, match[1], match[2], "0")
+    else:
+        return False
+    return True
+
+
+def _read_zone(seen: _Seen, text: str, index: int) -> bool:
+    """Zones, and where each node's movable one begins; whether this was one."""
+    if _ZONE_HEAD.fullmatch(text):
+        seen.zones = _List(head=True)
+    elif match := _ZONE.fullmatch(text):
+        seen.zones.add(index, match[2], match[3], match[1])
+    elif _MOVABLE_HEAD.fullmatch(text):
+        seen.movable.clear()
+    elif match := _MOVABLE.fullmatch(text):
+        seen.movable[int(match[1])] = int(match[2], 16)
+    else:
+        return False
+    return True
+
+
+def _read_fact(seen: _Seen, text: str) -> None:
+    if match := _VERSION.fullmatch(text):
+        seen.release = match[1]
+    elif match := _COMMAND_LINE.fullmatch(text):
+        seen.command_line = match[1]
+    elif match := _CRASH_KERNEL.fullmatch(text):
+        seen.crash_kernel.append(Range(int(match[1], 16), int(match[2], 16)))
 
 
 def _whole(source: str, found: _List, end: int) -> Sequence[tuple[int, int, str]]:
