@@ -22,7 +22,11 @@ def main(command: str) -> int:
     )
     needed = [t["needed_holes"] for t in json.loads(plan.stdout)["strategies"]["memory-regions"]["tdmrs"]]
     bundled = subprocess.run(
-        [Path(command).with_name("python"), "-c", "import tdx_headroom, pathlib; print(tdx_headroom.__file__)"],
+        [
+            Path(command).with_name("python"),
+            "-c",
+            "import tdx_headroom, pathlib; print(tdx_headroom.__file__)",
+        ],
         cwd="/",
         check=True,
         capture_output=True,

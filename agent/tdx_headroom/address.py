@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 PAGE = 1 << 12
+KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
 ADDRESS_SPACE = 1 << 64

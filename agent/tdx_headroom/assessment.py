@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.plan import plan_host
 from tdx_headroom.verdict import judge
+from tdx_headroom.whatif import UNCHANGED, apply
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,22 +16,26 @@ if TYPE_CHECKING:
     from tdx_headroom.facts import HostFacts
     from tdx_headroom.plan import Plan, Strategy
     from tdx_headroom.verdict import Verdict
+    from tdx_headroom.whatif import WhatIf
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """One host, assessed."""
+    """One host, assessed; ``facts`` are after any what-if."""
 
     facts: HostFacts
     plans: Mapping[Strategy, Plan | None]
     verdict: Verdict
 
 
-def assess(facts: HostFacts) -> Assessment:
-    """Plan and judge.
+def assess(facts: HostFacts, what_if: WhatIf = UNCHANGED) -> Assessment:
+    """Plan and judge, after the changes that the operator wants to try.
 
     Raises:
-        FactsError: the facts contradict themselves (PAMT bases that do not go with the TDMRs).
+        FactsError: the facts contradict themselves (PAMT bases that do not go with the TDMRs), or a change
+            cannot be made to them.
     """
-    plans = plan_host(facts)
-    return Assessment(facts, plans, judge(facts, plans))
+    changed = apply(what_if, facts)
+    plans = plan_host(changed)
+    verdict = judge(changed, plans, assume=what_if.strategy, what_if=what_if.changes_host)
+    return Assessment(changed, plans, verdict)

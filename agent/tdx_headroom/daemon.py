@@ -19,6 +19,7 @@ from tdx_headroom.host import read_facts
 from tdx_headroom.output import metrics
 from tdx_headroom.server import application, listen
 from tdx_headroom.verdict import State
+from tdx_headroom.whatif import UNCHANGED, WhatIf
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,6 +41,7 @@ class Settings:
         full_addresses: whether the plan shows addresses finer than a TDMR's.
         refresh_interval: seconds between two looks at the host when nothing else asks for one.
         exporter_metrics: whether to export metrics about the agent's process.
+        what_if: the operator's word on the kernel's strategy.
     """
 
     addresses: tuple[Address, ...]
@@ -47,13 +49,15 @@ class Settings:
     full_addresses: bool = False
     refresh_interval: float = 60.0
     exporter_metrics: bool = True
+    what_if: WhatIf = UNCHANGED
 
 
 class Agent:
     """Holds the current view of the host; a refresh swaps it, a scrape renders it."""
 
-    def __init__(self, root: Root) -> None:
+    def __init__(self, root: Root, what_if: WhatIf = UNCHANGED) -> None:
         self._root = root
+        self._what_if = what_if
         self._log = log.get()
         self.assessment: Assessment | None = None
         self._health: metrics.Health | None = None
@@ -68,7 +72,7 @@ class Agent:
         """Read the host and assess it anew; on failure the last good assessment stays, marked stale."""
         began = time.perf_counter()
         try:
-            assessment = assess(read_facts(self._root))
+            assessment = assess(read_facts(self._root), self._what_if)
         except Exception as error:  # noqa: BLE001  whatever it is, what was known must keep being served
             self._mark_stale(error)
             return
@@ -135,7 +139,7 @@ async def _serve(root: Root, settings: Settings) -> None:
     logger.info("starting", version=__version__, root=root.path)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    agent = Agent(root)
+    agent = Agent(root, settings.what_if)
     wake = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)

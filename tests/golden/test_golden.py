@@ -99,10 +99,10 @@ def test_openmetrics_parses(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_series_are_few_unique_and_coarse(name: str) -> None:
-    """Fewer than a hundred series, each once, and no address finer than 1 GiB among them."""
+    """Series are few, each once, and no address finer than 1 GiB is among them."""
     samples = [s for family in metrics.collect(assess_host(name), None) for s in family.samples]
     keys = [(s.name, tuple(sorted(s.labels.items()))) for s in samples]
-    assert len(keys) == len(set(keys)) < 120
+    assert len(keys) == len(set(keys)) < 140
     for sample in samples:
         for bound in sample.labels.get("tdmr", "").split("-"):
             assert not bound or int(bound, 16) % (1 << 30) == 0

@@ -70,7 +70,9 @@ def test_demo_shows_the_original_report() -> None:
         assert worst is not None
         assert worst < 0
         assert running.value("tdx_module_state", state="failed") == 1
-        assert "17 reserved areas of 16" in running.get("/")[2] or "reserved areas of 16" in running.get("/")[2]
+        assert (
+            "17 reserved areas of 16" in running.get("/")[2] or "reserved areas of 16" in running.get("/")[2]
+        )
 
 
 def test_every_address_answers() -> None:

@@ -25,7 +25,10 @@ GOOD: dict[str, Any] = {
 
 
 def run(
-    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, stdin: bytes = b""
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    stdin: bytes = b"",
 ) -> tuple[int, str, str]:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
     status = main(arguments)
@@ -84,8 +87,14 @@ BAD_LINES = {
     "not-utf8": (b'{"host": "\xff"}', "the line is not UTF-8"),
     "too-deep": (b"[" * 100_000, "nested too deeply"),
     "schema": (lines({**GOOD, "schema": "tdx-headroom/facts/9"}), "schema is"),
-    "no-regions": (lines({k: v for k, v in GOOD.items() if k != "memory_regions"}), "memory_regions is missing"),
-    "unordered": (lines({**GOOD, "memory_regions": [[GIB, 2 * GIB, 0], [0, MIB, 0]]}), "memory_regions[1] starts"),
+    "no-regions": (
+        lines({k: v for k, v in GOOD.items() if k != "memory_regions"}),
+        "memory_regions is missing",
+    ),
+    "unordered": (
+        lines({**GOOD, "memory_regions": [[GIB, 2 * GIB, 0], [0, MIB, 0]]}),
+        "memory_regions[1] starts",
+    ),
     "negative": (lines({**GOOD, "memory_regions": [[-1, GIB, 0]]}), "memory_regions[0]"),
     "backwards": (lines({**GOOD, "memory_regions": [[GIB, MIB, 0]]}), "ends before it starts"),
     "float": (lines({**GOOD, "memory_regions": [[0.5, GIB, 0]]}), "memory_regions[0]"),
@@ -161,7 +170,9 @@ ERRORS = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "status", "reason"), ERRORS, ids=lambda v: " ".join(v) if isinstance(v, list) else "")
+@pytest.mark.parametrize(
+    ("arguments", "status", "reason"), ERRORS, ids=lambda v: " ".join(v) if isinstance(v, list) else ""
+)
 def test_errors_are_one_line(arguments: list[str], status: int, reason: str, cli: Any) -> None:  # noqa: ANN401
     """What failed and a hint, on one line of stderr, with a status from sysexits.h."""
     code, out, err = cli(*arguments)
@@ -196,7 +207,9 @@ def test_a_closed_pipe_is_no_error() -> None:
 
 def test_only_one_strategy(cli: Any) -> None:  # noqa: ANN401
     """--strategy leaves the other plans out."""
-    _, out, _ = cli("plan", "--root", str(HOSTS / "emerald-rapids"), "--strategy", "cmr-walk", "--format", "json")
+    _, out, _ = cli(
+        "plan", "--root", str(HOSTS / "emerald-rapids"), "--strategy", "cmr-walk", "--format", "json"
+    )
     plans = json.loads(out)["strategies"]
     assert [name for name, plan in plans.items() if plan] == ["cmr-walk"]
 

@@ -17,7 +17,7 @@ from tdx_headroom.host import MEMORY_SOURCES
 from tdx_headroom.kernel_report import ModuleState
 from tdx_headroom.plan import AreaKind, Strategy
 from tdx_headroom.plan.regions import tdx_memory_list
-from tdx_headroom.verdict import Outcome, outcome_of
+from tdx_headroom.verdict import Outcome, State, outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -56,6 +56,22 @@ _TABLE = (
         "Reserved areas left over in the fullest TDMR; negative: TDX fails to initialize.",
         ("strategy",),
     ),
+    Family(
+        "tdx_reserved_areas_headroom_worst_case",
+        "The same, when every PAMT that could land in a TDMR does.",
+        ("strategy",),
+    ),
+    Family(
+        "tdx_kernel_strategy",
+        "1 on the strategy that this kernel is held to use, and why.",
+        ("strategy", "evidence"),
+    ),
+    Family(
+        "tdx_plan_matches_kernel",
+        "Whether the recomputed PAMT and outcome are those the kernel logged; absent when it logged nothing.",
+    ),
+    Family("tdx_verdict", "1 on the verdict for this host.", ("verdict",)),
+    Family("tdx_next_boot", "1 on what the next TDX initialization on this host will do.", ("verdict",)),
     Family("tdx_tdmrs", "TDMRs that the memory map needs.", ("strategy",)),
     Family("tdx_tdmrs_limit", "TDMRs that the TDX module takes."),
     Family("tdx_pamt_bytes", "Memory that all PAMTs take under the recomputed plan.", ("strategy",)),
@@ -174,6 +190,8 @@ def _plan_samples(strategy: Strategy, plan: Plan) -> Iterator[Sample]:
         yield ("tdx_tdmr_reserved_areas_headroom", (strategy, bounds), tdmr.headroom)
     if plan.headroom is not None:
         yield ("tdx_reserved_areas_headroom_min", (strategy,), plan.headroom)
+        if plan.headroom_worst is not None:
+            yield ("tdx_reserved_areas_headroom_worst_case", (strategy,), plan.headroom_worst)
         yield ("tdx_pamt_bytes", (strategy,), plan.pamt_bytes)
     yield ("tdx_tdmrs", (strategy,), plan.tdmrs_needed)
     actual = outcome_of(plan)
@@ -206,6 +224,22 @@ def _host_samples(assessment: Assessment) -> Iterator[Sample]:
     if mainline is not None and mainline.not_convertible_bytes is not None:
         yield ("tdx_memory_not_convertible_bytes", (), mainline.not_convertible_bytes)
     yield from _log_samples(assessment)
+    yield from _verdict_samples(assessment)
+
+
+def _verdict_samples(assessment: Assessment) -> Iterator[Sample]:
+    verdict = assessment.verdict
+    for state in State:
+        yield ("tdx_verdict", (state,), int(state is verdict.state))
+    if verdict.next_boot is not None:
+        for state in (State.WILL_INITIALIZE, State.AT_RISK, State.WILL_FAIL):
+            yield ("tdx_next_boot", (state,), int(state is verdict.next_boot))
+    if assessment.facts.memory_regions is not None or verdict.state is not State.NOT_TDX:
+        basis = verdict.finding.basis
+        for strategy in Strategy:
+            yield ("tdx_kernel_strategy", (strategy, basis), int(strategy is verdict.strategy))
+    if verdict.cross_check.matches is not None:
+        yield ("tdx_plan_matches_kernel", (), int(verdict.cross_check.matches))
 
 
 def _log_samples(assessment: Assessment) -> Iterator[Sample]:

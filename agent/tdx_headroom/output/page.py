@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tdx_headroom import __version__
 from tdx_headroom.address import show, show_size
+from tdx_headroom.output.addresses import coarse
 from tdx_headroom.plan import AreaKind
 from tdx_headroom.verdict import State, describe
 
@@ -62,10 +63,12 @@ def _context(assessment: Assessment) -> dict[str, Any]:
         "verdict": {
             "word": verdict.state.replace("-", " "),
             "mood": _mood(verdict.state),
-            "summary": verdict.summary,
+            "summary": coarse(verdict.summary),
             "next": verdict.next_boot.replace("-", " ") if verdict.next_boot else None,
-            "evidence": verdict.evidence,
-            "remedies": verdict.remedies,
+            "evidence": [coarse(text) for text in verdict.evidence],
+            "remedies": [coarse(text) for text in verdict.remedies],
+            "warnings": [coarse(text) for text in verdict.warnings],
+            "contradiction": verdict.finding.contradiction,
         },
         "strategies": [
             {
@@ -129,6 +132,7 @@ def _tdmr(tdmr: Tdmr) -> dict[str, Any]:
         "holes": sum(kind == AreaKind.HOLE for kind in kinds),
         "pamts": sum(kind == AreaKind.PAMT for kind in kinds),
         "limit": tdmr.limit,
+        "worst": tdmr.needed_worst,
         "headroom": tdmr.headroom,
         "cells": cells,
     }

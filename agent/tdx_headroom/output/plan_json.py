@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tdx_headroom.output.addresses import coarse
+
 if TYPE_CHECKING:
     from tdx_headroom.assessment import Assessment
     from tdx_headroom.kernel_report import KernelReport
@@ -34,7 +36,7 @@ def to_json(assessment: Assessment, *, full_addresses: bool = True) -> dict[str,
         "nodes_known": facts.nodes_known,
         "strategies": plans,
         "observed": _observed(facts.kernel_log, full_addresses=full_addresses),
-        "verdict": _verdict(assessment.verdict),
+        "verdict": verdict_to_json(assessment.verdict, full_addresses=full_addresses),
     }
 
 
@@ -104,11 +106,25 @@ def _observed(log: KernelReport | None, *, full_addresses: bool) -> dict[str, An
     }
 
 
-def _verdict(verdict: Verdict) -> dict[str, Any]:
+def verdict_to_json(verdict: Verdict, *, full_addresses: bool = True) -> dict[str, Any]:
+    """The verdict with what it rests on; without ``full_addresses`` no text has a fine address in it."""
+
+    def texts(given: tuple[str, ...]) -> list[str]:
+        return [text if full_addresses else coarse(text) for text in given]
+
+    guess = verdict.estimate
     return {
         "state": str(verdict.state),
         "next_boot": None if verdict.next_boot is None else str(verdict.next_boot),
         "strategy": str(verdict.strategy),
-        "evidence": list(verdict.evidence),
-        "remedies": list(verdict.remedies),
+        "strategy_basis": str(verdict.finding.basis),
+        "contradiction": verdict.finding.contradiction,
+        "summary": verdict.summary,
+        "evidence": texts(verdict.evidence),
+        "remedies": texts(verdict.remedies),
+        "warnings": texts(verdict.warnings),
+        "plan_matches_kernel": verdict.cross_check.matches,
+        "estimate": None
+        if guess is None
+        else {"tdmrs": [[t.start, t.size] for t in guess.tdmrs], "pamt_kib": guess.pamt_kib},
     }

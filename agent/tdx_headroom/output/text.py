@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import show, show_size
@@ -36,6 +37,7 @@ _WORDS = {
 }
 MAX_GAUGE = 32
 MAX_RANGES = 4
+WIDTH = 110
 
 
 class Style:
@@ -68,6 +70,7 @@ def render(assessment: Assessment, style: Style, only: Strategy | None = None) -
 
 def _head(assessment: Assessment, style: Style) -> Iterable[str]:
     facts, verdict = assessment.facts, assessment.verdict
+    contradiction = verdict.finding.contradiction
     host = one_line(facts.host or "unnamed host", 80)
     release = f", kernel {one_line(facts.kernel_release, 80)}" if facts.kernel_release else ""
     yield f"{host}{release}"
@@ -77,14 +80,20 @@ def _head(assessment: Assessment, style: Style) -> Iterable[str]:
         plan = assessment.plans[verdict.strategy]
         word = style.paint(_WORDS[verdict.next_boot], verdict.next_boot)
         yield f"  Next initialization with this memory map: {word}" + (f": {describe(plan)}" if plan else "")
-    for evidence in verdict.evidence:
-        yield f"  Because: {evidence}"
-    for remedy in verdict.remedies:
-        yield f"  To do: {remedy}"
+    for title, texts in (
+        ("Beware", verdict.warnings),
+        ("What to do", verdict.remedies),
+        ("Why", (*verdict.evidence, *([contradiction] if contradiction else []))),
+    ):
+        if texts:
+            yield ""
+            yield f"  {title}"
+            for text in texts:
+                yield from wrap(text, width=WIDTH, initial_indent="  - ", subsequent_indent="    ")
 
 
 def _strategy(assessment: Assessment, strategy: Strategy, plan: Plan | None, style: Style) -> Iterable[str]:
-    mark = " (assumed for this kernel)" if strategy is assessment.verdict.strategy else ""
+    mark = " (this kernel's)" if strategy is assessment.verdict.strategy else ""
     if plan is None:
         missing = "memory regions" if assessment.facts.memory_regions is None else "CMRs"
         yield f"Strategy {strategy}{mark}: no plan, the {missing} are unknown"
@@ -96,7 +105,7 @@ def _strategy(assessment: Assessment, strategy: Strategy, plan: Plan | None, sty
     gauge = min(max(t.limit for t in plan.tdmrs), MAX_GAUGE)
     yield (
         f"  {'TDMR':<{width}}  node  {'size':>9}  {'areas':<{gauge + 1}} {'needed':>7}"
-        f"  {'holes':>5}  {'PAMTs':>5}  {'left':>5}"
+        f"  {'holes':>5}  {'PAMTs':>5}  {'left':>5}  {'at worst':>8}"
     )
     for tdmr in plan.tdmrs:
         yield _row(tdmr, width, gauge, style)
@@ -118,7 +127,7 @@ def _row(tdmr: Tdmr, width: int, gauge: int, style: Style) -> str:
     bar = style.paint(_gauge(tdmr, gauge, style), state)
     return (
         f"{start}  {bar} {tdmr.needed:>4}/{tdmr.limit:<2}"
-        f"  {tdmr.needed_holes:>5}  {tdmr.needed_pamts:>5}  {tdmr.headroom:>5}"
+        f"  {tdmr.needed_holes:>5}  {tdmr.needed_pamts:>5}  {tdmr.headroom:>5}  {tdmr.needed_worst:>8}"
     )
 
 

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tree of checks behind a verdict: platform, inputs, plan, verdict; each with a hint how to mend it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+from tdx_headroom.address import show, show_size
+from tdx_headroom.host import MEMORY_SOURCES
+from tdx_headroom.kernel_report import FailureReason, ModuleState
+from tdx_headroom.plan import ModuleStatus
+from tdx_headroom.plan.tdmrs import TDMR_NR_WARN
+from tdx_headroom.verdict import State, describe
+from tdx_headroom.verdict.decode import describe_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tdx_headroom.assessment import Assessment
+    from tdx_headroom.plan import Plan
+
+
+class Result(StrEnum):
+    """How a check went; SKIP where it cannot be made here."""
+
+    PASS = "PASS"  # noqa: S105  no password
+    WARN = "WARN"
+    FAIL = "FAIL"
+    SKIP = "SKIP"
+
+
+class Check(NamedTuple):
+    """One check: the group and name that identify it, its result, what was found, and what to do."""
+
+    group: str
+    name: str
+    result: Result
+    message: str
+    hint: str | None = None
+
+
+class Status(StrEnum):
+    """All checks in one word, as monitoring plug-ins have it."""
+
+    OK = "ok"
+    WARNING = "warning"
+    CRITICAL = "critical"
+    UNKNOWN = "unknown"
+
+    @property
+    def exit_status(self) -> int:
+        """0 ok, 1 warning, 2 critical, 3 unknown."""
+        return list(Status).index(self)
+
+
+def status_of(assessment: Assessment, checks: list[Check]) -> Status:
+    """The status that the verdict and the checks make together.
+
+    Unknown where there is no verdict, and on a host without TDX: it is neither well nor ill.
+    """
+    state = assessment.verdict.state
+    if state in (State.CANNOT_TELL, State.NOT_TDX):
+        return Status.UNKNOWN
+    results = {check.result for check in checks}
+    if Result.FAIL in results:
+        return Status.CRITICAL
+    return Status.WARNING if Result.WARN in results else Status.OK
+
+
+def run_checks(assessment: Assessment) -> list[Check]:
+    """All checks, in the order in which things depend on each other."""
+    if assessment.verdict.state is State.NOT_TDX:
+        return [*_platform(assessment), _verdict(assessment)]
+    return [
+        *_platform(assessment),
+        *_inputs(assessment),
+        *_plan(assessment),
+        *_other_kernels(assessment),
+        _verdict(assessment),
+    ]
+
+
+def _platform(assessment: Assessment) -> Iterator[Check]:
+    group = "platform"
+    facts = assessment.facts
+    platform, log = facts.platform, facts.kernel_log
+    flag = platform.tdx_host_platform if platform else None
+    if assessment.verdict.state is State.NOT_TDX:
+        yield Check(group, "tdx-host", Result.SKIP, assessment.verdict.summary)
+        return
+    if flag is None:
+        yield Check(group, "tdx-host", Result.SKIP, "no /proc/cpuinfo to look at")
+    else:
+        said = "tdx_host_platform is set" if flag else "tdx_host_platform is not set, but the log shows TDX"
+        yield Check(group, "tdx-host", Result.PASS if flag else Result.WARN, said)
+    if log is not None and log.keyids is not None:
+        count = log.keyids[1] - log.keyids[0]
+        yield Check(group, "keyids", Result.PASS, f"{count} private KeyIDs")
+    else:
+        yield Check(group, "keyids", Result.SKIP, "the log does not show the KeyIDs")
+    if platform is None or platform.kvm_intel_tdx is None:
+        yield Check(group, "kvm-intel", Result.SKIP, "kvm_intel.tdx is unknown")
+    elif platform.kvm_intel_tdx:
+        yield Check(group, "kvm-intel", Result.PASS, "kvm_intel.tdx is on")
+    else:
+        hint = "load kvm_intel with tdx=1; KVM also turns it off when TDX fails"
+        yield Check(group, "kvm-intel", Result.WARN, "kvm_intel.tdx is off", hint)
+    yield _hibernation(assessment, group)
+    yield _module(assessment, group)
+
+
+def _hibernation(assessment: Assessment, group: str) -> Check:
+    facts = assessment.facts
+    blocked = facts.kernel_log is not None and facts.kernel_log.reason is FailureReason.HIBERNATION
+    can = facts.platform.hibernation if facts.platform else None
+    if blocked or (can and "nohibernate" not in (facts.command_line or ("nohibernate",))):
+        return Check(group, "hibernation", Result.FAIL, "the kernel can hibernate", "boot with nohibernate")
+    if can is None:
+        return Check(group, "hibernation", Result.SKIP, "whether the kernel can hibernate is unknown")
+    return Check(group, "hibernation", Result.PASS, "the kernel cannot hibernate")
+
+
+def _module(assessment: Assessment, group: str) -> Check:
+    log = assessment.facts.kernel_log
+    state = log.state if log is not None else ModuleState.UNKNOWN
+    if log is not None and state is ModuleState.FAILED:
+        hint = assessment.verdict.remedies[0] if assessment.verdict.remedies else None
+        return Check(group, "module", Result.FAIL, f"failed in this boot: {describe_failure(log)}", hint)
+    if log is not None and log.package_offline:
+        hint = "bring a CPU of each package online"
+        return Check(group, "module", Result.WARN, "a CPU package has no online CPU", hint)
+    if state is ModuleState.INITIALIZED:
+        return Check(group, "module", Result.PASS, "initialized in this boot")
+    return Check(group, "module", Result.SKIP, f"{state} in this boot, by the kernel's log")
+
+
+def _inputs(assessment: Assessment) -> Iterator[Check]:
+    group = "inputs"
+    facts = assessment.facts
+    if facts.memory_regions is None:
+        hint = "run as root, or give a whole kernel log"
+        yield Check(group, "memory-map", Result.FAIL, "no source tells the memory regions", hint)
+    elif facts.memory_source == MEMORY_SOURCES[0] or facts.memory_source is None:
+        yield Check(group, "memory-map", Result.PASS, "the kernel's own memory regions")
+    else:
+        exact = facts.memory_source in MEMORY_SOURCES[:3]
+        text = f"from {facts.memory_source}, not from memblock itself"
+        hint = "mount debugfs and run as root, to read memblock"
+        yield Check(group, "memory-map", Result.PASS if exact else Result.WARN, text, None if exact else hint)
+    known = "known" if facts.nodes_known else "unknown: PAMT places are less certain"
+    yield Check(group, "nodes", Result.PASS if facts.nodes_known else Result.WARN, f"nodes are {known}")
+    if facts.cmrs is not None:
+        yield Check(group, "cmrs", Result.PASS, f"{sum(1 for _, size in facts.cmrs if size)} CMRs")
+    else:
+        needed = assessment.verdict.strategy.needs_cmrs
+        text = "CMRs are unknown" + ("" if needed else ", and this kernel does not use them")
+        mend = "keep the boot messages: the kernel prints CMRs when it initializes TDX" if needed else None
+        yield Check(group, "cmrs", Result.WARN if needed else Result.SKIP, text, hint)
+    if facts.disagreements:
+        pairs = ", ".join(f"{d.a} and {d.b} by {show_size(d.bytes)}" for d in facts.disagreements)
+        yield Check(group, "sources-agree", Result.WARN, f"differ: {pairs}", "see `tdx-headroom plan`")
+    else:
+        yield Check(group, "sources-agree", Result.PASS, "all sources show the same memory")
+    if facts.log_health is not None and facts.log_health.untrusted:
+        text = f"{facts.log_health.untrusted} log records are forged TDX lines"
+        yield Check(group, "log", Result.WARN, text, "find out which process writes them to /dev/kmsg")
+
+
+def _plan(assessment: Assessment) -> Iterator[Check]:
+    group = "plan"
+    plan = assessment.plans[assessment.verdict.strategy]
+    if plan is None:
+        yield Check(group, "reserved-areas", Result.SKIP, "no plan: memory regions or CMRs are unknown")
+        return
+    hint = assessment.verdict.remedies[0] if assessment.verdict.remedies else None
+    left = assessment.facts.limits.max_tdmrs - plan.tdmrs_needed
+    result = Result.FAIL if left < 0 else Result.WARN if left < TDMR_NR_WARN else Result.PASS
+    yield Check(group, "tdmrs", result, f"{plan.tdmrs_needed} TDMRs, {left} left")
+    yield from _areas(plan, group, hint)
+    if plan.errno == -12:
+        yield Check(group, "pamt-memory", Result.FAIL, describe(plan), hint)
+    if plan.module is None:
+        yield Check(group, "module-checks", Result.SKIP, "the CMRs are unknown, or the kernel fails before")
+    elif plan.module.status is ModuleStatus.SUCCESS:
+        yield Check(group, "module-checks", Result.PASS, "the TDX module accepts the plan")
+    else:
+        yield Check(group, "module-checks", Result.FAIL, describe(plan), hint)
+    if plan.not_convertible_bytes:
+        text = f"{show_size(plan.not_convertible_bytes)} of memory lie outside every CMR"
+        yield Check(
+            group, "convertible", Result.WARN, text, "keep guests off it, or have it made convertible"
+        )
+    elif plan.not_convertible_bytes is not None:
+        yield Check(group, "convertible", Result.PASS, "all memory is convertible")
+    check = assessment.verdict.cross_check
+    details = "; ".join(check.details)
+    if check.matches is None:
+        yield Check(group, "matches-kernel", Result.SKIP, "the log has nothing to compare with")
+    elif check.matches:
+        yield Check(group, "matches-kernel", Result.PASS, details)
+    else:
+        mend = "memory was added or removed since the boot; if it was not, please report it"
+        yield Check(group, "matches-kernel", Result.WARN, details, mend)
+
+
+def _areas(plan: Plan, group: str, hint: str | None) -> Iterator[Check]:
+    known = [tdmr for tdmr in plan.tdmrs if tdmr.headroom is not None]
+    if not known:
+        yield Check(group, "reserved-areas", Result.SKIP, "the kernel does not come to them")
+        return
+    fullest = min(known, key=lambda t: t.headroom or 0)
+    headroom, worst = fullest.headroom or 0, plan.headroom_worst or 0
+    text = f"the fullest TDMR {show(fullest.base, fullest.end)} needs {fullest.needed} of {fullest.limit}"
+    result = Result.FAIL if headroom < 0 else Result.WARN if headroom <= 2 else Result.PASS
+    yield Check(group, "reserved-areas", result, text, hint if result is not Result.PASS else None)
+    if headroom >= 0 > worst:
+        text = f"{-worst} areas short if every PAMT that could land in one TDMR did"
+        yield Check(group, "worst-case", Result.WARN, text, hint)
+
+
+def _other_kernels(assessment: Assessment) -> Iterator[Check]:
+    warnings = [w for w in assessment.verdict.warnings if w.startswith("Under ")]
+    for warning in warnings:
+        hint = "stay on this kernel, or mend the memory map before the upgrade"
+        yield Check("other kernels", "upgrade", Result.WARN, warning, hint)
+    if not warnings and assessment.plans[assessment.verdict.strategy] is not None:
+        yield Check("other kernels", "upgrade", Result.PASS, "no kernel in the table would break what works")
+
+
+def _verdict(assessment: Assessment) -> Check:
+    verdict = assessment.verdict
+    results = {
+        State.WILL_INITIALIZE: Result.PASS,
+        State.INITIALIZED: Result.PASS,
+        State.AT_RISK: Result.WARN,
+        State.WILL_FAIL: Result.FAIL,
+        State.FAILED: Result.FAIL,
+        State.NOT_TDX: Result.SKIP,
+        State.CANNOT_TELL: Result.SKIP,
+    }
+    result = results[verdict.state]
+    following = verdict.next_boot
+    text = f"{verdict.state}: {verdict.summary}"
+    if following is not None and following is not verdict.state:
+        text += f" The next initialization: {following}."
+        if verdict.state is State.INITIALIZED and results[following] is not Result.PASS:
+            result = results[following]
+    return Check("verdict", str(verdict.state), result, text)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The checks as text for a person, and as JSON: ``tdx-headroom/check/1``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tdx_headroom.checks import Check, Result, Status
+from tdx_headroom.output.plan_json import verdict_to_json
+from tdx_headroom.verdict import State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tdx_headroom.assessment import Assessment
+    from tdx_headroom.output.text import Style
+
+SCHEMA = "tdx-headroom/check/1"
+
+_LIKE = {Result.PASS: State.INITIALIZED, Result.WARN: State.AT_RISK, Result.FAIL: State.WILL_FAIL}
+
+
+def check_text(checks: Sequence[Check], status: Status, style: Style, *, short: bool) -> str:
+    """A line a check, groups apart, hints below; ``short`` leaves out what passed or was skipped."""
+    lines = []
+    group = None
+    for check in checks:
+        if short and check.result in (Result.PASS, Result.SKIP) and check.group != "verdict":
+            continue
+        if check.group != group:
+            group = check.group
+            lines.append(group)
+        word = style.paint(f"{check.result:<4}", _LIKE.get(check.result))
+        lines.append(f"  {word}  {check.name:<15}  {check.message}")
+        if check.hint is not None and check.result in (Result.WARN, Result.FAIL):
+            lines.append(f"                         {check.hint}")
+    return "\n".join([*lines, f"status: {status}"]) + "\n"
+
+
+def check_json(assessment: Assessment, checks: Sequence[Check], status: Status) -> dict[str, Any]:
+    """All checks, and the verdict that they lead to."""
+    return {
+        "schema": SCHEMA,
+        "host": assessment.facts.host,
+        "status": str(status),
+        "checks": [
+            {
+                "group": check.group,
+                "name": check.name,
+                "result": str(check.result),
+                "message": check.message,
+                "hint": check.hint,
+            }
+            for check in checks
+        ],
+        "verdict": verdict_to_json(assessment.verdict),
+    }

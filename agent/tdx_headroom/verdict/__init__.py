@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the next TDX initialisation on a host will do, why, and what to do about it."""
+
+from tdx_headroom.verdict.judge import judge, not_a_tdx_host
+from tdx_headroom.verdict.model import (
+    Basis,
+    CrossCheck,
+    Estimate,
+    Outcome,
+    State,
+    StrategyFinding,
+    Verdict,
+    describe,
+    outcome_of,
+    predict,
+)
+
+__all__ = [
+    "Basis",
+    "CrossCheck",
+    "Estimate",
+    "Outcome",
+    "State",
+    "StrategyFinding",
+    "Verdict",
+    "describe",
+    "judge",
+    "not_a_tdx_host",
+    "outcome_of",
+    "predict",
+]

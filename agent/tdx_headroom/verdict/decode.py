@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Numbers of the TDX module and the kernel in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tdx_headroom.kernel_report import FailureReason
+
+if TYPE_CHECKING:
+    from tdx_headroom.kernel_report import KernelReport, SeamcallFailure
+
+LEAVES = {
+    0x1F: "TDH.SYS.KEY.CONFIG",
+    0x21: "TDH.SYS.INIT",
+    0x22: "TDH.SYS.RD",
+    0x23: "TDH.SYS.LP.INIT",
+    0x24: "TDH.SYS.TDMR.INIT",
+    0x2D: "TDH.SYS.CONFIG",
+}
+
+# Upper 32 bits of the completion status (TDX module, tdx_error_codes_defs.h).
+STATUSES = {
+    0x80000202: "TDX_SYS_BUSY",
+    0xC0000100: "TDX_OPERAND_INVALID",
+    0xC0000500: "TDX_SYS_INIT_NOT_PENDING",
+    0xC0000502: "TDX_SYS_LP_INIT_NOT_DONE",
+    0xC0000505: "TDX_SYS_NOT_READY",
+    0xC0000506: "TDX_SYS_SHUTDOWN",
+    0xC0000507: "TDX_SYS_KEY_CONFIG_NOT_PENDING",
+    0xC000050C: "TDX_SYS_CONFIG_NOT_PENDING",
+    0xC000050D: "TDX_INCOMPATIBLE_SEAM_CAPABILITIES",
+    0x80000800: "TDX_KEY_GENERATION_FAILED",
+    0xC0000910: "TDX_SMRR_NOT_LOCKED",
+    0xC0000911: "TDX_INVALID_SMRR_CONFIGURATION",
+    0xC0000912: "TDX_SMRR_OVERLAPS_CMR",
+    0xC0000A00: "TDX_INVALID_TDMR",
+    0xC0000A01: "TDX_NON_ORDERED_TDMR",
+    0xC0000A02: "TDX_TDMR_OUTSIDE_CMRS",
+    0xC0000A10: "TDX_INVALID_PAMT",
+    0xC0000A11: "TDX_PAMT_OUTSIDE_CMRS",
+    0xC0000A12: "TDX_PAMT_OVERLAP",
+    0xC0000A20: "TDX_INVALID_RESERVED_IN_TDMR",
+    0xC0000A21: "TDX_NON_ORDERED_RESERVED_IN_TDMR",
+    0xC0000A22: "TDX_CMR_LIST_INVALID",
+    0xC0000C00: "TDX_METADATA_FIELD_ID_INCORRECT",
+    0xC0000C02: "TDX_METADATA_FIELD_NOT_READABLE",
+}
+_CONFIG_ERRORS = range(0xC0000A00, 0xC0000A22)
+_READ = 0x22
+
+WHY = {
+    FailureReason.RESERVED_AREAS: "a TDMR needs more reserved areas than the TDX module takes",
+    FailureReason.TDMRS: "the memory map needs more TDMRs than the TDX module takes",
+    FailureReason.AREAS_OR_TDMRS: "reserved areas or TDMRs ran out",
+    FailureReason.NO_MEMORY: "no contiguous memory was to be had, most likely for a PAMT",
+    FailureReason.KEYIDS: "the BIOS gives TDX too few private KeyIDs",
+    FailureReason.HIBERNATION: "the kernel can hibernate, which TDX does not allow",
+    FailureReason.MEMORY_NOTIFIER: "the kernel could not watch memory hotplug",
+    FailureReason.CPU_FEATURE: "the CPU lacks a feature that TDX needs, or it is switched off",
+    FailureReason.NOT_LOADED: "the BIOS has not loaded the TDX module",
+    FailureReason.RBP_BUG: "the TDX module is too old: it clobbers the frame pointer (RBP)",
+    FailureReason.NOT_CONVERTIBLE: "memory lies outside every CMR",
+    FailureReason.SEAMCALL: "the TDX module refused a call",
+    FailureReason.METADATA: "the TDX module lacks a field or a feature that the kernel needs",
+    FailureReason.EXCEPTION: "SEAMCALL itself faulted: TDX is not enabled by the BIOS, or VMX is off",
+    FailureReason.OTHER: "for a reason that the kernel does not name",
+}
+
+
+def describe_failure(log: KernelReport) -> str:
+    """Why the initialisation failed, in words."""
+    reason = WHY[log.reason or FailureReason.OTHER]
+    errno = f" (errno {log.errno})" if log.errno is not None else ""
+    call = f": {describe_seamcall(log.seamcall)}" if log.seamcall is not None else ""
+    return f"{reason}{call}{errno}"
+
+
+def describe_seamcall(call: SeamcallFailure) -> str:
+    """A failed SEAMCALL: leaf, status, and the TDMR or field that it names."""
+    leaf = LEAVES.get(call.leaf, f"leaf 0x{call.leaf:x}")
+    name = STATUSES.get(call.status >> 32, f"status 0x{call.status:016x}")
+    where = ""
+    if call.status >> 32 in _CONFIG_ERRORS:
+        where = f" for TDMR number {call.status & 0xFF}"
+    elif call.leaf == _READ and call.rdx is not None:
+        where = f" for field 0x{call.rdx:016x}"
+    return f"{leaf} returned {name}{where}"
+
+
+def remedies_for(log: KernelReport) -> list[str]:
+    """What to do about a failure that the memory map has no part in."""
+    reason = log.reason
+    if reason is FailureReason.HIBERNATION:
+        return ["Add nohibernate to the kernel's command line."]
+    if reason is FailureReason.KEYIDS:
+        return ["In the BIOS, give TDX more of the KeyIDs (the TME-MT/TDX key split)."]
+    if reason is FailureReason.NOT_LOADED or reason is FailureReason.EXCEPTION:
+        return ["In the BIOS, enable TME, TME-MT, TDX and the SEAM loader; update the BIOS if they are."]
+    if reason is FailureReason.RBP_BUG:
+        return ["Update the TDX module (with the BIOS, or through the SEAM loader) to 1.5.06 or later."]
+    if reason is FailureReason.METADATA:
+        return ["Update the TDX module: with the BIOS, or through the SEAM loader."]
+    if reason is FailureReason.SEAMCALL:
+        too_old = log.seamcall is not None and log.seamcall.leaf == _READ
+        hint = "it does not know a field that this kernel reads" if too_old else "see its release notes"
+        return [f"Update the TDX module (with the BIOS, or through the SEAM loader): {hint}."]
+    if reason is FailureReason.CPU_FEATURE:
+        return ["Enable the feature in the BIOS, and take its clearcpuid= or no… off the command line."]
+    return []

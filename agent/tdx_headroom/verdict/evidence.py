@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which strategy this kernel uses: what happened comes first, then the table, then mainline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tdx_headroom.address import show
+from tdx_headroom.kernel_report import FailureReason, ModuleState
+from tdx_headroom.plan import Strategy
+from tdx_headroom.verdict.kernels import look_up
+from tdx_headroom.verdict.model import Basis, StrategyFinding
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tdx_headroom.facts import HostFacts
+    from tdx_headroom.kernel_report import KernelReport
+    from tdx_headroom.plan import Plan, Tdmr
+
+
+def find_strategy(
+    facts: HostFacts, plans: Mapping[Strategy, Plan | None], override: Strategy | None = None
+) -> StrategyFinding:
+    """The strategy that the host's kernel is held to use.
+
+    Args:
+        facts: of the host.
+        plans: one a strategy.
+        override: the operator's word, which counts before all else.
+    """
+    if override is not None:
+        return StrategyFinding(override, Basis.OVERRIDE, ("the operator says so",))
+    from_table = _from_table(facts.kernel_release)
+    possible, why = strategies_left(facts.kernel_log, plans)
+    if possible is None:
+        return from_table
+    if from_table.strategy in possible:
+        if len(possible) == 1:
+            return StrategyFinding(from_table.strategy, Basis.EVIDENCE, (why, *from_table.evidence))
+        narrowed = len(possible) < len(Strategy)
+        evidence = (why, *from_table.evidence) if narrowed else from_table.evidence
+        return StrategyFinding(from_table.strategy, from_table.basis, evidence)
+    if not possible:
+        return StrategyFinding(
+            from_table.strategy, from_table.basis, from_table.evidence, contradiction=f"But {why}"
+        )
+    strategy = next(iter(sorted(possible, key=list(Strategy).index)))
+    known_as = "the table" if from_table.basis is Basis.TABLE else "what mainline does"
+    return StrategyFinding(
+        strategy,
+        Basis.EVIDENCE,
+        (why,),
+        contradiction=f"This contradicts {known_as}: {'; '.join(from_table.evidence)}.",
+    )
+
+
+def _from_table(release: str | None) -> StrategyFinding:
+    row = look_up(release)
+    if row is not None:
+        how = "inferred from" if row.inferred else "from"
+        return StrategyFinding(
+            row.strategy,
+            Basis.TABLE,
+            (f"kernel {release} is {row.name}, which uses {row.strategy} ({how} {row.source})",),
+        )
+    unknown = "the kernel is unknown" if release is None else f"kernel {release} is not in the table"
+    return StrategyFinding(
+        Strategy.MEMORY_REGIONS, Basis.MAINLINE, (f"{unknown}; mainline uses {Strategy.MEMORY_REGIONS}",)
+    )
+
+
+def strategies_left(
+    log: KernelReport | None, plans: Mapping[Strategy, Plan | None]
+) -> tuple[set[Strategy] | None, str]:
+    """The strategies that what happened in this boot leaves possible, and why.
+
+    None when nothing that happened tells strategies apart. A strategy without a plan is never ruled out, and
+    holes alone rule one out: where PAMTs lie is not certain enough for that.
+    """
+    if log is None or not any(plans.values()):
+        return None, ""
+    if log.state is ModuleState.INITIALIZED:
+        ruled_out = {s for s, plan in plans.items() if plan is not None and surely_fails(plan)}
+        if not ruled_out:
+            return None, ""
+        left = set(Strategy) - ruled_out
+        names = " and ".join(sorted(ruled_out))
+        return left, f"TDX came up in this boot, which {names} cannot: {_overflow(plans, ruled_out)}"
+    failed = log.failed_tdmr
+    if log.state is not ModuleState.FAILED or log.reason is not FailureReason.RESERVED_AREAS or not failed:
+        return None, ""
+    known = {s: plan for s, plan in plans.items() if plan is not None}
+    agreeing = {s for s, plan in known.items() if could_fail_at(plan, failed.start, failed.end)}
+    unknown = set(Strategy) - set(known)
+    bounds = show(*failed)
+    if not agreeing:
+        return unknown, f"TDX failed at TDMR {bounds}, where {' and '.join(sorted(known))} would not"
+    return (
+        agreeing | unknown,
+        f"TDX failed at TDMR {bounds}, just where {' and '.join(sorted(agreeing))} does",
+    )
+
+
+def surely_fails(plan: Plan) -> bool:
+    """Whether holes alone are too many in some TDMR."""
+    return any((tdmr.needed_holes or 0) > tdmr.limit for tdmr in plan.tdmrs)
+
+
+def could_fail_at(plan: Plan, start: int, end: int) -> bool:
+    """Whether this TDMR can be the first whose areas run out, whatever place the PAMTs take."""
+    for tdmr in plan.tdmrs:
+        if (tdmr.base, tdmr.end) == (start, end):
+            return (tdmr.needed_worst or 0) > tdmr.limit
+        if (tdmr.needed_holes or 0) > tdmr.limit:
+            return False
+    return False
+
+
+def _overflow(plans: Mapping[Strategy, Plan | None], ruled_out: set[Strategy]) -> str:
+    """The TDMR that a strategy cannot do, for people."""
+    plan = plans[min(ruled_out)]
+    full: list[Tdmr] = [t for t in plan.tdmrs if (t.needed_holes or 0) > t.limit] if plan is not None else []
+    return f"TDMR {show(full[0].base, full[0].end)} has {full[0].needed_holes} holes" if full else ""

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verdict: what happened in this boot, what the next initialisation does, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tdx_headroom.address import show_size
+from tdx_headroom.kernel_report import FailureReason, ModuleState
+from tdx_headroom.plan.tdmrs import TDMR_NR_WARN
+from tdx_headroom.verdict.crosscheck import cross_check, estimate
+from tdx_headroom.verdict.decode import describe_failure, remedies_for
+from tdx_headroom.verdict.evidence import find_strategy
+from tdx_headroom.verdict.kernels import InitTime, look_up, names_with
+from tdx_headroom.verdict.model import Outcome, State, Verdict, describe, outcome_of, predict
+from tdx_headroom.verdict.remedies import remedies
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tdx_headroom.facts import HostFacts
+    from tdx_headroom.plan import Plan, Strategy
+    from tdx_headroom.verdict.model import Estimate
+
+_MAP_REASONS = (FailureReason.RESERVED_AREAS, FailureReason.TDMRS, FailureReason.AREAS_OR_TDMRS)
+
+
+def judge(
+    facts: HostFacts,
+    plans: Mapping[Strategy, Plan | None],
+    *,
+    assume: Strategy | None = None,
+    what_if: bool = False,
+) -> Verdict:
+    """The verdict from a host's facts and plans.
+
+    Args:
+        facts: of the host.
+        plans: one a strategy.
+        assume: the strategy that the operator says this kernel uses.
+        what_if: the facts are not the host's own any more, so what happened on it does not count.
+    """
+    finding = find_strategy(facts, plans, assume)
+    plan = plans[finding.strategy]
+    guess = estimate(facts)
+    next_boot = None if plan is None or not_a_tdx_host(facts) else predict(plan)
+    blocked = _blocker(facts)
+    if blocked is not None and next_boot is not None:
+        next_boot = State.WILL_FAIL
+    state, summary = _state(facts, plan, next_boot, blocked, what_if=what_if)
+    evidence = [*finding.evidence]
+    check = cross_check(facts, None if what_if else plan)
+    evidence += check.details
+    if plan is not None and plan.tdmrs:
+        evidence.append(f"PAMT places are {_placement(facts, plan)}")
+    if guess is not None:
+        evidence.append(_estimated(guess, facts))
+    return Verdict(
+        state=state,
+        next_boot=next_boot,
+        strategy=finding.strategy,
+        summary=summary,
+        evidence=tuple(evidence),
+        remedies=tuple(_remedies(facts, plans, finding.strategy, state, what_if=what_if)),
+        warnings=tuple(_warnings(facts, plans, finding.strategy, state)),
+        finding=finding,
+        cross_check=check,
+        estimate=guess,
+    )
+
+
+def not_a_tdx_host(facts: HostFacts) -> bool:
+    """Whether kernel or CPU say that TDX is not to be had here."""
+    log, platform = facts.kernel_log, facts.platform
+    if log is not None and log.state is ModuleState.UNSUPPORTED:
+        return True
+    if log is not None and (log.keyids is not None or log.cmrs is not None):
+        return False
+    if log is not None and log.state is not ModuleState.UNKNOWN:
+        return False
+    return platform is not None and platform.tdx_host_platform is False
+
+
+def _state(
+    facts: HostFacts, plan: Plan | None, next_boot: State | None, blocked: str | None, *, what_if: bool
+) -> tuple[State, str]:
+    log, platform = facts.kernel_log, facts.platform
+    if not_a_tdx_host(facts):
+        return State.NOT_TDX, _why_not_tdx(facts)
+    if log is not None and not what_if:
+        if log.state is ModuleState.INITIALIZED:
+            pamt = f" with {log.pamt_kib} KiB of PAMT" if log.pamt_kib is not None else ""
+            return State.INITIALIZED, f"TDX is up in this boot{pamt}."
+        if log.state is ModuleState.FAILED:
+            return State.FAILED, f"TDX failed to initialize in this boot: {describe_failure(log)}."
+    if platform is not None and platform.tdx_module_version is not None and not what_if:
+        return State.INITIALIZED, f"TDX is up: module {platform.tdx_module_version}."
+    if blocked is not None and next_boot is not None:
+        return State.WILL_FAIL, blocked
+    if plan is None or next_boot is None:
+        return State.CANNOT_TELL, _missing(facts)
+    return next_boot, describe(plan)
+
+
+def _why_not_tdx(facts: HostFacts) -> str:
+    log = facts.kernel_log
+    if log is not None and log.reason is FailureReason.CPU_FEATURE and log.message:
+        return f"TDX is not to be had: {log.message}."
+    if log is not None and log.state is ModuleState.UNSUPPORTED:
+        return "The kernel says that this platform does not support TDX."
+    return "This is not a TDX host: the CPU does not show tdx_host_platform."
+
+
+def _missing(facts: HostFacts) -> str:
+    if facts.memory_regions is None:
+        return (
+            "No source tells the memory regions. Run as root, or give the kernel log from its beginning"
+            " (`journalctl -k -b`), or /proc/iomem and /sys/firmware/memmap."
+        )
+    return "The CMRs are unknown: give the kernel log of the TDX initialization, if this kernel prints them."
+
+
+def _blocker(facts: HostFacts) -> str | None:
+    """What stops TDX whatever the memory map, as far as it can be seen before the initialisation."""
+    platform = facts.platform
+    arguments = facts.command_line
+    if (
+        platform is not None
+        and platform.hibernation
+        and arguments is not None
+        and "nohibernate" not in arguments
+    ):
+        return "The kernel can hibernate, and TDX does not initialize on such a kernel."
+    return None
+
+
+def _placement(facts: HostFacts, plan: Plan) -> str:
+    if plan.placement != "predicted":
+        return {"given": "as given", "none": "taken to be outside every TDMR"}[plan.placement]
+    source = facts.placement_source or "zones from the memory regions, reserved memory unknown"
+    return f"predicted from {source}"
+
+
+def _estimated(guess: Estimate, facts: HostFacts) -> str:
+    text = f"estimated from the CMRs: {len(guess.tdmrs)} TDMRs, {guess.pamt_kib} KiB of PAMT"
+    logged = facts.kernel_log.pamt_kib if facts.kernel_log else None
+    return text if logged is None else f"{text}; the kernel allocated {logged} KiB"
+
+
+def _remedies(
+    facts: HostFacts,
+    plans: Mapping[Strategy, Plan | None],
+    strategy: Strategy,
+    state: State,
+    *,
+    what_if: bool,
+) -> list[str]:
+    if state is State.NOT_TDX:
+        return []
+    found: list[str] = []
+    log = facts.kernel_log
+    if log is not None and state is State.FAILED:
+        found += remedies_for(log)
+    if _blocker(facts) is not None:
+        found.append("Add nohibernate to the kernel's command line.")
+    if state is State.FAILED and log is not None and log.reason not in _MAP_REASONS and found:
+        return list(dict.fromkeys(found))
+    found += remedies(facts, plans, strategy)
+    if not what_if:
+        found += _why_silent(facts, state)
+    return list(dict.fromkeys(found))
+
+
+def _why_silent(facts: HostFacts, state: State) -> list[str]:
+    """Why a TDX host shows no attempt at all."""
+    log, platform = facts.kernel_log, facts.platform
+    if log is None or log.state is not ModuleState.NOT_ATTEMPTED or state is State.NOT_TDX:
+        return []
+    row = look_up(facts.kernel_release)
+    if row is not None and row.init is InitTime.NEVER:
+        return [f"TDX was not tried: {row.name} does not; boot 6.16 or later, or a vendor's TDX kernel."]
+    if platform is not None and platform.kvm_intel_tdx is False:
+        return [
+            "TDX was not tried, or KVM gave up: load kvm_intel with tdx=1, and look for kvm lines in the log."
+        ]
+    arguments = facts.command_line or ()
+    if any(arg in ("kvm_intel.tdx=1", "kvm_intel.tdx=on", "kvm_intel.tdx=Y") for arg in arguments):
+        return [
+            (
+                "kvm_intel.tdx=1 is given but nothing happened: see that kvm_intel is loaded, that"
+                " virtualization and the SEAM loader are enabled in the BIOS, and that the BIOS leaves memory"
+                " below 1 MiB out of the CMRs."
+            )
+        ]
+    return ["TDX was not tried in this boot: load kvm_intel with tdx=1."]
+
+
+def _warnings(
+    facts: HostFacts, plans: Mapping[Strategy, Plan | None], strategy: Strategy, state: State
+) -> list[str]:
+    if state is State.NOT_TDX:
+        return []
+    found = []
+    plan = plans[strategy]
+    if plan is None or outcome_of(plan) is Outcome.OK:
+        found += [
+            f"Under {other} ({', '.join(names_with({other}))}) this host would fail: {describe(failing)}"
+            for other, failing in plans.items()
+            if other is not strategy
+            and failing is not None
+            and names_with({other})
+            and outcome_of(failing) is not Outcome.OK
+        ]
+    if plan is not None and plan.not_convertible_bytes:
+        size = show_size(plan.not_convertible_bytes)
+        effect = (
+            "the TDX module rejects the plan"
+            if outcome_of(plan) is Outcome.REJECTED
+            else "a guest that gets such a page fails later"
+        )
+        found.append(f"{size} of memory lie outside every CMR: {effect}.")
+    if plan is not None and 0 <= facts.limits.max_tdmrs - plan.tdmrs_needed < TDMR_NR_WARN:
+        found.append(f"{plan.tdmrs_needed} TDMRs of {facts.limits.max_tdmrs} are in use.")
+    if facts.kernel_log is not None and facts.kernel_log.package_offline:
+        found.append("A CPU package has no online CPU: TDX needs one in each to make and remove guests.")
+    return found

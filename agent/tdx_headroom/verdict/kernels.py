@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which kernel looks for holes in which way: a table, with the source of each row.
+
+docs/kernels.md is made from it. Printing CMRs does not prove that a kernel uses them.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import NamedTuple
+
+from tdx_headroom.plan import Strategy
+
+
+class InitTime(StrEnum):
+    """When a kernel initialises the TDX module."""
+
+    BOOT = "at boot"
+    KVM_LOAD = "when kvm_intel is loaded with tdx=1"
+    NEVER = "never"
+    UNKNOWN = "unknown"
+
+
+class KernelRow(NamedTuple):
+    """One family of kernels.
+
+    Args:
+        name: for people.
+        pattern: of the whole release (``uname -r``).
+        strategy: how it looks for holes.
+        init: when it initialises the module.
+        prints_cmrs: whether its log shows the CMRs.
+        inferred: whether the strategy is concluded from what hosts did, not read in the source.
+        source: where this is known from.
+    """
+
+    name: str
+    pattern: str
+    strategy: Strategy
+    init: InitTime
+    prints_cmrs: bool
+    inferred: bool
+    source: str
+
+
+_REGIONS = Strategy.MEMORY_REGIONS
+_SUBREGION = Strategy.CMR_SUBREGION
+
+KERNELS = (
+    KernelRow(
+        "Ubuntu 6.8.0-1001 to -1004 intel",
+        r"6\.8\.0-100[1-4]-intel",
+        _REGIONS,
+        InitTime.KVM_LOAD,
+        prints_cmrs=True,
+        inferred=False,
+        source="log of an Emerald Rapids host that needed 17 areas under -1004",
+    ),
+    KernelRow(
+        "Ubuntu 6.8.0-1006 intel and later",
+        r"6\.8\.0-(?:100[6-9]|10[1-9][0-9]|1[1-9][0-9]{2}|[2-9][0-9]{3})-intel",
+        _SUBREGION,
+        InitTime.KVM_LOAD,
+        prints_cmrs=True,
+        inferred=True,
+        source="the same host came up under -1006 with the CMR patch of June 2024",
+    ),
+    KernelRow(
+        "Ubuntu 6.14 intel",
+        r"6\.14\.0-[0-9]+-intel",
+        _REGIONS,
+        InitTime.KVM_LOAD,
+        prints_cmrs=False,
+        inferred=False,
+        source="log of a Granite Rapids host; the tree has mainline's function",
+    ),
+    KernelRow(
+        "SLE 15 SP6",
+        r"6\.4\.0-150600\..*",
+        _SUBREGION,
+        InitTime.KVM_LOAD,
+        prints_cmrs=True,
+        inferred=False,
+        source="the kernel's source package",
+    ),
+    KernelRow(
+        "EL9",
+        r"5\.14\.0-.*\.el9.*",
+        _REGIONS,
+        InitTime.UNKNOWN,
+        prints_cmrs=False,
+        inferred=False,
+        source="the kernel's source package",
+    ),
+    KernelRow(
+        "UEK",
+        r".*\.el[0-9]+uek.*",
+        _REGIONS,
+        InitTime.UNKNOWN,
+        prints_cmrs=False,
+        inferred=False,
+        source="the kernel's source package",
+    ),
+    KernelRow(
+        "other SUSE",
+        r"6\.[0-9]+\.[0-9]+-[0-9]{6}\..*|6\.[0-9]+\.[0-9]+-[0-9]+-default",
+        _REGIONS,
+        InitTime.UNKNOWN,
+        prints_cmrs=False,
+        inferred=False,
+        source="the kernel's source package",
+    ),
+    KernelRow(
+        "mainline 6.8 to 6.15",
+        r"6\.(?:[89]|1[0-5])(?![0-9]).*",
+        _REGIONS,
+        InitTime.NEVER,
+        prints_cmrs=False,
+        inferred=False,
+        source="arch/x86/virt/vmx/tdx/tdx.c; KVM does not call it yet",
+    ),
+    KernelRow(
+        "mainline 6.16 to 7.0",
+        r"(?:6\.(?:1[6-9]|[2-9][0-9])|7\.0)(?![0-9]).*",
+        _REGIONS,
+        InitTime.KVM_LOAD,
+        prints_cmrs=False,
+        inferred=False,
+        source="arch/x86/virt/vmx/tdx/tdx.c, arch/x86/kvm/vmx/tdx.c",
+    ),
+    KernelRow(
+        "mainline 7.1 and later",
+        r"(?:7\.[1-9][0-9]*|[89]\.[0-9]+|[1-9][0-9]\.[0-9]+)(?![0-9]).*",
+        _REGIONS,
+        InitTime.BOOT,
+        prints_cmrs=False,
+        inferred=False,
+        source="arch/x86/virt/vmx/tdx/tdx.c, read up to 7.3",
+    ),
+)
+
+
+def look_up(release: str | None) -> KernelRow | None:
+    """The row of a kernel release; None when the table does not know it."""
+    if release is None:
+        return None
+    return next((row for row in KERNELS if re.fullmatch(row.pattern, release, re.ASCII)), None)
+
+
+def names_with(strategies: set[Strategy]) -> list[str]:
+    """Kernels that use one of these strategies, vendors' before mainline, which is named once."""
+    rows = (row.name for row in KERNELS if row.strategy in strategies)
+    return list(dict.fromkeys("mainline" if name.startswith("mainline") else name for name in rows))

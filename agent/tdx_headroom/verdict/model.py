@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a verdict consists of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from tdx_headroom.address import Range, show
+from tdx_headroom.plan import ModuleStatus
+
+if TYPE_CHECKING:
+    from tdx_headroom.plan import Plan, Strategy
+
+AT_RISK_HEADROOM = 2
+"""With no more areas than this left over, one more hole or PAMT may be the end."""
+
+
+class Outcome(StrEnum):
+    """How a plan ends."""
+
+    OK = "ok"
+    RESERVED_AREAS = "reserved-areas-exhausted"
+    TDMRS = "tdmrs-exhausted"
+    NO_MEMORY = "no-memory"
+    MISALIGNED = "misaligned-area"
+    REJECTED = "rejected-by-module"
+
+
+class State(StrEnum):
+    """The verdict in one word."""
+
+    WILL_INITIALIZE = "will-initialize"
+    AT_RISK = "at-risk"
+    WILL_FAIL = "will-fail"
+    INITIALIZED = "initialized"
+    FAILED = "failed"
+    NOT_TDX = "not-tdx"
+    CANNOT_TELL = "cannot-tell"
+
+
+class Basis(StrEnum):
+    """Why a kernel is held to use a strategy."""
+
+    EVIDENCE = "evidence"
+    TABLE = "table"
+    MAINLINE = "mainline"
+    OVERRIDE = "override"
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyFinding:
+    """Which hole strategy a kernel uses, and how that is known.
+
+    Args:
+        strategy: the one.
+        basis: why it is held to be the one.
+        evidence: sentences that say what speaks for it.
+        contradiction: a sentence when what happened contradicts the table.
+    """
+
+    strategy: Strategy
+    basis: Basis
+    evidence: tuple[str, ...]
+    contradiction: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CrossCheck:
+    """What was recomputed against what the kernel logged.
+
+    ``matches`` is None when the log says nothing to compare with; ``details`` says what agrees or differs.
+    """
+
+    matches: bool | None
+    details: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """TDMRs and PAMT as the CMRs alone suggest them, where the memory regions are unknown."""
+
+    tdmrs: tuple[Range, ...]
+    pamt_kib: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer for one host.
+
+    Args:
+        state: in one word; what happened, where something has happened in this boot.
+        next_boot: what the next initialisation with this memory map would do; None when unknown.
+        strategy: the hole strategy that this is said for.
+        summary: the answer as a sentence.
+        evidence: what it rests on, a sentence each.
+        remedies: what to do about it.
+        warnings: what would go wrong elsewhere: another kernel, a guest's page, a full TDMR list.
+        finding: which strategy, and how that is known.
+        cross_check: recomputed against logged.
+        estimate: from the CMRs, where nothing better is known.
+    """
+
+    state: State
+    next_boot: State | None
+    strategy: Strategy
+    summary: str
+    evidence: tuple[str, ...]
+    remedies: tuple[str, ...]
+    warnings: tuple[str, ...]
+    finding: StrategyFinding
+    cross_check: CrossCheck
+    estimate: Estimate | None = None
+
+
+def outcome_of(plan: Plan) -> Outcome:
+    """How the initialisation ends under this plan, by the kernel's and the module's checks."""
+    if plan.failed_tdmr is not None:
+        return Outcome.RESERVED_AREAS
+    by_errno = {-28: Outcome.TDMRS, -12: Outcome.NO_MEMORY, -22: Outcome.MISALIGNED}
+    if plan.errno in by_errno:
+        return by_errno[plan.errno]
+    if plan.module is not None and plan.module.status is not ModuleStatus.SUCCESS:
+        return Outcome.REJECTED
+    return Outcome.OK
+
+
+def predict(plan: Plan) -> State:
+    """What an initialisation under this plan will do."""
+    if outcome_of(plan) is not Outcome.OK:
+        return State.WILL_FAIL
+    least, worst = plan.headroom, plan.headroom_worst
+    if least is None or worst is None or (least > AT_RISK_HEADROOM and worst >= 0):
+        return State.WILL_INITIALIZE
+    return State.AT_RISK
+
+
+def describe(plan: Plan) -> str:
+    """A plan's outcome as a sentence: which check, which TDMR, by how much."""
+    outcome = outcome_of(plan)
+    if outcome is Outcome.RESERVED_AREAS and plan.failed_tdmr is not None:
+        return _describe_areas(plan, plan.failed_tdmr)
+    if outcome is Outcome.TDMRS:
+        return f"The memory map needs {plan.tdmrs_needed} TDMRs of {len(plan.tdmrs)}."
+    if outcome is Outcome.NO_MEMORY and plan.tdmrs:
+        lost = next(t for t in plan.tdmrs if t.pamt.base is None)
+        bounds = show(lost.base, lost.end)
+        return f"No contiguous {lost.pamt.size >> 10} KiB are to be had for the PAMT of TDMR {bounds}."
+    if outcome is Outcome.NO_MEMORY:
+        return "There is no memory above 1 MiB."
+    if outcome is Outcome.MISALIGNED:
+        return "A reserved area is not page aligned."
+    if outcome is Outcome.REJECTED and plan.module is not None:
+        index = plan.module.tdmr or 0
+        tdmr = plan.tdmrs[index]
+        return f"The TDX module rejects TDMR {show(tdmr.base, tdmr.end)}: {plan.module.status}."
+    return _describe_fit(plan)
+
+
+def _describe_areas(plan: Plan, index: int) -> str:
+    tdmr = plan.tdmrs[index]
+    needed = tdmr.needed or 0
+    pamts = f", {tdmr.needed_pamts} of them for PAMTs" if tdmr.needed_pamts else ""
+    short = needed - tdmr.limit
+    bounds = show(tdmr.base, tdmr.end)
+    return f"TDMR {bounds} needs {needed} reserved areas of {tdmr.limit}{pamts}: {short} too many."
+
+
+def _describe_fit(plan: Plan) -> str:
+    least, worst = plan.headroom, plan.headroom_worst
+    fit = f"All {len(plan.tdmrs)} TDMRs fit" if len(plan.tdmrs) != 1 else "The one TDMR fits"
+    left = "no reserved area" if least == 0 else f"{least} reserved area{'' if least == 1 else 's'}"
+    text = f"{fit}; the fullest has {left} left"
+    if worst is not None and least is not None and worst < 0:
+        text += f", and would be {-worst} short if every PAMT that could land there did"
+    return text + "."

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What-if: facts as they would be after a change that an operator wants to try."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from tdx_headroom.address import Range, subtract, union
+from tdx_headroom.facts import FactsError, MemoryRegion
+from tdx_headroom.kernel_report import KernelReport, ModuleState
+from tdx_headroom.memory_map import NodeMap
+from tdx_headroom.observations import NodeRange
+
+if TYPE_CHECKING:
+    from tdx_headroom.facts import HostFacts
+    from tdx_headroom.plan import Strategy
+
+RAM = "System RAM"
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """Changes to try.
+
+    Args:
+        strategy: the hole strategy to assume for this kernel.
+        kernel: another kernel release.
+        max_reserved, max_tdmrs: other limits of the TDX module.
+        dynamic_pamt: whether to take the 4K PAMT to be a bitmap of one bit a page.
+        holes: memory ranges to take away.
+        without_memmap: whether to use the firmware's own map instead of what ``memmap=`` made of it.
+    """
+
+    strategy: Strategy | None = None
+    kernel: str | None = None
+    max_reserved: int | None = None
+    max_tdmrs: int | None = None
+    dynamic_pamt: bool = False
+    holes: tuple[Range, ...] = ()
+    without_memmap: bool = False
+
+    @property
+    def changes_host(self) -> bool:
+        """Whether anything but the operator's word on the strategy differs from the host as it is."""
+        return replace(self, strategy=None) != UNCHANGED
+
+
+UNCHANGED = WhatIf()
+
+
+def apply(what_if: WhatIf, facts: HostFacts) -> HostFacts:
+    """The facts after the changes.
+
+    Raises:
+        FactsError: a change makes no sense for these facts.
+    """
+    if what_if == UNCHANGED:
+        return facts
+    limits = facts.limits
+    if what_if.max_reserved is not None:
+        limits = limits._replace(max_reserved_per_tdmr=what_if.max_reserved)
+    if what_if.max_tdmrs is not None:
+        limits = limits._replace(max_tdmrs=what_if.max_tdmrs)
+    if what_if.dynamic_pamt:
+        limits = limits._replace(pamt_page_bitmap_entry_bits=1)
+    changed = replace(facts, limits=limits, kernel_release=what_if.kernel or facts.kernel_release)
+    if what_if.changes_host:
+        # What happened on the host as it is says nothing about the host as it would be, CMRs apart.
+        changed = replace(changed, kernel_log=_without_outcome(changed))
+    if what_if.without_memmap:
+        changed = _without_memmap(changed)
+    if what_if.holes:
+        changed = _with_holes(changed, what_if.holes)
+    return changed
+
+
+def _without_outcome(facts: HostFacts) -> KernelReport | None:
+    log = facts.kernel_log
+    if log is None or log.state in (ModuleState.UNSUPPORTED, ModuleState.UNKNOWN):
+        return log
+    return KernelReport(
+        state=ModuleState.NOT_ATTEMPTED if log.keyids else ModuleState.UNKNOWN,
+        keyids=log.keyids,
+        module_version=log.module_version,
+        module_build=log.module_build,
+        cmrs=log.cmrs,
+        cmrs_complete=log.cmrs_complete,
+        verified=log.verified,
+    )
+
+
+def _without_memmap(facts: HostFacts) -> HostFacts:
+    """Memory as the firmware gives it; nodes as the present regions have them."""
+    if facts.firmware_map is None:
+        raise FactsError("--without-memmap needs the firmware's memory map, which no source tells")
+    if not any(argument.startswith(("memmap=", "mem=")) for argument in facts.command_line or ()):
+        raise FactsError("--without-memmap: there is no memmap= or mem= on this host's command line")
+    ram = union((r.start, r.end) for r in facts.firmware_map if r.kind == RAM)
+    other = [(r.start, r.end) for r in facts.firmware_map if r.kind != RAM]
+    known = [r for r in facts.memory_regions or () if r.node is not None]
+    spans: list[NodeRange] = []
+    for i, region in enumerate(known):
+        # A gap in the present map belongs to the node below it: memmap= punched it out of that node.
+        end = known[i + 1].start if i + 1 < len(known) else ram[-1].end
+        spans.append(NodeRange(region.start, max(end, region.end), region.node or 0))
+    regions = NodeMap("firmware-memmap", spans).split(subtract(ram, other))
+    return replace(facts, memory_regions=tuple(regions), memory_source="firmware-memmap", zones=None)
+
+
+def _with_holes(facts: HostFacts, holes: tuple[Range, ...]) -> HostFacts:
+    if facts.memory_regions is None:
+        raise FactsError("--add-hole: the memory regions are unknown")
+    pieces = [
+        MemoryRegion(piece.start, piece.end, region.node)
+        for region in facts.memory_regions
+        for piece in subtract([(region.start, region.end)], holes)
+    ]
+    return replace(facts, memory_regions=tuple(pieces))
