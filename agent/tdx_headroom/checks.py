@@ -156,7 +156,7 @@ def _inputs(assessment: Assessment) -> Iterator[Check]:
         needed = assessment.verdict.strategy.needs_cmrs
         text = "CMRs are unknown" + ("" if needed else ", and this kernel does not use them")
         mend = "keep the boot messages: the kernel prints CMRs when it initializes TDX" if needed else None
-        yield Check(group, "cmrs", Result.WARN if needed else Result.SKIP, text, hint)
+        yield Check(group, "cmrs", Result.WARN if needed else Result.SKIP, text, mend)
     if facts.disagreements:
         pairs = ", ".join(f"{d.a} and {d.b} by {show_size(d.bytes)}" for d in facts.disagreements)
         yield Check(group, "sources-agree", Result.WARN, f"differ: {pairs}", "see `tdx-headroom plan`")
