@@ -46,6 +46,8 @@ _CRASH_KERNEL = re.compile(
     r"crashkernel(?: low)? reserved: 0x([0-9a-f]{1,16}) - 0x([0-9a-f]{1,16}) \([0-9]+ MB\)"
 )
 _VERSION = re.compile(r"Linux version ([0-9][A-Za-z0-9._+~-]*) ?\(.*")
+# What the boot loader was told to load, where the log does not reach back to the version.
+_BOOT_IMAGE = re.compile(r"BOOT_IMAGE=[!-~]*/vmlinuz-([0-9][A-Za-z0-9._+~-]*)")
 _COMMAND_LINE = re.compile(r"(?:Kernel command|Command) line: ?(.*)")
 
 # How e820_print_type() names what e820_type_to_string() calls otherwise.
@@ -89,7 +91,8 @@ class BootMap:
         movable: start of the movable zone by node.
         crash_kernel: memory kept for a crash kernel.
         srat: which addresses belong to which node, possible hot-plugged memory included.
-        kernel_release, command_line: as printed; None when not seen.
+        kernel_release: as printed, or from the name of the boot image; None when not seen.
+        command_line: as printed; None when not seen.
     """
 
     node_ranges: Reading[list[NodeRange]]
@@ -188,6 +191,8 @@ def _read_fact(seen: _Seen, text: str) -> None:
         seen.release = match[1]
     elif match := _COMMAND_LINE.fullmatch(text):
         seen.command_line = match[1]
+        if seen.release is None and (image := _BOOT_IMAGE.search(match[1])):
+            seen.release = image[1]
     elif match := _CRASH_KERNEL.fullmatch(text):
         seen.crash_kernel.append(Range(int(match[1], 16), int(match[2], 16)))
 

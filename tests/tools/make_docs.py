@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pages of docs/ that are made from the code's own tables: `python -m tests.tools.make_docs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tdx_headroom.output.metrics import FAMILIES
+from tdx_headroom.verdict.kernels import KERNELS
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def kernels_page() -> str:
+    """docs/kernels.md."""
+    rows = [
+        f"| {k.name} | {k.strategy} | {'inferred' if k.inferred else 'read'} | {k.init} |"
+        f" {'yes' if k.prints_cmrs else 'no'} | {k.source} |"
+        for k in KERNELS
+    ]
+    return "\n".join(
+        [
+            "# Which kernel looks for holes in which way",
+            "",
+            "Made from `agent/tdx_headroom/verdict/kernels.py` by `python -m tests.tools.make_docs`. What a",
+            "host did comes before this table: see [the verdict](verdict.md). A kernel that is in no row is",
+            "taken for mainline.",
+            "",
+            "| kernel | strategy | evidence | initializes TDX | CMRs in the log | source |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def metrics_page() -> str:
+    """docs/metrics.md."""
+    rows = [
+        f"| `{f.name}` | {f.kind} | {', '.join(f'`{label}`' for label in f.labels)} | {f.help} |"
+        for f in FAMILIES.values()
+    ]
+    return "\n".join(
+        [
+            "# Metrics",
+            "",
+            "Made from `agent/tdx_headroom/output/metrics.py` by `python -m tests.tools.make_docs`. A value",
+            "that is unknown is absent, never 0; of a state set the true one is 1, the others 0.",
+            "`strategy` is one of `memory-regions`, `cmr-subregion`, `cmr-walk`; `tdmr` is a TDMR's bounds, such as",
+            "`0x0-0x80000000`.",
+            "",
+            "| name | type | labels | meaning |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+            "Besides these, `process_*` and `python_*` describe the agent itself, unless",
+            "`--web.disable-exporter-metrics`.",
+            "",
+        ]
+    )
+
+
+PAGES = {"kernels.md": kernels_page, "metrics.md": metrics_page}
+
+
+def main() -> None:
+    """Write all pages anew."""
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

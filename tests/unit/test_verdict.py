@@ -1,0 +1,402 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tdx_headroom.address import GIB, KIB, MIB, Range
+from tdx_headroom.assessment import Assessment, assess
+from tdx_headroom.checks import Result, Status, run_checks, status_of
+from tdx_headroom.facts import NONE, HostFacts, Limits, MemoryRegion
+from tdx_headroom.host import facts_from_log, read_facts
+from tdx_headroom.kernel_report import FailureReason, KernelReport, ModuleState, SeamcallFailure
+from tdx_headroom.observations import FirmwareRange, Platform
+from tdx_headroom.plan import Strategy
+from tdx_headroom.root import Root
+from tdx_headroom.sources.kernel_log.reader import read_log_file
+from tdx_headroom.verdict import Basis, State, outcome_of
+from tdx_headroom.verdict.decode import describe_seamcall
+from tdx_headroom.verdict.kernels import KERNELS, InitTime, look_up
+from tdx_headroom.whatif import WhatIf
+
+HOSTS = Path(__file__).parents[1] / "hosts"
+LOGS = Path(__file__).parents[1] / "field" / "logs"
+
+
+def host(name: str, **changes: object) -> HostFacts:
+    return replace(read_facts(Root(HOSTS / name)), **changes)  # type: ignore[arg-type]
+
+
+def from_logs(*names: str) -> Assessment:
+    text = "".join((LOGS / f"{name}.log").read_text("utf-8") for name in names)
+    return assess(facts_from_log(read_log_file("log", text)))
+
+
+def low_memory_and(name: str) -> Assessment:
+    """A log of the Emerald Rapids host together with the E820 rows of the same machine."""
+    rows = [line for line in (LOGS / "kvm-lore-cmr-patch-emr.log").read_text().splitlines() if "e820" in line]
+    text = "\n".join(rows) + "\n" + (LOGS / f"{name}.log").read_text("utf-8")
+    return assess(facts_from_log(read_log_file("log", text)))
+
+
+def holed(holes: int, *, tail: bool = True) -> tuple[MemoryRegion, ...]:
+    """One node with so many holes in TDMR [0, 1 GiB), the first MiB one of them, and 8 GiB at 4 GiB."""
+    regions = []
+    at = MIB
+    for _ in range(holes - 1 - tail):
+        regions.append(MemoryRegion(at, at + 2 * MIB, 0))
+        at += 3 * MIB
+    regions.append(MemoryRegion(at, GIB - MIB if tail else GIB, 0))
+    return (*regions, MemoryRegion(4 * GIB, 12 * GIB, 0))
+
+
+class TestStrategy:
+    def test_failure_proves_memory_regions(self) -> None:
+        """With the memory map of the same machine, the failing log proves memory-regions."""
+        finding = low_memory_and("canonical-tdx-135-fail").verdict.finding
+        assert (finding.strategy, finding.basis) == (Strategy.MEMORY_REGIONS, Basis.EVIDENCE)
+        assert "TDX failed at TDMR [0x0, 0x80000000)" in finding.evidence[0]
+        assert finding.contradiction is None
+
+    def test_success_proves_a_cmr_strategy(self) -> None:
+        """With the same map the working log rules memory-regions out; the table picks the CMR strategy."""
+        finding = low_memory_and("canonical-tdx-135-fixed").verdict.finding
+        assert finding.strategy is Strategy.CMR_SUBREGION
+        assert finding.basis is Basis.TABLE
+        assert "which memory-regions cannot" in finding.evidence[0]
+        assert "inferred" in finding.evidence[1]
+
+    @pytest.mark.parametrize(
+        ("log", "strategy"),
+        [
+            ("canonical-tdx-135-fail", Strategy.MEMORY_REGIONS),
+            ("canonical-tdx-135-fixed", Strategy.CMR_SUBREGION),
+        ],
+    )
+    def test_either_log_alone_is_no_evidence(self, log: str, strategy: Strategy) -> None:
+        """Without the memory map nothing is proved and the table decides."""
+        finding = from_logs(log).verdict.finding
+        assert (finding.strategy, finding.basis) == (strategy, Basis.TABLE)
+
+    def test_the_operators_word_counts_first(self) -> None:
+        """--assume-strategy overrides evidence and table."""
+        verdict = assess(host("emerald-rapids"), WhatIf(strategy=Strategy.CMR_WALK)).verdict
+        assert (verdict.finding.basis, verdict.strategy) == (Basis.OVERRIDE, Strategy.CMR_WALK)
+        assert verdict.state is State.FAILED
+        assert verdict.next_boot is State.WILL_INITIALIZE
+
+    def test_a_contradiction_is_shown(self) -> None:
+        """A mainline kernel that came up although memory-regions cannot fit contradicts the table."""
+        log = KernelReport(state=ModuleState.INITIALIZED, keyids=(32, 64))
+        verdict = assess(host("emerald-rapids", kernel_release="7.2.0", kernel_log=log)).verdict
+        assert verdict.strategy is not Strategy.MEMORY_REGIONS
+        assert verdict.finding.contradiction is not None
+        assert "mainline 7.1 and later" in verdict.finding.contradiction
+
+    def test_no_release_means_mainline(self) -> None:
+        """Nothing known of the kernel: mainline's strategy, and it says so."""
+        finding = assess(HostFacts(memory_regions=holed(3), pamt_placement=NONE)).verdict.finding
+        assert (finding.strategy, finding.basis) == (Strategy.MEMORY_REGIONS, Basis.MAINLINE)
+
+
+class TestTable:
+    @pytest.mark.parametrize(
+        ("release", "strategy", "init"),
+        [
+            ("6.8.0-1001-intel", Strategy.MEMORY_REGIONS, InitTime.KVM_LOAD),
+            ("6.8.0-1004-intel", Strategy.MEMORY_REGIONS, InitTime.KVM_LOAD),
+            ("6.8.0-1006-intel", Strategy.CMR_SUBREGION, InitTime.KVM_LOAD),
+            ("6.8.0-1028-intel", Strategy.CMR_SUBREGION, InitTime.KVM_LOAD),
+            ("6.14.0-1009-intel", Strategy.MEMORY_REGIONS, InitTime.KVM_LOAD),
+            ("6.4.0-150600.23.7-default", Strategy.CMR_SUBREGION, InitTime.KVM_LOAD),
+            ("5.14.0-503.el9.x86_64", Strategy.MEMORY_REGIONS, InitTime.UNKNOWN),
+            ("6.8.0-45-generic", Strategy.MEMORY_REGIONS, InitTime.NEVER),
+            ("6.12.57+deb13-amd64", Strategy.MEMORY_REGIONS, InitTime.NEVER),
+            ("6.15.0", Strategy.MEMORY_REGIONS, InitTime.NEVER),
+            ("6.16.0", Strategy.MEMORY_REGIONS, InitTime.KVM_LOAD),
+            ("6.17.0-20-generic", Strategy.MEMORY_REGIONS, InitTime.KVM_LOAD),
+            ("7.0.3", Strategy.MEMORY_REGIONS, InitTime.KVM_LOAD),
+            ("7.1.0-rc1", Strategy.MEMORY_REGIONS, InitTime.BOOT),
+            ("7.10.2", Strategy.MEMORY_REGIONS, InitTime.BOOT),
+        ],
+    )
+    def test_release(self, release: str, strategy: Strategy, init: InitTime) -> None:
+        """Each release is looked up in the row of its family."""
+        row = look_up(release)
+        assert row is not None
+        assert (row.strategy, row.init) == (strategy, init)
+
+    @pytest.mark.parametrize("release", ["6.7.0", "5.15.0-generic", "6.8.0-1005-intel\n", "", "hurd"])
+    def test_unknown_release(self, release: str) -> None:
+        """What the table does not know it does not guess."""
+        assert look_up(release) is None
+
+    def test_every_row_can_be_reached(self) -> None:
+        """No row is shadowed by one before it."""
+        releases = ["6.8.0-1001-intel", "6.8.0-1006-intel", "6.14.0-1009-intel", "6.4.0-150600.23.7-default"]
+        releases += [
+            "5.14.0-503.el9.x86_64",
+            "6.12.0-1.el9uek.x86_64",
+            "6.4.0-150500.1-default",
+            "6.9",
+            "6.16",
+            "7.1",
+        ]
+        assert {look_up(release) for release in releases} == set(KERNELS)
+
+
+class TestVerdict:
+    def test_exactly_sixteen_holes(self) -> None:
+        """Sixteen of sixteen fits by holes alone, and fails once a PAMT lands there."""
+        facts = HostFacts(memory_regions=(*holed(16)[:-1],))
+        alone = assess(replace(facts, pamt_placement=NONE))
+        assert alone.verdict.next_boot is State.AT_RISK
+        assert "no reserved area left" in alone.verdict.summary
+        with_pamt = assess(facts)
+        assert with_pamt.verdict.state is State.WILL_FAIL
+        assert "needs 17 reserved areas of 16, 1 of them for PAMTs: 1 too many" in with_pamt.verdict.summary
+
+    def test_the_worst_case_is_a_risk(self) -> None:
+        """Holes leave room, the prediction puts PAMTs elsewhere, but they could land in the full TDMR."""
+        regions = (*holed(14)[:-1], MemoryRegion(GIB, 2 * GIB, 0))
+        facts = HostFacts(memory_regions=regions, limits=Limits(max_reserved_per_tdmr=15))
+        plan = assess(facts).plans[Strategy.MEMORY_REGIONS]
+        assert plan is not None
+        assert all(
+            t.needed_holes <= (t.needed or 0) <= (t.needed_worst or 0) for t in plan.tdmrs if t.needed_holes
+        )
+        assert assess(facts).verdict.next_boot in (State.AT_RISK, State.WILL_FAIL)
+
+    def test_a_healthy_host_that_mainline_would_break(self) -> None:
+        """On Ubuntu 24.04's kernel the host is up; verdict, metrics and check say what an upgrade does."""
+        log = KernelReport(
+            state=ModuleState.INITIALIZED,
+            keyids=(32, 64),
+            pamt_kib=1050644,
+            cmrs_complete=True,
+            verified=True,
+        )
+        assessment = assess(host("emerald-rapids", kernel_release="6.8.0-1006-intel", kernel_log=log))
+        verdict = assessment.verdict
+        assert (verdict.state, verdict.next_boot) == (State.INITIALIZED, State.WILL_INITIALIZE)
+        assert verdict.cross_check.matches is True
+        (warning,) = verdict.warnings
+        assert warning.startswith("Under memory-regions (")
+        assert "mainline" in warning
+        assert "needs 17 reserved areas of 16" in warning
+        checks = run_checks(assessment)
+        assert status_of(assessment, checks) is Status.WARNING
+        assert next(c for c in checks if c.name == "upgrade").result is Result.WARN
+        upgraded = assess(assessment.facts, WhatIf(kernel="6.14.0-1009-intel")).verdict
+        assert (upgraded.state, upgraded.strategy) == (State.WILL_FAIL, Strategy.MEMORY_REGIONS)
+
+    @pytest.mark.parametrize(
+        ("changes", "state", "words"),
+        [
+            ({"platform": Platform(hibernation=True), "command_line": ()}, State.WILL_FAIL, "can hibernate"),
+            (
+                {"platform": Platform(hibernation=True), "command_line": ("nohibernate",)},
+                State.WILL_INITIALIZE,
+                "",
+            ),
+            ({"platform": Platform(tdx_host_platform=False)}, State.NOT_TDX, "tdx_host_platform"),
+            ({"platform": Platform(tdx_module_version="2.0.8")}, State.INITIALIZED, "module 2.0.8"),
+            ({"memory_regions": None}, State.CANNOT_TELL, "memory regions"),
+            ({"memory_regions": ()}, State.WILL_FAIL, "no memory above 1 MiB"),
+            ({"memory_regions": (MemoryRegion(MIB, 3 * MIB, 0),)}, State.WILL_FAIL, "for the PAMT of TDMR"),
+            ({"limits": Limits(max_tdmrs=1)}, State.WILL_FAIL, "needs 2 TDMRs of 1"),
+            ({"cmrs": ((MIB, GIB - 2 * MIB),)}, State.WILL_FAIL, "TDX module rejects"),
+            (
+                {"kernel_log": KernelReport(ModuleState.FAILED, FailureReason.RBP_BUG, -22)},
+                State.FAILED,
+                "frame pointer",
+            ),
+        ],
+    )
+    def test_state(self, changes: dict[str, object], state: State, words: str) -> None:
+        """Each blocker gives its verdict, and says which it is."""
+        facts = HostFacts(memory_regions=holed(4))
+        verdict = assess(replace(facts, **changes)).verdict  # type: ignore[arg-type]
+        assert verdict.state is state
+        assert words in verdict.summary
+        if (
+            state in (State.WILL_FAIL, State.FAILED)
+            and facts.memory_regions
+            and changes.get("memory_regions") != ()
+        ):
+            assert verdict.remedies
+
+    def test_not_tdx_has_no_next_boot(self) -> None:
+        """A host without TDX gets no prediction, remedies or warnings."""
+        verdict = assess(host("no-tdx")).verdict
+        assert (verdict.state, verdict.next_boot, verdict.remedies, verdict.warnings) == (
+            State.NOT_TDX,
+            None,
+            (),
+            (),
+        )
+
+    def test_not_convertible_memory(self) -> None:
+        """Memory outside the CMRs is rejected under memory-regions and a warning under cmr-walk."""
+        memory = (MemoryRegion(MIB, GIB, 0), MemoryRegion(4 * GIB, 8 * GIB, 0))
+        facts = HostFacts(memory_regions=memory, cmrs=((MIB, GIB - MIB), (4 * GIB, 3 * GIB)))
+        regions = assess(facts, WhatIf(strategy=Strategy.MEMORY_REGIONS)).verdict
+        assert regions.state is State.WILL_FAIL
+        assert any(
+            "1 GiB of memory lie outside every CMR: the TDX module rejects" in w for w in regions.warnings
+        )
+        walk = assess(facts, WhatIf(strategy=Strategy.CMR_WALK)).verdict
+        assert walk.state is State.WILL_INITIALIZE
+        assert any("a guest that gets such a page fails later" in w for w in walk.warnings)
+
+    def test_nothing_was_tried(self) -> None:
+        """A KeyID line and no more: the likely causes are named."""
+        verdict = from_logs("canonical-tdx-382-notloaded").verdict
+        assert verdict.state is State.CANNOT_TELL
+        assert "kvm_intel.tdx=1 is given but nothing happened" in verdict.remedies[-1]
+
+    def test_estimate_from_cmrs_is_no_mismatch(self) -> None:
+        """With only CMRs known, PAMT is estimated, marked, and never counted against the kernel."""
+        for name, kib in [
+            ("canonical-tdx-206", 2101260),
+            ("canonical-tdx-385", 8396820),
+            ("canonical-readme-2310", 4202516),
+            ("canonical-tdx-135-fixed", 1050644),
+        ]:
+            verdict = from_logs(name).verdict
+            assert verdict.estimate is not None
+            assert abs(verdict.estimate.pamt_kib - kib) <= 4
+            assert verdict.cross_check.matches is None
+            assert any("estimated from the CMRs" in text for text in verdict.evidence)
+
+    def test_a_plan_that_disagrees_with_the_kernel(self) -> None:
+        """Another PAMT than recomputed is a mismatch, with both numbers."""
+        log = KernelReport(state=ModuleState.INITIALIZED, keyids=(32, 64), pamt_kib=4)
+        verdict = assess(host("good-2-node", kernel_log=log)).verdict
+        assert verdict.cross_check.matches is False
+        assert "the kernel allocated 4 KiB for PAMT, but 2101260 KiB are recomputed" in verdict.evidence
+
+
+class TestRemedies:
+    def test_memmap_that_joins_two_holes(self) -> None:
+        """The memory between two holes that the remedy gives up makes the host fit."""
+        facts = host("emerald-rapids")
+        (remedy,) = [r for r in assess(facts).verdict.remedies if "memmap=" in r]
+        assert "memmap=4K$0x64158000" in remedy
+        changed = assess(facts, WhatIf(holes=(Range(0x64158000, 0x64159000),)))
+        plan = changed.plans[Strategy.MEMORY_REGIONS]
+        assert plan is not None
+        assert (plan.errno, plan.tdmrs[0].needed) == (0, 16)
+
+    def test_the_operators_own_hole_is_named(self) -> None:
+        """A memmap= argument that makes one of the holes is named."""
+        regions = holed(17)
+        hole = regions[2].end
+        facts = HostFacts(memory_regions=regions, command_line=(f"memmap=1M${hole:#x}",))
+        assert any(
+            r.startswith(f"Take memmap=1M${hole:#x} off the command line")
+            for r in assess(facts).verdict.remedies
+        )
+
+    def test_holes_are_named_by_what_the_firmware_calls_them(self) -> None:
+        """The smallest holes come with their firmware type and size."""
+        regions = holed(17)
+        kind = FirmwareRange(regions[0].end, regions[1].start, "ACPI Non-volatile Storage")
+        facts = HostFacts(memory_regions=regions, firmware_map=(kind,))
+        assert any("1 MiB (ACPI Non-volatile Storage)" in r for r in assess(facts).verdict.remedies)
+
+    def test_splitting_at_a_gib(self) -> None:
+        """Whether the patch's second proposal would help is computed."""
+        remedies = assess(host("emerald-rapids")).verdict.remedies
+        assert any(
+            "split at 1 GiB borders, the TDMR would fit" in r and "6 TDMRs of 64" in r for r in remedies
+        )
+
+    def test_all_is_well(self) -> None:
+        """A host with room to spare gets no remedies."""
+        assert assess(host("good-2-node")).verdict.remedies == ()
+
+
+class TestWhatIf:
+    def test_limits(self) -> None:
+        """Other limits decide anew."""
+        facts = host("emerald-rapids")
+        assert assess(facts, WhatIf(max_reserved=32)).verdict.state is State.WILL_INITIALIZE
+        assert assess(facts, WhatIf(max_tdmrs=4)).verdict.state is State.WILL_FAIL
+
+    def test_dynamic_pamt(self) -> None:
+        """The 4K part becomes a bitmap of one bit a page."""
+        plan = assess(host("good-2-node"), WhatIf(dynamic_pamt=True)).plans[Strategy.CMR_WALK]
+        assert plan is not None
+        assert plan.tdmrs[0].pamt.size_4k == 2 * GIB // (4 * KIB) // 8
+
+    def test_without_memmap(self) -> None:
+        """Memory that memmap= took away is back, with its node."""
+        facts = HostFacts(
+            memory_regions=(MemoryRegion(MIB, GIB, 0), MemoryRegion(2 * GIB, 3 * GIB, 0)),
+            firmware_map=(FirmwareRange(MIB, 3 * GIB, "System RAM"),),
+            command_line=("memmap=1G$1G",),
+        )
+        changed = assess(facts, WhatIf(without_memmap=True)).facts
+        assert changed.memory_regions == (MemoryRegion(MIB, 3 * GIB, 0),)
+
+    def test_without_memmap_needs_one(self) -> None:
+        """Without memmap= on the command line there is nothing to try, and that is said."""
+        with pytest.raises(Exception, match="no memmap= or mem="):
+            assess(host("good-2-node"), WhatIf(without_memmap=True))
+
+    def test_what_happened_does_not_count(self) -> None:
+        """A changed host is judged by prediction, not by what this boot did."""
+        verdict = assess(host("emerald-rapids"), WhatIf(holes=(Range(0x64158000, 0x64159000),))).verdict
+        assert verdict.state is State.AT_RISK
+        assert verdict.cross_check.matches is None
+
+
+class TestChecks:
+    @pytest.mark.parametrize(
+        ("name", "status"),
+        [
+            ("emerald-rapids", Status.CRITICAL),
+            ("granite-rapids-like", Status.CRITICAL),
+            ("good-2-node", Status.OK),
+            ("no-tdx", Status.UNKNOWN),
+            ("small-vm", Status.UNKNOWN),
+        ],
+    )
+    def test_status(self, name: str, status: Status) -> None:
+        """Each captured host has its status; the verdict comes last and every trouble has a hint."""
+        assessment = assess(host(name))
+        checks = run_checks(assessment)
+        assert status_of(assessment, checks) is status
+        assert checks[-1].group == "verdict"
+        groups = [c.group for c in checks]
+        order = list(dict.fromkeys(groups))
+        assert groups == [g for g in order for _ in range(groups.count(g))]
+        assert all(c.hint for c in checks if c.result is Result.FAIL and c.group != "verdict")
+
+
+def test_seamcall_in_words() -> None:
+    """Leaf and status get their names, TDMR or field theirs."""
+    assert (
+        describe_seamcall(SeamcallFailure(0x22, 0xC000050500000000, 0x9100000100000008))
+        == "TDH.SYS.RD returned TDX_SYS_NOT_READY for field 0x9100000100000008"
+    )
+    assert (
+        describe_seamcall(SeamcallFailure(0x2D, 0xC0000A0200000003))
+        == "TDH.SYS.CONFIG returned TDX_TDMR_OUTSIDE_CMRS for TDMR number 3"
+    )
+    assert describe_seamcall(SeamcallFailure(0x99, 1 << 60)) == "leaf 0x99 returned status 0x1000000000000000"
+
+
+def test_outcomes_of_captured_hosts() -> None:
+    """Each captured host's plans end as they should."""
+    expected = {
+        "emerald-rapids": ["reserved-areas-exhausted", "ok", "ok"],
+        "granite-rapids-like": ["reserved-areas-exhausted", None, None],
+        "good-2-node": ["ok", "ok", "ok"],
+    }
+    for name, outcomes in expected.items():
+        plans = assess(host(name)).plans.values()
+        assert [None if plan is None else str(outcome_of(plan)) for plan in plans] == outcomes
