@@ -182,8 +182,10 @@ def test_json_log_is_json() -> None:
     """--log.format json writes one JSON object a line."""
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tdx_headroom", "demo", "--log.format", "json"]
-        + ["--web.listen-address", f"127.0.0.1:{port}"],
+        [
+            *(sys.executable, "-m", "tdx_headroom", "demo", "--log.format", "json"),
+            *("--web.listen-address", f"127.0.0.1:{port}"),
+        ],
         stderr=subprocess.PIPE,
         text=True,
     )

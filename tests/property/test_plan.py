@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -72,7 +73,7 @@ def test_tdmrs_cover_every_region_and_ascend(memory: tuple[MemoryRegion, ...]) -
     tdmrs = [Range(t.base, t.end) for t in plan.tdmrs]
     assert not subtract(((r.start, r.end) for r in tdx_memory_list(memory)), tdmrs)
     assert all(t.start % GIB == 0 and t.end % GIB == 0 and t.size > 0 for t in tdmrs)
-    assert all(a.end <= b.start for a, b in zip(tdmrs, tdmrs[1:], strict=False))
+    assert all(a.end <= b.start for a, b in pairwise(tdmrs))
 
 
 @given(regions())
