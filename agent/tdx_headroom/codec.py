@@ -93,7 +93,10 @@ def _decode_fixed(args: tuple[Any, ...], items: list[Any], where: str) -> tuple[
 def _expect(kind: type[T], value: object, where: str) -> T:
     # bool is an int in Python; in JSON true is no number.
     if kind is float and type(value) is int:
-        return typing.cast("T", float(value))
+        try:
+            return typing.cast("T", float(value))
+        except OverflowError:
+            raise DecodeError(f"{where}: the number is too large") from None
     if type(value) is not kind:
         raise DecodeError(f"{where}: expected {_NAMES.get(kind, kind.__name__)}, got {_name_of(value)}")
     return value

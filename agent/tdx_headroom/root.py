@@ -8,6 +8,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from tdx_headroom.address import show_size
 from tdx_headroom.errors import SourceError
 
 if TYPE_CHECKING:
@@ -51,7 +52,12 @@ class Root:
 
     def exists(self, relative: str) -> bool:
         """Whether there is such a file or directory that may be looked at."""
-        return relative in self._descriptors or os.path.exists(self.locate(relative))
+        if relative in self._descriptors:
+            return True
+        try:
+            return os.path.exists(self._inside("root", relative))
+        except SourceError:
+            return False
 
     def read(self, source: str, relative: str, *, limit: int = MAX_FILE) -> str:
         r"""The whole of a regular file as text.
@@ -82,12 +88,7 @@ class Root:
         Raises:
             SourceError: the file cannot be opened.
         """
-        path = self.locate(relative)
-        if not self.live:
-            real = os.path.realpath(path)
-            if os.path.commonpath((self.path, real)) != self.path:
-                raise SourceError(source, f"{path} is a link that leads out of {self.path}")
-            path = real
+        path = self._inside(source, relative)
         try:
             return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         except OSError as error:
@@ -99,7 +100,7 @@ class Root:
         Raises:
             SourceError: the directory cannot be listed, or is absurdly large.
         """
-        path = self.locate(relative)
+        path = self._inside(source, relative)
         try:
             names = os.listdir(path)
         except OSError as error:
@@ -107,6 +108,16 @@ class Root:
         if len(names) > MAX_ENTRIES:
             raise SourceError(source, f"{path} has {len(names)} entries, more than {MAX_ENTRIES}")
         return sorted(names)
+
+    def _inside(self, source: str, relative: str) -> str:
+        """The absolute path with links followed; in a captured tree none may lead out of the tree."""
+        path = self.locate(relative)
+        if self.live:
+            return path
+        real = os.path.realpath(path)
+        if os.path.commonpath((self.path, real)) != self.path:
+            raise SourceError(source, f"{path} is a link that leads out of {self.path}")
+        return real
 
     def _read_all(self, source: str, fd: int, relative: str, limit: int) -> bytes:
         chunks = []
@@ -116,7 +127,7 @@ class Root:
                 chunks.append(chunk)
                 size += len(chunk)
                 if size > limit:
-                    raise SourceError(source, f"{self.locate(relative)} is larger than {limit >> 20} MiB")
+                    raise SourceError(source, f"{self.locate(relative)} is larger than {show_size(limit)}")
         except OSError as error:
             raise _os_error(source, self.locate(relative), error) from None
         return b"".join(chunks)

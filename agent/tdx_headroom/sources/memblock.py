@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from tdx_headroom.root import Root
 
 SOURCE = "memblock"
+RESERVED = "memblock-reserved"
 MEMORY_PATH = "sys/kernel/debug/memblock/memory"
 RESERVED_PATH = "sys/kernel/debug/memblock/reserved"
 
 # Index and range; since v6.6 also a node (`x`: none) and flag names, `NONE` or joined by `|`.
 _ROW = re.compile(
-    r"\s*([0-9]+): 0x([0-9a-f]{1,16})\.\.0x([0-9a-f]{1,16})(?:\s+([0-9]+|x)\s+([A-Z_]+(?:\|[A-Z_]+)*))?\s*"
+    r"\s*([0-9]{1,9}): 0x([0-9a-f]{1,16})\.\.0x([0-9a-f]{1,16})"
+    r"(?:\s+([0-9]{1,5}|x)\s+([A-Z_]+(?:\|[A-Z_]+)*))?\s*"
 )
 
 
@@ -32,8 +34,12 @@ class MemblockRegion(NamedTuple):
     flags: tuple[str, ...]
 
 
-def parse_memblock(text: str) -> list[MemblockRegion]:
+def parse_memblock(text: str, source: str = SOURCE) -> list[MemblockRegion]:
     """The regions in the file, in address order.
+
+    Args:
+        text: of the file.
+        source: its name in errors.
 
     Raises:
         SourceError: a row is malformed or out of order.
@@ -42,7 +48,7 @@ def parse_memblock(text: str) -> list[MemblockRegion]:
     for number, line in enumerate(lines_of(text), 1):
         match = _ROW.fullmatch(line)
         if match is None:
-            raise SourceError(SOURCE, "not a row `index: 0xstart..0xend`", line=number, text=line)
+            raise SourceError(source, "not a row `index: 0xstart..0xend`", line=number, text=line)
         index, start, last, node, flags = match.groups()
         region = MemblockRegion(
             int(start, 16),
@@ -51,11 +57,11 @@ def parse_memblock(text: str) -> list[MemblockRegion]:
             tuple(flags.split("|")) if flags not in (None, "NONE") else (),
         )
         if int(index) != len(regions):
-            raise SourceError(SOURCE, f"row {len(regions)} is missing", line=number, text=line)
+            raise SourceError(source, f"row {len(regions)} is missing", line=number, text=line)
         if region.end <= region.start:
-            raise SourceError(SOURCE, "region ends before it starts", line=number, text=line)
+            raise SourceError(source, "region ends before it starts", line=number, text=line)
         if regions and region.start < regions[-1].end:
-            raise SourceError(SOURCE, "region overlaps the one before", line=number, text=line)
+            raise SourceError(source, "region overlaps the one before", line=number, text=line)
         regions.append(region)
     return regions
 
@@ -75,7 +81,7 @@ def read_memblock(root: Root) -> Reading[list[MemblockRegion]]:
 def read_memblock_reserved(root: Root) -> Reading[list[MemblockRegion]]:
     """Memory that boot has reserved."""
     return attempt(
-        "memblock-reserved",
+        RESERVED,
         root.locate(RESERVED_PATH),
-        lambda: parse_memblock(root.read("memblock-reserved", RESERVED_PATH)),
+        lambda: parse_memblock(root.read(RESERVED, RESERVED_PATH), RESERVED),
     )

@@ -53,9 +53,8 @@ def parse_cpuinfo(text: str) -> tuple[str | None, int, frozenset[str], frozenset
 def parse_misc_capacity(text: str) -> int | None:
     """Guest KeyIDs: the row ``tdx N`` of the cgroup file ``misc.capacity``."""
     for line in lines_of(text):
-        name, _, value = line.partition(" ")
-        if name == "tdx" and value.strip().isascii() and value.strip().isdigit():
-            return int(value)
+        if match := re.fullmatch(r"tdx ([0-9]{1,9})", line.strip()):
+            return int(match[1])
     return None
 
 
@@ -84,9 +83,9 @@ def read_platform(root: Root) -> Reading[Platform]:
         return Reading(SOURCE, root.locate("proc/cpuinfo"), error=error)
 
     def text(path: str) -> str | None:
-        return _optional(lambda: root.read(SOURCE, path).strip())
+        return _optional(lambda: root.read(SOURCE, path).strip() or None)
 
-    command_line = text("proc/cmdline")
+    command_line = _optional(lambda: root.read(SOURCE, "proc/cmdline"))
     misc = text("sys/fs/cgroup/misc.capacity")
     disk = text("sys/power/disk")
     tdx = text("sys/module/kvm_intel/parameters/tdx")

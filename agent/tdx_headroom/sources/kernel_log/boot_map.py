@@ -47,7 +47,7 @@ _CRASH_KERNEL = re.compile(
 )
 _VERSION = re.compile(r"Linux version ([0-9][A-Za-z0-9._+~-]*) ?\(.*")
 # What the boot loader was told to load, where the log does not reach back to the version.
-_BOOT_IMAGE = re.compile(r"BOOT_IMAGE=[!-~]*/vmlinuz-([0-9][A-Za-z0-9._+~-]*)")
+_BOOT_IMAGE = re.compile(r"BOOT_IMAGE=[!-~]*/vmlinuz-([0-9]+[.][0-9]+[.][A-Za-z0-9._+~-]+)")
 _COMMAND_LINE = re.compile(r"(?:Kernel command|Command) line: ?(.*)")
 
 # How e820_print_type() names what e820_type_to_string() calls otherwise.
@@ -124,11 +124,11 @@ class _Seen:
 def read_boot_map(log: KernelLog, origin: str) -> BootMap:
     """Everything that the log of one boot tells about its memory map."""
     seen = _Seen()
-    for index, record in enumerate(log.records):
+    for index, record in enumerate(log.records[: log.whole]):
         text = record.text.strip()
         if not (_read_list(seen, text, index) or _read_zone(seen, text, index)):
             _read_fact(seen, text)
-    end = len(log.records) - 1
+    end = log.whole - 1
     effective = seen.user if seen.user.rows or seen.user.head else seen.bios
     return BootMap(
         node_ranges=attempt(NODE_RANGES, origin, lambda: _nodes(_whole(NODE_RANGES, seen.nodes, end))),

@@ -22,7 +22,7 @@ PATH = "dev/kmsg"
 MAX_RECORD = 1 << 16
 """Larger than any record: a short buffer would make the kernel answer EINVAL."""
 
-_RECORD = re.compile(r"([0-9]+),([0-9]+),([0-9]+),[^;]*;(.*)", re.DOTALL)
+_RECORD = re.compile(r"([0-9]{1,10}),([0-9]{1,20}),([0-9]{1,20}),[^;]*;(.*)", re.DOTALL)
 _ESCAPES = re.compile(r"(?:\\x[0-9a-f]{2})+")
 
 

@@ -33,10 +33,14 @@ def read_kernel_log(root: Root) -> Reading[KernelLog]:
 
 
 def _read_kmsg(root: Root) -> KernelLog:
-    descriptor = root.descriptor(kmsg.PATH)
+    path = kmsg.PATH
+    descriptor = root.descriptor(path)
     if descriptor is not None:
         # The oldest record again: a descriptor from systemd is read over and over.
-        os.lseek(descriptor, 0, os.SEEK_SET)
+        try:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        except OSError as error:
+            raise SourceError(SOURCE, f"descriptor for {path}: {os.strerror(error.errno or 0)}") from None
         return kmsg.read_kmsg_device(descriptor)
     fd = root.open(SOURCE, kmsg.PATH)
     try:

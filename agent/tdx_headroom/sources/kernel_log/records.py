@@ -29,9 +29,16 @@ class KernelLog:
         lost: how many were overwritten before they were read.
         untrusted: texts of records that user space wrote.
         verified: whether the format tells who wrote a record.
+        cut: whether the last record may have lost its end: a text without a last newline.
     """
 
     records: tuple[LogRecord, ...]
     lost: int = 0
     untrusted: tuple[str, ...] = ()
     verified: bool = False
+    cut: bool = False
+
+    @property
+    def whole(self) -> int:
+        """How many records are surely whole; one that follows a list shows that the list is, too."""
+        return max(0, len(self.records) - self.cut)

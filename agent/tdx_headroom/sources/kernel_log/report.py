@@ -50,15 +50,23 @@ class _Attempt:
 
 
 @dataclass(slots=True)
+class _CmrList:
+    """CMRs that one attempt printed, and the records that they stand in."""
+
+    ranges: list[Range] = field(default_factory=list)
+    first: int = 0
+    last: int = 0
+
+
+@dataclass(slots=True)
 class _Reader:
     """Reads the lines of one boot in order."""
 
     report: KernelReport
     attempt: _Attempt = field(default_factory=_Attempt)
     last_complete: _Attempt | None = None
-    cmrs: list[Range] = field(default_factory=list)
-    first_cmr: int = -1
-    last_cmr: int = -1
+    cmr_lists: list[_CmrList] = field(default_factory=list)
+    cmrs_of: _Attempt | None = None
     started: bool = False
 
     def progress(self) -> _Attempt:
@@ -89,9 +97,10 @@ def read_report(log: KernelLog) -> KernelReport:
     reader = _Reader(KernelReport(verified=log.verified))
     for index, record in enumerate(log.records):
         line = match_tdx_line(record.text)
-        if line is not None:
+        # A version that has lost its end looks like another version.
+        if line is not None and (index < log.whole or "version" not in line.groups):
             _read_line(reader, line, record.text, index)
-    return _finish(reader, len(log.records))
+    return _finish(reader, log.whole)
 
 
 def _read_line(reader: _Reader, line: TdxLine, message: str, index: int) -> None:
@@ -105,15 +114,12 @@ def _read_line(reader: _Reader, line: TdxLine, message: str, index: int) -> None
 
 
 def _read_cmr(reader: _Reader, line: TdxLine, index: int) -> None:
-    # The list is printed in one go: a line of it after the attempt's end, or after other lines of a later
-    # attempt, begins it anew.
-    if reader.attempt.state is not None:
-        reader.cmrs.clear()
-    reader.progress()
-    if not reader.cmrs:
-        reader.first_cmr = index
-    reader.last_cmr = index
-    reader.cmrs.append(_range(line))
+    attempt = reader.progress()
+    if reader.cmrs_of is not attempt:
+        reader.cmrs_of = attempt
+        reader.cmr_lists.append(_CmrList(first=index))
+    reader.cmr_lists[-1].last = index
+    reader.cmr_lists[-1].ranges.append(_range(line))
 
 
 def _read_failure(reader: _Reader, line: TdxLine, message: str) -> None:
@@ -273,12 +279,14 @@ _HANDLERS: dict[str, Callable[[_Reader, TdxLine, str], None]] = {
 }
 
 
-def _finish(reader: _Reader, records: int) -> KernelReport:
+def _finish(reader: _Reader, whole_records: int) -> KernelReport:
     report = reader.report
-    if reader.cmrs:
-        # The ring buffer may begin, and a log may be cut, in the middle of the list.
-        complete = reader.first_cmr > 0 and reader.last_cmr < records - 1
-        report = replace(report, cmrs=tuple(reader.cmrs), cmrs_complete=complete)
+    if reader.cmr_lists:
+        # The ring buffer may begin, and a log may be cut, in the middle of a list. CMRs do not change within
+        # a boot: the latest whole list counts.
+        whole = [cmrs for cmrs in reader.cmr_lists if cmrs.first > 0 and cmrs.last < whole_records - 1]
+        latest = (whole or reader.cmr_lists)[-1]
+        report = replace(report, cmrs=tuple(latest.ranges), cmrs_complete=bool(whole))
     decided = reader.last_complete
     if decided is not None and decided.state is not None:
         return replace(

@@ -41,13 +41,13 @@ _PREFIXED = {
     "version": r"(?:Module version|TDX module version|module ver(?:sion|son)):"
     r" (?P<version>[0-9]+(?:\.[0-9]+)+)",
     "attributes": r"TDX module: att?ributes 0x[0-9a-f]+, vendor_id 0x[0-9a-f]+,"
-    r" major_version (?P<major>[0-9]+), minor_version (?P<minor>[0-9]+),"
-    r" build_date (?P<date>[0-9]+), build_num (?P<build>[0-9]+)",
+    r" major_version (?P<major>[0-9]{1,5}), minor_version (?P<minor>[0-9]{1,5}),"
+    r" build_date (?P<date>[0-9]{1,9}), build_num (?P<build>[0-9]{1,9})",
     # Ubuntu 6.14-intel prints the date, a decimal number, in hexadecimal.
-    "version-ubuntu": r"TDX module (?P<version>[0-9]+(?:\.[0-9]+)+), build number (?P<build>[0-9]+),"
-    r" build date (?P<date_hex>[0-9a-f]+)",
+    "version-ubuntu": r"TDX module (?P<version>[0-9]+(?:\.[0-9]+)+), build number (?P<build>[0-9]{1,9}),"
+    r" build date (?P<date_hex>[0-9a-f]{1,16})",
     "initializing": r"Initializing TDX module: (?P<version>[0-9]+(?:\.[0-9]+)+)"
-    r" \(build_date (?P<date>[0-9]+), [A-Za-z]+ module\), TDX_FEATURES0 0x[0-9a-f]+",
+    r" \(build_date (?P<date>[0-9]{1,9}), [A-Za-z]+ module\), TDX_FEATURES0 0x[0-9a-f]+",
     "cmr": rf"CMR(?:\[[0-9]+\])?: {_RANGE}",
     "rbp-bug": r"frame pointer \(RBP\) clobber bug present, upgrade TDX module",
     "no-rbp-mod": r"NO_RBP_MOD feature is not supported",

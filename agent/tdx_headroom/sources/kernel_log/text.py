@@ -22,7 +22,7 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _SYSLOG = re.compile(
     r"""(?:[A-Z][a-z]{2}\ +[0-9]{1,2}\ [0-9:.]+                          # Jul 10 20:50:19
       | [0-9-]{10}[T\ ][0-9:.]+(?:Z|\ ?[+-][0-9:]{4,6})?                 # 2024-07-10T20:50:19+0200
-      | [A-Z][a-z]{2}\ [0-9-]{10}\ [0-9:.]+\ [A-Z]{2,5}                  # Wed 2024-07-10 20:50:19 CEST
+      | [A-Z][a-z]{2}\ [0-9-]{10}\ [0-9:.]+\ (?:[A-Z]{2,5}|[+-][0-9]{2,4})  # Wed 2024-07-10 20:50:19 CEST
       | [0-9]{9,}\.[0-9]{6}                                              # 1720637419.123456
     )\ (?P<host>[^\s\[\]:]+)\ (?P<program>[^\s\[\]:]+)(?:\[[0-9]+\])?:\ ?(?P<text>.*)""",
     re.VERBOSE,
@@ -38,7 +38,7 @@ _TIME = re.compile(
     r"""\[(?:\ *[0-9]+\.[0-9]+(?:\ <[^>\]]*>)?                           # [    1.630945], also of dmesg -d
       | \ *\+[0-9]+\.[0-9]+ | \ *<\ *[0-9.]+>                            # dmesg -H and --reltime
       | [A-Z][a-z]{2}\ ?[0-9]{1,2}\ [0-9:]+                              # [Jul10 20:50]
-      | [A-Z][a-z]{2}\ [A-Z][a-z]{2}\ +[0-9]{1,2}\ [0-9:]+\ [0-9]{4}     # dmesg -T
+      | [A-Z][a-z]{2}\ [A-Z][a-z]{2}\ +[0-9]{1,2}\ [0-9:]+\ [0-9]{4}(?:\ <[^>\]]*>)?  # dmesg -T
       | \.\.+                                                            # as documentation cuts it
     )\]\ ?
     | [0-9-]{10}T[0-9:]+,[0-9]+[+-][0-9:]+\ ?                            # dmesg --time-format iso""",
@@ -63,8 +63,9 @@ def parse_log_text(text: str) -> KernelLog:
     untrusted: list[str] = []
     all_verified = True
     for line in lines:
-        if _BOOT_MARK.match(line):
+        if _BOOT_MARK.fullmatch(line.strip()):
             records.clear()
+            untrusted.clear()
             continue
         message, trusted = strip_prefix(line)
         if message is None:
@@ -74,9 +75,15 @@ def parse_log_text(text: str) -> KernelLog:
             continue
         if _NEW_BOOT.fullmatch(message):
             records.clear()
+            untrusted.clear()
         all_verified = all_verified and trusted is True
         records.append(LogRecord(message))
-    return KernelLog(tuple(records), untrusted=tuple(untrusted), verified=all_verified and bool(records))
+    return KernelLog(
+        tuple(records),
+        untrusted=tuple(untrusted),
+        verified=all_verified and bool(records),
+        cut=not text.endswith("\n"),
+    )
 
 
 def strip_prefix(line: str) -> tuple[str | None, bool | None]:
@@ -92,7 +99,8 @@ def strip_prefix(line: str) -> tuple[str | None, bool | None]:
             return None, None
         text = syslog["text"]
     elif priority := _PRIORITY.match(text):
-        trusted = int(priority[1]) < KERNEL_FACILITY_END
+        # util-linux 2.38 prints facility OR level: <14> may come out as <7>, a small number proves nothing.
+        trusted = None if int(priority[1]) < KERNEL_FACILITY_END else False
         text = text[priority.end() :]
     elif facility := _FACILITY.match(text):
         trusted = facility[1] == "kern"
@@ -110,7 +118,7 @@ def _parse_json(lines: list[str]) -> KernelLog:
     stripped = "\n".join(lines).strip()
     try:
         whole = json.loads(stripped)
-    except ValueError:
+    except (ValueError, RecursionError):
         whole = None
     if isinstance(whole, dict) and isinstance(whole.get("dmesg"), list):
         return _from_dmesg_json(whole["dmesg"])
@@ -118,19 +126,21 @@ def _parse_json(lines: list[str]) -> KernelLog:
 
 
 def _from_dmesg_json(entries: list[Any]) -> KernelLog:
+    """With -x the facility is named; a number alone may be mangled, and proves nothing if it is small."""
     records: list[LogRecord] = []
     untrusted = []
+    verified = True
     for entry in entries:
         if not isinstance(entry, dict) or not isinstance(entry.get("msg"), str):
             continue
-        priority, facility = entry.get("pri", 0), entry.get("fac", "kern")
+        priority, facility = entry.get("pri", 0), entry.get("fac")
         message = entry["msg"].strip()
-        # With -x the facility is a name and pri a level's name; without it pri is the number of both.
-        if facility != "kern" or (isinstance(priority, int) and priority >= KERNEL_FACILITY_END):
+        if facility not in (None, "kern") or (isinstance(priority, int) and priority >= KERNEL_FACILITY_END):
             untrusted.append(message)
         else:
+            verified = verified and facility == "kern"
             records.append(LogRecord(message))
-    return KernelLog(tuple(records), untrusted=tuple(untrusted), verified=True)
+    return KernelLog(tuple(records), untrusted=tuple(untrusted), verified=verified)
 
 
 def _from_journal_json(lines: list[str]) -> KernelLog:
@@ -147,7 +157,7 @@ def _from_journal_json(lines: list[str]) -> KernelLog:
             continue
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise SourceError(SOURCE, "not a journal entry in JSON", line=number, text=line) from None
         if not isinstance(entry, dict) or entry.get("_TRANSPORT", "kernel") != "kernel":
             continue
