@@ -24,7 +24,7 @@ LAYERS = [
     {"assessment"},
     {"checks"},
     {"inputs", "output"},
-    {"server"},
+    {"web"},
     {"daemon"},
     {"cli"},
     {"__main__"},

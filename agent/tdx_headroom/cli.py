@@ -23,13 +23,13 @@ from tdx_headroom.output.plan_json import error_to_json, to_json
 from tdx_headroom.output.text import Style, render
 from tdx_headroom.plan import Strategy
 from tdx_headroom.root import Root
+from tdx_headroom.web.settings import Address, WebSettings
 from tdx_headroom.whatif import WhatIf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tdx_headroom.facts import HostFacts
-    from tdx_headroom.server import Address
 
 DEFAULT_PORT = 10110
 _SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
@@ -272,9 +272,11 @@ def _serve(root: Root, options: argparse.Namespace) -> int:
 
     log.configure(options.log_level, options.log_format)
     settings = Settings(
-        addresses=tuple(options.addresses or [_address(f":{DEFAULT_PORT}")]),
-        telemetry_path=options.telemetry_path,
-        full_addresses=options.full_addresses,
+        web=WebSettings(
+            addresses=tuple(options.addresses or [_address(f":{DEFAULT_PORT}")]),
+            telemetry_path=options.telemetry_path,
+            full_addresses=options.full_addresses,
+        ),
         refresh_interval=options.refresh_interval,
         exporter_metrics=options.exporter_metrics,
         what_if=WhatIf(strategy=options.assume_strategy),
@@ -284,8 +286,6 @@ def _serve(root: Root, options: argparse.Namespace) -> int:
 
 
 def _address(text: str) -> Address:
-    from tdx_headroom.server import Address  # noqa: PLC0415  as above
-
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
 from dataclasses import dataclass
@@ -14,11 +13,10 @@ from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTO
 
 from tdx_headroom import __version__, log
 from tdx_headroom.assessment import assess
-from tdx_headroom.errors import AgentError
 from tdx_headroom.host import read_facts
 from tdx_headroom.output import metrics
-from tdx_headroom.server import application, listen
 from tdx_headroom.verdict import State
+from tdx_headroom.web.server import WebServer
 from tdx_headroom.whatif import UNCHANGED, WhatIf
 
 if TYPE_CHECKING:
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 
     from tdx_headroom.assessment import Assessment
     from tdx_headroom.root import Root
-    from tdx_headroom.server import Address
+    from tdx_headroom.web.settings import WebSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +34,13 @@ class Settings:
     """How to serve.
 
     Args:
-        addresses: where to listen.
-        telemetry_path: where the metrics are.
-        full_addresses: whether the plan shows addresses finer than a TDMR's.
+        web: how to serve over HTTP.
         refresh_interval: seconds between two looks at the host when nothing else asks for one.
         exporter_metrics: whether to export metrics about the agent's process.
         what_if: the operator's word on the kernel's strategy.
     """
 
-    addresses: tuple[Address, ...]
-    telemetry_path: str = "/metrics"
-    full_addresses: bool = False
+    web: WebSettings
     refresh_interval: float = 60.0
     exporter_metrics: bool = True
     what_if: WhatIf = UNCHANGED
@@ -149,25 +143,15 @@ async def _serve(root: Root, settings: Settings) -> None:
     if settings.exporter_metrics:
         for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
             registry.register(collector)
-    app = application(
-        agent, registry, telemetry_path=settings.telemetry_path, full_addresses=settings.full_addresses
-    )
-    try:
-        server = listen(app, list(settings.addresses))
-    except OSError as error:
-        raise AgentError(
-            f"cannot listen on {', '.join(map(str, settings.addresses))}: {error.strerror or error}",
-            hint="choose another address with --web.listen-address",
-            status=os.EX_UNAVAILABLE,
-        ) from None
+    server = WebServer(agent, registry, settings.web)
+    urls = server.listen()
     agent.refresh()
-    for address in settings.addresses:
-        logger.info("serving", url=f"http://{address}/", metrics=f"http://{address}{settings.telemetry_path}")
+    for url in urls:
+        logger.info("serving", url=url)
     refreshing = asyncio.create_task(_refresh_forever(agent, wake, settings.refresh_interval))
     await stop.wait()
     refreshing.cancel()
-    server.stop()
-    await server.close_all_connections()
+    await server.stop()
     logger.info("stopped")
 
 

@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP: renderings of the current view, nothing else. No request is echoed, none reaches the host."""
+"""What is behind each path: renderings of the current view. No request is echoed, none reaches the host."""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prometheus_client.exposition import choose_encoder
-from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
 from tdx_headroom.output.page import render_page, stylesheet
@@ -20,10 +17,6 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from tdx_headroom.assessment import Assessment
-
-IDLE_SECONDS = 30
-MAX_HEADER = 16 << 10
-MAX_BODY = 1 << 10
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -47,18 +40,6 @@ class View(Protocol):
     @property
     def stale(self) -> bool:
         """Whether a later attempt to assess has failed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen: a host (empty: all of them) and a TCP port."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = self.host or "localhost"
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
 
 class _Handler(RequestHandler):
@@ -167,22 +148,3 @@ def application(
         log_function=lambda _handler: None,
         compress_response=True,
     )
-
-
-def listen(app: Application, addresses: list[Address]) -> HTTPServer:
-    """Start to serve; idle and slow clients are dropped.
-
-    Raises:
-        OSError: an address cannot be bound.
-    """
-    server = HTTPServer(
-        app,
-        idle_connection_timeout=IDLE_SECONDS,
-        body_timeout=IDLE_SECONDS,
-        max_header_size=MAX_HEADER,
-        max_body_size=MAX_BODY,
-        max_buffer_size=1 << 20,
-    )
-    for address in addresses:
-        server.add_sockets(bind_sockets(address.port, address.host or None, reuse_port=False))
-    return server
