@@ -25,6 +25,8 @@ LAYERS = [
     {"checks"},
     {"inputs", "output"},
     {"web"},
+    {"state", "journal"},
+    {"livelog", "agent"},
     {"daemon"},
     {"cli"},
     {"__main__"},
@@ -101,9 +103,9 @@ def test_pure_parts_do_no_io(path: Path) -> None:
 
 
 def test_only_root_opens_host_paths() -> None:
-    """Every file of a host goes through Root; inputs.py opens what a user names."""
+    """Every file of a host goes through Root; inputs.py opens what a user names, state.py its own file."""
     for path in FILES:
-        if path.name in ("root.py", "inputs.py"):
+        if path.name in ("root.py", "inputs.py", "state.py"):
             continue
         calls = [n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call)]
         for call in calls:

@@ -81,6 +81,12 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_run_serve)
     _add_web(parser)
     parser.add_argument(
+        "--state-directory",
+        metavar="DIR",
+        default=os.environ.get("STATE_DIRECTORY") or None,
+        help="keep what was learnt from the log here, for after a restart (default $STATE_DIRECTORY)",
+    )
+    parser.add_argument(
         "--path.rootfs", dest="rootfs", default="/", metavar="DIR", help="the host's root (default /)"
     )
 
@@ -280,6 +286,7 @@ def _serve(root: Root, options: argparse.Namespace) -> int:
         refresh_interval=options.refresh_interval,
         exporter_metrics=options.exporter_metrics,
         what_if=WhatIf(strategy=options.assume_strategy),
+        state_directory=getattr(options, "state_directory", None),
     )
     serve(root, settings)
     return os.EX_OK

@@ -1,32 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon: reads the host when something may have changed, and serves the result."""
+"""The daemon: waits for something that may have changed the host, has it read, and serves the result."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 
 from tdx_headroom import __version__, log
-from tdx_headroom.assessment import assess
-from tdx_headroom.host import read_facts
-from tdx_headroom.output import metrics
-from tdx_headroom.verdict import State
+from tdx_headroom.agent import Agent
+from tdx_headroom.livelog import LiveLog
+from tdx_headroom.sources.platform import read_boot_id
+from tdx_headroom.sources.uevents import drain, open_uevents
+from tdx_headroom.state import State, StateFile
 from tdx_headroom.web.server import WebServer
 from tdx_headroom.whatif import UNCHANGED, WhatIf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import socket
 
-    from prometheus_client.core import Metric
-
-    from tdx_headroom.assessment import Assessment
     from tdx_headroom.root import Root
     from tdx_headroom.web.settings import WebSettings
+
+MIN_GAP = 0.05
+"""Seconds between two looks at the host, however fast things change."""
+
+SETTLE = 0.1
+"""Seconds to let a burst of memory events come to its end: a GiB is eight blocks or more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,85 +41,14 @@ class Settings:
         refresh_interval: seconds between two looks at the host when nothing else asks for one.
         exporter_metrics: whether to export metrics about the agent's process.
         what_if: the operator's word on the kernel's strategy.
+        state_directory: where to keep what was learnt from the log; None: nowhere.
     """
 
     web: WebSettings
     refresh_interval: float = 60.0
     exporter_metrics: bool = True
     what_if: WhatIf = UNCHANGED
-
-
-class Agent:
-    """Holds the current view of the host; a refresh swaps it, a scrape renders it."""
-
-    def __init__(self, root: Root, what_if: WhatIf = UNCHANGED) -> None:
-        self._root = root
-        self._what_if = what_if
-        self._log = log.get()
-        self.assessment: Assessment | None = None
-        self._health: metrics.Health | None = None
-        self._failing: frozenset[str] | None = None
-
-    @property
-    def stale(self) -> bool:
-        """Whether a later attempt to assess has failed."""
-        return self._health is not None and self._health.stale
-
-    def refresh(self) -> None:
-        """Read the host and assess it anew; on failure the last good assessment stays, marked stale."""
-        began = time.perf_counter()
-        try:
-            assessment = assess(read_facts(self._root), self._what_if)
-        except Exception as error:  # noqa: BLE001  whatever it is, what was known must keep being served
-            self._mark_stale(error)
-            return
-        previous = self._health
-        now = time.time()
-        read_at = dict(previous.read_at) if previous else {}
-        read_at |= {source.source: now for source in assessment.facts.sources if source.ok}
-        log_health = assessment.facts.log_health
-        self._health = metrics.Health(
-            assessed_at=now,
-            duration=time.perf_counter() - began,
-            read_at=tuple(read_at.items()),
-            records_lost=max(previous.records_lost if previous else 0, log_health.lost if log_health else 0),
-            records_untrusted=max(
-                previous.records_untrusted if previous else 0, log_health.untrusted if log_health else 0
-            ),
-        )
-        changed = self.assessment is None or self.assessment.verdict != assessment.verdict
-        self.assessment = assessment
-        self._report(assessment, changed=changed)
-
-    def collect(self) -> Iterable[Metric]:
-        """For prometheus_client: the current view as metrics."""
-        return metrics.collect(self.assessment, self._health)
-
-    def describe(self) -> Iterable[Metric]:
-        """For prometheus_client: all families that there can be."""
-        return metrics.describe()
-
-    def _mark_stale(self, error: Exception) -> None:
-        self._log.error("assessment failed, the last one stays", error=repr(error))
-        if self._health is not None:
-            self._health = metrics.stale(self._health)
-
-    def _report(self, assessment: Assessment, *, changed: bool) -> None:
-        """Log what could and could not be read, and the verdict, when either has changed."""
-        facts = assessment.facts
-        failing = frozenset(source.error or "" for source in facts.sources if not source.ok)
-        if failing != self._failing:
-            self._failing = failing
-            for source in facts.sources:
-                if source.ok:
-                    self._log.info("source read", source=source.source, origin=source.origin)
-                else:
-                    self._log.warning("source failed", source=source.source, error=source.error)
-        if changed:
-            verdict = assessment.verdict
-            bad = verdict.state in (State.FAILED, State.WILL_FAIL)
-            say = self._log.warning if bad else self._log.info
-            say("verdict", state=str(verdict.state), strategy=str(verdict.strategy), summary=verdict.summary)
+    state_directory: str | None = None
 
 
 def serve(root: Root, settings: Settings) -> None:
@@ -132,31 +64,76 @@ async def _serve(root: Root, settings: Settings) -> None:
     logger = log.get()
     logger.info("starting", version=__version__, root=root.path)
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    agent = Agent(root, settings.what_if)
-    wake = asyncio.Event()
+    stop, wake = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, wake.set)
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(agent)
-    if settings.exporter_metrics:
-        for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
-            registry.register(collector)
-    server = WebServer(agent, registry, settings.web)
+
+    state_file, state = _load_state(root, settings)
+    restored = (state.current.records, state.current.last_seq) if state.current else ((), None)
+    live = LiveLog(root, restored)
+    agent = Agent(root, settings.what_if, live=live, state=state, state_file=state_file)
+    server = WebServer(agent, _registry(agent, settings), settings.web)
     urls = server.listen()
+    uevents = _follow_uevents(loop, wake)
+    await live.start(loop, wake.set)
     agent.refresh()
     for url in urls:
         logger.info("serving", url=url)
     refreshing = asyncio.create_task(_refresh_forever(agent, wake, settings.refresh_interval))
     await stop.wait()
     refreshing.cancel()
+    live.close(loop)
+    if uevents is not None:
+        loop.remove_reader(uevents)
+        uevents.close()
     await server.stop()
     logger.info("stopped")
 
 
+def _registry(agent: Agent, settings: Settings) -> CollectorRegistry:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(agent)
+    if settings.exporter_metrics:
+        for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
+            registry.register(collector)
+    return registry
+
+
+def _load_state(root: Root, settings: Settings) -> tuple[StateFile | None, State]:
+    """What was kept before, seen from this boot."""
+    boot_id = read_boot_id(root)
+    if settings.state_directory is None or boot_id is None:
+        return None, State()
+    state_file = StateFile(settings.state_directory)
+    state, problem = state_file.load()
+    if problem is not None:
+        log.get().error("the state kept before cannot be used", problem=problem)
+    return state_file, state.for_boot(boot_id)
+
+
+def _follow_uevents(loop: asyncio.AbstractEventLoop, wake: asyncio.Event) -> socket.socket | None:
+    """Wake up when memory was added, removed or changed its state, once its burst of events is over."""
+    opened = open_uevents()
+    if opened is None:
+        log.get().info("no kernel uevents here: changes of memory are noticed by the timer")
+        return None
+    pending: list[asyncio.TimerHandle] = []
+
+    def settled() -> None:
+        pending.clear()
+        wake.set()
+
+    def on_readable() -> None:
+        if drain(opened) and not pending:
+            pending.append(loop.call_later(SETTLE, settled))
+
+    loop.add_reader(opened, on_readable)
+    return opened
+
+
 async def _refresh_forever(agent: Agent, wake: asyncio.Event, interval: float) -> None:
-    """The slow timer, and what wakes it early."""
+    """Refresh when woken, and by the slow timer when not."""
     while True:
         try:
             async with asyncio.timeout(interval):
@@ -165,3 +142,4 @@ async def _refresh_forever(agent: Agent, wake: asyncio.Event, interval: float) -
             pass
         wake.clear()
         agent.refresh()
+        await asyncio.sleep(MIN_GAP)

@@ -79,6 +79,18 @@ class SourceStatus:
     error: str | None = None
 
 
+class LastCmrs(NamedTuple):
+    """CMRs of an earlier boot, and what has to be the same for them to hold still.
+
+    ``cmrs`` are ``(base, size)``; ``memory_total`` is in bytes.
+    """
+
+    cmrs: tuple[tuple[int, int], ...]
+    boot_id: str
+    bios_version: str | None
+    memory_total: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Disagreement:
     """Two memory sources that differ: which ranges only one of them has."""
@@ -108,6 +120,7 @@ class HostFacts:
         memory_source: the source that ``memory_regions`` come from.
         node_source: the source that their nodes come from.
         cmr_source: the source of the CMRs.
+        offline: memory that was added since the boot and that the kernel does not use.
         zones: of all nodes, holes included; None: to be derived from the memory regions.
         reserved: memory that boot has reserved for good.
         placement_source: the sources of ``zones`` and ``reserved``.
@@ -125,6 +138,7 @@ class HostFacts:
     memory_source: str | None = None
     node_source: str | None = None
     cmr_source: str | None = None
+    offline: tuple[Range, ...] | None = None
     zones: tuple[Zone, ...] | None = None
     reserved: tuple[Range, ...] | None = None
     placement_source: str | None = None
@@ -197,6 +211,7 @@ _EXTRA: dict[str, Any] = {
     "memory_source": str | None,
     "node_source": str | None,
     "cmr_source": str | None,
+    "offline": tuple[Range, ...] | None,
     "zones": tuple[Zone, ...] | None,
     "reserved": tuple[Range, ...] | None,
     "placement_source": str | None,

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tdx_headroom.address import Range
+from tdx_headroom.address import GIB, MIB, Range, page_round, subtract
 from tdx_headroom.facts import HostFacts, MemoryRegion, SourceStatus
 from tdx_headroom.memory_map import MemoryMap, NodeMap, choose, disagreements, from_ranges
 from tdx_headroom.observations import LogHealth
@@ -19,6 +19,7 @@ from tdx_headroom.sources.kernel_log.records import KernelLog
 from tdx_headroom.sources.kernel_log.report import read_report
 from tdx_headroom.sources.kernel_log.tdx_lines import LOOKS_LIKE_TDX
 from tdx_headroom.sources.memblock import read_memblock, read_memblock_reserved
+from tdx_headroom.sources.memory_blocks import read_offline
 from tdx_headroom.sources.nodes import read_nodes
 from tdx_headroom.sources.platform import read_hostname, read_platform, read_release, relevant_arguments
 from tdx_headroom.sources.zoneinfo import read_zoneinfo
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from tdx_headroom.facts import LastCmrs
     from tdx_headroom.kernel_report import KernelReport
     from tdx_headroom.observations import FirmwareRange, NodeRange, Platform, Zone
     from tdx_headroom.root import Root
@@ -52,12 +54,19 @@ class _Collected:
     readings: tuple[Reading[Any], ...]
 
 
-def read_facts(root: Root) -> HostFacts:
+def read_facts(
+    root: Root, log: Reading[KernelLog] | None = None, last_cmrs: LastCmrs | None = None
+) -> HostFacts:
     """Everything that a live host or a captured tree tells about itself.
 
     Never raises for a source that fails: the facts say which did, and why.
+
+    Args:
+        root: of the host.
+        log: its kernel log, where somebody follows it already.
+        last_cmrs: CMRs of an earlier boot, to be used when this boot's log does not show them.
     """
-    log = read_kernel_log(root)
+    log = log or read_kernel_log(root)
     memblock = read_memblock(root)
     iomem = read_iomem(root)
     firmware = read_firmware_memmap(root)
@@ -73,7 +82,7 @@ def read_facts(root: Root) -> HostFacts:
         "firmware-memmap": _firmware_map("firmware-memmap", firmware.value, nodes),
         **_log_maps(boot, nodes),
     }
-    return _facts(
+    facts = _facts(
         _Collected(
             log=log,
             boot=boot,
@@ -87,6 +96,36 @@ def read_facts(root: Root) -> HostFacts:
         release=read_release(root) or boot.kernel_release,
         platform=platform.value,
     )
+    offline = _offline(root, by_source["log-node-ranges"], facts)
+    return _with_last_cmrs(replace(facts, offline=offline), last_cmrs)
+
+
+def _offline(root: Root, at_boot: MemoryMap | None, facts: HostFacts) -> tuple[Range, ...] | None:
+    """Memory that was added since the boot and is offline; None when that cannot be told."""
+    if at_boot is None or facts.memory_regions is None or facts.memory_source == at_boot.source:
+        return None
+    now = page_round((r.start, r.end) for r in facts.memory_regions)
+    added = subtract(subtract(now, at_boot.pages), [(0, MIB)])
+    if not added:
+        return None
+    found = read_offline(root, added).value
+    return tuple(found) if found else None
+
+
+def _with_last_cmrs(facts: HostFacts, last: LastCmrs | None) -> HostFacts:
+    """The facts with an earlier boot's CMRs, where this boot shows none and the machine is the same."""
+    platform = facts.platform
+    if last is None or facts.cmrs is not None or platform is None:
+        return facts
+    if last.bios_version is None or last.bios_version != platform.bios_version:
+        return facts
+    if last.memory_total is None or platform.memory_total is None:
+        return facts
+    # The kernel keeps a little more or less for itself from boot to boot; a DIMM is a GiB or more.
+    if abs(last.memory_total - platform.memory_total) >= GIB:
+        return facts
+    label = f"last seen, boot {last.boot_id}, BIOS version {last.bios_version}"
+    return replace(facts, cmrs=last.cmrs, cmr_source=label)
 
 
 def facts_from_log(log: Reading[KernelLog]) -> HostFacts:
@@ -214,7 +253,7 @@ def _command_line(platform: Platform | None, boot: BootMap) -> tuple[str, ...] |
 
 
 def _health(log: KernelLog) -> LogHealth:
-    forged = sum(1 for text in log.untrusted if LOOKS_LIKE_TDX.match(text))
+    forged = log.forged + sum(1 for text in log.untrusted if LOOKS_LIKE_TDX.match(text))
     from_boot = any(record.text.startswith("Linux version ") for record in log.records)
     return LogHealth(lost=log.lost, untrusted=forged, from_boot=from_boot, verified=log.verified)
 

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from tdx_headroom.agent import Agent
 from tdx_headroom.assessment import Assessment, assess
-from tdx_headroom.daemon import Agent
 from tdx_headroom.facts import HostFacts
 from tdx_headroom.host import read_facts
 from tdx_headroom.output import metrics

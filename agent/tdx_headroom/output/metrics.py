@@ -94,6 +94,19 @@ _TABLE = (
     Family("tdx_cmr_bytes", "Memory in convertible memory ranges."),
     Family("tdx_memory_regions", "Memory regions that TDMRs are made from."),
     Family("tdx_memory_bytes", "Memory in memory regions, above 1 MiB and in whole pages."),
+    Family(
+        "tdx_memory_offline_bytes",
+        "Memory that was added since the boot and is offline: TDX refuses memory added late.",
+    ),
+    Family(
+        "tdx_memory_map_changed",
+        "Whether the memory regions differ from those of the boot before; absent when that is unknown.",
+    ),
+    Family(
+        "tdx_reserved_areas_headroom_min_last_boot",
+        "Reserved areas left over in the fullest TDMR, in the boot before.",
+        ("strategy",),
+    ),
     Family("tdx_memory_not_convertible_bytes", "Memory in memory regions that no CMR covers."),
     Family("tdx_headroom_source_success", "Whether a source of the host could be read.", ("source",)),
     Family(
@@ -119,6 +132,7 @@ _TABLE = (
     Family("tdx_headroom_assessment_timestamp_seconds", "When the host was last assessed."),
     Family("tdx_headroom_assessment_duration_seconds", "How long the last assessment took."),
     Family("tdx_headroom_assessment_stale", "1 when the last assessment failed and an older one is shown."),
+    Family("tdx_headroom_state_write_success", "Whether what is known could be kept for after a restart."),
     Family("tdx_headroom_build_info", "This agent.", ("version",)),
 )
 FAMILIES = {family.name: family for family in _TABLE}
@@ -134,6 +148,9 @@ class Health:
     read_at: tuple[tuple[str, float], ...] = ()
     records_lost: int = 0
     records_untrusted: int = 0
+    map_changed: bool | None = None
+    state_written: bool | None = None
+    last_boot_headroom: tuple[tuple[str, int], ...] = ()
 
 
 def stale(health: Health) -> Health:
@@ -216,6 +233,8 @@ def _host_samples(assessment: Assessment) -> Iterator[Sample]:
         regions = tdx_memory_list(facts.memory_regions)
         yield ("tdx_memory_regions", (), len(regions))
         yield ("tdx_memory_bytes", (), sum(r.end - r.start for r in regions))
+    if facts.offline is not None:
+        yield ("tdx_memory_offline_bytes", (), sum(r.size for r in facts.offline))
     if facts.cmrs is not None:
         sizes = [size for _, size in facts.cmrs if size]
         yield ("tdx_cmrs", (), len(sizes))
@@ -275,7 +294,17 @@ def _source_samples(assessment: Assessment) -> Iterator[Sample]:
 
 
 def _health_samples(health: Health) -> Sequence[Sample]:
+    changed: list[Sample] = []
+    if health.map_changed is not None:
+        changed.append(("tdx_memory_map_changed", (), int(health.map_changed)))
+    if health.state_written is not None:
+        changed.append(("tdx_headroom_state_write_success", (), int(health.state_written)))
     return [
+        *changed,
+        *(
+            ("tdx_reserved_areas_headroom_min_last_boot", (strategy,), left)
+            for strategy, left in health.last_boot_headroom
+        ),
         ("tdx_headroom_assessment_timestamp_seconds", (), health.assessed_at),
         ("tdx_headroom_assessment_duration_seconds", (), health.duration),
         ("tdx_headroom_assessment_stale", (), int(health.stale)),

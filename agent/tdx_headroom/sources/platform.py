@@ -105,7 +105,7 @@ def read_platform(root: Root) -> Reading[Platform]:
             cpus=cpus or None,
             memory_total=memory_total,
             boot_time=boot_time,
-            boot_id=text("proc/sys/kernel/random/boot_id"),
+            boot_id=read_boot_id(root),
             bios_version=text("sys/class/dmi/id/bios_version"),
         ),
     )
@@ -119,6 +119,11 @@ def read_release(root: Root) -> str | None:
 def read_hostname(root: Root) -> str | None:
     """The host's name."""
     return _optional(lambda: root.read(SOURCE, "proc/sys/kernel/hostname", limit=4096).strip() or None)
+
+
+def read_boot_id(root: Root) -> str | None:
+    """The kernel's random id of the running boot."""
+    return _optional(lambda: root.read(SOURCE, "proc/sys/kernel/random/boot_id", limit=4096).strip() or None)
 
 
 def _totals(root: Root) -> tuple[int | None, float | None]:

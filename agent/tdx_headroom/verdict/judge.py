@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tdx_headroom.address import show_size
+from tdx_headroom.address import show_size, total
 from tdx_headroom.kernel_report import FailureReason, ModuleState
 from tdx_headroom.plan.tdmrs import TDMR_NR_WARN
 from tdx_headroom.verdict.crosscheck import cross_check, estimate
@@ -53,6 +53,8 @@ def judge(
     evidence += check.details
     if plan is not None and plan.tdmrs:
         evidence.append(f"PAMT places are {_placement(facts, plan)}")
+    if facts.cmr_source is not None and facts.cmr_source.startswith("last seen"):
+        evidence.append(f"the CMRs are not from this boot: {facts.cmr_source}")
     if guess is not None:
         evidence.append(_estimated(guess, facts))
     return Verdict(
@@ -221,6 +223,9 @@ def _warnings(
         found.append(f"{size} of memory lie outside every CMR: {effect}.")
     if plan is not None and 0 <= facts.limits.max_tdmrs - plan.tdmrs_needed < TDMR_NR_WARN:
         found.append(f"{plan.tdmrs_needed} TDMRs of {facts.limits.max_tdmrs} are in use.")
+    if facts.offline:
+        size = show_size(total(facts.offline))
+        found.append(f"{size} of memory, added since the boot, are offline: TDX refuses memory added late.")
     if facts.kernel_log is not None and facts.kernel_log.package_offline:
         found.append("A CPU package has no online CPU: TDX needs one in each to make and remove guests.")
     return found

@@ -43,8 +43,10 @@ def parse_kmsg(text: str) -> KernelLog:
     return collect(records, 0)
 
 
-def parse_kmsg_record(record: str) -> tuple[int, int, str]:
-    """Priority, sequence number and text of one record; its continuation lines are dropped.
+def parse_kmsg_record(record: str) -> tuple[int, int, int, str]:
+    """Priority, sequence number, time and text of one record; its continuation lines are dropped.
+
+    The time is in microseconds since the boot.
 
     Raises:
         SourceError: it is no record ``prio,seq,timestamp,flags;text``.
@@ -52,8 +54,8 @@ def parse_kmsg_record(record: str) -> tuple[int, int, str]:
     match = _RECORD.fullmatch(record.split("\n", 1)[0])
     if match is None:
         raise SourceError(SOURCE, "not a record `prio,seq,time,flags;text`", text=record)
-    priority, seq, _, text = match.groups()
-    return int(priority), int(seq), _ESCAPES.sub(_unescape, text)
+    priority, seq, time, text = match.groups()
+    return int(priority), int(seq), int(time), _ESCAPES.sub(_unescape, text)
 
 
 def _unescape(match: re.Match[str]) -> str:
@@ -66,8 +68,8 @@ def _unescape(match: re.Match[str]) -> str:
     return decoded if decoded.isprintable() and "\\" not in decoded else match[0]
 
 
-def collect(records: Iterable[tuple[int, int, str]], overwritten: int) -> KernelLog:
-    """A log from ``(priority, seq, text)``: the kernel's records apart from all others, gaps counted.
+def collect(records: Iterable[tuple[int, int, int, str]], overwritten: int) -> KernelLog:
+    """A log from ``(priority, seq, time, text)``: the kernel's records apart from all others, gaps counted.
 
     Args:
         records: in the order in which they were read.
@@ -77,12 +79,12 @@ def collect(records: Iterable[tuple[int, int, str]], overwritten: int) -> Kernel
     untrusted = []
     lost = 0
     expected: int | None = None
-    for priority, seq, text in records:
+    for priority, seq, time, text in records:
         if expected is not None and seq > expected:
             lost += seq - expected
         expected = seq + 1
         if priority < KERNEL_FACILITY_END:
-            kept.append(LogRecord(text, seq))
+            kept.append(LogRecord(text, seq, time))
         else:
             untrusted.append(text)
     return KernelLog(tuple(kept), max(lost, overwritten), tuple(untrusted), verified=True)

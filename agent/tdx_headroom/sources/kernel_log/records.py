@@ -14,10 +14,12 @@ class LogRecord(NamedTuple):
     r"""One record that the kernel wrote, or, in an unverified log, may have written.
 
     ``text`` has no prefix and no line break; control characters stay escaped as ``\xNN``.
+    ``seq`` is its sequence number, ``time`` microseconds since the boot, where the log has them.
     """
 
     text: str
     seq: int | None = None
+    time: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class KernelLog:
         records: the kernel's records.
         lost: how many were overwritten before they were read.
         untrusted: texts of records that user space wrote.
+        forged: how many more of those look like TDX lines.
         verified: whether the format tells who wrote a record.
         cut: whether the last record may have lost its end: a text without a last newline.
     """
@@ -35,6 +38,7 @@ class KernelLog:
     records: tuple[LogRecord, ...]
     lost: int = 0
     untrusted: tuple[str, ...] = ()
+    forged: int = 0
     verified: bool = False
     cut: bool = False
 

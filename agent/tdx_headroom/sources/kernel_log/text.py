@@ -45,6 +45,7 @@ _TIME = re.compile(
     re.VERBOSE,
 )
 _CALLER = re.compile(r"\[ *[TC][0-9]+\] ?")
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _BOOT_MARK = re.compile(r"-- (?:Reboot --|Boot [0-9a-f]{32}(?: --)?)")
 _NEW_BOOT = re.compile(r"Linux version [0-9][^\s\[\]]* ?\(.*")
 
@@ -184,3 +185,33 @@ def _journal_message(value: object) -> str | None:
         return None
     # One entry is one record, whatever line breaks it holds: they must not start a line of their own.
     return value.strip().replace("\n", "\\x0a") or None
+
+
+def parse_journal_entries(text: str) -> list[tuple[int, int, str]]:
+    """Records of the last boot in ``journalctl -o json``: ``(priority, microseconds since boot, text)``.
+
+    The priority is facility x 8 + level, as in ``/dev/kmsg``. Entries without a kernel time are left out.
+
+    Raises:
+        SourceError: a line is no JSON object.
+    """
+    found: list[tuple[int, int, str]] = []
+    boot: object = None
+    for number, line in enumerate(lines_of(text), 1):
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            raise SourceError("journal", "not a journal entry in JSON", line=number, text=line) from None
+        if not isinstance(entry, dict) or entry.get("_TRANSPORT") != "kernel":
+            continue
+        message = _journal_message(entry.get("MESSAGE"))
+        facility, level, time = (
+            str(entry.get(key, "0")) for key in ("SYSLOG_FACILITY", "PRIORITY", "_SOURCE_MONOTONIC_TIMESTAMP")
+        )
+        if message is None or not _NUMBER.fullmatch(facility + level) or not _NUMBER.fullmatch(time):
+            continue
+        if entry.get("_BOOT_ID") != boot:
+            boot = entry.get("_BOOT_ID")
+            found.clear()
+        found.append((int(facility) * 8 + int(level), int(time), message))
+    return found

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The current view of the host: a refresh swaps it, a scrape renders it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from tdx_headroom import log
+from tdx_headroom.assessment import assess
+from tdx_headroom.host import read_facts
+from tdx_headroom.output import metrics
+from tdx_headroom.state import BootState, State, remember
+from tdx_headroom.verdict import State as VerdictState
+from tdx_headroom.whatif import UNCHANGED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from prometheus_client.core import Metric
+
+    from tdx_headroom.assessment import Assessment
+    from tdx_headroom.livelog import LiveLog
+    from tdx_headroom.root import Root
+    from tdx_headroom.state import StateFile
+    from tdx_headroom.whatif import WhatIf
+
+
+class Agent:
+    """Reads the host when told to, and holds what came out.
+
+    Args:
+        root: of the host.
+        what_if: the operator's word on the kernel's strategy.
+        live: the kernel's log, where it is followed.
+        state: what is known of this boot and the one before.
+        state_file: where to keep that.
+    """
+
+    def __init__(
+        self,
+        root: Root,
+        what_if: WhatIf = UNCHANGED,
+        *,
+        live: LiveLog | None = None,
+        state: State | None = None,
+        state_file: StateFile | None = None,
+    ) -> None:
+        self._root = root
+        self._what_if = what_if
+        self._live = live
+        self._state = state or State()
+        self._state_file = state_file
+        self._state_written: bool | None = None
+        self._log = log.get()
+        self.assessment: Assessment | None = None
+        self._health: metrics.Health | None = None
+        self._failing: frozenset[str] | None = None
+
+    @property
+    def stale(self) -> bool:
+        """Whether a later attempt to assess has failed."""
+        return self._health is not None and self._health.stale
+
+    def refresh(self) -> None:
+        """Read the host and assess it anew; on failure the last good assessment stays, marked stale."""
+        began = time.perf_counter()
+        reading = self._live.reading() if self._live is not None else None
+        try:
+            assessment = assess(read_facts(self._root, reading, self._state.last_cmrs), self._what_if)
+        except Exception as error:  # noqa: BLE001  whatever it is, what was known must keep being served
+            self._mark_stale(error)
+            return
+        changed = self.assessment is None or self.assessment.verdict != assessment.verdict
+        self.assessment = assessment
+        self._keep(assessment)
+        self._health = self._measure(assessment, time.perf_counter() - began)
+        self._report(assessment, changed=changed)
+
+    def collect(self) -> Iterable[Metric]:
+        """For prometheus_client: the current view as metrics."""
+        return metrics.collect(self.assessment, self._health)
+
+    def describe(self) -> Iterable[Metric]:
+        """For prometheus_client: all families that there can be."""
+        return metrics.describe()
+
+    def _measure(self, assessment: Assessment, duration: float) -> metrics.Health:
+        previous = self._health
+        now = time.time()
+        read_at = dict(previous.read_at) if previous else {}
+        read_at |= {source.source: now for source in assessment.facts.sources if source.ok}
+        health = assessment.facts.log_health
+        before, current = self._state.previous, self._state.current
+        known = before is not None and current is not None and before.map_digest and current.map_digest
+        return metrics.Health(
+            assessed_at=now,
+            duration=duration,
+            read_at=tuple(read_at.items()),
+            records_lost=max(previous.records_lost if previous else 0, health.lost if health else 0),
+            records_untrusted=max(
+                previous.records_untrusted if previous else 0, health.untrusted if health else 0
+            ),
+            map_changed=before.map_digest != current.map_digest if known and before and current else None,
+            last_boot_headroom=before.headroom if before else (),
+            state_written=self._state_written,
+        )
+
+    def _keep(self, assessment: Assessment) -> None:
+        """Keep what this boot has told, for after a restart or a reboot."""
+        platform = assessment.facts.platform
+        if self._state_file is None or platform is None or platform.boot_id is None:
+            return
+        state = self._state.for_boot(platform.boot_id)
+        boot = remember(state.current or BootState(platform.boot_id), assessment)
+        if self._live is not None:
+            boot = boot.with_log(self._live.book.records, self._live.book.last_seq)
+        self._state = State(boot, state.previous)
+        try:
+            self._state_file.save(self._state)
+        except OSError as error:
+            if self._state_written is not False:
+                self._log.error("the state cannot be kept", error=str(error))
+            self._state_written = False
+        else:
+            self._state_written = True
+
+    def _mark_stale(self, error: Exception) -> None:
+        self._log.error("assessment failed, the last one stays", error=repr(error))
+        if self._health is not None:
+            self._health = metrics.stale(self._health)
+
+    def _report(self, assessment: Assessment, *, changed: bool) -> None:
+        """Log what could and could not be read, and the verdict, when either has changed."""
+        facts = assessment.facts
+        failing = frozenset(source.error or "" for source in facts.sources if not source.ok)
+        if failing != self._failing:
+            self._failing = failing
+            for source in facts.sources:
+                if source.ok:
+                    self._log.info("source read", source=source.source, origin=source.origin)
+                else:
+                    self._log.warning("source failed", source=source.source, error=source.error)
+        if changed:
+            verdict = assessment.verdict
+            bad = verdict.state in (VerdictState.FAILED, VerdictState.WILL_FAIL)
+            say = self._log.warning if bad else self._log.info
+            say("verdict", state=str(verdict.state), strategy=str(verdict.strategy), summary=verdict.summary)
