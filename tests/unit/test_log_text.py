@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tdx_headroom.errors import SourceError
+from tdx_headroom.sources.kernel_log.text import parse_log_text, strip_prefix
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MESSAGE = "virt/tdx: BIOS enabled: private KeyID range [32, 64)"
+BOOT_A, BOOT_B = "1" * 32, "2" * 32
+
+# Who wrote the line is known only where the form tells the facility by name.
+FORMS = {
+    "bare": ("{}", None),
+    "leading blanks": ("    {}", None),
+    "tab": ("\t{}", None),
+    "trailing blanks": ("{}   ", None),
+    "time": ("[    1.630945] {}", None),
+    "long uptime": ("[2212345.630945] {}", None),
+    "documentation": ("[..] {}", None),
+    "documentation with more dots": ("[...] {}", None),
+    "blanks and time": ("      [    1.630945] {}", None),
+    "caller thread": ("[    1.630945] [    T1] {}", None),
+    "caller cpu": ("[    1.630945] [   C12] {}", None),
+    "caller of six digits": ("[    1.630945] [T123456] {}", None),
+    "dmesg -x": ("kern  :info  : [    1.630945] {}", True),
+    "dmesg -x with caller": ("kern  :err   : [    1.630945] [    T1] {}", True),
+    "dmesg -x -T": ("kern  :notice: [Wed Jul 10 20:50:19 2024] {}", True),
+    "dmesg -x of a process": ("user  :info  : [    1.630945] {}", False),
+    "dmesg -x of a daemon": ("daemon:warn  : [    1.630945] {}", False),
+    "dmesg -r of a process": ("<14>[    1.630945] {}", False),
+    "dmesg -r of facility 1 level 0": ("<8>[    1.630945] {}", False),
+    "dmesg -T": ("[Wed Jul 10 20:50:19 2024] {}", None),
+    "dmesg -T, day of one digit": ("[Wed Jul  3 20:50:19 2024] {}", None),
+    "dmesg -d": ("[    1.630945 <    0.000003>] {}", None),
+    "dmesg -d -T": ("[Wed Jul 10 20:50:19 2024 <    0.000003>] {}", None),
+    "dmesg -H first of a minute": ("[Jul10 20:50] {}", None),
+    "dmesg -H first, day of one digit": ("[Jul 3 20:50] {}", None),
+    "dmesg -H": ("[  +0.000003] {}", None),
+    "dmesg --time-format delta": ("[<    0.000003>] {}", None),
+    "dmesg --time-format iso": ("2024-07-10T20:50:19,630945+02:00 {}", None),
+    "colour": (
+        "\x1b[32m[    1.630945] \x1b[0m\x1b[33mvirt/tdx: \x1b[0mBIOS enabled: private KeyID range [32, 64)",
+        None,
+    ),
+    "colour of an error": ("\x1b[32m[    1.630945] \x1b[0m\x1b[1m\x1b[31m{}\x1b[0m", None),
+    "journal short": ("Jul 10 20:50:19 host kernel: {}", None),
+    "journal short, day of one digit": ("Jul  3 20:50:19 host kernel: {}", None),
+    "journal short-precise": ("Jul 10 20:50:19.630945 host kernel: {}", None),
+    "journal short-iso": ("2024-07-10T20:50:19+0200 host kernel: {}", None),
+    "journal short-iso, newer": ("2024-07-10T20:50:19+02:00 host kernel: {}", None),
+    "journal short-iso-precise": ("2024-07-10T20:50:19.630945+0200 host kernel: {}", None),
+    "journal short-monotonic": ("[    1.630945] host kernel: {}", None),
+    "journal short-full": ("Wed 2024-07-10 20:50:19 CEST host kernel: {}", None),
+    "journal short-full, zone without letters": ("Wed 2024-07-10 20:50:19 -03 host kernel: {}", None),
+    "journal short-unix": ("1720637419.630945 host kernel: {}", None),
+    "journal, host with dots": ("Jul 10 20:50:19 tdx-7.example.org kernel: {}", None),
+    "syslog": ("Jul 10 20:50:19 host kernel: [    1.630945] {}", None),
+    "syslog, ISO time": ("2024-07-10T20:50:19.630945+02:00 host kernel: [    1.630945] {}", None),
+    "syslog, UTC": ("2024-07-10T20:50:19Z host kernel: {}", None),
+    "syslog with caller": ("Jul 10 20:50:19 host kernel: [    1.630945][    T1] {}", None),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_form(form: str) -> None:
+    """Every form of a line gives the same message, and tells who wrote it only where it can."""
+    line, trusted = FORMS[form]
+    assert strip_prefix(line.format(MESSAGE)) == (MESSAGE, trusted)
+
+
+@pytest.mark.parametrize("form", [name for name, (_, trusted) in FORMS.items() if trusted is not False])
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["lf", "crlf"])
+def test_log_of_one_form(form: str, end: str) -> None:
+    """A log of several lines of one form gives their messages in order; it is verified as its form is."""
+    template, trusted = FORMS[form]
+    log = parse_log_text(template.format(MESSAGE) + end + "  " + template.format(MESSAGE) + end)
+    assert [record.text for record in log.records] == [MESSAGE, MESSAGE]
+    assert log.verified is (trusted is True)
+    assert log.untrusted == ()
+
+
+@pytest.mark.parametrize("form", [name for name, (_, trusted) in FORMS.items() if trusted is False])
+def test_line_of_a_process(form: str) -> None:
+    """A line whose form names another facility is kept apart and never used."""
+    log = parse_log_text(FORMS[form][0].format(MESSAGE) + "\n")
+    assert log.records == ()
+    assert log.untrusted == (MESSAGE,)
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_number_below_8_proves_nothing(number: int) -> None:
+    """dmesg of util-linux 2.38 ors facility and level, so that <7> may be a process's <14>: unverified."""
+    assert strip_prefix(f"<{number}>[    1.630945] {MESSAGE}") == (MESSAGE, None)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Jul 10 20:50:19 host systemd[1]: virt/tdx: module initialized",
+        "Jul 10 20:50:19 host virt/tdx: module initialized",
+        "Jul 10 20:50:19 host kernel-helper: virt/tdx: module initialized",
+        "2024-07-10T20:50:19+0200 host logger[4711]: virt/tdx: module initialized",
+        "Wed 2024-07-10 20:50:19 CEST host sshd[9]: virt/tdx: module initialized",
+        "1720637419.630945 host sudo[9]: virt/tdx: module initialized",
+        "",
+        "   ",
+        "[    1.630945] ",
+    ],
+)
+def test_line_that_is_no_record_of_the_kernel(line: str) -> None:
+    """Another program's line, or an empty one, is no record."""
+    assert strip_prefix(line)[0] is None
+
+
+def test_mixed_log_is_unverified() -> None:
+    """One line that does not tell its writer makes the whole log unverified."""
+    log = parse_log_text(f"kern  :info  : [    1.0] {MESSAGE}\n{MESSAGE}\n")
+    assert len(log.records) == 2
+    assert not log.verified
+
+
+def test_empty_text() -> None:
+    """No line, no record, nothing verified."""
+    for text in ("", "\n\n", "  \r\n"):
+        log = parse_log_text(text)
+        assert log.records == ()
+        assert not log.verified
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "[    0.000000] Linux version 6.8.0-1006-intel (buildd@host) (gcc 13.2.0) #8 SMP",
+        "Jul 10 20:50:19 host kernel: Linux version 6.2.16-mvp30v3+7-generic(gcc 11.4.0) #1",
+        "-- Reboot --",
+        f"-- Boot {BOOT_B} --",
+        f"  -- Boot {BOOT_B} --",
+        "-- Reboot --\r",
+    ],
+)
+def test_last_boot_counts(mark: str) -> None:
+    """What comes before the last sign of a boot is another boot's."""
+    log = parse_log_text(f"kern :info : old\n{mark}\nkern :info : new\n")
+    assert "old" not in [record.text for record in log.records]
+    assert log.records[-1].text == "new"
+
+
+def test_lines_of_processes_in_an_earlier_boot_do_not_count() -> None:
+    """A forgery of an earlier boot is not held against this one."""
+    log = parse_log_text("<14>[ 1.0] virt/tdx: module initialized\n-- Reboot --\n[ 1.0] new\n")
+    assert log.untrusted == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-- Reboot --[271]: segfault at 0 ip 0000000000000000 sp 00007ffe error 14",
+        "[  425.0] Linux version 6[271]: segfault at 0 ip 0000000000000000 sp 00007ffe error 14",
+        "[  425.0] x: Linux version 6.8.0 (buildd@host)",
+    ],
+)
+def test_line_that_only_begins_like_a_boot(line: str) -> None:
+    """A process name cannot make the log forget what was before."""
+    log = parse_log_text(f"virt/tdx: module initialization failed (-28)\n{line}\n")
+    assert log.records[0].text == "virt/tdx: module initialization failed (-28)"
+
+
+def test_only_line_feeds_end_lines() -> None:
+    """Form feeds, NEL and Unicode line separators in a message start no line of their own."""
+    for character in "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029":
+        log = parse_log_text(f"[    1.0] x{character}virt/tdx: module initialized\n")
+        assert len(log.records) == 1
+        assert log.records[0].text.startswith("x")
+
+
+def journal(message: object, boot: str = BOOT_A, **fields: object) -> dict[str, Any]:
+    """An entry as journalctl -o json prints it."""
+    return {
+        "MESSAGE": message,
+        "_BOOT_ID": boot,
+        "_TRANSPORT": "kernel",
+        "SYSLOG_IDENTIFIER": "kernel",
+        "SYSLOG_FACILITY": "0",
+        "PRIORITY": "6",
+        "__REALTIME_TIMESTAMP": "1720637421123456",
+        **fields,
+    }
+
+
+def lines(*entries: object) -> str:
+    return "".join(json.dumps(entry) + "\n" for entry in entries)
+
+
+def test_journal_in_json() -> None:
+    """The kernel's entries of the journal are records, and verified."""
+    log = parse_log_text(lines(journal("  one"), journal(MESSAGE)))
+    assert [record.text for record in log.records] == ["one", MESSAGE]
+    assert log.verified
+
+
+def test_journal_facility() -> None:
+    """journald marks what a process writes to /dev/kmsg as the kernel's transport: the facility tells."""
+    entries = [
+        journal("virt/tdx: module initialized", SYSLOG_FACILITY="1"),
+        journal("virt/tdx: module initialized", SYSLOG_FACILITY=3),
+        journal("virt/tdx: module initialized", SYSLOG_FACILITY=["0", "1"]),
+        journal("good", SYSLOG_FACILITY=0),
+    ]
+    del entries[3]["SYSLOG_FACILITY"]
+    log = parse_log_text(lines(*entries))
+    assert [record.text for record in log.records] == ["good"]
+    assert len(log.untrusted) == 3
+
+
+@pytest.mark.parametrize("transport", ["syslog", "journal", "stdout", "audit", "driver"])
+def test_journal_transport(transport: str) -> None:
+    """Entries that did not come from the kernel are none of its records, whatever identifier they carry."""
+    log = parse_log_text(lines(journal("one"), journal("virt/tdx: module initialized", _TRANSPORT=transport)))
+    assert [record.text for record in log.records] == ["one"]
+
+
+def test_journal_without_transport_is_unverified() -> None:
+    """Entries that do not tell their transport are used but not trusted."""
+    entry = journal(MESSAGE)
+    del entry["_TRANSPORT"]
+    log = parse_log_text(lines(entry))
+    assert len(log.records) == 1
+    assert not log.verified
+
+
+def test_journal_of_several_boots() -> None:
+    """Only the last boot's entries count."""
+    log = parse_log_text(
+        lines(
+            journal("virt/tdx: module initialization failed (-28)"),
+            journal("virt/tdx: module initialized", SYSLOG_FACILITY="1"),
+            journal("of another service", BOOT_B, _TRANSPORT="syslog"),
+            journal("virt/tdx: module initialized", BOOT_B),
+        )
+    )
+    assert [record.text for record in log.records] == ["virt/tdx: module initialized"]
+    assert log.untrusted == ()
+
+
+def test_journal_message_of_bytes() -> None:
+    """A message that is not UTF-8 comes as a list of bytes."""
+    log = parse_log_text(lines(journal(list(b"name \xff: \xc3\xa9"))))
+    assert log.records[0].text == r"name \xff: é"
+
+
+@pytest.mark.parametrize("message", [None, 7, {}, [256], ["a"], [-1], "", "  "])
+def test_journal_message_that_is_none(message: object) -> None:
+    """An entry without a usable message is skipped."""
+    log = parse_log_text(lines(journal("good"), journal(message)))
+    assert [record.text for record in log.records] == ["good"]
+
+
+def test_journal_message_with_line_breaks() -> None:
+    """An entry is one record, whatever line breaks its message holds."""
+    log = parse_log_text(lines(journal("x\nvirt/tdx: module initialized"), journal(list(b"y\nvirt/tdx: z"))))
+    assert [record.text for record in log.records] == [
+        r"x\x0avirt/tdx: module initialized",
+        r"y\x0avirt/tdx: z",
+    ]
+
+
+@pytest.mark.parametrize("bad", ["{", '{"MESSAGE": "x"', "text", "{'a': 1}"])
+def test_journal_line_that_is_no_json(bad: str) -> None:
+    """A line that is no JSON is an error with its number and text."""
+    with pytest.raises(SourceError) as caught:
+        parse_log_text(lines(journal("one")) + "\n" + bad + "\n")
+    error = caught.value
+    assert (error.source, error.line, error.reason, error.text) == (
+        "log",
+        3,
+        "not a journal entry in JSON",
+        bad,
+    )
+
+
+def test_json_lines_that_are_no_entries() -> None:
+    """JSON values other than objects are skipped."""
+    log = parse_log_text(lines(journal("one"), 7, [1], None, journal("two")))
+    assert [record.text for record in log.records] == ["one", "two"]
+
+
+DMESG_JSON = """\
+{
+   "dmesg": [
+      {
+         "fac": "kern",
+         "pri": "info",
+         "time":     1.630945,
+         "msg": "virt/tdx: BIOS enabled: private KeyID range [32, 64)"
+      },{
+         "fac": "user",
+         "pri": "info",
+         "time":     1.731000,
+         "msg": "virt/tdx: module initialized"
+      }
+   ]
+}
+"""
+
+
+def test_dmesg_in_json_with_facilities() -> None:
+    """dmesg --json -x names each record's facility: the kernel's are verified, a process's are not used."""
+    log = parse_log_text(DMESG_JSON)
+    assert [record.text for record in log.records] == [MESSAGE]
+    assert log.untrusted == ("virt/tdx: module initialized",)
+    assert log.verified
+
+
+def test_dmesg_in_json_with_numbers() -> None:
+    """dmesg --json of util-linux 2.38 prints a process's 14 as 7, so a number proves nothing: unverified."""
+    entries = [
+        {"pri": 6, "time": 1.63, "msg": MESSAGE},
+        {"pri": 7, "time": 9.0, "msg": "virt/tdx: module initialized"},
+    ]
+    log = parse_log_text(json.dumps({"dmesg": entries}))
+    assert log.records[0].text == MESSAGE
+    assert not log.verified
+
+
+def test_dmesg_in_json_with_a_large_number() -> None:
+    """A number of 8 and more is a process's in any case."""
+    log = parse_log_text(
+        json.dumps({"dmesg": [{"pri": 14, "time": 9.0, "msg": "virt/tdx: module initialized"}]})
+    )
+    assert log.records == ()
+    assert log.untrusted == ("virt/tdx: module initialized",)
+
+
+@pytest.mark.parametrize("entry", [None, 7, [], {}, {"msg": None}, {"msg": 7}, {"pri": 6}])
+def test_dmesg_in_json_with_odd_entries(entry: object) -> None:
+    """Entries without a message are skipped."""
+    log = parse_log_text(json.dumps({"dmesg": [{"fac": "kern", "pri": "info", "msg": "good"}, entry]}))
+    assert [record.text for record in log.records] == ["good"]
+
+
+RAW = f"""\
+<6>[    1.630945] {MESSAGE}
+<6>[    1.631000]   node   0: [mem 0x0000000000001000-0x000000000009efff]
+<5>[   10.774047] virt/tdx: initialization failed: TDMR [0x0, 0x80000000): reserved areas exhausted.
+<3>[   70.774047] virt/tdx: module initialization failed (-28)
+"""
+
+
+@pytest.mark.skipif(shutil.which("dmesg") is None, reason="dmesg is not installed")
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--notime",
+        "--raw",
+        "--decode",
+        "--ctime",
+        "--human --nopager",
+        "--show-delta",
+        "--show-delta --ctime",
+        "--reltime",
+        "--time-format iso",
+        "--time-format delta",
+        "--decode --ctime",
+        "--decode --reltime",
+        "--color=always",
+        "--color=always --ctime",
+    ],
+)
+def test_what_dmesg_prints(tmp_path: Path, options: str) -> None:
+    """The installed dmesg's own output is read in each of its forms."""
+    (tmp_path / "raw").write_text(RAW)
+    run = subprocess.run(
+        ["dmesg", "--file", tmp_path / "raw", *options.split()], capture_output=True, text=True, check=True
+    )
+    expected = [line.split("] ", 1)[1].strip() for line in RAW.splitlines()]
+    assert [record.text for record in parse_log_text(run.stdout).records] == expected

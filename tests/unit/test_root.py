@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tdx_headroom.errors import SourceError
+from tdx_headroom.root import MAX_FILE, Root
+
+
+def fails(root: Root, relative: str, **options: int) -> str:
+    with pytest.raises(SourceError) as caught:
+        root.read("test", relative, **options)
+    assert caught.value.source == "test"
+    return caught.value.reason
+
+
+def open_descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_file_of_a_tree(tmp_path: Path) -> None:
+    """A path is looked up below the root."""
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/iomem").write_text("hello\n")
+    assert Root(tmp_path).read("test", "proc/iomem") == "hello\n"
+    assert Root(str(tmp_path)).locate("proc/iomem") == f"{tmp_path}/proc/iomem"
+
+
+def test_live_or_captured(tmp_path: Path) -> None:
+    """Only / is the running host, by whatever name."""
+    assert Root().live
+    assert Root("/proc/..").live
+    assert not Root(tmp_path).live
+
+
+def test_file_that_claims_to_be_empty() -> None:
+    """Files of /proc have size 0 and are read all the same."""
+    assert Path("/proc/version").stat().st_size == 0
+    assert Root("/").read("test", "proc/version").startswith("Linux version ")
+
+
+def test_bytes_that_are_not_utf_8(tmp_path: Path) -> None:
+    """Broken bytes come escaped, NUL bytes as they are."""
+    (tmp_path / "file").write_bytes(b"a\xff\xc3\xa9\x00b\r\n")
+    assert Root(tmp_path).read("test", "file") == "a\\xffé\x00b\r\n"
+
+
+def test_existence(tmp_path: Path) -> None:
+    """Files, folders and inherited descriptors exist."""
+    (tmp_path / "file").write_text("")
+    root = Root(tmp_path, {"proc/iomem": 0})
+    assert root.exists("file")
+    assert root.exists("proc/iomem")
+    assert not root.exists("proc")
+    assert root.descriptor("proc/iomem") == 0
+    assert root.descriptor("file") is None
+
+
+def test_descriptor_comes_before_the_file(tmp_path: Path) -> None:
+    """An inherited descriptor is read in place of the file, from its start, and stays open."""
+    (tmp_path / "file").write_text("the file")
+    (tmp_path / "other").write_text("the descriptor")
+    fd = os.open(tmp_path / "other", os.O_RDONLY)
+    try:
+        root = Root(tmp_path, {"file": fd})
+        assert [root.read("test", "file") for _ in range(2)] == ["the descriptor"] * 2
+        os.fstat(fd)
+    finally:
+        os.close(fd)
+
+
+def test_descriptors_are_not_leaked(tmp_path: Path) -> None:
+    """Reading leaves nothing open, whether it succeeds or not."""
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    root = Root(tmp_path)
+    before = open_descriptors()
+    root.read("test", "file")
+    fails(root, "folder")
+    fails(root, "file", limit=0)
+    assert open_descriptors() == before
+
+
+def test_descriptors_are_not_inherited(tmp_path: Path) -> None:
+    """A program that the agent might run does not get the host's files."""
+    (tmp_path / "file").write_text("x")
+    fd = Root(tmp_path).open("test", "file")
+    try:
+        assert not os.get_inheritable(fd)
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("size", "good"), [(0, True), (4095, True), (4096, True), (4097, False), (1 << 20, False)]
+)
+def test_limit(tmp_path: Path, size: int, good: bool) -> None:  # noqa: FBT001
+    """A file up to the limit is read whole, a larger one is refused, not cut."""
+    (tmp_path / "file").write_bytes(b"x" * size)
+    if good:
+        assert len(Root(tmp_path).read("test", "file", limit=4096)) == size
+    else:
+        assert "is larger than" in fails(Root(tmp_path), "file", limit=4096)
+
+
+@pytest.mark.parametrize(("limit", "shown"), [(4096, "4 KiB"), (MAX_FILE, "16 MiB")])
+def test_limit_is_shown_as_it_is(tmp_path: Path, limit: int, shown: str) -> None:
+    """The message names the limit that was exceeded."""
+    with (tmp_path / "file").open("wb") as file:
+        file.truncate(limit + 1)
+    assert fails(Root(tmp_path), "file", limit=limit) == f"{tmp_path}/file is larger than {shown}"
+
+
+def test_names_in_a_folder(tmp_path: Path) -> None:
+    """Names come sorted, hidden ones too."""
+    for name in ("b", "a", "10", "2", ".x"):
+        (tmp_path / name).write_text("")
+    assert Root(tmp_path).entries("test", "") == [".x", "10", "2", "a", "b"]
+
+
+def test_folder_that_is_none(tmp_path: Path) -> None:
+    """A missing folder and a file in its place are named as what they are."""
+    (tmp_path / "file").write_text("")
+    for relative, reason in (("nothing", "No such file or directory"), ("file", "Not a directory")):
+        with pytest.raises(SourceError) as caught:
+            Root(tmp_path).entries("test", relative)
+        assert caught.value.reason == f"{tmp_path}/{relative}: {reason}"
+
+
+def test_folder_with_too_many_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of absurd size is refused."""
+    monkeypatch.setattr("tdx_headroom.root.MAX_ENTRIES", 3)
+    for name in "abc":
+        (tmp_path / name).write_text("")
+    assert len(Root(tmp_path).entries("test", "")) == 3
+    (tmp_path / "d").write_text("")
+    with pytest.raises(SourceError, match="has 4 entries, more than 3"):
+        Root(tmp_path).entries("test", "")
