@@ -123,6 +123,7 @@ class HostFacts:
         offline: memory that was added since the boot and that the kernel does not use.
         zones: of all nodes, holes included; None: to be derived from the memory regions.
         reserved: memory that boot has reserved for good.
+        hugetlb_bytes: memory in huge pages.
         placement_source: the sources of ``zones`` and ``reserved``.
         firmware_map: the firmware's memory map, for what a hole is made of.
         command_line: the kernel's arguments about memory, TDX and hibernation, others left out.
@@ -141,6 +142,7 @@ class HostFacts:
     offline: tuple[Range, ...] | None = None
     zones: tuple[Zone, ...] | None = None
     reserved: tuple[Range, ...] | None = None
+    hugetlb_bytes: int | None = None
     placement_source: str | None = None
     firmware_map: tuple[FirmwareRange, ...] | None = None
     command_line: tuple[str, ...] | None = None
@@ -214,6 +216,7 @@ _EXTRA: dict[str, Any] = {
     "offline": tuple[Range, ...] | None,
     "zones": tuple[Zone, ...] | None,
     "reserved": tuple[Range, ...] | None,
+    "hugetlb_bytes": int | None,
     "placement_source": str | None,
     "firmware_map": tuple[FirmwareRange, ...] | None,
     "command_line": tuple[str, ...] | None,

@@ -21,7 +21,13 @@ from tdx_headroom.sources.kernel_log.tdx_lines import LOOKS_LIKE_TDX
 from tdx_headroom.sources.memblock import read_memblock, read_memblock_reserved
 from tdx_headroom.sources.memory_blocks import read_offline
 from tdx_headroom.sources.nodes import read_nodes
-from tdx_headroom.sources.platform import read_hostname, read_platform, read_release, relevant_arguments
+from tdx_headroom.sources.platform import (
+    read_hostname,
+    read_hugetlb,
+    read_platform,
+    read_release,
+    relevant_arguments,
+)
 from tdx_headroom.sources.zoneinfo import read_zoneinfo
 from tdx_headroom.zones import zones_of
 
@@ -49,6 +55,7 @@ class _Collected:
     boot: BootMap
     maps: tuple[MemoryMap, ...]
     zones: Reading[list[Zone]] | None
+    hugetlb: int
     reserved: Reading[list[Range]]
     firmware: Sequence[FirmwareRange] | None
     readings: tuple[Reading[Any], ...]
@@ -82,12 +89,14 @@ def read_facts(
         "firmware-memmap": _firmware_map("firmware-memmap", firmware.value, nodes),
         **_log_maps(boot, nodes),
     }
+    hugetlb = read_hugetlb(root)
     facts = _facts(
         _Collected(
             log=log,
             boot=boot,
             maps=tuple(found for name in MEMORY_SOURCES if (found := by_source[name]) is not None),
             zones=zoneinfo,
+            hugetlb=boot.hugetlb if hugetlb is None else hugetlb,
             reserved=reserved,
             firmware=firmware.value or boot.firmware.value,
             readings=(memblock, iomem, firmware, sysfs_nodes, zoneinfo, platform, log),
@@ -138,6 +147,7 @@ def facts_from_log(log: Reading[KernelLog]) -> HostFacts:
             boot=boot,
             maps=tuple(found for found in by_source.values() if found is not None),
             zones=None,
+            hugetlb=boot.hugetlb,
             reserved=Reading("log-crash-kernel", log.origin, list(boot.crash_kernel)),
             firmware=boot.firmware.value,
             readings=(log,),
@@ -173,6 +183,7 @@ def _facts(
         cmr_source=None if cmrs is None else "kernel-log",
         zones=zones,
         reserved=tuple(reserved.value) if reserved.value else None,
+        hugetlb_bytes=collected.hugetlb,
         placement_source=f"zones from {zone_source}, reserved memory from {reserved.source}",
         firmware_map=tuple(collected.firmware) if collected.firmware else None,
         command_line=_command_line(platform, boot),

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import groupby
+from itertools import groupby, islice, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.address import Range, show, show_size, subtract, total, union
@@ -257,8 +257,9 @@ def _runs(tdmr: Tdmr, areas: Sequence[Area], looks: Sequence[set[Look]]) -> list
         low, high = tdmr.base + first * tdmr.size // slots, tdmr.base + end * tdmr.size // slots
         while passed < len(areas) and areas[passed].end <= low:
             passed += 1
-        near = [a for a in areas[passed:] if a.start < high]
-        names = [f"{show(p.start, p.end)} {show_size(p.end - p.start)}" for a in near for p in a.pieces if p.look is look]
+        near = takewhile(lambda a: a.start < high, islice(areas, passed, None))  # noqa: B023  used up within the round
+        pieces = [p for a in near for p in a.pieces if p.look is look and p.start < high and p.end > low]
+        names = [f"{show(p.start, p.end)} {show_size(p.end - p.start)}" for p in pieces]
         more = f" and {len(names) - _TITLE_AREAS} more" if len(names) > _TITLE_AREAS else ""
         shapes.append(Shape(look, path, ", ".join(names[:_TITLE_AREAS]) + more))
     return shapes

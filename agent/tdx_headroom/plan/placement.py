@@ -61,6 +61,7 @@ def predict(
     regions: Iterable[MemoryRegion],
     zones: Sequence[Zone],
     reserved: Iterable[tuple[int, int]],
+    hugetlb: int = 0,
 ) -> list[Places]:
     """A place for every PAMT, in TDMR order.
 
@@ -70,13 +71,15 @@ def predict(
         regions: all memory, below 1 MiB too.
         zones: of all nodes.
         reserved: memory that boot has reserved for good, as far as it is known.
+        hugetlb: bytes in huge pages, wherever they are. They take no part in the prediction, but may fill a
+            zone, so that blocks have to go to the next.
     """
     free = _Free(regions, zones, reserved)
     places = []
     for size, node in zip(sizes, nodes, strict=True):
         base = None
         reach: list[Range] = []
-        room = 0
+        room = -(hugetlb // size)
         for zone in free.zonelist(node):
             spans = free.spans(zone, size)
             if room < ROOMY:

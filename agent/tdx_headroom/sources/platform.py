@@ -69,6 +69,12 @@ def parse_meminfo_total(text: str) -> int | None:
     return int(match[1]) * 1024 if match else None
 
 
+def parse_hugetlb(text: str) -> int | None:
+    """``Hugetlb`` of ``/proc/meminfo`` in bytes: huge pages of all sizes, used or not."""
+    match = re.search(r"^Hugetlb: +([0-9]{1,15}) kB$", text, re.MULTILINE)
+    return int(match[1]) * 1024 if match else None
+
+
 def parse_boot_time(text: str) -> float | None:
     """``btime`` of ``/proc/stat``: seconds since the epoch."""
     match = re.search(r"^btime ([0-9]{1,15})$", text, re.MULTILINE)
@@ -114,6 +120,11 @@ def read_platform(root: Root) -> Reading[Platform]:
 def read_release(root: Root) -> str | None:
     """``uname -r`` of the host."""
     return _optional(lambda: root.read(SOURCE, "proc/sys/kernel/osrelease", limit=4096).strip() or None)
+
+
+def read_hugetlb(root: Root) -> int | None:
+    """Bytes in huge pages."""
+    return parse_hugetlb(_optional(lambda: root.read(SOURCE, "proc/meminfo")) or "")
 
 
 def read_hostname(root: Root) -> str | None:

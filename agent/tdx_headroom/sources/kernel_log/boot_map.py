@@ -45,6 +45,9 @@ _MOVABLE = re.compile(r"Node ([0-9]{1,5}): 0x([0-9a-f]{1,16})")
 _CRASH_KERNEL = re.compile(
     r"crashkernel(?: low)? reserved: 0x([0-9a-f]{1,16}) - 0x([0-9a-f]{1,16}) \([0-9]+ MB\)"
 )
+_HUGETLB = re.compile(
+    r"HugeTLB: registered ([0-9]{1,4})[.]00 ([MG])iB page size, pre-allocated ([0-9]{1,12}) pages"
+)
 _VERSION = re.compile(r"Linux version ([0-9][A-Za-z0-9._+~-]*) ?\(.*")
 # What the boot loader was told to load, where the log does not reach back to the version.
 _BOOT_IMAGE = re.compile(r"BOOT_IMAGE=[!-~]*/vmlinuz-([0-9]+[.][0-9]+[.][A-Za-z0-9._+~-]+)")
@@ -90,6 +93,7 @@ class BootMap:
         zones: name, start and end of each zone, over all nodes.
         movable: start of the movable zone by node.
         crash_kernel: memory kept for a crash kernel.
+        hugetlb: bytes in huge pages that boot has allocated.
         srat: which addresses belong to which node, possible hot-plugged memory included.
         kernel_release: as printed, or from the name of the boot image; None when not seen.
         command_line: as printed; None when not seen.
@@ -102,6 +106,7 @@ class BootMap:
     zones: Reading[list[tuple[str, int, int]]]
     movable: tuple[tuple[int, int], ...]
     crash_kernel: tuple[Range, ...]
+    hugetlb: int
     kernel_release: str | None
     command_line: str | None
 
@@ -117,6 +122,7 @@ class _Seen:
     zones: _List = field(default_factory=_List)
     movable: dict[int, int] = field(default_factory=dict)
     crash_kernel: list[Range] = field(default_factory=list)
+    hugetlb: int = 0
     release: str | None = None
     command_line: str | None = None
 
@@ -142,6 +148,7 @@ def read_boot_map(log: KernelLog, origin: str) -> BootMap:
         ),
         movable=tuple(seen.movable.items()),
         crash_kernel=tuple(seen.crash_kernel),
+        hugetlb=seen.hugetlb,
         kernel_release=seen.release,
         command_line=seen.command_line,
     )
@@ -195,6 +202,8 @@ def _read_fact(seen: _Seen, text: str) -> None:
             seen.release = image[1]
     elif match := _CRASH_KERNEL.fullmatch(text):
         seen.crash_kernel.append(Range(int(match[1], 16), int(match[2], 16)))
+    elif match := _HUGETLB.fullmatch(text):
+        seen.hugetlb += (int(match[1]) << {"M": 20, "G": 30}[match[2]]) * int(match[3])
 
 
 def _whole(source: str, found: _List, end: int) -> Sequence[tuple[int, int, str]]:

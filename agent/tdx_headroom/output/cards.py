@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the page shows of each TDMR: pictures under every strategy, and the same in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tdx_headroom.address import show, show_size
+from tdx_headroom.output.picture import (
+    COARSE_SLOTS,
+    Area,
+    Firmware,
+    Look,
+    Map,
+    areas_of,
+    draw_gauge,
+    draw_map,
+    exact_slots,
+)
+from tdx_headroom.plan import AreaKind
+from tdx_headroom.verdict.model import AT_RISK_HEADROOM
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from tdx_headroom.assessment import Assessment
+    from tdx_headroom.plan import Plan, Strategy, Tdmr
+
+MAX_CARDS = 64
+MAX_OPEN_CARDS = 8
+MAX_ROWS = 128
+MAX_AREAS = 64
+
+LABELS = {
+    Look.RESERVED: "reserved by the firmware",
+    Look.ACPI: "ACPI tables and NVS",
+    Look.OTHER: "other firmware types",
+    Look.RAM: "RAM that is left out",
+    Look.GAP: "not in the firmware's map",
+    Look.UNKNOWN: "hole of unknown type",
+    Look.PAMT: "PAMT",
+    Look.USABLE: "usable",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """One TDMR as one or several strategies have it: they need the same areas there."""
+
+    strategies: list[Strategy]
+    tdmr: Tdmr
+    areas: list[Area]
+
+
+def tdmr_section(assessment: Assessment, *, full_addresses: bool) -> dict[str, Any] | None:
+    """Cards, table and legend of all TDMRs, the fullest first; None when there is no plan."""
+    plans = {s: plan for s, plan in assessment.plans.items() if plan is not None}
+    own = plans.get(assessment.verdict.strategy) or next(iter(plans.values()), None)
+    if own is None or not own.tdmrs:
+        return None
+    ordered = by_fullness(own)
+    firmware = Firmware(assessment.facts.firmware_map)
+    looked_at = ordered if own.headroom is not None else []
+    views = [_views(plans, i, assessment.verdict.strategy, firmware) for i in looked_at[:MAX_CARDS]]
+    slots = COARSE_SLOTS
+    if full_addresses:
+        slots = exact_slots(len(view.areas) for card in views for view in card)
+    cards = [
+        _card(own.tdmrs[i], card, assessment.verdict.strategy, slots, full_addresses=full_addresses)
+        for i, card in zip(looked_at, views, strict=False)
+    ]
+    looks = {amount["look"] for card in cards for view in card["views"] for amount in view["map"]["amounts"]}
+    return {
+        "count": len(own.tdmrs),
+        "open": cards[:MAX_OPEN_CARDS],
+        "folded": cards[MAX_OPEN_CARDS:],
+        "not_drawn": len(looked_at) - len(cards),
+        "slots": slots,
+        "coarse": not full_addresses,
+        "legend": [{"look": str(look), "label": label} for look, label in LABELS.items() if look in looks],
+        "table": _table(plans, ordered[:MAX_ROWS]),
+        "not_listed": len(ordered[MAX_ROWS:]),
+    }
+
+
+def by_fullness(plan: Plan) -> list[int]:
+    """Indices of the TDMRs, the one with the least room first."""
+    return sorted(range(len(plan.tdmrs)), key=lambda i: _room(plan.tdmrs[i]))
+
+
+def fullest(assessment: Assessment) -> dict[str, Any] | None:
+    """The TDMR that decides: where the kernel gives up, else the fullest; None when none was looked at."""
+    plan = assessment.plans[assessment.verdict.strategy]
+    if plan is None or plan.headroom is None:
+        return None
+    index = plan.failed_tdmr if plan.failed_tdmr is not None else by_fullness(plan)[0]
+    tdmr = plan.tdmrs[index]
+    areas = areas_of(tdmr, Firmware(assessment.facts.firmware_map))
+    return {"bounds": show(tdmr.base, tdmr.end), **_numbers(tdmr, areas)}
+
+
+def _room(tdmr: Tdmr) -> tuple[int, int, int]:
+    unknown = 1 << 64
+    return (
+        unknown if tdmr.headroom is None else tdmr.headroom,
+        unknown if tdmr.headroom_worst is None else tdmr.headroom_worst,
+        tdmr.base,
+    )
+
+
+def _views(plans: dict[Strategy, Plan], index: int, own: Strategy, firmware: Firmware) -> list[_View]:
+    """One TDMR under each strategy, this kernel's first; equal ones are one."""
+    views: list[_View] = []
+    for strategy in sorted(plans, key=lambda s: s is not own):
+        tdmr = plans[strategy].tdmrs[index]
+        same = (v for v in views if v.tdmr.reserved_areas == tdmr.reserved_areas)
+        view = next(same, None)
+        if view is None:
+            views.append(_View([strategy], tdmr, areas_of(tdmr, firmware)))
+        else:
+            view.strategies.append(strategy)
+    return views
+
+
+def _card(
+    tdmr: Tdmr, views: Sequence[_View], own: Strategy, slots: int, *, full_addresses: bool
+) -> dict[str, Any]:
+    return {
+        "bounds": show(tdmr.base, tdmr.end),
+        "node": tdmr.node,
+        "size": show_size(tdmr.size),
+        "step": show_size(max(tdmr.size // slots, 1)),
+        "level": _level(tdmr),
+        "views": [_view(view, own, slots, full_addresses=full_addresses) for view in views],
+    }
+
+
+def _view(view: _View, own: Strategy, slots: int, *, full_addresses: bool) -> dict[str, Any]:
+    tdmr, areas = view.tdmr, view.areas
+    drawn = draw_map(tdmr, areas, slots, titles=full_addresses)
+    amounts = [
+        {"look": str(a.look), "label": LABELS[a.look], "size": show_size(a.size)} for a in drawn.amounts
+    ]
+    return {
+        "names": [str(strategy) for strategy in view.strategies],
+        "own": own in view.strategies,
+        "map": {
+            "shapes": drawn.shapes,
+            "tally": drawn.tally,
+            "amounts": amounts,
+            "words": _words(drawn, amounts, areas),
+        },
+        "areas": _list(areas) if full_addresses else [],
+        "not_listed": max(len(areas) - MAX_AREAS, 0),
+        **_numbers(tdmr, areas),
+    }
+
+
+def _numbers(tdmr: Tdmr, areas: Sequence[Area]) -> dict[str, Any]:
+    needed, headroom, worst = tdmr.needed or 0, tdmr.headroom or 0, tdmr.needed_worst or 0
+    return {
+        "gauge": draw_gauge(areas, tdmr.limit, worst),
+        "needed": needed,
+        "limit": tdmr.limit,
+        "left": f"{-headroom} too many" if headroom < 0 else f"{headroom} left" if headroom else "none left",
+        "holes": _count(tdmr.needed_holes or 0, "hole"),
+        "pamts": _count(tdmr.needed_pamts or 0, "PAMT"),
+        "worst": worst,
+        "worst_over": worst > tdmr.limit,
+        "level": _level(tdmr),
+    }
+
+
+def _level(tdmr: Tdmr) -> str:
+    """How it stands with a TDMR, as the verdict counts it."""
+    headroom, worst = tdmr.headroom, tdmr.headroom_worst
+    if headroom is None or worst is None:
+        return "unknown"
+    if headroom < 0:
+        return "over"
+    return "tight" if headroom <= AT_RISK_HEADROOM or worst < 0 else "fits"
+
+
+def _words(drawn: Map, amounts: Iterable[dict[str, str]], areas: Sequence[Area]) -> str:
+    """What a map shows, for somebody who does not see it."""
+    parts = ", ".join(f"{a['label']} {a['size']}" for a in amounts)
+    if not areas:
+        return f"All of it is usable: {parts}."
+    q = drawn.quarters
+    return f"By size: {parts}. Reserved areas that begin in each quarter: {q[0]}, {q[1]}, {q[2]}, {q[3]}."
+
+
+def _list(areas: Sequence[Area]) -> list[dict[str, str]]:
+    return [
+        {
+            "range": show(area.start, area.end),
+            "size": show_size(area.end - area.start),
+            "label": LABELS[area.look],
+            "kind": str(AreaKind.PAMT if area.look is Look.PAMT else AreaKind.HOLE),
+        }
+        for area in areas[:MAX_AREAS]
+    ]
+
+
+def _table(plans: dict[Strategy, Plan], indices: Sequence[int]) -> dict[str, Any]:
+    rows = []
+    for i in indices:
+        tdmrs = [plan.tdmrs[i] for plan in plans.values()]
+        first = tdmrs[0]
+        rows.append(
+            {
+                "bounds": show(first.base, first.end),
+                "node": first.node,
+                "size": show_size(first.size),
+                "cells": [
+                    {
+                        "needed": t.needed,
+                        "holes": t.needed_holes,
+                        "pamts": t.needed_pamts,
+                        "worst": t.needed_worst,
+                        "headroom": t.headroom,
+                        "level": _level(t),
+                    }
+                    for t in tdmrs
+                ],
+            }
+        )
+    return {"strategies": [str(s) for s in plans], "rows": rows}
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
