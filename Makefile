@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV   := .venv
 STAMP  := $(VENV)/.ready
 ARGS   ?=
+KERNEL ?= 6.12
+MAPS   ?= 60
+SEED   ?= 1
 
 .PHONY: run demo plan test golden lint clean kernel-test
 .DEFAULT_GOAL := help
@@ -33,6 +36,9 @@ plan: $(STAMP) ## show this host's plan
 
 test: $(STAMP) ## all tests, ruff, mypy --strict, the architecture test
 	@$(VENV)/bin/python -m pytest $(ARGS)
+
+kernel-test: $(STAMP) ## the plan against a real kernel in QEMU: KERNEL=6.12|7.3 MAPS=n SEED=n
+	@$(VENV)/bin/python -m tests.kernel --kernel $(KERNEL) --maps $(MAPS) --seed $(SEED) $(ARGS)
 
 golden: $(STAMP) ## rewrite the golden files from what the code says now
 	@$(VENV)/bin/python -m pytest tests/golden --rewrite-golden $(ARGS)

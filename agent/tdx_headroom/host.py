@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.address import GIB, MIB, Range, page_round, subtract
 from tdx_headroom.facts import HostFacts, MemoryRegion, SourceStatus
+from tdx_headroom.kernel_report import ModuleState
 from tdx_headroom.memory_map import MemoryMap, NodeMap, choose, disagreements, from_ranges
-from tdx_headroom.observations import LogHealth
+from tdx_headroom.observations import LogHealth, NodeRange
 from tdx_headroom.reading import Reading
 from tdx_headroom.sources.firmware_memmap import firmware_ram, read_firmware_memmap
 from tdx_headroom.sources.iomem import crash_kernel, read_iomem, system_ram
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from tdx_headroom.facts import LastCmrs
     from tdx_headroom.kernel_report import KernelReport
-    from tdx_headroom.observations import FirmwareRange, NodeRange, Platform, Zone
+    from tdx_headroom.observations import FirmwareRange, Platform, Zone
     from tdx_headroom.root import Root
     from tdx_headroom.sources.iomem import IomemRow
     from tdx_headroom.sources.kernel_log.boot_map import BootMap
@@ -105,8 +106,21 @@ def read_facts(
         release=read_release(root) or boot.kernel_release,
         platform=platform.value,
     )
-    offline = _offline(root, by_source["log-node-ranges"], facts)
-    return _with_last_cmrs(replace(facts, offline=offline), last_cmrs)
+    facts = _without_refused(facts, _offline(root, by_source["log-node-ranges"], facts))
+    return _with_last_cmrs(facts, last_cmrs)
+
+
+def _without_refused(facts: HostFacts, offline: tuple[Range, ...] | None) -> HostFacts:
+    """The facts without memory that an initialised TDX has refused: it is no part of the plan in use."""
+    log = facts.kernel_log
+    if not offline or log is None or log.state is not ModuleState.INITIALIZED:
+        return replace(facts, offline=offline)
+    in_use = tuple(
+        MemoryRegion(start, end, region.node)
+        for region in facts.memory_regions or ()
+        for start, end in subtract([(region.start, region.end)], offline)
+    )
+    return replace(facts, offline=offline, memory_regions=in_use)
 
 
 def _offline(root: Root, at_boot: MemoryMap | None, facts: HostFacts) -> tuple[Range, ...] | None:
@@ -216,8 +230,22 @@ def _reserved(
 
 
 def _node_map(*readings: Reading[list[NodeRange]]) -> NodeMap | None:
-    """The first source that tells nodes."""
-    return next((NodeMap(r.source, r.value) for r in readings if r.value), None)
+    """All sources that tell nodes, a later one only where those before say nothing.
+
+    The boot's lists come first, but know nothing of memory that was added since.
+    """
+    ranges: list[NodeRange] = []
+    source = None
+    for reading in readings:
+        if reading.value:
+            source = source or reading.source
+            covered = [(r.start, r.end) for r in ranges]
+            ranges += [
+                NodeRange(start, end, r.node)
+                for r in reading.value
+                for start, end in subtract([(r.start, r.end)], covered)
+            ]
+    return NodeMap(source, ranges) if source is not None else None
 
 
 def _memblock_map(regions: list[MemblockRegion] | None, nodes: NodeMap | None) -> MemoryMap | None:

@@ -337,6 +337,12 @@ def test_zones() -> None:
     assert found.node_ranges.value == NODE_RANGES
 
 
+def test_movable_zones_printed_twice() -> None:
+    """Only the last list of movable zones counts."""
+    again = "Movable zone start for each node\n  Node 0: 0x0000000800000000\n"
+    assert boot(ZONES + again + "end\n").movable == ((0, 0x8_0000_0000),)
+
+
 def test_zones_that_are_cut() -> None:
     """A list of zones counts only when its head and end are there."""
     lines = ZONES.splitlines()

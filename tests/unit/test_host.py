@@ -225,6 +225,20 @@ def test_hole_by_command_line(host_tree: HostTree) -> None:
     assert found.only_b == ((0x5D169000, 0x7D169000),)
 
 
+def test_firmware_map_of_sysfs(host_tree: HostTree) -> None:
+    """The firmware's map comes from sysfs even when the log has one."""
+    facts = read_facts(host_tree({"dev/kmsg": KMSG, **memmap((0, 0x1000, "Reserved"))}))
+    assert facts.firmware_map == ((0, 0x1000, "Reserved"),)
+
+
+def test_firmware_map_of_the_log_alone(host_tree: HostTree) -> None:
+    """Without sysfs the log's own list tells what the firmware gave."""
+    facts = read_facts(host_tree({"dev/kmsg": KMSG}))
+    assert facts.firmware_map is not None
+    assert len(facts.firmware_map) == 4
+    assert (0x9F000, 0x100000, "Reserved") in facts.firmware_map
+
+
 def test_cut_list_of_cmrs_is_unknown(host_tree: HostTree) -> None:
     """CMRs count only when a later line shows that their list is whole."""
     cut = MESSAGES[: MESSAGES.index("virt/tdx: initialization")]

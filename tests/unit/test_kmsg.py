@@ -172,6 +172,7 @@ def test_reading_ends_when_there_is_no_more(device: tuple[socket.socket, int]) -
     log = read_kmsg_device(fd)
     assert [record.text for record in log.records] == ["line 0", "line 1", "line 2"]
     assert log.untrusted == ("user",)
+    assert log.lost == 0
     assert read_kmsg_device(fd).records == ()
 
 

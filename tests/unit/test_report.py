@@ -220,6 +220,18 @@ def test_seamcall_at_run_time(messages: list[str], state: ModuleState) -> None:
     assert found.seamcall is None
 
 
+@pytest.mark.parametrize(
+    ("leaf", "state"),
+    [
+        *((leaf, ModuleState.UNKNOWN) for leaf in (0x1F, 0x21, 0x22, 0x23, 0x24, 0x2D)),
+        *((leaf, ModuleState.INITIALIZED) for leaf in (0x00, 0x1C, 0x1E, 0x20, 0x25, 0x2C, 0x2E)),
+    ],
+)
+def test_leaves_of_the_bring_up(leaf: int, state: ModuleState) -> None:
+    """A leaf that only the bring-up uses says nothing about a module that runs, any other proves it."""
+    assert report(RUNTIME.replace("1c", f"{leaf:02x}")).state is state
+
+
 def test_old_seamcall_line_is_harmless() -> None:
     """The debug leaf fails on good hosts of old kernels."""
     found = report(
@@ -365,6 +377,14 @@ def test_module_version(messages: list[str], version: str, build: str | None) ->
     """The longest version of an attempt counts, with build number and date where they are printed."""
     found = report(KEYIDS, *messages)
     assert (found.module_version, found.module_build) == (version, build)
+
+
+def test_memory_that_is_not_convertible() -> None:
+    """That the kernel named such memory is kept, whatever came of the attempt."""
+    line = "virt/tdx: memory region [0x0, 0x1) is not TDX convertible memory."
+    assert report(line, failed(-22)).not_convertible
+    assert report(line, PAMT, UP).not_convertible
+    assert not report(failed(-22)).not_convertible
 
 
 def test_side_remarks() -> None:

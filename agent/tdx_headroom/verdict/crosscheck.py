@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tdx_headroom.address import show, subtract
+from tdx_headroom.address import show
 from tdx_headroom.facts import MemoryRegion
 from tdx_headroom.kernel_report import FailureReason, ModuleState
 from tdx_headroom.plan.pamt import pamt_for
@@ -26,7 +26,7 @@ def cross_check(facts: HostFacts, plan: Plan | None) -> CrossCheck:
         return CrossCheck(None, ())
     results: list[tuple[bool, str]] = []
     if log.pamt_kib is not None:
-        recomputed = _pamt_kib(facts, plan)
+        recomputed = plan.pamt_bytes // 1024
         same = recomputed == log.pamt_kib
         relation = "as" if same else f"but {recomputed} KiB are"
         results.append((same, f"the kernel allocated {log.pamt_kib} KiB for PAMT, {relation} recomputed"))
@@ -42,19 +42,6 @@ def cross_check(facts: HostFacts, plan: Plan | None) -> CrossCheck:
     if not results:
         return CrossCheck(None, ())
     return CrossCheck(all(same for same, _ in results), tuple(text for _, text in results))
-
-
-def _pamt_kib(facts: HostFacts, plan: Plan) -> int:
-    """PAMT of the plan that is in use: memory that was added since and refused is not in it."""
-    if not facts.offline or facts.memory_regions is None:
-        return plan.pamt_bytes // 1024
-    in_use = [
-        MemoryRegion(start, end, region.node)
-        for region in facts.memory_regions
-        for start, end in subtract([(region.start, region.end)], facts.offline)
-    ]
-    tdmrs = tdmr_ranges(tdx_memory_list(in_use))
-    return sum(pamt_for(tdmr.size, facts.limits, None).size for tdmr in tdmrs) // 1024
 
 
 def _does(agrees: bool) -> str:  # noqa: FBT001  one word or the other

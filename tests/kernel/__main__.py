@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel test: build, boot, compare. ``python -m tests.kernel --help``; README.md says what is tested."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.kernel import report, store
+from tests.kernel.boot import BootError, boot, cost
+from tests.kernel.build import get_kernel
+from tests.kernel.check import Result, check, data
+from tests.kernel.maps import generate
+from tests.kernel.source import SUITES
+from tests.kernel.tools import KernelTestError, MissingError, cache_folder, progress
+from tests.kernel.wrong import caught_by
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tests.kernel.build import Kernel
+    from tests.kernel.guestmap import GuestMap
+
+EX_DISAGREE = 1
+EX_UNAVAILABLE = 69
+EX_SOFTWARE = 70
+
+ABOUT = "run.json"
+"""Which kernel and seed the boots in a folder are of."""
+
+
+class Budget:
+    """Memory that guests may take together, bytes; a guest that is larger than all of it runs alone."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._left = size
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def hold(self, size: int) -> Iterator[None]:
+        """Wait until there is room for ``size``."""
+        size = min(size, self._size)
+        with self._changed:
+            self._changed.wait_for(lambda: self._left >= size)
+            self._left -= size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += size
+                self._changed.notify_all()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the kernel test.
+
+    Returns:
+        0: kernel and agent agree, and every wrong planner was caught. 1: they do not. 69: the machine lacks
+        something. 70: a step failed.
+    """
+    options = _options(arguments)
+    try:
+        if options.compare:
+            return _finish(options, Path(options.compare))
+        kernel = get_kernel(options.kernel, install=not options.no_install, keep_tree=options.keep_tree)
+        if options.build_only:
+            print(kernel.image)
+            return 0
+        folder = Path(options.out or cache_folder() / "runs" / f"{kernel.series}-seed{options.seed}")
+        started = time.monotonic()
+        _boot_all(kernel, generate(options.seed, options.maps), folder, options.jobs)
+        about = {
+            "key": kernel.key,
+            "seed": options.seed,
+            "qemu": _qemu_version(),
+            "seconds": time.monotonic() - started,
+        }
+        (folder / ABOUT).write_text(json.dumps(about) + "\n")
+        return _finish(options, folder)
+    except MissingError as error:
+        print(f"kernel-test: this machine lacks something: {error}", file=sys.stderr)
+        return EX_UNAVAILABLE
+    except KernelTestError as error:
+        print(f"kernel-test: {error}", file=sys.stderr)
+        return EX_SOFTWARE
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.kernel", description=__doc__)
+    parser.add_argument(
+        "--kernel", default="6.12", choices=sorted(SUITES), help="kernel series (default: 6.12)"
+    )
+    parser.add_argument("--maps", type=int, default=60, help="how many maps (default: 60)")
+    parser.add_argument("--seed", type=int, default=1, help="which maps (default: 1)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="guests at a time")
+    parser.add_argument("--out", metavar="DIR", help="where boots are kept (default: in the cache folder)")
+    parser.add_argument("--report", metavar="FILE", help="write a summary: .md or .json")
+    parser.add_argument(
+        "--compare", metavar="DIR", help="boot nothing: compare the boots that are kept in DIR"
+    )
+    parser.add_argument(
+        "--archive", metavar="FILE.jsonl.xz", help="also pack the boots, for the tests that boot nothing"
+    )
+    parser.add_argument("--build-only", action="store_true", help="build the kernel, print its path")
+    parser.add_argument(
+        "--keep-tree", action="store_true", help="leave the kernel's tree in the cache folder"
+    )
+    parser.add_argument("--no-install", action="store_true", help="install no packages: say what is missing")
+    return parser.parse_args(arguments)
+
+
+def _boot_all(kernel: Kernel, guests: Sequence[GuestMap], folder: Path, jobs: int) -> None:
+    """Boot every map and keep what it sends; boots of an earlier run in the folder go."""
+    folder.mkdir(parents=True, exist_ok=True)
+    store.clear(folder)
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    budget = Budget(free * 2 // 3)
+
+    def one(guest: GuestMap) -> None:
+        with budget.hold(cost(guest)):
+            try:
+                dump, error = boot(kernel, guest), None
+            except BootError as failure:
+                dump, error = None, str(failure)
+        store.save(folder, kernel, guest, dump, error)
+
+    with (
+        ThreadPoolExecutor(jobs) as pool,
+        progress(len(guests), f"kernel {kernel.series}: booting", "map") as bar,
+    ):
+        for done in as_completed([pool.submit(one, guest) for guest in guests]):
+            done.result()
+            bar.update()
+
+
+def _finish(options: argparse.Namespace, folder: Path) -> int:
+    """Compare all boots in the folder, keep the data, tell the result."""
+    cases = store.load_run(folder)
+    if not cases:
+        raise KernelTestError(f"{folder}: no boots are kept here")
+    about = json.loads((folder / ABOUT).read_text())
+    started = time.monotonic()
+    results: list[Result] = []
+    with progress(len(cases), "comparing", "map") as bar:
+        for case in cases:
+            results.append(check(case))
+            bar.update()
+    with (folder / "results.jsonl").open("w") as out:
+        out.writelines(json.dumps(data(result)) + "\n" for result in results)
+    caught = caught_by((r.case, r.facts) for r in results if r.facts is not None)
+    run = report.Run(
+        series=cases[0].series,
+        version=cases[0].version,
+        key=about["key"],
+        seed=about["seed"],
+        results=results,
+        caught=caught,
+        seconds=about["seconds"] + time.monotonic() - started,
+        qemu=about["qemu"],
+    )
+    if options.archive:
+        store.pack(folder, Path(options.archive))
+    if options.report:
+        report.write(run, Path(options.report))
+    print(report.markdown(run))
+    print(f"boots: {folder}\ndata: {folder / 'results.jsonl'}")
+    bad = len(run.failed) + len(run.missed)
+    print(f"kernel-test: {len(results) + len(caught) - bad} passed, {bad} failed")
+    return EX_DISAGREE if bad else 0
+
+
+def _qemu_version() -> str:
+    done = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

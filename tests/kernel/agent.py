@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent under test: reads a captured root, and plans with the module's limits and the PAMTs' real places.
+
+No file of a host tells the module's limits, and mainline does not print CMRs: both are given to the agent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from tdx_headroom.assessment import assess
+from tdx_headroom.facts import NONE, GivenBases, HostFacts, Limits, PamtEntrySize
+from tdx_headroom.host import read_facts
+from tdx_headroom.output.plan_json import to_json
+from tdx_headroom.root import Root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.kernel.guestmap import Module
+    from tests.kernel.truth import Truth
+
+    Planner = Callable[[HostFacts], dict[str, Any] | None]
+    """Facts in, mainline's plan out as in ``tdx-headroom/plan/1``; None without a memory map."""
+
+
+def read_root(root: Path) -> HostFacts:
+    """What the agent learns from a captured root."""
+    return read_facts(Root(root))
+
+
+def plan(facts: HostFacts) -> dict[str, Any] | None:
+    """The agent's own planner."""
+    made: dict[str, Any] | None = to_json(assess(facts))["strategies"]["memory-regions"]
+    return made
+
+
+def observed(facts: HostFacts) -> dict[str, Any]:
+    """What the agent read from the log about TDX in this boot."""
+    seen: dict[str, Any] = to_json(assess(facts))["observed"]
+    return seen
+
+
+def with_module(facts: HostFacts, module: Module) -> HostFacts:
+    """The facts with the limits and CMRs that the stand-in reported."""
+    limits = Limits(module.max_tdmrs, module.max_reserved, PamtEntrySize(*module.pamt_entry_size))
+    cmrs = None if module.cmrs is None else tuple((start, end - start) for start, end in module.cmrs)
+    return replace(facts, limits=limits, cmrs=cmrs, pamt_placement=NONE)
+
+
+def with_places(facts: HostFacts, truth: Truth, planner: Planner) -> HostFacts:
+    """The facts with the PAMTs where the kernel put them.
+
+    A PAMT that the kernel found no room for is taken to lie outside every TDMR, and so are those after it.
+    """
+    bases: list[int | None] = [allocation.at for allocation in truth.allocations]
+    if not bases:
+        return facts
+    if truth.no_room:
+        made = planner(facts)
+        missing = len(made["tdmrs"]) - len(bases) if made else 0
+        bases += [None] * missing
+    return replace(facts, pamt_placement=GivenBases(tuple(bases)))

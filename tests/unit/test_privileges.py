@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dropping privileges happens once in a process and for good: each test is a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tdx_headroom import privileges
+from tdx_headroom.errors import AgentError
+from tdx_headroom.root import Root
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+IS_ROOT = os.geteuid() == 0
+needs_root = pytest.mark.skipif(not IS_ROOT, reason="dropping privileges takes some")
+NOBODY = pwd.getpwnam("nobody")
+
+PRELUDE = """
+import json, os, sys
+from tdx_headroom import capabilities, privileges
+from tdx_headroom.errors import AgentError
+from tdx_headroom.root import Root
+def status():
+    wanted = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs")
+    lines = (line.partition(":") for line in open("/proc/self/status"))
+    return {name: value.split() for name, _, value in lines if name in wanted}
+"""
+
+
+def process(program: str, before: list[str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a program that uses the agent's modules."""
+    command = [*(before or []), sys.executable, "-c", PRELUDE + program]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@needs_root
+def test_nothing_is_left() -> None:
+    """After dropping, ids, groups, every capability set and no_new_privs are as they must be."""
+    run = process("privileges.drop('nobody'); print(json.dumps(status()))")
+    assert run.returncode == 0, run.stderr
+    status = json.loads(run.stdout.splitlines()[-1])
+    assert status["Uid"] == [str(NOBODY.pw_uid)] * 4
+    assert status["Gid"] == [str(NOBODY.pw_gid)] * 4
+    assert set(status["Groups"]) == {str(g) for g in os.getgrouplist("nobody", NOBODY.pw_gid)}
+    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(status[name][0], 16) == 0, name
+    assert status["NoNewPrivs"] == ["1"]
+
+
+@needs_root
+def test_by_default_it_becomes_nobody() -> None:
+    """Without a user of the agent's own it becomes nobody."""
+    if any(entry.pw_name == "tdx-headroom" for entry in pwd.getpwall()):
+        pytest.skip("this machine has a user tdx-headroom")
+    run = process("privileges.drop(); print(os.getuid())")
+    assert run.stdout.splitlines()[-1] == str(NOBODY.pw_uid), run.stderr
+
+
+@needs_root
+def test_root_is_not_to_be_had_again() -> None:
+    """Neither the user id, nor a capability, nor a file of root's comes back."""
+    run = process(
+        """
+privileges.drop("nobody")
+for attempt in (lambda: os.setuid(0), lambda: os.setgid(0), lambda: os.setgroups([0]),
+                lambda: open("/etc/shadow"), lambda: os.chroot("/"), lambda: os.kill(1, 0)):
+    try:
+        attempt()
+    except PermissionError:
+        continue
+    sys.exit("something was allowed")
+"""
+    )
+    assert run.returncode == 0, run.stderr
+
+
+@needs_root
+def test_securebits_that_keep_capabilities() -> None:
+    """Also where changing the user id would keep all capabilities (SECBIT_NO_SETUID_FIXUP), none is left."""
+    run = process(
+        """
+capabilities._prctl(28, 1 << 2)
+privileges.drop("nobody")
+print(json.dumps(status()))
+"""
+    )
+    assert run.returncode == 0, run.stderr
+    status = json.loads(run.stdout.splitlines()[-1])
+    assert {int(status[name][0], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
+
+
+@needs_root
+def test_without_cap_setpcap_the_bounding_set_stays() -> None:
+    """A bounding set that cannot be emptied is told and is no error: no program gains anything from it."""
+    run = process(
+        """
+privileges.drop("nobody")
+print(json.dumps(status()))
+""",
+        ["setpriv", "--bounding-set=-setpcap"],
+    )
+    assert run.returncode == 0, run.stderr
+    *logged, last = run.stdout.splitlines()
+    status = json.loads(last)
+    assert int(status["CapBnd"][0], 16) != 0
+    assert int(status["CapEff"][0], 16) == 0
+    assert "bounding set" in "".join(logged)
+
+
+@needs_root
+def test_root_that_may_not_change_its_user() -> None:
+    """Root without CAP_SETUID is an error with a way out, not an agent that goes on as root."""
+    run = process(
+        """
+try:
+    privileges.drop("nobody")
+except AgentError as error:
+    print(error, error.status)
+""",
+        ["setpriv", "--bounding-set=-setuid,-setgid"],
+    )
+    assert "cannot become nobody: setgroups: Operation not permitted" in run.stdout
+    assert "--user root" in run.stdout
+
+
+@needs_root
+def test_root_on_request() -> None:
+    """--user root keeps everything, and says so."""
+    run = process("privileges.drop('root'); print(json.dumps(status()))")
+    *logged, last = run.stdout.splitlines()
+    assert json.loads(last)["Uid"] == ["0"] * 4
+    assert "keeps running as root" in "".join(logged)
+
+
+@needs_root
+def test_a_thread_would_keep_its_privileges() -> None:
+    """With a thread running nothing is dropped and it is an error."""
+    run = process(
+        """
+import threading, time
+threading.Thread(target=time.sleep, args=(2,), daemon=True).start()
+try:
+    privileges.drop("nobody")
+except AgentError as error:
+    print(error)
+"""
+    )
+    assert "a thread is running" in run.stdout
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("sabotage", "complaint"),
+    [
+        ("capabilities.empty_sets = lambda: None; capabilities._prctl(28, 1 << 2)", "effective capabilities"),
+        ("capabilities.set_no_new_privs = lambda: None", "no_new_privs is not set"),
+        ("os.setgroups = lambda groups: None", "groups ["),
+        ("os.setresgid = lambda *ids: None", "group ids (0, 0, 0)"),
+        ("os.setresuid = lambda *ids: None", "user ids (0, 0, 0)"),
+    ],
+)
+def test_what_is_left_is_noticed(sabotage: str, complaint: str) -> None:
+    """A step that has no effect is found out afterwards and ends the agent."""
+    run = process(
+        f"""
+os.setgroups([4])
+{sabotage}
+try:
+    privileges.drop("nobody")
+except AgentError as error:
+    print(error)
+"""
+    )
+    assert "privileges are left after becoming nobody" in run.stdout, run.stderr
+    assert complaint in run.stdout
+
+
+@needs_root
+def test_files_stay_readable() -> None:
+    """Real addresses and the kernel's log are read after dropping, again and again."""
+    run = process(
+        """
+from tdx_headroom.sources.iomem import read_iomem
+from tdx_headroom.sources.kernel_log.reader import read_kernel_log
+root = Root("/")
+root = Root("/", privileges.give_up(root, "nobody"))
+for _ in range(2):
+    rows, log = read_iomem(root), read_kernel_log(root)
+    assert rows.error is None and len(rows.value) > 0, rows.error
+    assert log.error is None and len(log.value.records) > 0, log.error
+assert read_iomem(Root("/")).error is not None
+"""
+    )
+    assert run.returncode == 0, run.stderr
+
+
+@needs_root
+def test_of_a_captured_tree_nothing_is_opened(tmp_path: Path) -> None:
+    """The files of a captured tree may be replaced: no descriptor of them is kept."""
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/iomem").write_text("00100000-3fffffff : System RAM\n")
+    assert privileges.open_privileged(Root(tmp_path)) == {}
+
+
+@needs_root
+def test_a_captured_tree_that_is_roots_alone(tmp_path: Path) -> None:
+    """A tree that the user cannot read is an error with a hint, not a host without memory."""
+    tmp_path.chmod(0o700)
+    run = process(
+        f"""
+try:
+    privileges.give_up(Root({str(tmp_path)!r}), "nobody")
+except AgentError as error:
+    print(error)
+"""
+    )
+    assert f"nobody cannot read {tmp_path}; make it readable for everybody" in run.stdout
+
+
+def test_no_such_user() -> None:
+    """A user that does not exist is one line with a hint, and EX_NOUSER."""
+    with pytest.raises(AgentError, match="there is no user no-such-user to become") as raised:
+        privileges.find_user("no-such-user")
+    assert raised.value.status == os.EX_NOUSER
+
+
+def test_without_root_there_is_nothing_to_drop() -> None:
+    """Started without root nothing happens, unless another user is asked for."""
+    before = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if IS_ROOT else []
+    program = """
+privileges.drop()
+try:
+    privileges.drop("root")
+except AgentError as error:
+    print(error, error.status)
+"""
+    if IS_ROOT:
+        # This Python may be root's alone: the modules are loaded first, and privileges go without the agent's help.
+        program = f"os.setgroups([]); os.setresgid(*[65534] * 3); os.setresuid(*[65534] * 3)\n{program}"
+        before = []
+    run = process(program, before)
+    assert run.stdout == f"only root can become root; leave --user out {os.EX_NOPERM}\n", run.stderr
+
+
+def test_after_preloading_nothing_is_imported() -> None:
+    """A whole life of the agent after preload() loads no further module."""
+    program = """
+privileges.preload()
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        print("imported:", name)
+sys.meta_path.insert(0, Refuse())
+from tests.unit.preloaded import live
+live()
+"""
+    run = process(program)
+    assert run.returncode == 0, run.stderr
+    imported = [line for line in run.stdout.splitlines() if line.startswith("imported:")]
+    assert [line for line in imported if "tests" not in line] == []
