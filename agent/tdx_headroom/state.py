@@ -71,7 +71,9 @@ class State:
         """The state as this boot begins with it: what was the current boot may be the previous one now."""
         if self.current is not None and self.current.boot_id == boot_id:
             return self
-        return State(BootState(boot_id), self.current or self.previous)
+        # A boot in which the agent learnt nothing says nothing about the memory map either.
+        known = self.current if self.current is not None and self.current.map_digest else None
+        return State(BootState(boot_id), known or self.previous)
 
     @property
     def last_cmrs(self) -> LastCmrs | None:

@@ -133,7 +133,7 @@ def markdown(run: Run) -> str:
     agreed += f" and on {c['disagree']} without one; maps with trouble among sources: {c['source_problems']}"
     p = c["predicted_places"]
     predicted = (
-        f"{p['right_tdmr']} of {p['pamts']} PAMTs in the TDMR that was predicted, {p['exact']} at the address;"
+        f"{p['right_tdmr']} of {p['pamts']} PAMTs in the TDMR predicted, {p['exact']} at the address;"
         f" areas within the worst case on {p['maps_in_range']} of {p['maps']} maps, as many as predicted"
         f" on {p['maps_same_areas']}"
     )

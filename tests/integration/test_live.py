@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent on this very kernel: its log followed, its knowledge kept."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.agent import Running, agent
+
+
+def writable_kmsg() -> bool:
+    return os.access("/dev/kmsg", os.R_OK | os.W_OK) and os.geteuid() == 0
+
+
+needs_kmsg = pytest.mark.skipif(not writable_kmsg(), reason="only root can write to /dev/kmsg")
+
+
+def until(running: Running, name: str, value: float, seconds: float = 5, **labels: str) -> float:
+    """Seconds until a metric has a value."""
+    began = time.monotonic()
+    while running.value(name, **labels) != value:
+        assert time.monotonic() - began < seconds, f"{name} is {running.value(name, **labels)}, not {value}"
+        time.sleep(0.005)
+    return time.monotonic() - began
+
+
+@needs_kmsg
+def test_a_forged_line_is_counted_at_once_and_changes_nothing() -> None:
+    """User space's TDX line in the kernel's log shows in the counter, and nowhere else."""
+    with agent("--refresh-interval", "1h") as running:
+        before = running.samples()
+        counter = "tdx_headroom_kernel_log_untrusted_records_total"
+        count = running.value(counter)
+        assert count is not None
+        Path("/dev/kmsg").write_text("virt/tdx: module initialized\n")
+        assert until(running, counter, count + 1) < 0.5
+        changed = {
+            name
+            for (name, labels), value in running.samples().items()
+            if before.get((name, labels)) != value and not name.startswith(("process_", "python_"))
+        }
+        assert changed <= {
+            counter,
+            "tdx_headroom_assessment_timestamp_seconds",
+            "tdx_headroom_assessment_duration_seconds",
+            "tdx_headroom_source_read_timestamp_seconds",
+        } | {name for name in changed if name.startswith("tdx_headroom_http")}
+
+
+@needs_kmsg
+def test_state_is_kept_over_restarts(tmp_path: Path) -> None:
+    """What was learnt is on disk, and a restarted agent begins with it."""
+    arguments = ("--state-directory", str(tmp_path))
+    with agent(*arguments) as running:
+        assert running.value("tdx_headroom_state_write_success") == 1
+        regions = running.value("tdx_memory_regions")
+    kept = (tmp_path / "state.json").read_bytes()
+    for _ in range(3):
+        with agent(*arguments) as running:
+            assert running.value("tdx_memory_regions") == regions
+            assert running.value("tdx_headroom_kernel_log_records_lost_total") == 0
+    assert b"virt" in kept or b"node   0" in kept
+    assert list(tmp_path.iterdir()) == [tmp_path / "state.json"]
+
+
+def test_idle_costs_nothing(tmp_path: Path) -> None:
+    """With nothing to do the process is not woken up."""
+    with agent("--refresh-interval", "1h", "--state-directory", str(tmp_path)) as running:
+        running.get("/-/ready")
+        time.sleep(0.3)
+
+        def switches() -> int:
+            status = Path(f"/proc/{running.process.pid}/status").read_text()
+            return int(status.split("voluntary_ctxt_switches:")[1].split()[0])
+
+        before = switches()
+        time.sleep(1.5)
+        assert switches() - before <= 2

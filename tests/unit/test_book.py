@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tdx_headroom.kernel_report import ModuleState
+from tdx_headroom.sources.kernel_log.book import MAX_RECORDS, LogBook
+from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
+from tdx_headroom.sources.kernel_log.kmsg import parse_kmsg, parse_kmsg_record
+from tdx_headroom.sources.kernel_log.report import read_report
+from tdx_headroom.textlines import lines_of
+
+HOSTS = Path(__file__).parents[1] / "hosts"
+WITH_KMSG = sorted(path.parents[1].name for path in HOSTS.glob("*/dev/kmsg"))
+
+
+def book_of(*records: tuple[int, int, str]) -> LogBook:
+    book = LogBook()
+    for priority, seq, text in records:
+        book.add(priority, seq, seq * 10, text)
+    return book
+
+
+@pytest.mark.parametrize("host", WITH_KMSG)
+def test_a_book_says_what_the_whole_log_says(host: str) -> None:
+    """What is kept of a log gives the same report and the same memory map as all of it."""
+    text = (HOSTS / host / "dev" / "kmsg").read_text("utf-8", "backslashreplace")
+    whole = parse_kmsg(text)
+    book = LogBook()
+    for line in lines_of(text):
+        if not line.startswith(" "):
+            book.add(*parse_kmsg_record(line))
+    assert read_report(book.log()) == read_report(whole)
+    kept, full = read_boot_map(book.log(), "log"), read_boot_map(whole, "log")
+    for name in ("node_ranges", "e820", "firmware", "srat", "zones"):
+        assert getattr(kept, name).value == getattr(full, name).value, name
+    assert (kept.kernel_release, kept.command_line) == (full.kernel_release, full.command_line)
+    assert len(book.records) < len(whole.records)
+
+
+def test_a_hundred_thousand_forged_lines_change_a_counter() -> None:
+    """User space may write what it likes: nothing is kept of it, and it is counted."""
+    book = book_of((6, 0, "virt/tdx: BIOS enabled: private KeyID range [32, 64)"))
+    before = book.log()
+    for seq in range(1, 100_001):
+        book.add(12, seq, seq, "virt/tdx: module initialized")
+    assert book.forged == 100_000
+    assert book.records == before.records
+    assert read_report(book.log()).state is ModuleState.NOT_ATTEMPTED
+
+
+def test_a_flood_of_kernel_lines_is_bounded() -> None:
+    """However often the kernel repeats itself, memory is bounded; the beginning and the latest stay."""
+    book = book_of((6, 0, "virt/tdx: BIOS enabled: private KeyID range [32, 64)"))
+    for seq in range(1, 30_000):
+        book.add(3, seq, seq, "SEAMCALL (0x000000000000001c) failed: 0xc000030000000001")
+    book.add(6, 30_000, 1, "virt/tdx: module initialized")
+    assert len(book.records) <= MAX_RECORDS
+    report = read_report(book.log())
+    assert (report.keyids, report.state) == ((32, 64), ModuleState.INITIALIZED)
+
+
+def test_a_list_is_whole_only_after_a_later_record() -> None:
+    """Records of another kind are not kept, but that there was one is."""
+    book = book_of((6, 0, "something"), (6, 1, "virt/tdx: CMR: [0x100000, 0x6f800000)"))
+    assert not read_report(book.log()).cmrs_complete
+    assert book.add(6, 2, 1, "something else")
+    assert read_report(book.log()).cmrs_complete
+    assert not book.add(6, 3, 1, "and more")
+
+
+def test_losses_are_counted() -> None:
+    """Sequence numbers that are missing between two records are records that were overwritten."""
+    assert book_of((6, 5, "a"), (6, 6, "b"), (6, 10, "c")).lost == 3
+
+
+def test_a_restored_book_goes_on() -> None:
+    """After a restart the log is read again from its start; what was known counts once."""
+    first = book_of((6, 0, "x"), (6, 1, "virt/tdx: CMR: [0x100000, 0x6f800000)"), (6, 2, "y"))
+    again = LogBook()
+    again.restore(first.records, first.last_seq)
+    for seq, text in (
+        (1, "virt/tdx: CMR: [0x100000, 0x6f800000)"),
+        (2, "y"),
+        (3, "virt/tdx: module initialized"),
+    ):
+        again.add(6, seq, seq * 10, text)
+    report = read_report(again.log())
+    assert report.cmrs is not None
+    assert (len(report.cmrs), report.state, again.lost) == (1, ModuleState.INITIALIZED, 0)
+
+
+@given(st.lists(st.tuples(st.sampled_from([3, 6, 12, 30]), st.text(max_size=40)), max_size=60))
+def test_any_records(records: list[tuple[int, str]]) -> None:
+    """Whatever is logged, two records that are not kept are never side by side."""
+    book = LogBook()
+    for seq, (priority, text) in enumerate(records):
+        book.add(priority, seq, seq, text)
+    texts = [record.text for record in book.records]
+    assert all(a or b for a, b in pairwise(texts))

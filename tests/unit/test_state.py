@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tdx_headroom.agent import Agent
+from tdx_headroom.assessment import assess
+from tdx_headroom.facts import LastCmrs
+from tdx_headroom.host import read_facts
+from tdx_headroom.root import Root
+from tdx_headroom.sources.kernel_log.records import LogRecord
+from tdx_headroom.state import BootState, State, StateFile, remember
+
+HOSTS = Path(__file__).parents[1] / "hosts"
+BOOT = BootState(
+    "boot-1",
+    records=(LogRecord("virt/tdx: module initialized", 4, 7), LogRecord("", 5, 8)),
+    last_seq=5,
+    cmrs=((1 << 20, 1 << 30),),
+    bios_version="1.2",
+    memory_total=1 << 34,
+    map_digest="d",
+    headroom=(("memory-regions", -1),),
+)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    """What is saved is loaded, from a file that only its owner can read."""
+    StateFile(str(tmp_path)).save(State(BOOT, None))
+    assert StateFile(str(tmp_path)).load() == (State(BOOT, None), None)
+    assert (tmp_path / "state.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_new_boot_begins_anew() -> None:
+    """The current boot becomes the previous one; a boot without knowledge keeps the one before."""
+    state = State(BOOT, None).for_boot("boot-2")
+    assert (state.current, state.previous) == (BootState("boot-2"), BOOT)
+    assert State(BOOT, None).for_boot("boot-1") == State(BOOT, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"schema": "other"}',
+        '{"schema": "tdx-headroom/state/1", "current": 7}',
+        "[" * 99999,
+    ],
+)
+def test_a_corrupt_file_is_set_aside(text: str, tmp_path: Path) -> None:
+    """It is reported, kept under another name, and a new one can be written."""
+    path = tmp_path / "state.json"
+    path.write_text(text)
+    state, problem = StateFile(str(tmp_path)).load()
+    assert state == State()
+    assert problem is not None
+    assert "set aside" in problem
+    assert (tmp_path / "state.json.corrupt").read_text() == text
+    StateFile(str(tmp_path)).save(State(BOOT, None))
+    assert StateFile(str(tmp_path)).load()[0].current == BOOT
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    """A link in place of the file is neither read nor written through."""
+    target = tmp_path / "target"
+    target.write_text("precious")
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "dir" / "state.json").symlink_to(target)
+    state, problem = StateFile(str(tmp_path / "dir")).load()
+    assert (state, problem is not None) == (State(), True)
+    StateFile(str(tmp_path / "dir")).save(State(BOOT, None))
+    assert target.read_text() == "precious"
+
+
+def test_an_unchanged_state_is_not_written(tmp_path: Path) -> None:
+    """Sequence numbers alone do not make a write."""
+    file = StateFile(str(tmp_path))
+    file.save(State(BOOT, None))
+    before = (tmp_path / "state.json").stat().st_mtime_ns
+    file.save(State(BOOT.with_log(BOOT.records, 99), None))
+    assert (tmp_path / "state.json").stat().st_mtime_ns == before
+
+
+def test_leftovers_are_removed(tmp_path: Path) -> None:
+    """Temporary files of an agent that was killed go at the next start."""
+    (tmp_path / "state.json.0123456789abcdef").write_text("half")
+    StateFile(str(tmp_path)).load()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_kill_at_any_time_leaves_a_whole_file(tmp_path: Path) -> None:
+    """An agent that is killed while it writes, again and again, leaves the old or the new state."""
+    code = (
+        "import sys; from tdx_headroom.state import *; f = StateFile(sys.argv[1])\n"
+        "for n in range(10**9): f.save(State(BootState(str(n), map_digest='x' * 200000), None))"
+    )
+    seen = set()
+    for delay in (0.4, 0.41, 0.43, 0.46):
+        process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        state, problem = StateFile(str(tmp_path)).load()
+        assert problem is None
+        seen.add(None if state.current is None else state.current.boot_id)
+    assert len(seen - {None}) > 0
+
+
+def test_a_directory_that_cannot_be_written_is_no_end(tmp_path: Path) -> None:
+    """The agent goes on to serve, and its metric says that nothing is kept."""
+    agent = Agent(Root(HOSTS / "good-2-node"), state_file=StateFile(str(tmp_path / "gone")))
+    agent.refresh()
+    values = {s.name: s.value for family in agent.collect() for s in family.samples}
+    assert agent.assessment is not None
+    assert values["tdx_headroom_state_write_success"] == 0
+
+
+def test_the_boot_before_is_compared(tmp_path: Path) -> None:
+    """A memory map that differs from the last boot's shows, with that boot's headroom."""
+    facts = read_facts(Root(HOSTS / "good-2-node"))
+    boot = remember(BootState("earlier"), assess(facts))
+    for digest, changed in ((boot.map_digest, 0), ("another", 1)):
+        file = StateFile(str(tmp_path))
+        assert facts.platform is not None
+        state = State(None, replace(boot, map_digest=digest)).for_boot(facts.platform.boot_id or "")
+        agent = Agent(Root(HOSTS / "good-2-node"), state=state, state_file=file)
+        agent.refresh()
+        samples = {(s.name, *s.labels.values()): s.value for f in agent.collect() for s in f.samples}
+        assert samples[("tdx_memory_map_changed",)] == changed
+        assert samples[("tdx_reserved_areas_headroom_min_last_boot", "cmr-walk")] == 13
+
+
+@pytest.mark.parametrize(
+    ("bios", "less_memory", "used"),
+    [
+        ("same", 0, True),
+        ("same", 1 << 20, True),
+        ("other", 0, False),
+        (None, 0, False),
+        ("same", 2 << 30, False),
+    ],
+)
+def test_cmrs_of_an_earlier_boot(*, bios: str | None, less_memory: int, used: bool, tmp_path: Path) -> None:
+    """They are used with their label, unless BIOS version or memory differ."""
+    root = tmp_path / "host"
+    subprocess.run(["cp", "-rL", str(HOSTS / "good-2-node"), str(root)], check=True)
+    log = root / "dev" / "kmsg"
+    log.write_text("".join(x for x in log.read_text().splitlines(keepends=True) if "CMR" not in x))
+    facts = read_facts(Root(root))
+    assert facts.cmrs is None
+    assert facts.platform is not None
+    assert facts.platform.memory_total is not None
+    version = facts.platform.bios_version if bios == "same" else bios
+    last = LastCmrs(((1 << 20, 1 << 30),), "b", version, facts.platform.memory_total - less_memory)
+    again = read_facts(Root(root), last_cmrs=last)
+    assert (again.cmrs == last.cmrs) == used
+    if used:
+        assert again.cmr_source == f"last seen, boot b, BIOS version {version}"
+        assert any("not from this boot" in text for text in assess(again).verdict.evidence)
+
+
+def test_schema_is_written(tmp_path: Path) -> None:
+    """The file names its schema, so that a later agent can tell."""
+    StateFile(str(tmp_path)).save(State(BOOT, None))
+    assert json.loads((tmp_path / "state.json").read_text())["schema"] == "tdx-headroom/state/1"
+    assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
