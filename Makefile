@@ -41,7 +41,7 @@ kernel-test: $(STAMP) ## the plan against a real kernel in QEMU: KERNEL=6.12|7.3
 	@$(VENV)/bin/python -m tests.kernel --kernel $(KERNEL) --maps $(MAPS) --seed $(SEED) $(ARGS)
 
 golden: $(STAMP) ## rewrite the golden files from what the code says now
-	@$(VENV)/bin/python -m pytest tests/golden --rewrite-golden $(ARGS)
+	@$(VENV)/bin/python -m pytest tests/golden tests/integration/test_reliability.py --rewrite-golden $(ARGS)
 
 lint: $(STAMP) ## only ruff and mypy
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy

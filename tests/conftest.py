@@ -11,7 +11,13 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-PACKAGES = {"promtool": "prometheus"}
+PACKAGES = {
+    "openssl": "openssl",
+    "promtool": "prometheus",
+    "systemd-analyze": "systemd",
+    "chromium": "chromium",
+    "chromedriver": "chromium-driver",
+}
 """Programs that some tests need, and the Debian package that has each."""
 
 

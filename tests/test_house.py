@@ -14,7 +14,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGE = CHECKOUT / "agent" / "tdx_headroom"
 
 LAYERS = [
-    {"address", "errors", "textlines", "codec", "observations", "kernel_report", "reading", "root", "log"},
+    {"address", "errors", "textlines", "codec", "observations", "kernel_report", "reading", "root", "memory_root", "log"},
     {"sources"},
     {"facts"},
     {"memory_map", "zones"},
@@ -27,7 +27,9 @@ LAYERS = [
     {"web"},
     {"state", "journal"},
     {"livelog", "agent"},
-    {"daemon"},
+    {"inherited", "notify", "capabilities"},
+    {"daemon", "fdstore"},
+    {"privileges", "oneshot"},
     {"cli"},
     {"__main__"},
 ]

@@ -18,12 +18,13 @@ from tdx_headroom.checks import Status, run_checks, status_of
 from tdx_headroom.errors import AgentError
 from tdx_headroom.facts import FactsError
 from tdx_headroom.inputs import FactsLineError, facts_of_log, facts_of_tree, facts_stream
+from tdx_headroom.oneshot import add_open_files, add_textfile
 from tdx_headroom.output.check_report import check_json, check_text
 from tdx_headroom.output.plan_json import error_to_json, to_json
 from tdx_headroom.output.text import Style, render
 from tdx_headroom.plan import Strategy
 from tdx_headroom.root import Root
-from tdx_headroom.web.settings import Address, WebSettings
+from tdx_headroom.web.flags import add_flags, settings_from
 from tdx_headroom.whatif import WhatIf
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from tdx_headroom.facts import HostFacts
 
-DEFAULT_PORT = 10110
 _SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 
@@ -73,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(
         commands.add_parser("check", help="check this host, a captured one, or a log: exit 0, 1, 2, 3")
     )
+    add_textfile(commands.add_parser("textfile", help="write the metrics once, for node_exporter"))
     _add_demo(commands.add_parser("demo", help="serve a captured host on which TDX fails"))
+    add_open_files(commands.add_parser("open-files"))
     return parser
 
 
@@ -97,29 +99,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_web(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--web.listen-address",
-        dest="addresses",
-        action="append",
-        type=_address,
-        metavar="[HOST]:PORT",
-        help=f"where to listen, repeatable (default :{DEFAULT_PORT})",
-    )
-    parser.add_argument(
-        "--web.telemetry-path", dest="telemetry_path", type=_path, default="/metrics", metavar="PATH"
-    )
-    parser.add_argument(
-        "--web.full-addresses",
-        dest="full_addresses",
-        action="store_true",
-        help="show addresses finer than 1 GiB over TCP too",
-    )
-    parser.add_argument(
-        "--web.disable-exporter-metrics",
-        dest="exporter_metrics",
-        action="store_false",
-        help="leave out process_* and python_* metrics",
-    )
+    add_flags(parser)
     parser.add_argument(
         "--assume-strategy", type=_strategy, metavar="S", help="take this kernel to look for holes by S"
     )
@@ -278,11 +258,7 @@ def _serve(root: Root, options: argparse.Namespace) -> int:
 
     log.configure(options.log_level, options.log_format)
     settings = Settings(
-        web=WebSettings(
-            addresses=tuple(options.addresses or [_address(f":{DEFAULT_PORT}")]),
-            telemetry_path=options.telemetry_path,
-            full_addresses=options.full_addresses,
-        ),
+        web=settings_from(options),
         refresh_interval=options.refresh_interval,
         exporter_metrics=options.exporter_metrics,
         what_if=WhatIf(strategy=options.assume_strategy),
@@ -290,21 +266,6 @@ def _serve(root: Root, options: argparse.Namespace) -> int:
     )
     serve(root, settings)
     return os.EX_OK
-
-
-def _address(text: str) -> Address:
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not [HOST]:PORT")
-    return Address(host, int(port))
-
-
-def _path(text: str) -> str:
-    taken = ("/", "/style.css", "/api/v1/plan", "/-/healthy", "/-/ready")
-    if not re.fullmatch(r"/[A-Za-z0-9/_.-]*", text) or text in taken:
-        raise argparse.ArgumentTypeError(f"{text!r} is no free path such as /metrics")
-    return text
 
 
 def _duration(text: str) -> float:

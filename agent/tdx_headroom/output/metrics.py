@@ -133,6 +133,28 @@ _TABLE = (
     Family("tdx_headroom_assessment_duration_seconds", "How long the last assessment took."),
     Family("tdx_headroom_assessment_stale", "1 when the last assessment failed and an older one is shown."),
     Family("tdx_headroom_state_write_success", "Whether what is known could be kept for after a restart."),
+    Family("tdx_headroom_http_requests_total", "Requests answered, by HTTP status.", ("code",), kind=COUNTER),
+    Family(
+        "tdx_headroom_http_auth_failures_total",
+        "Requests refused because they had no valid credentials.",
+        kind=COUNTER,
+    ),
+    Family("tdx_headroom_http_connections", "Open connections of clients."),
+    Family(
+        "tdx_headroom_http_connections_dropped_total",
+        "Connections that the agent closed: silent, idle, slow to read, or crowded out by others.",
+        ("reason",),
+        kind=COUNTER,
+    ),
+    Family(
+        "tdx_headroom_web_config_reload_success",
+        "Whether the web configuration could be read when it last changed; absent when there is none.",
+    ),
+    Family(
+        "tdx_headroom_web_config_reload_failures_total",
+        "Changes of the web configuration that could not be used; the one before stayed in force.",
+        kind=COUNTER,
+    ),
     Family("tdx_headroom_build_info", "This agent.", ("version",)),
 )
 FAMILIES = {family.name: family for family in _TABLE}
@@ -178,10 +200,11 @@ def collect(assessment: Assessment | None, health: Health | None) -> list[Metric
                 samples += _plan_samples(strategy, plan)
     if health is not None:
         samples += _health_samples(health)
-    return _families(samples)
+    return families(samples)
 
 
-def _families(samples: Iterable[Sample]) -> list[Metric]:
+def families(samples: Iterable[Sample]) -> list[Metric]:
+    """The families that these samples belong to, in the table's order."""
     found: dict[str, Metric] = {}
     for name, labels, value in samples:
         family = found.get(name)

@@ -3,31 +3,42 @@
 
 from __future__ import annotations
 
+import gzip
 import json
-import re
-from typing import TYPE_CHECKING, Any, Protocol
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-from prometheus_client.exposition import choose_encoder
-from tornado.web import Application, RequestHandler
+from prometheus_client.exposition import generate_latest as generate_text
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from tdx_headroom.output.page import render_page, stylesheet
 from tdx_headroom.output.plan_json import to_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from prometheus_client import CollectorRegistry
 
     from tdx_headroom.assessment import Assessment
 
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none';"
-    " form-action 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "Server": "tdx-headroom",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
+TEXT = "text/plain; charset=utf-8"
+HTML = "text/html; charset=utf-8"
+CSS = "text/css; charset=utf-8"
+JSON = "application/json"
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+SHARE = 0.25
+"""How much of the time may go into rendering; a flood of requests then shares renderings."""
+
+SAVED = 0.25
+"""Seconds of rendering that can be had at once after a quiet time."""
+
+MAX_AGE = 1.0
+"""Seconds after which a shared rendering is made anew in any case."""
+
+MIN_GZIP = 1024
 
 
 class View(Protocol):
@@ -42,109 +53,127 @@ class View(Protocol):
         """Whether a later attempt to assess has failed."""
 
 
-class _Handler(RequestHandler):
-    """Security headers on every answer, and an error page that says nothing but the status."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What to answer: status, content type, body, and the body as gzip where that is worth it."""
 
-    def set_default_headers(self) -> None:
-        for name, value in _HEADERS.items():
-            self.set_header(name, value)
-
-    def write_error(self, status_code: int, **_kwargs: Any) -> None:  # noqa: ANN401  tornado's signature
-        self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.finish(f"{status_code}\n")
-
-    async def head(self) -> None:
-        await self.get()
-
-    async def get(self) -> None:
-        raise NotImplementedError
-
-    def text(self, body: str, status: int = 200, kind: str = "text/plain; charset=utf-8") -> None:
-        self.set_status(status)
-        self.set_header("Content-Type", kind)
-        self.finish(body)
+    status: int
+    kind: str
+    body: bytes
+    packed: bytes | None = None
 
 
-class _Metrics(_Handler):
-    def initialize(self, registry: CollectorRegistry) -> None:
-        self.registry = registry
-
-    async def get(self) -> None:
-        encoder, content_type = choose_encoder(self.request.headers.get("Accept", ""))
-        self.set_header("Content-Type", content_type)
-        self.finish(encoder(self.registry))
+@dataclass(frozen=True, slots=True)
+class _Rendering:
+    answer: Answer
+    assessment: Assessment | None
+    made_at: float
 
 
-class _Page(_Handler):
-    def initialize(self, view: View) -> None:
-        self.view = view
-
-    async def get(self) -> None:
-        self.text(render_page(self.view.assessment, stale=self.view.stale), kind="text/html; charset=utf-8")
+def plain(status: int, text: str) -> Answer:
+    """An answer of one line."""
+    return Answer(status, TEXT, text.encode() + b"\n")
 
 
-class _Style(_Handler):
-    async def get(self) -> None:
-        self.text(stylesheet(), kind="text/css; charset=utf-8")
+OK = plain(200, "ok")
+NOT_ASSESSED = plain(503, "not assessed yet")
+NOT_FOUND = plain(404, "404")
 
 
-class _Plan(_Handler):
-    def initialize(self, view: View, *, full_addresses: bool) -> None:
-        self.view = view
-        self.full_addresses = full_addresses
-
-    async def get(self) -> None:
-        if self.view.assessment is None:
-            self.text("not assessed yet\n", 503)
-            return
-        body = json.dumps(to_json(self.view.assessment, full_addresses=self.full_addresses))
-        self.text(body + "\n", kind="application/json")
-
-
-class _Healthy(_Handler):
-    async def get(self) -> None:
-        self.text("ok\n")
-
-
-class _Ready(_Handler):
-    def initialize(self, view: View) -> None:
-        self.view = view
-
-    async def get(self) -> None:
-        ready = self.view.assessment is not None
-        self.text("ok\n" if ready else "not assessed yet\n", 200 if ready else 503)
-
-
-class _NotFound(_Handler):
-    async def prepare(self) -> None:
-        self.send_error(404)
-
-
-def application(
-    view: View,
-    registry: CollectorRegistry,
-    *,
-    telemetry_path: str = "/metrics",
-    full_addresses: bool = False,
-) -> Application:
+class Pages:
     """The agent's pages.
 
     Args:
         view: what to show.
         registry: what to export.
         telemetry_path: where the metrics are.
-        full_addresses: whether the plan shows addresses finer than a TDMR's.
+        clock: seconds.
     """
-    return Application(
-        [
-            (re.escape(telemetry_path), _Metrics, {"registry": registry}),
-            ("/", _Page, {"view": view}),
-            ("/style.css", _Style),
-            ("/api/v1/plan", _Plan, {"view": view, "full_addresses": full_addresses}),
-            ("/-/healthy", _Healthy),
-            ("/-/ready", _Ready, {"view": view}),
-        ],
-        default_handler_class=_NotFound,
-        log_function=lambda _handler: None,
-        compress_response=True,
-    )
+
+    def __init__(
+        self,
+        view: View,
+        registry: CollectorRegistry,
+        telemetry_path: str = "/metrics",
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._view = view
+        self._registry = registry
+        self._telemetry_path = telemetry_path
+        self._clock = clock
+        self._made: dict[tuple[str, bool], _Rendering] = {}
+        self._budget = SAVED
+        self._counted_at = clock()
+
+    def get(self, path: str, accept: str, *, full: bool) -> Answer:
+        """The answer to a GET.
+
+        Args:
+            path: without query.
+            accept: the request's Accept header.
+            full: whether this client may see addresses finer than a TDMR's.
+        """
+        assessment = self._view.assessment
+        if path == self._telemetry_path:
+            kind = OPENMETRICS if "application/openmetrics-text" in accept else PROMETHEUS
+            return self._shared(kind, False, lambda: self._metrics(kind))
+        if path == "/":
+            return self._shared(HTML, full, lambda: self._page(assessment, full=full))
+        if path == "/api/v1/plan":
+            if assessment is None:
+                return NOT_ASSESSED
+            return self._shared(JSON, full, lambda: _plan(assessment, full=full))
+        if path == "/style.css":
+            return self._shared(CSS, False, lambda: stylesheet().encode())
+        if path == "/-/healthy":
+            return OK
+        if path == "/-/ready":
+            return OK if assessment is not None else NOT_ASSESSED
+        return NOT_FOUND
+
+    def _metrics(self, kind: str) -> bytes:
+        return (generate_openmetrics if kind == OPENMETRICS else generate_text)(self._registry)
+
+    def _page(self, assessment: Assessment | None, *, full: bool) -> bytes:
+        page = render_page(
+            assessment,
+            stale=self._view.stale,
+            full_addresses=full,
+            telemetry_path=self._telemetry_path,
+        )
+        return page.encode("utf-8", "backslashreplace")
+
+    def _shared(self, kind: str, full: bool, render: Callable[[], bytes]) -> Answer:  # noqa: FBT001  part of the key
+        """Render, unless that has taken too much of the last time: then the last rendering serves again."""
+        began = self._clock()
+        self._budget = min(SAVED, self._budget + (began - self._counted_at) * SHARE)
+        self._counted_at = began
+        last = self._made.get((kind, full))
+        if (
+            last is not None
+            and self._budget <= 0
+            and last.assessment is self._view.assessment
+            and began - last.made_at < MAX_AGE
+        ):
+            return last.answer
+        body = render()
+        # The same level and no time stamp: equal bodies pack to equal bytes.
+        packed = gzip.compress(body, 5, mtime=0) if len(body) >= MIN_GZIP else None
+        answer = Answer(200, kind, body, packed)
+        now = self._clock()
+        self._budget -= now - began
+        self._made[kind, full] = _Rendering(answer, self._view.assessment, now)
+        return answer
+
+
+def _plan(assessment: Assessment, *, full: bool) -> bytes:
+    return json.dumps(to_json(assessment, full_addresses=full)).encode() + b"\n"
+
+
+def accepts_gzip(header: str) -> bool:
+    """Whether an Accept-Encoding header takes gzip."""
+    for part in header.split(","):
+        name, _, parameter = part.partition(";")
+        if name.strip().lower() in ("gzip", "*"):
+            return parameter.replace(" ", "").lower() not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False

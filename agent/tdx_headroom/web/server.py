@@ -1,47 +1,85 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Listening sockets and the limits on what a client may cost."""
+"""Accepts clients, within limits on what they may cost, and lets the desk answer them."""
 
 from __future__ import annotations
 
-import os
+import asyncio
+import errno
+import resource
+import socket
 from typing import TYPE_CHECKING
 
-from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
+from tornado.http1connection import HTTP1ConnectionParameters, HTTP1ServerConnection
+from tornado.httputil import HTTPServerConnectionDelegate
+from tornado.iostream import IOStream, SSLIOStream
 
-from tdx_headroom.errors import AgentError
-from tdx_headroom.web.pages import application
+from tdx_headroom import log
+from tdx_headroom.output import metrics
+from tdx_headroom.web import quiet
+from tdx_headroom.web.connections import Connections, Peer
+from tdx_headroom.web.exchange import Desk, Exchange
+from tdx_headroom.web.listen import Listener, open_listeners
+from tdx_headroom.web.pages import Pages
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from prometheus_client import CollectorRegistry
+    from prometheus_client.core import Metric
+    from tornado.httputil import HTTPConnection, HTTPMessageDelegate
 
     from tdx_headroom.web.pages import View
     from tdx_headroom.web.settings import WebSettings
+    from tdx_headroom.web.watch import ConfigWatch
 
-IDLE_SECONDS = 30
-MAX_HEADER = 16 << 10
-MAX_BODY = 1 << 10
+ACCEPT_AT_ONCE = 256
+"""Clients to accept before those that are there already have their turn."""
+
+CHUNK = 4 << 10
+OTHER_FILES = 64
+"""Descriptors that the agent needs for other things than clients."""
+
+OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+ACCEPT_PAUSE = 0.1
 
 
 class WebServer:
-    """Serves a view until it is stopped; idle and slow clients are dropped."""
+    """Serves a view until it is stopped; idle and slow clients are dropped.
+
+    Args:
+        view: what to show.
+        registry: what to export; the server's own metrics are added to it.
+        settings: how to serve.
+
+    Raises:
+        AgentError: the web configuration cannot be used.
+    """
 
     def __init__(self, view: View, registry: CollectorRegistry, settings: WebSettings) -> None:
         self._settings = settings
-        app = application(
-            view,
-            registry,
-            telemetry_path=settings.telemetry_path,
+        self._loop = asyncio.get_running_loop()
+        limits = settings.limits
+        most = settings.max_requests or limits.connections
+        self._watch = _watch(settings)
+        self._connections = Connections(limits, most, self._loop.time)
+        self._desk = Desk(
+            Pages(view, registry, settings.telemetry_path),
+            self._connections,
+            self._watch,
+            max_requests=most,
             full_addresses=settings.full_addresses,
+            limits=limits,
         )
-        self._server = HTTPServer(
-            app,
-            idle_connection_timeout=IDLE_SECONDS,
-            body_timeout=IDLE_SECONDS,
-            max_header_size=MAX_HEADER,
-            max_body_size=MAX_BODY,
-            max_buffer_size=1 << 20,
+        # No timeouts here: they would be one timer a request, and `Connections` has them all.
+        self._parameters = HTTP1ConnectionParameters(
+            chunk_size=CHUNK, max_header_size=limits.header_bytes, max_body_size=limits.body_bytes
         )
+        self._listeners: list[Listener] = []
+        self._sweep_every = min(
+            1.0, limits.request_seconds / 4, limits.idle_seconds / 4, limits.send_seconds / 4
+        )
+        self._sweeping: asyncio.TimerHandle | None = None
+        registry.register(_Exported(self._desk, self._watch))
 
     def listen(self) -> list[str]:
         """Begin to listen; the URLs under which the pages are.
@@ -49,19 +87,140 @@ class WebServer:
         Raises:
             AgentError: an address cannot be bound.
         """
-        for address in self._settings.addresses:
-            try:
-                sockets = bind_sockets(address.port, address.host or None)
-            except OSError as error:
-                raise AgentError(
-                    f"cannot listen on {address}: {error.strerror or error}",
-                    hint="choose another address with --web.listen-address",
-                    status=os.EX_UNAVAILABLE,
-                ) from None
-            self._server.add_sockets(sockets)
-        return [f"http://{address}/" for address in self._settings.addresses]
+        quiet.install()
+        self._connections.most = _make_room_for_files(self._settings.limits.connections)
+        self._listeners = open_listeners(self._settings.addresses, self._settings.sockets)
+        for listener in self._listeners:
+            self._loop.add_reader(listener.socket, self._accept, listener)
+        self._sweep()
+        secure = self._watch is not None and self._watch.current().context is not None
+        return list(dict.fromkeys(_url(listener, secure=secure) for listener in self._listeners))
 
     async def stop(self) -> None:
         """Close all sockets and connections."""
-        self._server.stop()
-        await self._server.close_all_connections()
+        for listener in self._listeners:
+            self._loop.remove_reader(listener.socket)
+            listener.close()
+        self._listeners = []
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        self._desk.close()
+        self._connections.close_all()
+        if self._watch is not None:
+            self._watch.close()
+        await asyncio.sleep(0)  # those who waited on a closed stream see that it is
+
+    def _sweep(self) -> None:
+        self._connections.sweep()
+        self._sweeping = self._loop.call_later(self._sweep_every, self._sweep)
+
+    def _accept(self, listener: Listener) -> None:
+        for _ in range(ACCEPT_AT_ONCE):
+            try:
+                connection, _address = listener.socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in OUT_OF_FILES:
+                    self._pause(listener)
+                    return
+                continue  # that client has gone already
+            self._welcome(connection, listener)
+
+    def _pause(self, listener: Listener) -> None:
+        """Without a free descriptor a client can neither be accepted nor sent away: make room, wait.
+
+        Half of the connections go: the other half has come so lately that its requests may not be read yet.
+        """
+        log.get().warning("out of file descriptors", connections=len(self._connections))
+        for _ in range((len(self._connections) + 1) // 2):
+            self._connections.make_room()
+        self._loop.remove_reader(listener.socket)
+        self._loop.call_later(ACCEPT_PAUSE, self._resume, listener)
+
+    def _resume(self, listener: Listener) -> None:
+        if listener in self._listeners:
+            self._loop.add_reader(listener.socket, self._accept, listener)
+
+    def _welcome(self, connection: socket.socket, listener: Listener) -> None:
+        try:
+            stream = self._stream(connection, listener)
+        except (OSError, ValueError):  # the client has gone, or has sent something before TLS could begin
+            connection.close()
+            return
+        peer = Peer(stream, private=listener.private)
+        self._connections.add(peer)
+        server = HTTP1ServerConnection(stream, self._parameters, peer)
+        server.start_serving(_Delegate(self._desk, peer))
+
+    def _stream(self, connection: socket.socket, listener: Listener) -> IOStream:
+        context = None
+        if self._watch is not None and not listener.private:
+            context = self._watch.current().context
+        size = self._settings.limits.header_bytes + CHUNK
+        if context is None:
+            return IOStream(connection, max_buffer_size=size, read_chunk_size=CHUNK)
+        wrapped = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return SSLIOStream(wrapped, max_buffer_size=size, read_chunk_size=CHUNK)
+
+
+class _Delegate(HTTPServerConnectionDelegate):
+    """Hands the requests of one connection to the desk."""
+
+    def __init__(self, desk: Desk, peer: Peer) -> None:
+        self._desk = desk
+        self._peer = peer
+
+    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:  # noqa: ARG002  the library's signature
+        return Exchange(self._desk, self._peer, request_conn)
+
+    def on_close(self, server_conn: object) -> None:  # noqa: ARG002  the library's signature
+        self._desk.connections.remove(self._peer)
+
+
+class _Exported:
+    """The server's own metrics."""
+
+    def __init__(self, desk: Desk, watch: ConfigWatch | None) -> None:
+        self._desk = desk
+        self._watch = watch
+
+    def collect(self) -> Iterable[Metric]:
+        """For prometheus_client."""
+        return metrics.families(self._samples())
+
+    def _samples(self) -> Iterator[metrics.Sample]:
+        for code, count in self._desk.answered.items():
+            yield ("tdx_headroom_http_requests_total", (str(code),), count)
+        yield ("tdx_headroom_http_auth_failures_total", (), self._desk.auth_failures)
+        yield ("tdx_headroom_http_connections", (), len(self._desk.connections))
+        for reason, count in self._desk.connections.dropped.items():
+            yield ("tdx_headroom_http_connections_dropped_total", (reason,), count)
+        if self._watch is not None:
+            yield ("tdx_headroom_web_config_reload_success", (), int(not self._watch.failing))
+            yield ("tdx_headroom_web_config_reload_failures_total", (), self._watch.failures)
+
+
+def _watch(settings: WebSettings) -> ConfigWatch | None:
+    if settings.config_file is None:
+        return None
+    from tdx_headroom.web.watch import ConfigWatch  # noqa: PLC0415  brings PyYAML and bcrypt, 3 MiB
+
+    return ConfigWatch(settings.config_file)
+
+
+def _make_room_for_files(connections: int) -> int:
+    """How many connections can be had, after raising the soft limit on descriptors if it is too low."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        wanted = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return connections if soft == resource.RLIM_INFINITY else max(8, min(connections, soft - OTHER_FILES))
+
+
+def _url(listener: Listener, *, secure: bool) -> str:
+    if listener.socket.family == socket.AF_UNIX:
+        return listener.name
+    return f"{'https' if secure else 'http'}://{listener.name}/"

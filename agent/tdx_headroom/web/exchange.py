@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One request and its answer: who asks, whether there is room, and what is sent back."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
+
+from tdx_headroom import log
+from tdx_headroom.web.pages import Answer, accepts_gzip, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from tornado.httputil import HTTPConnection
+
+    from tdx_headroom.web.auth import Credentials
+    from tdx_headroom.web.connections import Connections, Peer
+    from tdx_headroom.web.pages import Pages
+    from tdx_headroom.web.settings import Limits
+    from tdx_headroom.web.watch import ConfigWatch
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none';"
+    " form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Server": "tdx-headroom",
+    "Vary": "Accept, Accept-Encoding",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+CODES = (200, 401, 404, 405, 500, 503)
+"""Every status that is answered here; what is not even HTTP gets 400 from the library, and is not counted."""
+
+METHODS = ("GET", "HEAD")
+UNAUTHORIZED = plain(401, "401")
+NOT_ALLOWED = plain(405, "405")
+BROKEN = plain(500, "500")
+FULL = plain(503, "503: too many requests at once, try again later")
+
+_EXTRA = {
+    401: {"WWW-Authenticate": 'Basic realm="tdx-headroom", charset="UTF-8"'},
+    405: {"Allow": ", ".join(METHODS)},
+    503: {"Retry-After": "1"},
+}
+
+
+class Desk:
+    """Answers requests.
+
+    Args:
+        pages: what to answer.
+        connections: where to note how far each peer is.
+        watch: the web configuration; None: plain HTTP for everybody.
+        max_requests: that may wait for their password to be checked.
+        full_addresses: whether everybody may see addresses finer than a TDMR's.
+        limits: what a client may cost.
+    """
+
+    def __init__(
+        self,
+        pages: Pages,
+        connections: Connections,
+        watch: ConfigWatch | None,
+        *,
+        max_requests: int,
+        full_addresses: bool,
+        limits: Limits,
+    ) -> None:
+        self.connections = connections
+        self.answered = dict.fromkeys(CODES, 0)
+        self.auth_failures = 0
+        self._pages = pages
+        self._watch = watch
+        self._max_requests = max_requests
+        self._full_addresses = full_addresses
+        self._limits = limits
+        self._waiting: set[asyncio.Task[None]] = set()
+
+    def answer(self, exchange: Exchange) -> None:
+        """Answer a request, now or when its password has been checked."""
+        loaded = self._watch.current() if self._watch is not None else None
+        if loaded is None or loaded.authenticator is None or exchange.peer.private:
+            exchange.send(self._look_up(exchange), self._configured())
+            return
+        from tdx_headroom.web.auth import read_credentials  # noqa: PLC0415  only with passwords
+
+        given = read_credentials(exchange.headers.get("Authorization", ""))
+        if given is None:
+            self._refuse(exchange)
+        elif loaded.authenticator.recognizes(given):
+            exchange.send(self._look_up(exchange), self._configured())
+        elif len(self._waiting) >= self._max_requests:
+            exchange.send(FULL, self._configured())
+        else:
+            task = asyncio.create_task(self._answer_later(exchange, given))
+            self._waiting.add(task)
+            task.add_done_callback(self._waiting.discard)
+
+    def close(self) -> None:
+        """Let nobody wait any longer."""
+        for task in self._waiting:
+            task.cancel()
+
+    async def _answer_later(self, exchange: Exchange, given: Credentials) -> None:
+        try:
+            right = await self._is_right(exchange, given)
+        except Exception as error:  # noqa: BLE001  the client must not wait for ever, whatever it is
+            log.get().error("a password cannot be checked", error=type(error).__name__)
+            exchange.send(BROKEN, self._configured())
+            return
+        if not exchange.is_open():
+            self.connections.remove(exchange.peer)
+        elif right is None:
+            exchange.send(FULL, self._configured())
+        elif right:
+            exchange.send(self._look_up(exchange), self._configured())
+        else:
+            self._refuse(exchange)
+
+    async def _is_right(self, exchange: Exchange, given: Credentials) -> bool | None:
+        """Whether these are credentials of a user who is in force when the check is over."""
+        while self._watch is not None:
+            authenticator = self._watch.current().authenticator
+            if authenticator is None:
+                return True
+            right = await authenticator.check(given, exchange.is_open, self._limits.auth_seconds)
+            if right is None or authenticator is self._watch.current().authenticator:
+                return right
+        return True
+
+    def _refuse(self, exchange: Exchange) -> None:
+        self.auth_failures += 1
+        exchange.send(UNAUTHORIZED, self._configured())
+
+    def _look_up(self, exchange: Exchange) -> Answer:
+        if exchange.start.method not in METHODS:
+            return NOT_ALLOWED
+        path = exchange.start.path.partition("?")[0]
+        accept = exchange.headers.get("Accept", "")
+        full = self._full_addresses or exchange.peer.private
+        try:
+            return self._pages.get(path, accept, full=full)
+        except Exception as error:  # noqa: BLE001  one page that cannot be rendered must not close the others
+            log.get().error("a page cannot be rendered", error=type(error).__name__)
+            return BROKEN
+
+    def _configured(self) -> tuple[tuple[str, str], ...]:
+        return self._watch.current().config.headers if self._watch is not None else ()
+
+
+class Exchange(HTTPMessageDelegate):
+    """A request as it comes in, and the way for its answer to go out."""
+
+    def __init__(self, desk: Desk, peer: Peer, connection: HTTPConnection) -> None:
+        self.peer = peer
+        self.start = RequestStartLine("", "", "")
+        self.headers = HTTPHeaders()
+        self._desk = desk
+        self._connection = connection
+
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> Awaitable[None] | None:
+        """Remember what is asked; called by the library."""
+        if isinstance(start_line, RequestStartLine):
+            self.start = start_line
+        self.headers = headers
+        return None
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        """Drop a part of a body; its size is limited by the library."""
+
+    def finish(self) -> None:
+        """The request is there as a whole."""
+        self._desk.connections.busy(self.peer)
+        self._desk.answer(self)
+
+    def on_connection_close(self) -> None:
+        """The client has gone before its request was there: nothing is left to do."""
+
+    def is_open(self) -> bool:
+        """Whether the client is still there."""
+        return not self.peer.stream.closed()
+
+    def send(self, answer: Answer, configured: tuple[tuple[str, str], ...]) -> None:
+        """Send the answer; `configured` are headers that replace those of :data:`HEADERS`."""
+        body = answer.body
+        headers = HTTPHeaders(HEADERS)
+        for name, value in (*configured, *_EXTRA.get(answer.status, {}).items()):
+            headers[name] = value
+        headers["Content-Type"] = answer.kind
+        if answer.packed is not None and accepts_gzip(self.headers.get("Accept-Encoding", "")):
+            headers["Content-Encoding"] = "gzip"
+            body = answer.packed
+        headers["Content-Length"] = str(len(body))
+        self._desk.answered[answer.status] += 1
+        start = ResponseStartLine("HTTP/1.1", answer.status, HTTPStatus(answer.status).phrase)
+        chunk = None if self.start.method == "HEAD" else body
+        sent = self._connection.write_headers(start, headers, chunk)
+        self._connection.finish()
+        connections = self._desk.connections
+        if sent.done():
+            connections.idle(self.peer)
+        else:
+            connections.sending(self.peer)
+            sent.add_done_callback(lambda _: connections.idle(self.peer))

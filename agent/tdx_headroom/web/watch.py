@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The web configuration in force: read at start, and again when a file of it changes."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tdx_headroom import log
+from tdx_headroom.web.auth import Authenticator
+from tdx_headroom.web.config import ConfigError, parse, read_file
+from tdx_headroom.web.tls import make_context
+
+if TYPE_CHECKING:
+    import ssl
+    from pathlib import Path
+
+    from tdx_headroom.web.config import WebConfig
+
+Signature = tuple[int, ...] | None
+"""What tells one version of a file from the next; None: it is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration that can be served with; no context: plain HTTP, no authenticator: no passwords."""
+
+    config: WebConfig
+    context: ssl.SSLContext | None = None
+    authenticator: Authenticator | None = None
+
+
+class ConfigWatch:
+    """Keeps the configuration up to date without a restart.
+
+    A change is noticed by looking at the files' times and inodes when a client comes: that takes a few
+    microseconds, and a certificate that was replaced is in use from the next connection on.
+
+    Args:
+        path: of the configuration file.
+
+    Raises:
+        AgentError: it cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="bcrypt")
+        self._seen: dict[Path, Signature] = {}
+        self.failures = 0
+        self.failing = False
+        try:
+            self._loaded = self._load(None)
+        except ConfigError as error:
+            raise self._named(error) from None
+
+    def current(self) -> Loaded:
+        """The configuration in force; after a change that cannot be used it is the one before."""
+        if all(_sign(path) == signature for path, signature in self._seen.items()):
+            return self._loaded
+        try:
+            self._loaded = self._load(self._loaded)
+        except ConfigError as error:
+            self.failures += 1
+            self.failing = True
+            log.get().error(
+                "web configuration not re-read, the last one stays", error=str(self._named(error))
+            )
+        else:
+            self.failing = False
+            log.get().info("web configuration re-read", file=str(self._path))
+        return self._loaded
+
+    def close(self) -> None:
+        """Let the worker go."""
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    def _load(self, before: Loaded | None) -> Loaded:
+        # Signed before it is read: what changes while it is being read is seen as a change the next time.
+        self._seen = {self._path: _sign(self._path)}
+        config = parse(read_file("", self._path), self._path.absolute().parent)
+        tls = config.tls
+        if tls is not None:
+            named = (tls.cert_file, tls.key_file, tls.client_ca_file)
+            self._seen |= {path: _sign(path) for path in named if path is not None}
+        context = make_context(tls) if tls is not None else None
+        if before is not None and before.config.users == config.users:
+            authenticator = before.authenticator  # remembers who has proved themselves
+        else:
+            authenticator = Authenticator(config.users, self._worker) if config.users else None
+        return Loaded(config, context, authenticator)
+
+    def _named(self, error: ConfigError) -> ConfigError:
+        name = str(self._path)
+        return error if error.message.startswith(name) else ConfigError(name, error.message)
+
+
+def _sign(path: Path) -> Signature:
+    try:
+        s = path.stat()
+    except OSError:
+        return None
+    return (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)

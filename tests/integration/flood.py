@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks as fast as it can, over many connections, for a time: `python -m tests.integration.flood --help`.
+
+Each connection waits for its answer before it asks again, or connects again if it is to have a new one for
+each request. Prints a JSON object: how many answers by status, and how many connections were cut.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import selectors
+import socket
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Client:
+    """One connection: what has come so far, and how much of a body is to come."""
+
+    socket: socket.socket
+    head: bytes = b""
+    missing: int | None = None
+
+
+@dataclass
+class Flood:
+    port: int
+    request: bytes
+    reconnect: bool
+    selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+    answers: dict[str, int] = field(default_factory=dict)
+    cut: int = 0
+
+    def connect(self) -> None:
+        opened = socket.socket()
+        opened.setblocking(False)
+        opened.connect_ex(("127.0.0.1", self.port))
+        self.selector.register(opened, selectors.EVENT_WRITE, Client(opened))
+
+    def again(self, client: Client) -> None:
+        self.selector.unregister(client.socket)
+        client.socket.close()
+        self.connect()
+
+    def turn(self, client: Client, *, writable: bool) -> None:
+        """Ask, or take what has come."""
+        try:
+            if writable:
+                client.socket.send(self.request)
+                self.selector.modify(client.socket, selectors.EVENT_READ, client)
+                return
+            data = client.socket.recv(1 << 16)
+        except OSError:
+            data = b""
+        if not data:
+            self.cut += 1
+            self.again(client)
+        elif self.take(client, data):
+            if self.reconnect:
+                self.again(client)
+            else:
+                client.head, client.missing = b"", None
+                self.selector.modify(client.socket, selectors.EVENT_WRITE, client)
+
+    def take(self, client: Client, data: bytes) -> bool:
+        """Whether an answer is complete."""
+        if client.missing is not None:
+            client.missing -= len(data)
+            return client.missing <= 0
+        client.head += data
+        head, end, body = client.head.partition(b"\r\n\r\n")
+        if not end:
+            return False
+        rows = head.decode().split("\r\n")
+        status = rows[0].split()[1]
+        self.answers[status] = self.answers.get(status, 0) + 1
+        length = next(int(row.split()[1]) for row in rows if row.startswith("Content-Length:"))
+        client.missing = length - len(body)
+        return client.missing <= 0
+
+    def run(self, connections: int, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        for _ in range(connections):
+            self.connect()
+        while time.monotonic() < end:
+            for key, events in self.selector.select(0.1):
+                self.turn(key.data, writable=bool(events & selectors.EVENT_WRITE))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("port", type=int)
+    parser.add_argument("connections", type=int)
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("--reconnect", action="store_true")
+    parser.add_argument("--path", default="/metrics")
+    parser.add_argument("--header", default="X: x")
+    options = parser.parse_args()
+    lines = (f"GET {options.path} HTTP/1.1", "Host: localhost", options.header, "", "")
+    flood = Flood(options.port, "\r\n".join(lines).encode(), options.reconnect)
+    flood.run(options.connections, options.seconds)
+    print(json.dumps({"answers": flood.answers, "cut": flood.cut}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real agent among clients that mean no good: whoever behaves is answered, and memory stays bounded.
+
+Run with -s to see latencies and sizes.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import resource
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import bcrypt
+import psutil
+import pytest
+
+from tests.integration.agent import Running, agent
+from tests.integration.certificates import make_authority
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MOST = 512
+"""Connections that the agent keeps."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _many_sockets() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@dataclass
+class Scraper:
+    """Asks now and then, as Prometheus does, on a new connection each time."""
+
+    running: Running
+    context: ssl.SSLContext | None = None
+    authorization: str = ""
+
+    def scrape(self) -> tuple[int, str]:
+        port = self.running.port
+        connection = (
+            http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            if self.context is None
+            else http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=self.context)
+        )
+        with closing(connection):
+            headers = {"Authorization": self.authorization} if self.authorization else {}
+            connection.request("GET", "/metrics", headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+
+    def latencies(self, times: int, gap: float = 0.02) -> list[float]:
+        """Seconds of so many scrapes, sorted; each must be answered in full."""
+        seconds = []
+        for _ in range(times):
+            began = time.monotonic()
+            status, body = self.scrape()
+            seconds.append(time.monotonic() - began)
+            assert status == 200
+            assert "tdx_headroom_build_info" in body
+            time.sleep(gap)
+        return sorted(seconds)
+
+    def value(self, line: str) -> float:
+        rows = self.scrape()[1].splitlines()
+        return float(next(row.split()[-1] for row in rows if row.startswith(line + " ")))
+
+
+def rss(running: Running) -> float:
+    """MiB."""
+    return float(psutil.Process(running.process.pid).memory_info().rss) / (1 << 20)
+
+
+def tell(what: str, seconds: list[float], before: float, after: float) -> None:
+    median, worst = seconds[len(seconds) // 2] * 1000, seconds[-1] * 1000
+    print(f"\n{what}: median {median:.0f} ms, worst {worst:.0f} ms, {before:.1f} -> {after:.1f} MiB")
+
+
+@contextmanager
+def served(tmp_path: Path, *, tls: bool) -> Iterator[Scraper]:
+    if not tls:
+        with agent(command="demo") as running:
+            yield Scraper(running)
+        return
+    authority = make_authority(tmp_path / "ca")
+    authority.issue("server", folder=tmp_path)
+    config = tmp_path / "web.yml"
+    config.write_text("tls_server_config: {cert_file: server.pem, key_file: server.key}\n")
+    with agent("--web.config.file", str(config), command="demo") as running:
+        yield Scraper(running, authority.client())
+
+
+@contextmanager
+def connections(port: int, number: int, *, receive_buffer: int = 0) -> Iterator[list[socket.socket]]:
+    with ExitStack() as stack:
+        opened = []
+        for _ in range(number):
+            client = stack.enter_context(socket.socket())
+            if receive_buffer:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            client.connect(("127.0.0.1", port))
+            opened.append(client)
+        yield opened
+
+
+@contextmanager
+def flood(port: int, connections: int, seconds: float, *more: str) -> Iterator[list[dict[str, int]]]:
+    """Two processes that ask as fast as they can; afterwards the list has their answers by status."""
+    words = ("-m", "tests.integration.flood", str(port), str(connections // 2), str(seconds), *more)
+    answers: list[dict[str, int]] = []
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True))
+            for _ in range(2)
+        ]
+        try:
+            time.sleep(0.5)
+            yield answers
+            for process in running:
+                assert process.stdout is not None
+                answers.append(json.loads(process.stdout.read())["answers"])
+        finally:
+            for process in running:
+                process.kill()
+
+
+@pytest.mark.program("openssl")
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_a_thousand_silent_clients(tmp_path: Path, *, tls: bool) -> None:
+    """Beside 1000 clients that never say a word a scraper is answered at once; few of them are kept."""
+    with served(tmp_path, tls=tls) as scraper:
+        scraper.latencies(5)
+        before = rss(scraper.running)
+        with connections(scraper.running.port, 1000) as silent:
+            seconds = scraper.latencies(20)
+            kept = scraper.value("tdx_headroom_http_connections")
+            after = rss(scraper.running)
+            tell(f"{len(silent)} silent clients, {'TLS' if tls else 'plain'}", seconds, before, after)
+        assert kept <= MOST
+        assert seconds[-1] < 1
+        assert after - before < 48
+
+
+def test_a_hundred_slow_readers(tmp_path: Path) -> None:
+    """Beside 100 clients that ask for much and take nothing a scraper is answered at once."""
+    request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 100
+    with served(tmp_path, tls=False) as scraper:
+        scraper.latencies(5)
+        before = rss(scraper.running)
+        with connections(scraper.running.port, 100, receive_buffer=1024) as slow:
+            for client in slow:
+                client.sendall(request)
+            time.sleep(0.5)
+            seconds = scraper.latencies(20)
+            after = rss(scraper.running)
+            tell("100 slow readers", seconds, before, after)
+            cut = scraper.value('tdx_headroom_http_connections_dropped_total{reason="slow"}')
+        assert cut >= 60, "no more than --web.max-requests may wait for their readers"
+        assert seconds[-1] < 1
+        assert after - before < 48
+
+
+@pytest.mark.parametrize("how", ["kept", "reconnecting"])
+def test_a_flood(tmp_path: Path, how: str) -> None:
+    """Beside 2000 clients that ask as fast as they can a scraper is answered in a fraction of its timeout."""
+    more = () if how == "kept" else ("--reconnect",)
+    with served(tmp_path, tls=False) as scraper:
+        scraper.latencies(5)
+        before = rss(scraper.running)
+        with flood(scraper.running.port, 2000, 4, *more) as answers:
+            seconds = scraper.latencies(3)
+            after = rss(scraper.running)
+        tell(f"2000 {how} clients, answers {answers}", seconds, before, after)
+        assert sum(sum(found.values()) for found in answers) > 1000
+        assert seconds[-1] < 5
+        assert after - before < 48
+        assert scraper.latencies(5)[-1] < 1, "it must be over when the flood is"
+
+
+def test_a_flood_of_wrong_passwords(tmp_path: Path) -> None:
+    """Beside it, who is known is answered as ever; most of the flood gets 503 without a password check."""
+    hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(10)).decode()
+    config = tmp_path / "web.yml"
+    config.write_text(f"basic_auth_users: {{alice: {hashed}}}\n")
+    wrong = "Authorization: Basic " + base64.b64encode(b"alice:guess").decode()
+    with agent("--web.config.file", str(config), command="demo") as running:
+        scraper = Scraper(running, authorization="Basic " + base64.b64encode(b"alice:secret").decode())
+        scraper.latencies(5)
+        before = rss(running)
+        with flood(running.port, 200, 3, "--header", wrong) as answers:
+            seconds = scraper.latencies(5)
+            after = rss(running)
+        tell(f"200 clients that guess, answers {answers}", seconds, before, after)
+        assert all(set(found) <= {"401", "503"} for found in answers)
+        refused, checked = (sum(found.get(code, 0) for found in answers) for code in ("503", "401"))
+        assert refused > 10 * checked > 0
+        assert seconds[-1] < 2
+        assert after - before < 24

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Basic authentication."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import bcrypt
+import pytest
+
+from tdx_headroom.web.auth import Authenticator, Credentials, read_credentials
+
+
+def hashed(password: bytes, cost: int = 4) -> bytes:
+    return bcrypt.hashpw(password, bcrypt.gensalt(cost))
+
+
+def basic(text: bytes) -> str:
+    return "Basic " + base64.b64encode(text).decode()
+
+
+USERS = [(b"alice", hashed(b"right", 5)), (b"bob", hashed(b"Right", 7)), (b"carol", hashed(b"", 4))]
+
+
+def ask(*attempts: Credentials, users: list[tuple[bytes, bytes]] = USERS) -> list[bool | None]:
+    async def run() -> list[bool | None]:
+        with ThreadPoolExecutor(1) as worker:
+            authenticator = Authenticator(users, worker)
+            return [await authenticator.check(given, lambda: True, 5) for given in attempts]
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (basic(b"alice:right"), Credentials(b"alice", b"right")),
+        ("bAsIc  " + base64.b64encode(b"a:b:c").decode(), Credentials(b"a", b"b:c")),
+        (basic(b":"), Credentials(b"", b"")),
+        (basic("ä:ö".encode()), Credentials("ä".encode(), "ö".encode())),
+        (basic(b"alice"), None),
+        ("Basic", None),
+        ("Basic !!!!", None),
+        ("Basic \xff", None),
+        ("Bearer " + base64.b64encode(b"a:b").decode(), None),
+        ("", None),
+    ],
+)
+def test_the_header(header: str, expected: Credentials | None) -> None:
+    """Credentials are read from a Basic header, whatever the case of the scheme; anything else has none."""
+    assert read_credentials(header) == expected
+
+
+def test_only_the_right_password_is_right() -> None:
+    """A user's own password is right; others', none, unknown users and NULs are not."""
+    assert ask(
+        Credentials(b"alice", b"right"),
+        Credentials(b"bob", b"Right"),
+        Credentials(b"carol", b""),
+        Credentials(b"alice", b"Right"),
+        Credentials(b"alice", b""),
+        Credentials(b"mallory", b"right"),
+        Credentials(b"", b""),
+        Credentials(b"alice", b"right\0"),
+    ) == [True, True, True, False, False, False, False, False]
+
+
+def test_php_and_htpasswd_prefixes() -> None:
+    """A hash made by htpasswd (2y) is taken as one of bcrypt (2b)."""
+    users = [(b"alice", hashed(b"right").replace(b"$2b$", b"$2y$"))]
+    assert ask(Credentials(b"alice", b"right"), Credentials(b"alice", b"no"), users=users) == [True, False]
+
+
+def test_a_long_password_is_not_cut() -> None:
+    """Past bcrypt's 72 bytes a password is wrong, rather than right by its first 72."""
+    users = [(b"alice", hashed(b"x" * 72)), (b"bob", hashed(b"unusable"))]
+    given = [(b"alice", b"x" * 73), (b"alice", b"x" * 72), (b"bob", b"x" * 73)]
+    answers = ask(*(Credentials(user, password) for user, password in given), users=users)
+    assert answers == [False, True, False]
+
+
+@pytest.mark.parametrize("user", [b"alice", b"bob", b"carol", b"mallory", b""])
+@pytest.mark.parametrize("password", [b"wrong", b"x" * 100, b"a\0b"])
+def test_failures_cost_the_same(user: bytes, password: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known or unknown, whatever its hash's cost: every failure takes as many rounds of bcrypt."""
+    rounds = []
+    check = bcrypt.checkpw
+
+    def counted(given: bytes, against: bytes) -> bool:
+        rounds.append(2 ** int(against[4:6]))
+        return check(given, against)
+
+    monkeypatch.setattr(bcrypt, "checkpw", counted)
+    assert ask(Credentials(user, password)) == [False]
+    assert sum(rounds) == 2**7
+
+
+def test_failures_take_the_same_time() -> None:
+    """By the clock too: a known user with a cheap hash is not told from an unknown one."""
+
+    def seconds(given: Credentials) -> float:
+        best = 1.0
+        for _ in range(4):
+            began = time.perf_counter()
+            assert not authenticator._compute(given)
+            best = min(best, time.perf_counter() - began)
+        return best
+
+    with ThreadPoolExecutor(1) as worker:
+        authenticator = Authenticator([(b"cheap", hashed(b"x", 4)), (b"dear", hashed(b"x", 9))], worker)
+        times = [seconds(Credentials(user, b"wrong")) for user in (b"cheap", b"dear", b"unknown")]
+    assert max(times) < 3 * min(times), times
+
+
+def test_success_is_recognized_and_nothing_else() -> None:
+    """After one success the same credentials need no bcrypt; no other split of the same bytes does."""
+
+    async def run() -> None:
+        with ThreadPoolExecutor(1) as worker:
+            authenticator = Authenticator([(b"ab", hashed(b"cd")), (b"abc", hashed(b"x"))], worker)
+            right = Credentials(b"ab", b"cd")
+            assert not authenticator.recognizes(right)
+            assert await authenticator.check(right, lambda: True, 5)
+            assert authenticator.recognizes(right)
+            for user, password in ((b"abc", b"d"), (b"ab", b"cde"), (b"a", b"bcd"), (b"", b"abcd")):
+                assert not authenticator.recognizes(Credentials(user, password))
+            splits = [Credentials(b"abcd"[:at], b"abcd"[at:]) for at in (0, 1, 4)]
+            assert len({authenticator._digest(split) for split in splits}) == 3
+            assert not await authenticator.check(Credentials(b"ab", b"no"), lambda: True, 5)
+            assert authenticator.recognizes(right), "a failure of somebody else must not forget it"
+
+    asyncio.run(run())
+
+
+def test_one_at_a_time_and_not_for_those_who_have_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checks run one after the other; one whose client has gone, or has waited too long, is not run."""
+    running = []
+    most = []
+
+    def slow(_given: bytes, _against: bytes) -> bool:
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.05)
+        running.pop()
+        return False
+
+    monkeypatch.setattr(bcrypt, "checkpw", slow)
+
+    async def run() -> list[bool | None]:
+        with ThreadPoolExecutor(4) as worker:
+            authenticator = Authenticator([(b"a", hashed(b"x"))], worker)
+            given = Credentials(b"a", b"y")
+            answers = await asyncio.gather(
+                authenticator.check(given, lambda: True, 5),
+                authenticator.check(given, lambda: False, 5),
+                authenticator.check(given, lambda: True, 5),
+                authenticator.check(given, lambda: True, 0.01),
+            )
+            return list(answers)
+
+    assert asyncio.run(run()) == [False, None, False, None]
+    assert most == [1, 1]

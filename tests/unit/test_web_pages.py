@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pages: when one is rendered, and when the last rendering serves again."""
+
+from __future__ import annotations
+
+import gzip
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from tdx_headroom.assessment import Assessment, assess
+from tdx_headroom.facts import HostFacts
+from tdx_headroom.web.pages import MAX_AGE, SAVED, Pages, accepts_gzip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Host:
+    """A view, a collector that takes a time to collect, and the clock by which it does."""
+
+    def __init__(self) -> None:
+        self.assessment: Assessment | None = assess(HostFacts(host=None, kernel_release=None))
+        self.stale = False
+        self.now = 0.0
+        self.cost = 0.01
+        self.collected = 0
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        self.pages = Pages(self, registry, clock=lambda: self.now)
+
+    def collect(self) -> Iterable[Metric]:
+        self.collected += 1
+        self.now += self.cost
+        yield GaugeMetricFamily("collected", "Times.", value=self.collected)
+
+    def scrape(self, accept: str = "") -> bytes:
+        return self.pages.get("/metrics", accept, full=False).body
+
+
+def test_a_scrape_now_and_then_is_fresh() -> None:
+    """One scraper, even an eager one, gets a rendering of its own each time."""
+    host = Host()
+    for i in range(1, 101):
+        assert f"collected {i}.0".encode() in host.scrape()
+        host.now += 4 * host.cost
+
+
+def test_a_flood_shares_renderings() -> None:
+    """However many ask at once, rendering takes no more than its share of the time."""
+    host = Host()
+    spent = 0.0
+    for _ in range(5000):
+        before = host.now
+        host.scrape()
+        spent += host.now - before
+        host.now += 0.001
+    assert spent < SAVED + 0.3 * host.now
+    assert host.collected > 50
+
+
+def test_a_shared_rendering_is_never_old() -> None:
+    """What is shown is of the current assessment, and at most a second old."""
+    host = Host()
+    host.cost = 100
+    host.scrape()
+    host.scrape()
+    assert host.collected == 1
+    host.now += MAX_AGE
+    host.scrape()
+    assert host.collected == 2
+    host.assessment = assess(HostFacts(host="another", kernel_release=None))
+    host.scrape()
+    assert host.collected == 3
+
+
+def test_formats_are_kept_apart() -> None:
+    """OpenMetrics and text, full and coarse are never mixed up, however they are shared."""
+    host = Host()
+    host.cost = 100
+    for _ in range(2):
+        assert host.scrape("application/openmetrics-text; version=1.0.0").endswith(b"# EOF\n")
+        assert not host.scrape("text/plain").endswith(b"# EOF\n")
+
+
+def test_packed_is_the_same() -> None:
+    """The gzip form of an answer holds the same bytes; a short answer has none."""
+    host = Host()
+    page = host.pages.get("/", "", full=False)
+    assert page.packed is not None
+    assert gzip.decompress(page.packed) == page.body
+    assert host.pages.get("/-/healthy", "", full=False).packed is None
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("gzip", True),
+        ("deflate, GZIP;q=0.5", True),
+        ("*", True),
+        ("", False),
+        ("identity", False),
+        ("gzip;q=0", False),
+        ("gzip; q=0.0, *", False),
+        ("gzipped", False),
+    ],
+)
+def test_accept_encoding(header: str, *, expected: bool) -> None:
+    """Gzip is sent to those who say that they take it."""
+    assert accepts_gzip(header) is expected

@@ -1,0 +1,440 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server in this process, with limits that are short enough to wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import resource
+import socket
+import time
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import bcrypt
+import pytest
+from prometheus_client import CollectorRegistry
+from tests.integration.certificates import make_authority
+
+from tdx_headroom.assessment import Assessment, assess
+from tdx_headroom.facts import HostFacts
+from tdx_headroom.web import quiet
+from tdx_headroom.web.server import WebServer
+from tdx_headroom.web.settings import Address, Limits, UnixAddress, WebSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+GET = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
+SETTINGS = WebSettings(addresses=(Address("127.0.0.1", 0),))
+
+
+class View:
+    def __init__(self) -> None:
+        self.assessment: Assessment | None = assess(HostFacts(host=None, kernel_release=None))
+        self.stale = False
+
+
+@pytest.fixture(autouse=True)
+def _keep_loggers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quiet, "LOGGERS", ("tornado",))
+
+
+class Served:
+    def __init__(self, server: WebServer, urls: list[str]) -> None:
+        self.server = server
+        self.urls = urls
+        self.port = int(urls[0].rstrip("/").rpartition(":")[2]) if urls[0].startswith("http") else 0
+
+    async def say(self, data: bytes, seconds: float = 5) -> bytes:
+        """Everything that comes back until the server closes or is silent for a while."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(data)
+            async with asyncio.timeout(seconds):
+                return await reader.read()
+        finally:
+            writer.close()
+
+    async def get(self, path: str = "/metrics", *headers: str) -> tuple[int, dict[str, str], bytes]:
+        return await fetch(await asyncio.open_connection("127.0.0.1", self.port), path, *headers)
+
+    async def metric(self, line: str) -> float:
+        text = (await self.get())[2].decode()
+        return float(next(row.split()[-1] for row in text.splitlines() if row.startswith(line + " ")))
+
+
+async def fetch(
+    connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], path: str, *headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    reader, writer = connection
+    lines = (f"GET {path} HTTP/1.1", "Host: x", "Connection: close", *headers, "", "")
+    writer.write("\r\n".join(lines).encode())
+    async with asyncio.timeout(5):
+        data = await reader.read()
+    writer.close()
+    head, _, body = data.partition(b"\r\n\r\n")
+    status, *rows = head.decode().split("\r\n")
+    return int(status.split()[1]), dict(row.split(": ", 1) for row in rows), body
+
+
+def serve(test: Callable[[Served], Awaitable[None]], settings: WebSettings = SETTINGS) -> None:
+    """Run a test against a server."""
+
+    @asynccontextmanager
+    async def serving() -> AsyncIterator[Served]:
+        server = WebServer(View(), CollectorRegistry(auto_describe=False), settings)
+        try:
+            yield Served(server, server.listen())
+        finally:
+            await server.stop()
+
+    async def run() -> None:
+        async with serving() as served:
+            await test(served)
+
+    asyncio.run(run())
+
+
+def basic(user: str, password: str) -> str:
+    return "Authorization: Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def protected(tmp_path: Path, cost: int = 4, max_requests: int = 40) -> WebSettings:
+    config = tmp_path / "web.yml"
+    hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(cost)).decode()
+    config.write_text(f"basic_auth_users: {{alice: {hashed}}}\n")
+    return replace(SETTINGS, config_file=config, max_requests=max_requests)
+
+
+@pytest.mark.parametrize(
+    ("data", "limits"),
+    [
+        (b"", Limits(request_seconds=0.2)),
+        (b"GET / HTTP/1.1\r\nX: ", Limits(request_seconds=0.2)),
+        (b"GET / HTTP/1.1\r\nContent-Length: 9\r\n\r\n", Limits(request_seconds=0.2)),
+        (GET % b"/-/healthy", Limits(idle_seconds=0.2)),
+        (GET % b"/-/healthy" + b"GET /", Limits(idle_seconds=0.2)),
+    ],
+    ids=["silent", "half a header", "no body", "idle", "half a second request"],
+)
+def test_who_keeps_it_waiting_is_closed(data: bytes, limits: Limits) -> None:
+    """Silence before, within and after a request ends the connection at its deadline, not before."""
+
+    async def test(served: Served) -> None:
+        began = time.monotonic()
+        answer = await served.say(data)
+        assert 0.15 < time.monotonic() - began < 2
+        assert answer.count(b"HTTP/1.1 200") == data.count(b"/-/healthy")
+
+    serve(test, replace(SETTINGS, limits=limits))
+
+
+@pytest.mark.program("openssl")
+@pytest.mark.parametrize("data", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["silent", "half a hello"])
+def test_who_does_not_shake_hands_is_closed(data: bytes, tmp_path: Path) -> None:
+    """With TLS too the deadline runs from connecting; others are served meanwhile."""
+    authority = make_authority(tmp_path / "ca")
+    authority.issue("server", folder=tmp_path)
+    config = tmp_path / "web.yml"
+    config.write_text("tls_server_config: {cert_file: server.pem, key_file: server.key}\n")
+
+    async def test(served: Served) -> None:
+        began = time.monotonic()
+        silent = asyncio.create_task(served.say(data))
+        await asyncio.sleep(0.02)
+        secure = await asyncio.open_connection(
+            "127.0.0.1", served.port, ssl=authority.client(), server_hostname="127.0.0.1"
+        )
+        assert (await fetch(secure, "/-/healthy"))[0] == 200
+        assert await silent == b""
+        assert 0.15 < time.monotonic() - began < 2
+
+    serve(test, replace(SETTINGS, config_file=config, limits=Limits(request_seconds=0.2)))
+
+
+def test_a_check_that_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a password cannot be checked the client is told so, and does not wait for ever."""
+
+    def broken(*_arguments: object) -> bool:
+        raise MemoryError
+
+    async def test(served: Served) -> None:
+        monkeypatch.setattr(bcrypt, "checkpw", broken)
+        assert (await served.get("/", basic("alice", "secret")))[0] == 500
+
+    serve(test, protected(tmp_path))
+
+
+def test_a_slow_reader_is_closed() -> None:
+    """Who does not take an answer is closed at its deadline, and what was kept for it is let go."""
+
+    async def test(served: Served) -> None:
+        served.server._listeners[0].socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            client.connect(("127.0.0.1", served.port))
+            client.sendall(GET % b"/" * 50)
+            await asyncio.sleep(0.1)
+            before = await served.metric('tdx_headroom_http_connections_dropped_total{reason="slow"}')
+            await asyncio.sleep(0.35)
+            after = await served.metric('tdx_headroom_http_connections_dropped_total{reason="slow"}')
+            assert (before, after) == (0, 1)
+
+    serve(test, replace(SETTINGS, limits=Limits(send_seconds=0.3)))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nX-Secret: " + b"y" * 9000 + b"\r\n\r\n",
+        b"GET /" + b"y" * 9000 + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n" + b"y" * 2000,
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n401\r\n" + b"y" * 1025,
+        b"yyyy\r\n\r\n",
+        b"GET / HTTP/1.1\r\nyyyy\r\n\r\n",
+        b"GET / HTTP/1.1\r\nContent-Length: yyyy\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"y" * 500 + b"\r\n\r\n",
+    ],
+)
+def test_what_is_too_large_or_no_http(data: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    """It is refused at once; nothing of it comes back or is logged."""
+
+    async def test(served: Served) -> None:
+        answer = await served.say(data, seconds=2)
+        assert b"yy" not in answer
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
+
+    serve(test)
+    out, err = capfd.readouterr()
+    assert "yy" not in out + err
+    assert "Traceback" not in out + err
+
+
+def test_nothing_of_a_request_comes_back(capfd: pytest.CaptureFixture[str]) -> None:
+    """Neither path, query, host nor headers show in an answer or in the log; every answer is guarded."""
+
+    async def test(served: Served) -> None:
+        mark = "zq9"
+        for path in (
+            f"/{mark}",
+            f"/?{mark}",
+            f"/metrics?name[]={mark}",
+            f"/%00{mark}",
+            f"/../{mark}",
+            f"//{mark}/",
+        ):
+            status, headers, body = await served.get(
+                path, f"X-{mark}: {mark}", f"Accept: {mark}", f"Host: {mark}"
+            )
+            assert status == (404 if "?" not in path else 200)
+            assert mark not in str(headers)
+            assert mark.encode() not in body
+            assert headers["X-Content-Type-Options"] == "nosniff"
+            assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+            assert headers["Cache-Control"] == "no-store"
+
+    serve(test)
+    assert "zq9" not in "".join(capfd.readouterr())
+
+
+def test_methods() -> None:
+    """GET and HEAD are answered, HEAD without a body; all others are told so."""
+
+    async def test(served: Served) -> None:
+        for method, code in (("POST", 405), ("PUT", 405), ("OPTIONS", 405), ("TRACE", 405), ("zq9", 405)):
+            answer = await served.say(
+                f"{method} /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+            )
+            assert answer.startswith(f"HTTP/1.1 {code} ".encode())
+            assert b"\r\nAllow: GET, HEAD\r\n" in answer
+            assert b"zq9" not in answer
+        answer = await served.say(b"HEAD /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nContent-Length: 3\r\n" in answer
+        assert answer.endswith(b"\r\n\r\n")
+
+    serve(test)
+
+
+def test_requests_are_counted() -> None:
+    """Every status is counted, from zero."""
+
+    async def test(served: Served) -> None:
+        line = 'tdx_headroom_http_requests_total{code="%d"}'
+        assert await served.metric(line % 404) == 0
+        await served.get("/none")
+        assert await served.metric(line % 404) == 1
+        assert await served.metric(line % 200) == 2
+
+    serve(test)
+
+
+def test_passwords(tmp_path: Path) -> None:
+    """Without valid credentials every path gives 401 and is counted; with them all is as ever."""
+
+    async def test(served: Served) -> None:
+        for path in ("/", "/metrics", "/api/v1/plan", "/-/healthy", "/none"):
+            for headers in (
+                (),
+                (basic("alice", "wrong"),),
+                (basic("mallory", "secret"),),
+                ("Authorization: x",),
+            ):
+                status, answer, body = await served.get(path, *headers)
+                assert (status, body) == (401, b"401\n")
+                assert answer["Www-Authenticate"].startswith("Basic realm=")
+        good = basic("alice", "secret")
+        assert (await served.get("/none", good))[0] == 404
+        text = (await served.get("/metrics", good))[2]
+        assert b"tdx_headroom_http_auth_failures_total 20.0\n" in text
+        assert b'tdx_headroom_http_requests_total{code="401"} 20.0\n' in text
+
+    serve(test, protected(tmp_path))
+
+
+def test_above_max_requests(tmp_path: Path) -> None:
+    """Requests that would have to wait behind too many others get 503 at once; who is known gets by."""
+
+    async def test(served: Served) -> None:
+        assert (await served.get("/-/healthy", basic("alice", "secret")))[0] == 200
+
+        async def timed(user: str) -> tuple[int, float]:
+            began = time.monotonic()
+            status, headers, _ = await served.get("/-/healthy", basic(user, "wrong"))
+            assert (headers.get("Retry-After") == "1") is (status == 503)
+            return status, time.monotonic() - began
+
+        attackers = [asyncio.create_task(timed(f"user{i}")) for i in range(20)]
+        await asyncio.sleep(0.05)
+        began = time.monotonic()
+        assert (await served.get("/metrics", basic("alice", "secret")))[0] == 200
+        known = time.monotonic() - began
+        answers = await asyncio.gather(*attackers)
+        refused = [seconds for status, seconds in answers if status == 503]
+        checked = [seconds for status, seconds in answers if status == 401]
+        assert len(checked) == 3
+        assert len(refused) == 17
+        assert max(refused) < 0.5
+        assert known < 0.5
+
+    serve(test, protected(tmp_path, cost=10, max_requests=3))
+
+
+def test_gone_before_its_turn(tmp_path: Path) -> None:
+    """Requests whose clients have gone are not checked: a flood of them does not hold up who comes after."""
+
+    async def test(served: Served) -> None:
+        for i in range(30):
+            _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+            writer.write(f"GET / HTTP/1.1\r\n{basic(f'user{i}', 'x')}\r\n\r\n".encode())
+            await asyncio.sleep(0)
+            writer.close()
+        await asyncio.sleep(0.1)
+        began = time.monotonic()
+        assert (await served.get("/-/healthy", basic("alice", "secret")))[0] == 200
+        assert time.monotonic() - began < 0.8
+
+    serve(test, protected(tmp_path, cost=10))
+
+
+def test_a_unix_socket_shows_all_and_asks_for_nothing(tmp_path: Path) -> None:
+    """Over the unix socket there is no password; TCP beside it keeps its rules."""
+
+    async def test(served: Served) -> None:
+        assert served.urls[1] == f"unix:{tmp_path}/x.sock"
+        assert (await served.get("/"))[0] == 401
+        connection = await asyncio.open_unix_connection(str(tmp_path / "x.sock"))
+        status, _, body = await fetch(connection, "/api/v1/plan")
+        assert status == 200
+        assert json.loads(body)["schema"] == "tdx-headroom/plan/1"
+
+    addresses = (*SETTINGS.addresses, UnixAddress(str(tmp_path / "x.sock")))
+    serve(test, replace(protected(tmp_path), addresses=addresses))
+    assert not (tmp_path / "x.sock").exists()
+
+
+def test_configured_headers(tmp_path: Path) -> None:
+    """A header from the web configuration takes the place of the built-in one, on errors too."""
+    config = tmp_path / "web.yml"
+    config.write_text(
+        "http_server_config: {headers: {Strict-Transport-Security: max-age=9, X-Frame-Options: sameorigin}}\n"
+    )
+
+    async def test(served: Served) -> None:
+        for path in ("/", "/none"):
+            headers = (await served.get(path))[1]
+            assert headers["Strict-Transport-Security"] == "max-age=9"
+            assert headers["X-Frame-Options"] == "sameorigin"
+            assert headers["X-Content-Type-Options"] == "nosniff"
+
+    serve(test, replace(SETTINGS, config_file=config))
+
+
+def test_sockets_of_others_are_served() -> None:
+    """A listening socket that was handed over is served beside the addresses."""
+    given = socket.socket(socket.AF_INET6)
+    given.bind(("::1", 0))
+    given.listen()
+
+    async def test(served: Served) -> None:
+        port = given.getsockname()[1]
+        assert served.urls == [f"http://[::1]:{port}/"]
+        connection = await asyncio.open_connection("::1", port)
+        assert (await fetch(connection, "/-/healthy"))[0] == 200
+
+    serve(test, WebSettings(sockets=(given,)))
+
+
+def test_out_of_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When descriptors run out silent clients make room for the next ones, without a busy loop."""
+
+    async def test(served: Served) -> None:
+        loop = asyncio.get_running_loop()
+        clients = [socket.socket() for _ in range(20)]  # made before: client and server share the limit here
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(c.fileno() for c in clients) + 6, hard))
+        try:
+            for client in clients:
+                client.setblocking(False)
+                await loop.sock_connect(client, ("127.0.0.1", served.port))
+            await loop.sock_sendall(clients[-1], GET % b"/-/healthy")
+            async with asyncio.timeout(3):
+                answer = await loop.sock_recv(clients[-1], 1000)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for client in clients:
+                client.close()
+        assert 1 <= len(lines) <= 20
+
+    lines: list[str] = []
+
+    class Log:
+        def warning(self, text: str, **_values: object) -> None:
+            lines.append(text)
+
+    monkeypatch.setattr("tdx_headroom.web.server.log.get", Log)
+    serve(test)
+    assert set(lines) == {"out of file descriptors"}
+
+
+def test_the_library_is_quiet(capfd: pytest.CaptureFixture[str]) -> None:
+    """What the HTTP library logs is cut down to place and kind, once in a while; warnings are left out."""
+    logger = logging.getLogger("tornado.general")
+    quiet.install()
+    for i in range(3):
+        try:
+            int(f"zq9 {i}")
+        except ValueError:
+            logger.exception("Malformed zq9 %s", "zq9")
+        logger.warning("SSL error from zq9")
+    said = "".join(capfd.readouterr())
+    assert "zq9" not in said
+    assert said.count("internal error") == 1
+    assert "ValueError" in said
+    assert "test_web_server.py" in said
