@@ -4,33 +4,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.address import show, show_size
-from tdx_headroom.output.picture import (
-    COARSE_SLOTS,
-    Area,
-    Firmware,
-    Look,
-    Map,
-    areas_of,
-    draw_gauge,
-    draw_map,
-    exact_slots,
-)
-from tdx_headroom.plan import AreaKind
+from tdx_headroom.output.looks import Area, Firmware, Look, areas_of
+from tdx_headroom.output.picture import COARSE_SLOTS, Map, draw_gauge, draw_map, exact_slots
+from tdx_headroom.plan import AreaKind, Strategy
 from tdx_headroom.verdict.model import AT_RISK_HEADROOM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tdx_headroom.assessment import Assessment
-    from tdx_headroom.plan import Plan, Strategy, Tdmr
+    from tdx_headroom.plan import Plan, Tdmr
 
 MAX_CARDS = 64
 MAX_OPEN_CARDS = 8
 MAX_ROWS = 128
 MAX_AREAS = 64
+MAX_AREAS_ON_PAGE = 800
 
 LABELS = {
     Look.RESERVED: "reserved by the firmware",
@@ -53,14 +46,15 @@ class _View:
     areas: list[Area]
 
 
-def tdmr_section(assessment: Assessment, *, full_addresses: bool) -> dict[str, Any] | None:
+def tdmr_section(
+    assessment: Assessment, firmware: Firmware, *, full_addresses: bool
+) -> dict[str, Any] | None:
     """Cards, table and legend of all TDMRs, the fullest first; None when there is no plan."""
     plans = {s: plan for s, plan in assessment.plans.items() if plan is not None}
     own = plans.get(assessment.verdict.strategy) or next(iter(plans.values()), None)
     if own is None or not own.tdmrs:
         return None
-    ordered = by_fullness(own)
-    firmware = Firmware(assessment.facts.firmware_map)
+    ordered = _order(own, plans.values())
     looked_at = ordered if own.headroom is not None else []
     views = [_views(plans, i, assessment.verdict.strategy, firmware) for i in looked_at[:MAX_CARDS]]
     slots = COARSE_SLOTS
@@ -70,7 +64,10 @@ def tdmr_section(assessment: Assessment, *, full_addresses: bool) -> dict[str, A
         _card(own.tdmrs[i], card, assessment.verdict.strategy, slots, full_addresses=full_addresses)
         for i, card in zip(looked_at, views, strict=False)
     ]
-    looks = {amount["look"] for card in cards for view in card["views"] for amount in view["map"]["amounts"]}
+    shown = [view for card in cards for view in card["views"]]
+    if full_addresses:
+        _list_areas(zip(shown, chain.from_iterable(views), strict=True))
+    looks = {amount["look"] for view in shown for amount in view["map"]["amounts"]}
     return {
         "count": len(own.tdmrs),
         "open": cards[:MAX_OPEN_CARDS],
@@ -79,25 +76,37 @@ def tdmr_section(assessment: Assessment, *, full_addresses: bool) -> dict[str, A
         "slots": slots,
         "coarse": not full_addresses,
         "legend": [{"look": str(look), "label": label} for look, label in LABELS.items() if look in looks],
+        "any_worst": any(view["gauge"].worst for view in shown),
+        "any_over": any(view["gauge"].past for view in shown),
         "table": _table(plans, ordered[:MAX_ROWS]),
         "not_listed": len(ordered[MAX_ROWS:]),
     }
 
 
-def by_fullness(plan: Plan) -> list[int]:
-    """Indices of the TDMRs, the one with the least room first."""
-    return sorted(range(len(plan.tdmrs)), key=lambda i: _room(plan.tdmrs[i]))
+def _order(own: Plan, plans: Iterable[Plan]) -> list[int]:
+    """Indices of the TDMRs: where this kernel gives up, then by the least room under any strategy."""
+
+    def key(index: int) -> tuple[bool, tuple[int, int, int]]:
+        headroom = own.tdmrs[index].headroom
+        return headroom is None or headroom >= 0, min(_room(plan.tdmrs[index]) for plan in others)
+
+    others = list(plans)
+    return sorted(range(len(own.tdmrs)), key=key)
 
 
-def fullest(assessment: Assessment) -> dict[str, Any] | None:
+def fullest(assessment: Assessment, firmware: Firmware) -> dict[str, Any] | None:
     """The TDMR that decides: where the kernel gives up, else the fullest; None when none was looked at."""
     plan = assessment.plans[assessment.verdict.strategy]
     if plan is None or plan.headroom is None:
         return None
-    index = plan.failed_tdmr if plan.failed_tdmr is not None else by_fullness(plan)[0]
-    tdmr = plan.tdmrs[index]
-    areas = areas_of(tdmr, Firmware(assessment.facts.firmware_map))
+    tdmr = min(plan.tdmrs, key=_room) if plan.failed_tdmr is None else plan.tdmrs[plan.failed_tdmr]
+    areas = areas_of(tdmr, firmware)
     return {"bounds": show(tdmr.base, tdmr.end), **_numbers(tdmr, areas)}
+
+
+def in_words(headroom: int) -> str:
+    """How many areas are left, or missing."""
+    return f"{-headroom} too many" if headroom < 0 else f"{headroom} left" if headroom else "none left"
 
 
 def _room(tdmr: Tdmr) -> tuple[int, int, int]:
@@ -132,6 +141,7 @@ def _card(
         "size": show_size(tdmr.size),
         "step": show_size(max(tdmr.size // slots, 1)),
         "level": _level(tdmr),
+        "wide": len(views) > 1,
         "views": [_view(view, own, slots, full_addresses=full_addresses) for view in views],
     }
 
@@ -143,16 +153,18 @@ def _view(view: _View, own: Strategy, slots: int, *, full_addresses: bool) -> di
         {"look": str(a.look), "label": LABELS[a.look], "size": show_size(a.size)} for a in drawn.amounts
     ]
     return {
-        "names": [str(strategy) for strategy in view.strategies],
+        "name": _names(view.strategies),
         "own": own in view.strategies,
+        "all": len(view.strategies) == len(Strategy),
         "map": {
             "shapes": drawn.shapes,
             "tally": drawn.tally,
+            "rise": drawn.rise,
             "amounts": amounts,
             "words": _words(drawn, amounts, areas),
         },
-        "areas": _list(areas) if full_addresses else [],
-        "not_listed": max(len(areas) - MAX_AREAS, 0),
+        "areas": [],
+        "not_listed": 0,
         **_numbers(tdmr, areas),
     }
 
@@ -163,11 +175,10 @@ def _numbers(tdmr: Tdmr, areas: Sequence[Area]) -> dict[str, Any]:
         "gauge": draw_gauge(areas, tdmr.limit, worst),
         "needed": needed,
         "limit": tdmr.limit,
-        "left": f"{-headroom} too many" if headroom < 0 else f"{headroom} left" if headroom else "none left",
+        "left": in_words(headroom),
         "holes": _count(tdmr.needed_holes or 0, "hole"),
         "pamts": _count(tdmr.needed_pamts or 0, "PAMT"),
         "worst": worst,
-        "worst_over": worst > tdmr.limit,
         "level": _level(tdmr),
     }
 
@@ -191,16 +202,22 @@ def _words(drawn: Map, amounts: Iterable[dict[str, str]], areas: Sequence[Area])
     return f"By size: {parts}. Reserved areas that begin in each quarter: {q[0]}, {q[1]}, {q[2]}, {q[3]}."
 
 
-def _list(areas: Sequence[Area]) -> list[dict[str, str]]:
-    return [
-        {
-            "range": show(area.start, area.end),
-            "size": show_size(area.end - area.start),
-            "label": LABELS[area.look],
-            "kind": str(AreaKind.PAMT if area.look is Look.PAMT else AreaKind.HOLE),
-        }
-        for area in areas[:MAX_AREAS]
-    ]
+def _list_areas(views: Iterable[tuple[dict[str, Any], _View]]) -> None:
+    """Add each area with its addresses, until the page is long enough."""
+    left = MAX_AREAS_ON_PAGE
+    for shown, view in views:
+        listed = view.areas[: min(MAX_AREAS, left)]
+        left -= len(listed)
+        shown["areas"] = [
+            {
+                "range": show(area.start, area.end),
+                "size": show_size(area.end - area.start),
+                "label": LABELS[area.look],
+                "kind": str(AreaKind.PAMT if area.look is Look.PAMT else AreaKind.HOLE),
+            }
+            for area in listed
+        ]
+        shown["not_listed"] = len(view.areas) - len(listed)
 
 
 def _table(plans: dict[Strategy, Plan], indices: Sequence[int]) -> dict[str, Any]:
@@ -227,6 +244,12 @@ def _table(plans: dict[Strategy, Plan], indices: Sequence[int]) -> dict[str, Any
             }
         )
     return {"strategies": [str(s) for s in plans], "rows": rows}
+
+
+def _names(strategies: Sequence[Strategy]) -> str:
+    if len(strategies) == len(Strategy):
+        return "every strategy"
+    return ", ".join(strategies[:-1]) + (" and " if len(strategies) > 1 else "") + strategies[-1]
 
 
 def _count(number: int, noun: str) -> str:

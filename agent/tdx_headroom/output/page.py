@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page at ``/``: the verdict in words, the plan of each strategy, sources and their health."""
+"""The page at ``/``: will it come up, why not, what to do; then every TDMR drawn, and what all rests on."""
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -11,29 +12,90 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tdx_headroom import __version__
 from tdx_headroom.address import show, show_size
+from tdx_headroom.errors import one_line
+from tdx_headroom.output import picture
 from tdx_headroom.output.addresses import coarse
-from tdx_headroom.plan import AreaKind
-from tdx_headroom.verdict import State, describe
+from tdx_headroom.output.cards import fullest, in_words, tdmr_section
+from tdx_headroom.output.looks import Firmware
+from tdx_headroom.plan import Strategy
+from tdx_headroom.verdict import State, describe, outcome_of, predict
+from tdx_headroom.verdict.kernels import names_with
+from tdx_headroom.verdict.model import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from jinja2 import Template
 
     from tdx_headroom.assessment import Assessment
-    from tdx_headroom.plan import Plan, Tdmr
+    from tdx_headroom.facts import Disagreement, SourceStatus
+    from tdx_headroom.plan import Plan
+    from tdx_headroom.verdict import Verdict
 
-_GOOD = (State.WILL_INITIALIZE, State.INITIALIZED)
-_BAD = (State.WILL_FAIL, State.FAILED)
-MAX_SLOTS = 32
+MAX_RANGES = 4
+
+_MOODS = {
+    State.WILL_INITIALIZE: "good",
+    State.INITIALIZED: "good",
+    State.AT_RISK: "warn",
+    State.CANNOT_TELL: "warn",
+    State.WILL_FAIL: "bad",
+    State.FAILED: "bad",
+    State.NOT_TDX: "none",
+}
+_WORSE = ("none", "good", "warn", "bad")
+_HEADLINES = {
+    (State.INITIALIZED, State.WILL_INITIALIZE): "TDX is up, and will come up again",
+    (State.INITIALIZED, State.AT_RISK): "TDX is up, but its next initialization is at risk",
+    (State.INITIALIZED, State.WILL_FAIL): "TDX is up, but its next initialization will fail",
+    (State.INITIALIZED, None): "TDX is up; what comes next cannot be told",
+    (State.FAILED, State.WILL_INITIALIZE): "TDX is down, although the memory map fits",
+    (State.FAILED, State.AT_RISK): "TDX is down; the memory map fits, but barely",
+    (State.FAILED, State.WILL_FAIL): "TDX is down, and will fail again",
+    (State.FAILED, None): "TDX is down",
+}
+_HEADLINES_ALONE = {
+    State.WILL_INITIALIZE: "TDX will come up",
+    State.AT_RISK: "TDX will come up, but barely",
+    State.WILL_FAIL: "TDX will not come up",
+    State.NOT_TDX: "Not a TDX host",
+    State.CANNOT_TELL: "Whether TDX comes up cannot be told",
+}
+_RULES = {
+    Strategy.MEMORY_REGIONS: "Whatever lies between memory regions is a hole.",
+    Strategy.CMR_SUBREGION: "As memory-regions, but what lies inside one CMR is no hole.",
+    Strategy.CMR_WALK: "Only what lies outside every CMR is a hole.",
+}
+_QUOTED = re.compile(r": (['\"]).*\1")
 
 
-def render_page(assessment: Assessment | None, *, stale: bool = False) -> str:
-    """The page as HTML; nothing finer than a TDMR's bounds is on it.
+def render_page(
+    assessment: Assessment | None,
+    *,
+    stale: bool = False,
+    full_addresses: bool = False,
+    telemetry_path: str = "/metrics",
+) -> str:
+    """The page as HTML.
 
-    ``stale`` says that the last attempt to read the host failed and this is an older view.
+    Args:
+        assessment: what to show; None when the host has not been read yet.
+        stale: whether the last attempt to read the host failed, and this is an older view.
+        full_addresses: whether to show addresses finer than a TDMR's bounds; without it pictures are cut into
+            64 steps.
+        telemetry_path: where the metrics are.
     """
-    context: dict[str, Any] = {"version": __version__, "stale": stale, "verdict": None}
+    context: dict[str, Any] = {
+        "version": __version__,
+        "stale": stale,
+        "metrics": telemetry_path.removeprefix("/"),
+        "picture": picture,
+        "verdict": None,
+        "host": None,
+        "kernel": None,
+    }
     if assessment is not None:
-        context |= _context(assessment)
+        context |= _context(assessment, full_addresses=full_addresses)
     return _template().render(context)
 
 
@@ -55,57 +117,140 @@ def _template() -> Template:
     return environment.get_template("page.html")
 
 
-def _context(assessment: Assessment) -> dict[str, Any]:
-    facts, verdict = assessment.facts, assessment.verdict
+def _context(assessment: Assessment, *, full_addresses: bool) -> dict[str, Any]:
+    facts = assessment.facts
+    firmware = Firmware(facts.firmware_map)
+    shown: Callable[[str], str] = (lambda text: text) if full_addresses else coarse
     return {
-        "host": facts.host,
-        "kernel": facts.kernel_release,
-        "verdict": {
-            "word": verdict.state.replace("-", " "),
-            "mood": _mood(verdict.state),
-            "summary": coarse(verdict.summary),
-            "next": verdict.next_boot.replace("-", " ") if verdict.next_boot else None,
-            "evidence": [coarse(text) for text in verdict.evidence],
-            "remedies": [coarse(text) for text in verdict.remedies],
-            "warnings": [coarse(text) for text in verdict.warnings],
-            "contradiction": verdict.finding.contradiction,
-        },
+        "host": one_line(facts.host, 80) if facts.host else None,
+        "kernel": one_line(facts.kernel_release, 80) if facts.kernel_release else None,
+        "verdict": _verdict(assessment, firmware, shown),
+        "tdmrs": tdmr_section(assessment, firmware, full_addresses=full_addresses),
         "strategies": [
-            {
-                "name": str(strategy),
-                "assumed": strategy is verdict.strategy,
-                "summary": "No plan: the memory regions or the CMRs are unknown."
-                if plan is None
-                else describe(plan),
-                "fits": None if plan is None else plan.fits,
-                "tdmrs": [_tdmr(t) for t in plan.tdmrs] if plan is not None else [],
-                "messages": plan.messages if plan is not None else (),
-                "pamt": None if plan is None or plan.headroom is None else show_size(plan.pamt_bytes),
-                "outside": _outside(plan),
-            }
-            for strategy, plan in assessment.plans.items()
+            _strategy(assessment, strategy, plan, shown) for strategy, plan in assessment.plans.items()
         ],
-        "sources": [
-            {
-                "name": source.source,
-                "ok": source.ok,
-                "error": source.error,
-                "used": _used(assessment, source.source),
-            }
-            for source in facts.sources
-        ],
-        "disagreements": [{"a": d.a, "b": d.b, "size": show_size(d.bytes)} for d in facts.disagreements],
+        "max_tdmrs": facts.limits.max_tdmrs,
+        "sources": [_source(assessment, s, full_addresses=full_addresses) for s in facts.sources],
+        "sources_ok": sum(source.ok for source in facts.sources),
+        "log_health": facts.log_health,
+        "disagreements": [_disagreement(d, full_addresses=full_addresses) for d in facts.disagreements],
     }
 
 
-def _mood(state: State) -> str:
-    return "good" if state in _GOOD else "bad" if state in _BAD else "unsure"
+def _verdict(assessment: Assessment, firmware: Firmware, shown: Callable[[str], str]) -> dict[str, Any]:
+    verdict = assessment.verdict
+    contradiction = verdict.finding.contradiction
+    evidence = (*verdict.evidence, *([contradiction] if contradiction else []))
+    texts = (verdict.summary, *evidence, *verdict.remedies, *verdict.warnings)
+    answers = list(_answers(assessment, shown))
+    deciding = None if verdict.state is State.NOT_TDX else fullest(assessment, firmware)
+    return {
+        "headline": _headline(verdict),
+        "mood": max((answer["mood"] for answer in answers), key=_WORSE.index),
+        "answers": answers,
+        "fullest": deciding,
+        "evidence": [shown(_sentence(text)) for text in evidence],
+        "remedies": [shown(text) for text in verdict.remedies],
+        "warnings": [shown(text) for text in verdict.warnings],
+        "left_out": any(shown(text) != text for text in texts),
+        "no_remedy": _no_remedy(verdict),
+    }
 
 
-def _outside(plan: Plan | None) -> str | None:
-    if plan is None or not plan.not_convertible_bytes:
+def _no_remedy(verdict: Verdict) -> str | None:
+    """What to say where there is nothing to propose."""
+    if verdict.state is State.NOT_TDX:
         return None
-    return show_size(plan.not_convertible_bytes)
+    if verdict.state is State.CANNOT_TELL:
+        return "Give the agent what is missing, as said above."
+    calm = verdict.state in (State.INITIALIZED, State.WILL_INITIALIZE) and verdict.next_boot in (
+        State.WILL_INITIALIZE,
+        None,
+    )
+    return "Nothing." if calm else "No remedy is known."
+
+
+def _headline(verdict: Verdict) -> str:
+    pair = (verdict.state, verdict.next_boot)
+    return _HEADLINES.get(pair) or _HEADLINES_ALONE[verdict.state]
+
+
+def _answers(assessment: Assessment, shown: Callable[[str], str]) -> Iterable[dict[str, str]]:
+    """What happened in this boot, where something has, and what the next initialisation does."""
+    verdict = assessment.verdict
+    happened = verdict.state in (State.INITIALIZED, State.FAILED)
+    label = (
+        "This boot"
+        if happened
+        else "This host"
+        if verdict.state in (State.NOT_TDX, State.CANNOT_TELL)
+        else "Next initialization"
+    )
+    yield _answer(label, verdict.state, shown(verdict.summary))
+    if happened and verdict.next_boot is None:
+        yield _answer("Next initialization", State.CANNOT_TELL, "The memory map is not known well enough.")
+    elif happened and verdict.next_boot is not None:
+        plan = assessment.plans[verdict.strategy]
+        text = "" if plan is None else shown(describe(plan))
+        if plan is not None and plan.fits and verdict.next_boot is State.WILL_FAIL:
+            text = "The memory map fits, but something else stops TDX: see what to do."
+        yield _answer("Next initialization", verdict.next_boot, text)
+
+
+def _answer(label: str, state: State, text: str) -> dict[str, str]:
+    word = state.replace("-", " ").capitalize().replace("tdx", "TDX")
+    return {"label": label, "mood": _MOODS[state], "word": word, "text": text}
+
+
+def _sentence(text: str) -> str:
+    """Evidence is kept as clauses."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+def _strategy(
+    assessment: Assessment, strategy: Strategy, plan: Plan | None, shown: Callable[[str], str]
+) -> dict[str, Any]:
+    common = {
+        "name": str(strategy),
+        "own": strategy is assessment.verdict.strategy,
+        "rule": _RULES[strategy],
+        "kernels": ", ".join(names_with({strategy})) or "no kernel that is known",
+    }
+    if plan is None:
+        missing = "memory regions" if assessment.facts.memory_regions is None else "CMRs"
+        return common | {
+            "planned": False,
+            "mood": "none",
+            "word": "No plan",
+            "summary": f"The {missing} are unknown.",
+        }
+    state = predict(plan)
+    return common | {
+        "planned": True,
+        "mood": _MOODS[state],
+        "word": {State.WILL_FAIL: "Would fail", State.AT_RISK: "At risk"}.get(state, "Would fit"),
+        "summary": shown(describe(plan)),
+        "left": None if plan.headroom is None else in_words(plan.headroom),
+        "worst": None if plan.headroom_worst is None else in_words(plan.headroom_worst),
+        "tdmrs": plan.tdmrs_needed,
+        "pamt": None if plan.headroom is None else show_size(plan.pamt_bytes),
+        "outside": show_size(plan.not_convertible_bytes) if plan.not_convertible_bytes else None,
+        "module": str(plan.module.status) if plan.module and outcome_of(plan) is Outcome.REJECTED else None,
+        "messages": [shown(message) for message in plan.messages],
+    }
+
+
+def _source(assessment: Assessment, source: SourceStatus, *, full_addresses: bool) -> dict[str, Any]:
+    error = (source.error or "").removeprefix(f"{source.source}: ")
+    if not full_addresses:
+        # An offending line is quoted, and may hold any address in any notation.
+        error = coarse(_QUOTED.sub(" (the line is shown on the host only)", error))
+    return {
+        "name": source.source,
+        "ok": source.ok,
+        "error": one_line(error),
+        "used": _used(assessment, source.source),
+    }
 
 
 def _used(assessment: Assessment, source: str) -> str:
@@ -118,21 +263,10 @@ def _used(assessment: Assessment, source: str) -> str:
     return ", ".join(what for what, used in uses if used == source)
 
 
-def _tdmr(tdmr: Tdmr) -> dict[str, Any]:
-    kinds = [str(kind) for kind in sorted(area.kind for area in tdmr.reserved_areas)]
-    slots = min(max(tdmr.limit, len(kinds)), MAX_SLOTS)
-    cells = [
-        ("over " if i >= tdmr.limit else "") + (kinds[i] if i < len(kinds) else "free") for i in range(slots)
-    ]
-    return {
-        "bounds": show(tdmr.base, tdmr.end),
-        "node": "unknown" if tdmr.node is None else tdmr.node,
-        "size": show_size(tdmr.size),
-        "needed": tdmr.needed,
-        "holes": sum(kind == AreaKind.HOLE for kind in kinds),
-        "pamts": sum(kind == AreaKind.PAMT for kind in kinds),
-        "limit": tdmr.limit,
-        "worst": tdmr.needed_worst,
-        "headroom": tdmr.headroom,
-        "cells": cells,
-    }
+def _disagreement(found: Disagreement, *, full_addresses: bool) -> dict[str, Any]:
+    only = []
+    for source, ranges in ((found.a, found.only_a), (found.b, found.only_b)):
+        if ranges and full_addresses:
+            more = f" and {len(ranges) - MAX_RANGES} more" if len(ranges) > MAX_RANGES else ""
+            only.append(f"only in {source}: {', '.join(show(*r) for r in ranges[:MAX_RANGES])}{more}")
+    return {"a": found.a, "b": found.b, "size": show_size(found.bytes), "only": only}

@@ -1,39 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """The geometry of the page's pictures: a TDMR drawn to scale, and the gauge of its reserved areas.
 
-Everything is in whole units of a picture; nothing here knows of HTML. A map is cut into slots of equal size, and
-whatever lies in a slot is drawn as wide as the slot: no address finer than that can be read from it.
+Everything is in whole units of a picture; nothing here knows of HTML. A map is cut into slots of equal size,
+and whatever lies in a slot is drawn as wide as the slot: no address finer than that can be read from it.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import groupby, islice, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
-from tdx_headroom.address import Range, show, show_size, subtract, total, union
-from tdx_headroom.plan import AreaKind
+from tdx_headroom.address import show, show_size, total, union
+from tdx_headroom.output.looks import ORDER, Area, Look
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tdx_headroom.observations import FirmwareRange
     from tdx_headroom.plan import Tdmr
 
 COARSE_SLOTS = 64
 """What a TDMR is divided into for readers who may not see addresses."""
 EXACT_SLOTS = (1024, 512, 256, 128, COARSE_SLOTS)
 """The same for those who may; more than one a pixel would not show."""
-MAX_EXACT_SHAPES = 3000
+MAX_EXACT_SHAPES = 2000
 """On a whole page: beyond it, pictures get coarser."""
 WIDTH = 1024
-TALLY_HEIGHT = 30
-BAND_TOP = 34
 BAND_HEIGHT = 40
-HEIGHT = BAND_TOP + BAND_HEIGHT
+TALLY_HEIGHT = 30
+TALLY_GAP = 4
+"""The tally stands above the band, so its y is negative."""
 
 _TALLY_BINS = 64
 _TALLY_UNIT = 5
@@ -45,89 +42,6 @@ CELL_HEIGHT = 20
 CELL_STEP = 15
 MAX_CELLS = 32
 MAX_CELLS_OVER = 8
-
-
-class Look(StrEnum):
-    """What a part of a TDMR is, as drawn: usable, a PAMT, or a hole by what the firmware has there."""
-
-    RESERVED = "reserved"
-    ACPI = "acpi"
-    OTHER = "other"
-    RAM = "ram"
-    GAP = "gap"
-    UNKNOWN = "unknown"
-    PAMT = "pamt"
-    USABLE = "usable"
-
-
-_ORDER = {look: i for i, look in enumerate(Look)}
-_BY_FIRMWARE = {
-    "reserved": Look.RESERVED,
-    "system ram": Look.RAM,
-    "usable": Look.RAM,
-    "acpi tables": Look.ACPI,
-    "acpi data": Look.ACPI,
-    "acpi non-volatile storage": Look.ACPI,
-    "acpi nvs": Look.ACPI,
-}
-
-
-class Piece(NamedTuple):
-    """Addresses ``[start, end)`` in bytes that look the same."""
-
-    start: int
-    end: int
-    look: Look
-
-
-class Firmware:
-    """What the firmware's map has at an address; where its entries overlap, RAM yields.
-
-    Args:
-        ranges: the map, or None when it is unknown.
-    """
-
-    def __init__(self, ranges: Sequence[FirmwareRange] | None) -> None:
-        self._known = ranges is not None
-        by_look: dict[Look, list[Range]] = {}
-        for r in ranges or ():
-            by_look.setdefault(_BY_FIRMWARE.get(r.kind.lower(), Look.OTHER), []).append(Range(r.start, r.end))
-        taken: list[Range] = []
-        pieces: list[Piece] = []
-        for look in (Look.RESERVED, Look.ACPI, Look.OTHER, Look.RAM):
-            own = subtract(by_look.get(look, ()), taken)
-            pieces += [Piece(r.start, r.end, look) for r in own]
-            taken = union([*taken, *own])
-        self._pieces = sorted(pieces)
-        self._ends = [p.end for p in self._pieces]
-
-    def pieces(self, start: int, end: int) -> list[Piece]:
-        """The hole ``[start, end)``, cut where what the firmware has there changes."""
-        if not self._known:
-            return [Piece(start, end, Look.UNKNOWN)]
-        found: list[Piece] = []
-        at = start
-        i = bisect_right(self._ends, start)
-        while i < len(self._pieces) and self._pieces[i].start < end:
-            piece = self._pieces[i]
-            if piece.start > at:
-                found.append(Piece(at, piece.start, Look.GAP))
-            at = max(at, piece.start)
-            found.append(Piece(at, min(piece.end, end), piece.look))
-            at = min(piece.end, end)
-            i += 1
-        if at < end:
-            found.append(Piece(at, end, Look.GAP))
-        return found
-
-
-class Area(NamedTuple):
-    """One reserved area by address, what most of it is, and its pieces."""
-
-    start: int
-    end: int
-    look: Look
-    pieces: tuple[Piece, ...]
 
 
 class Shape(NamedTuple):
@@ -153,6 +67,7 @@ class Map:
         slots: how many steps it is cut into.
         shapes: everything that is not usable.
         tally: an SVG path with a mark for each area above the place where it begins.
+        rise: how far the tally rises above the band, with the gap between them.
         amounts: bytes of each look.
         quarters: how many areas begin in each quarter of the TDMR.
     """
@@ -160,23 +75,9 @@ class Map:
     slots: int
     shapes: tuple[Shape, ...]
     tally: str
+    rise: int
     amounts: tuple[Amount, ...]
     quarters: tuple[int, int, int, int]
-
-
-def areas_of(tdmr: Tdmr, firmware: Firmware) -> list[Area]:
-    """The reserved areas of a TDMR with what they are made of."""
-    areas = []
-    for area in tdmr.reserved_areas:
-        start = tdmr.base + area.offset
-        end = start + area.size
-        if area.kind is AreaKind.PAMT:
-            areas.append(Area(start, end, Look.PAMT, (Piece(start, end, Look.PAMT),)))
-            continue
-        pieces = firmware.pieces(start, end)
-        most = max(pieces, key=lambda p: p.end - p.start).look if pieces else Look.UNKNOWN
-        areas.append(Area(start, end, most, tuple(pieces)))
-    return areas
 
 
 def exact_slots(counts: Iterable[int]) -> int:
@@ -212,13 +113,9 @@ def draw_map(tdmr: Tdmr, areas: Sequence[Area], slots: int, *, titles: bool = Fa
     amounts += [Amount(look, sizes[look]) for look in Look if sizes[look]]
     begins = Counter(_slots(tdmr, a.start, a.end, _TALLY_BINS).start for a in areas)
     quarter = Counter(4 * slot // _TALLY_BINS for slot in begins.elements())
-    return Map(
-        slots,
-        tuple(shapes),
-        _tally(begins),
-        tuple(amounts),
-        (quarter[0], quarter[1], quarter[2], quarter[3]),
-    )
+    tally, rise = _tally(begins)
+    quarters = (quarter[0], quarter[1], quarter[2], quarter[3])
+    return Map(slots, tuple(shapes), tally, rise, tuple(amounts), quarters)
 
 
 def _slots(tdmr: Tdmr, start: int, end: int, slots: int) -> range:
@@ -235,8 +132,8 @@ def _bars(looks: Sequence[set[Look]]) -> Iterable[tuple[int, int, Look, str]]:
     for here, run in groupby(looks):
         first, at = at, at + len(list(run))
         height = BAND_HEIGHT // len(here) if here else 0
-        for i, look in enumerate(sorted(here, key=_ORDER.__getitem__)):
-            x, y, width = first * step, BAND_TOP + i * height, (at - first) * step
+        for i, look in enumerate(sorted(here, key=ORDER.__getitem__)):
+            x, y, width = first * step, i * height, (at - first) * step
             yield first, at, look, f"M{x} {y}h{width}v{height}h-{width}z"
 
 
@@ -265,23 +162,24 @@ def _runs(tdmr: Tdmr, areas: Sequence[Area], looks: Sequence[set[Look]]) -> list
     return shapes
 
 
-def _tally(begins: Counter[int]) -> str:
-    """A square for each area above the place where it begins; bars where there are many."""
+def _tally(begins: Counter[int]) -> tuple[str, int]:
+    """A square for each area above the place where it begins, bars where there are many; and how high."""
     if not begins:
-        return ""
+        return "", 0
     step = WIDTH // _TALLY_BINS
     most = max(begins.values())
-    unit = min(_TALLY_UNIT, TALLY_HEIGHT / most)
-    squares = unit == _TALLY_UNIT and begins.total() <= _TALLY_SQUARES
+    squares = most * _TALLY_UNIT <= TALLY_HEIGHT and begins.total() <= _TALLY_SQUARES
+    high = most * _TALLY_UNIT if squares else TALLY_HEIGHT
     path = []
     for slot, count in sorted(begins.items()):
-        x = slot * step + 1
+        start = f"M{slot * step + 1} "
+        end = f"h-{step - 2}z"
         if squares:
-            path += [f"M{x} {TALLY_HEIGHT - i * _TALLY_UNIT}h{step - 2}v-4h-{step - 2}z" for i in range(count)]
+            ys = (-TALLY_GAP - i * _TALLY_UNIT for i in range(count))
+            path += [f"{start}{y}h{step - 2}v{1 - _TALLY_UNIT}{end}" for y in ys]
         else:
-            height = max(1, round(count * unit))
-            path.append(f"M{x} {TALLY_HEIGHT}h{step - 2}v-{height}h-{step - 2}z")
-    return "".join(path)
+            path.append(f"{start}{-TALLY_GAP}h{step - 2}v-{max(1, count * high // most)}{end}")
+    return "".join(path), high + TALLY_GAP
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +190,7 @@ class Gauge:
         shapes: filled cells.
         worst: an SVG path of the cells that would be filled too if every PAMT that could land there did.
         free: an SVG path of the others.
-        over: an SVG path of the cells past the limit; they are in ``shapes`` too.
+        past: an SVG path of the cells past the limit; they are in ``shapes`` too.
         limit_x: where the limit is.
         width: of the whole.
         each: how many areas a cell stands for.
@@ -301,14 +199,14 @@ class Gauge:
     shapes: tuple[Shape, ...]
     worst: str
     free: str
-    over: str
+    past: str
     limit_x: int
     width: int
     each: int
 
 
 def draw_gauge(areas: Sequence[Area], limit: int, worst: int) -> Gauge:
-    """The gauge of a TDMR: holes first, then PAMTs, then what could come on top.
+    """The gauge of a TDMR, in the order in which the kernel adds areas: holes, PAMTs, what could come on top.
 
     Args:
         areas: from ``areas_of()``.
@@ -317,7 +215,7 @@ def draw_gauge(areas: Sequence[Area], limit: int, worst: int) -> Gauge:
     """
     each = -(-limit // MAX_CELLS)
     cells = -(-limit // each)
-    looks = sorted((a.look for a in areas), key=_ORDER.__getitem__)[::each]
+    looks = sorted((a.look for a in areas), key=lambda look: look is Look.PAMT)[::each]
     possible = max(-(-worst // each), len(looks))
     shown = cells + MAX_CELLS_OVER
     paths: dict[Look, str] = {}
@@ -328,7 +226,7 @@ def draw_gauge(areas: Sequence[Area], limit: int, worst: int) -> Gauge:
         shapes=tuple(Shape(look, path, None) for look, path in paths.items()),
         worst="".join(_cell(i, cells) for i in range(len(looks), min(possible, shown))),
         free="".join(_cell(i, cells) for i in range(possible, cells)),
-        over="".join(_cell(i, cells) for i in range(cells, min(len(looks), shown))),
+        past="".join(_cell(i, cells) for i in range(cells, min(len(looks), shown))),
         limit_x=cells * CELL_STEP + 1,
         width=last * CELL_STEP + (8 if last > cells else 4),
         each=each,

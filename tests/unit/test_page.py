@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from itertools import pairwise, product
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.browser.states import host, pages
+from tests.golden.test_golden import NAMES, assess_host
+
+from tdx_headroom.address import GIB, MIB, PAGE, total
+from tdx_headroom.assessment import assess
+from tdx_headroom.facts import HostFacts, Limits, MemoryRegion, SourceStatus
+from tdx_headroom.observations import FirmwareRange
+from tdx_headroom.output.looks import Area, Firmware, Look, Piece, areas_of
+from tdx_headroom.output.page import _answers, _headline, render_page, stylesheet
+from tdx_headroom.output.picture import EXACT_SLOTS, WIDTH, draw_gauge, draw_map, exact_slots
+from tdx_headroom.plan import AreaKind, Pamt, ReservedArea, Strategy, Tdmr
+from tdx_headroom.sources.iomem import parse_iomem
+from tdx_headroom.verdict import State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tdx_headroom.assessment import Assessment
+
+LEFT = re.compile(r"M(-?\d+) (-?\d+)h(\d+)v(-?\d+)h-\d+z")
+
+
+def tdmr_with(holes: Sequence[tuple[int, int]], limit: int = 16, size: int = GIB) -> Tdmr:
+    areas = tuple(ReservedArea(start, length, AreaKind.HOLE) for start, length in holes)
+    return Tdmr(4 * GIB, size, 0, Pamt(None, 0, 0, 0), areas, len(areas), 0, len(areas), limit)
+
+
+def rectangles(path: str) -> list[tuple[int, int, int]]:
+    """Left edge, width and height of each rectangle in a path."""
+    return [(int(x), int(width), abs(int(height))) for x, _, width, height in LEFT.findall(path)]
+
+
+def every_page() -> dict[str, str]:
+    captured = {name: render_page(assess_host(name)) for name in NAMES}
+    full = {f"{name} full": render_page(assess_host(name), full_addresses=True) for name in NAMES}
+    return captured | full | pages()
+
+
+PAGES = every_page()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_sound(name: str) -> None:
+    """Ids are unique, references lead somewhere, and there is neither script nor inline style."""
+    page = PAGES[name]
+    ids = re.findall(r'\bid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+    named = re.findall(r'aria-(?:labelledby|describedby)="([^"]*)"', page)
+    assert set(named) <= set(ids)
+    assert set(re.findall(r'(?:href="|url\()#([^")]*)', page)) <= set(ids)
+    assert not re.search(r"<script|<style|\sstyle=|\son[a-z]+=|https?://", page)
+    for tag in ("section", "article", "div", "svg", "table", "ul", "ol", "dl", "p", "details", "span"):
+        assert len(re.findall(rf"<{tag}[ >]", page)) == page.count(f"</{tag}>"), tag
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_fine_address_without_leave(name: str) -> None:
+    """No address on the page is finer than 1 GiB, and every edge in a map lies on 1/64 of the TDMR."""
+    page = render_page(assess_host(name))
+    assert not [a for a in re.findall(r"0x[0-9a-f]+", page) if int(a, 16) >= MIB and int(a, 16) % GIB]
+    maps = re.findall(r'<svg class="map".*?</svg>', page, re.DOTALL)
+    assert maps
+    for shape in re.findall(r'<path d="([^"]*)" fill', "".join(maps)):
+        assert all(x % 16 == 0 and width % 16 == 0 for x, width, _ in rectangles(shape))
+
+
+def test_full_addresses_are_all_there() -> None:
+    """With leave every area is listed with its addresses, and each shape says what it is."""
+    page = render_page(assess_host("emerald-rapids"), full_addresses=True)
+    assert page.count("[0x64159000, 0x64195000)") >= 3
+    assert "memmap=4K$0x64158000" in page
+    assert "Maps are coarse" not in page
+    assert "0x…" not in page
+
+
+def test_text_from_outside_is_escaped() -> None:
+    """Names and errors are text, whatever is in them."""
+    evil = '"><script>alert(1)</script>\n'
+    facts = replace(
+        host(1, 2),
+        host=evil,
+        kernel_release=evil,
+        sources=(SourceStatus("iomem", evil, ok=False, error=f"iomem: {evil}"),),
+        memory_source=evil,
+    )
+    page = render_page(assess(facts), telemetry_path='/"><script>')
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+@pytest.mark.parametrize("line", ["5d169000-5d22bfff ACPI", "'5d169000-5d22bfff' \" ACPI"])
+def test_a_quoted_line_stays_on_the_host(line: str) -> None:
+    """The line that made a source fail may hold any address; over the network it is left out."""
+    with pytest.raises(Exception, match="5d169000") as caught:
+        parse_iomem(f"00000000-00000fff : Reserved\n{line}\n")
+    facts = replace(host(1, 2), sources=(SourceStatus("iomem", "", ok=False, error=str(caught.value)),))
+    assessment = assess(facts)
+    assert "5d169000" in render_page(assessment, full_addresses=True)
+    page = render_page(assessment)
+    assert "5d169000" not in page
+    assert "line 2" in page
+
+
+def test_equal_pictures_are_drawn_once() -> None:
+    """Strategies that need the same areas in a TDMR share its picture."""
+    page = render_page(assess_host("emerald-rapids"))
+    assert page.count('<svg class="map"') == 6
+    assert page.count("<h4>every strategy</h4>") == 4
+    assert "<h4>cmr-subregion and cmr-walk</h4>" in page
+
+
+def test_the_tdmr_that_fails_is_first() -> None:
+    """TDMRs over the limit come first and are marked in words."""
+    page = render_page(assess_host("granite-rapids-like"))
+    first = page.index('<article class="card tdmr')
+    assert page.index("[0x40000000, 0x80000000)", first) < page.index("[0x0, 0x40000000)", first)
+    assert page.count("over the limit</span>") == 1
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["coarse", "full"])
+@pytest.mark.parametrize(("tdmrs", "holes"), [(64, 1), (64, 30), (64, 1000), (1, 1000)])
+def test_page_is_bounded(tdmrs: int, holes: int, *, full: bool) -> None:
+    """However many TDMRs and holes there are, the page does not exceed 1.3 MB."""
+    page = render_page(assess(host(tdmrs, holes)), full_addresses=full)
+    assert len(page.encode()) < 1_300_000
+    assert page.count("<article") == tdmrs + 3
+
+
+def test_telemetry_path_and_states() -> None:
+    """Links are relative, so that a proxy may serve the page below any path; stale is said."""
+    page = render_page(assess(host(1, 2)), stale=True, telemetry_path="/prom/x")
+    assert 'href="prom/x"' in page
+    assert "this is the last good view" in page
+    assert "Not assessed yet" in render_page(None)
+    assert "Tdx" not in "".join(PAGES.values())
+
+
+def with_verdict(state: State, next_boot: State | None) -> Assessment:
+    assessment = assess_host("good-2-node")
+    return replace(assessment, verdict=replace(assessment.verdict, state=state, next_boot=next_boot))
+
+
+NEXT = (State.WILL_INITIALIZE, State.AT_RISK, State.WILL_FAIL, None)
+
+
+@pytest.mark.parametrize(("state", "next_boot"), list(product(State, NEXT)))
+def test_every_verdict_has_a_headline(state: State, next_boot: State | None) -> None:
+    """Each verdict is said in a sentence; what has happened and what comes next are told apart."""
+    assessment = with_verdict(state, next_boot)
+    assert _headline(assessment.verdict)
+    answers = list(_answers(assessment, str))
+    assert len(answers) == (2 if state in (State.INITIALIZED, State.FAILED) else 1)
+    assert render_page(assessment)
+
+
+def test_a_host_that_is_up_and_will_fail_looks_bad() -> None:
+    """The worse of the two answers gives the page its colour."""
+    page = render_page(with_verdict(State.INITIALIZED, State.WILL_FAIL))
+    assert 'class="card verdict bad"' in page
+    assert "TDX is up, but its next initialization will fail" in page
+    # The plan of this host fits, so it cannot be what stops TDX.
+    assert "something else stops TDX" in page
+
+
+def test_a_page_wide_hole_is_one_step_wide() -> None:
+    """A hole narrower than a step is drawn one step wide, in the step where it lies."""
+    tdmr = tdmr_with([(GIB // 2 + PAGE, PAGE)])
+    drawn = draw_map(tdmr, areas_of(tdmr, Firmware(())), 64)
+    assert [(s.look, rectangles(s.path)) for s in drawn.shapes] == [(Look.GAP, [(WIDTH // 2, 16, 40)])]
+    assert drawn.quarters == (0, 0, 1, 0)
+    assert dict(drawn.amounts) == {Look.USABLE: GIB - PAGE, Look.GAP: PAGE}
+
+
+def test_looks_in_one_step_share_it() -> None:
+    """Where a step has holes of two types both are drawn, one above the other."""
+    tdmr = tdmr_with([(0, PAGE), (2 * PAGE, PAGE)])
+    at = tdmr.base + 2 * PAGE
+    firmware = Firmware((FirmwareRange(at, at + PAGE, "ACPI Tables"),))
+    drawn = draw_map(tdmr, areas_of(tdmr, firmware), 64)
+    assert [(s.look, rectangles(s.path)) for s in drawn.shapes] == [
+        (Look.ACPI, [(0, 16, 20)]),
+        (Look.GAP, [(0, 16, 20)]),
+    ]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 262143), st.integers(1, 9)), max_size=40), st.sampled_from(EXACT_SLOTS)
+)
+def test_every_area_is_drawn_and_counted(spans: list[tuple[int, int]], slots: int) -> None:
+    """Each area's place is covered by a shape, and each has its mark in the tally."""
+    holes = sorted((s * PAGE, min(n, 262144 - s) * PAGE) for s, n in spans)
+    tdmr = tdmr_with(holes)
+    drawn = draw_map(tdmr, areas_of(tdmr, Firmware(None)), slots)
+    boxes = [box for shape in drawn.shapes for box in rectangles(shape.path)]
+    for start, size in holes:
+        first, last = start * WIDTH / GIB, (start + size) * WIDTH / GIB
+        assert any(x <= first and last <= x + width for x, width, _ in boxes)
+    assert sum(drawn.quarters) == len(holes)
+    assert drawn.amounts[0].size <= GIB - max((size for _, size in holes), default=0)
+    assert all(x >= 0 and x + width <= WIDTH for x, width, _ in boxes)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 50),
+            st.integers(1, 20),
+            st.sampled_from(["System RAM", "Reserved", "ACPI Tables", "Unusable memory", "new type"]),
+        ),
+        max_size=12,
+    ),
+    st.integers(0, 60),
+    st.integers(1, 30),
+)
+def test_pieces_are_the_hole(entries: list[tuple[int, int, str]], start: int, size: int) -> None:
+    """Whatever the firmware says, the pieces of a hole follow each other and are just the hole."""
+    firmware = Firmware([FirmwareRange(s, s + n, kind) for s, n, kind in entries])
+    pieces = firmware.pieces(start, start + size)
+    assert pieces[0].start == start
+    assert pieces[-1].end == start + size
+    assert all(a.end == b.start for a, b in pairwise(pieces))
+    assert total((p.start, p.end) for p in pieces) == size
+
+
+def cells(path: str) -> int:
+    return path.count("M")
+
+
+@pytest.mark.parametrize(
+    ("areas", "limit", "worst", "expected"),
+    [
+        (0, 16, 0, (0, 0, 16, 0)),
+        (17, 16, 17, (17, 0, 0, 1)),
+        (15, 16, 18, (15, 3, 0, 0)),
+        (1000, 16, 1000, (24, 0, 0, 8)),
+        (3, 1, 3, (3, 0, 0, 2)),
+        (10, 1000, 10, (1, 0, 31, 0)),
+    ],
+)
+def test_gauge(areas: int, limit: int, worst: int, expected: tuple[int, int, int, int]) -> None:
+    """Filled, possible, free and excess cells; a cell stands for several areas where the limit is high."""
+    holes = [Area(i, i + 1, Look.RESERVED, (Piece(i, i + 1, Look.RESERVED),)) for i in range(areas)]
+    gauge = draw_gauge(holes, limit, worst)
+    filled = sum(cells(shape.path) for shape in gauge.shapes)
+    assert (filled, cells(gauge.worst), cells(gauge.free), cells(gauge.past)) == expected
+    assert gauge.each == -(-limit // 32)
+
+
+def test_pictures_get_coarser_when_there_are_many() -> None:
+    """One TDMR is drawn to the pixel, a page full of fragmented ones in 64 steps each."""
+    assert exact_slots([17]) == 1024
+    assert exact_slots([1000] * 3) == 512
+    assert exact_slots([1000] * 192) == 64
+    assert exact_slots([]) == 1024
+
+
+def test_without_memory_map_no_picture() -> None:
+    """What is not known is not drawn: no plan, no TDMRs, and what is missing is said."""
+    page = render_page(assess(HostFacts()))
+    assert '<svg class="map"' not in page
+    assert "No source tells the memory regions" in page
+    assert "Give the agent what is missing" in page
+
+
+def test_odd_limits() -> None:
+    """A limit of one area and one of a billion are both shown."""
+    for limit in (1, 10**9):
+        facts = replace(host(1, 3), limits=Limits(max_reserved_per_tdmr=limit))
+        assert f"of {limit}</strong>" in render_page(assess(facts))
+
+
+def test_a_pamt_is_a_pamt() -> None:
+    """A PAMT is drawn as one, whatever the firmware has there."""
+    page = render_page(assess_host("good-2-node"))
+    assert 'fill="url(#p-pamt)"' in page
+    tdmr = tdmr_with([])
+    tdmr = replace(tdmr, reserved_areas=(ReservedArea(0, MIB, AreaKind.PAMT),), needed_pamts=1)
+    assert [a.look for a in areas_of(tdmr, Firmware(()))] == [Look.PAMT]
+
+
+def test_style_asks_for_nothing() -> None:
+    """The style sheet loads no font and no picture from anywhere."""
+    assert not re.search(r"url\(|@import|@font-face|https?:", stylesheet())
+
+
+def test_regions_that_touch_a_border() -> None:
+    """Memory up to the last byte of a TDMR leaves no shape outside of the picture."""
+    facts = HostFacts(memory_regions=(MemoryRegion(GIB, 2 * GIB, 0),), pamt_placement="none")
+    assessment = assess(facts)
+    plan = assessment.plans[Strategy.MEMORY_REGIONS]
+    assert plan is not None
+    assert draw_map(plan.tdmrs[0], areas_of(plan.tdmrs[0], Firmware(None)), 64).shapes == ()
+    assert "under memory-regions</title>" in render_page(assessment)
+
+
+def test_what_is_past_the_limit_is_what_the_kernel_has_no_room_for() -> None:
+    """The kernel adds holes in address order, then PAMTs; the gauge does too."""
+    looks = [Look.PAMT, *[Look.ACPI] * 16, Look.RESERVED]
+    areas = [Area(i, i + 1, look, (Piece(i, i + 1, look),)) for i, look in enumerate(looks)]
+    gauge = draw_gauge(areas, 16, 18)
+    past = gauge.past.split("M")[1:]
+    drawn = {shape.look: shape.path for shape in gauge.shapes}
+    assert [cell in drawn[look] for cell, look in zip(past, (Look.RESERVED, Look.PAMT), strict=True)] == [
+        True,
+        True,
+    ]
