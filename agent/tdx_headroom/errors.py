@@ -61,6 +61,6 @@ class SourceError(Exception):
 
     def __str__(self) -> str:
         where = self.source if self.line is None else f"{self.source} line {self.line}"
-        what = f": {one_line(self.text, 80)!r}" if self.text is not None else ""
+        what = f": '{one_line(self.text, 80)}'" if self.text is not None else ""
         hint = f"; {self.hint}" if self.hint else ""
         return f"{where}: {one_line(self.reason)}{what}{hint}"
