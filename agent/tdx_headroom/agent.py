@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom import log
 from tdx_headroom.assessment import assess
+from tdx_headroom.errors import one_line
 from tdx_headroom.host import read_facts
 from tdx_headroom.output import metrics
 from tdx_headroom.state import BootState, State, remember
@@ -61,6 +62,14 @@ class Agent:
     def stale(self) -> bool:
         """Whether a later attempt to assess has failed."""
         return self._health is not None and self._health.stale
+
+    @property
+    def status(self) -> str:
+        """The verdict in a line."""
+        if self.assessment is None:
+            return "not assessed yet"
+        verdict = self.assessment.verdict
+        return one_line(f"{verdict.state}: {verdict.summary}", 200)
 
     def refresh(self) -> None:
         """Read the host and assess it anew; on failure the last good assessment stays, marked stale."""

@@ -104,6 +104,11 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
         "--assume-strategy", type=_strategy, metavar="S", help="take this kernel to look for holes by S"
     )
     parser.add_argument(
+        "--user",
+        metavar="NAME",
+        help="started as root: become this user before listening (default tdx-headroom or nobody)",
+    )
+    parser.add_argument(
         "--refresh-interval", type=_duration, default=60.0, metavar="TIME", help="such as 60s (default), 5m"
     )
     parser.add_argument(
@@ -247,18 +252,25 @@ def _run_serve(options: argparse.Namespace) -> int:
 
 
 def _run_demo(options: argparse.Namespace) -> int:
+    from tdx_headroom.memory_root import MemoryRoot  # noqa: PLC0415  only the demo reads a tree once
+
     with resources.as_file(resources.files("tdx_headroom") / "hosts" / "emerald-rapids") as directory:
-        return _serve(Root(directory), options)
+        return _serve(MemoryRoot(directory), options)
 
 
 def _serve(root: Root, options: argparse.Namespace) -> int:
     # Loaded here: offline commands need neither a web server nor an event loop.
     from tdx_headroom import log  # noqa: PLC0415
     from tdx_headroom.daemon import Settings, serve  # noqa: PLC0415
+    from tdx_headroom.inherited import take  # noqa: PLC0415
+    from tdx_headroom.privileges import give_up  # noqa: PLC0415
 
     log.configure(options.log_level, options.log_format)
+    inherited = take()
+    web = settings_from(options, inherited.sockets)
+    root = root.holding({**inherited.files, **give_up(root, options.user)})
     settings = Settings(
-        web=settings_from(options),
+        web=web,
         refresh_interval=options.refresh_interval,
         exporter_metrics=options.exporter_metrics,
         what_if=WhatIf(strategy=options.assume_strategy),

@@ -13,6 +13,7 @@ from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTO
 from tdx_headroom import __version__, log
 from tdx_headroom.agent import Agent
 from tdx_headroom.livelog import LiveLog
+from tdx_headroom.notify import Notifier
 from tdx_headroom.sources.platform import read_boot_id
 from tdx_headroom.sources.uevents import drain, open_uevents
 from tdx_headroom.state import State, StateFile
@@ -67,7 +68,13 @@ async def _serve(root: Root, settings: Settings) -> None:
     stop, wake = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, wake.set)
+    notifier = Notifier()
+
+    def reload() -> None:
+        notifier.reloading()
+        wake.set()
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
 
     state_file, state = _load_state(root, settings)
     restored = (state.current.records, state.current.last_seq) if state.current else ((), None)
@@ -80,9 +87,14 @@ async def _serve(root: Root, settings: Settings) -> None:
     agent.refresh()
     for url in urls:
         logger.info("serving", url=url)
-    refreshing = asyncio.create_task(_refresh_forever(agent, wake, settings.refresh_interval))
+    notifier.ready(agent.status)
+    tasks = [asyncio.create_task(_refresh_forever(agent, wake, settings.refresh_interval, notifier))]
+    if notifier.watchdog_interval is not None:
+        tasks.append(asyncio.create_task(_feed_watchdog(notifier, notifier.watchdog_interval)))
     await stop.wait()
-    refreshing.cancel()
+    notifier.stopping()
+    for task in tasks:
+        task.cancel()
     live.close(loop)
     if uevents is not None:
         loop.remove_reader(uevents)
@@ -132,7 +144,14 @@ def _follow_uevents(loop: asyncio.AbstractEventLoop, wake: asyncio.Event) -> soc
     return opened
 
 
-async def _refresh_forever(agent: Agent, wake: asyncio.Event, interval: float) -> None:
+async def _feed_watchdog(notifier: Notifier, interval: float) -> None:
+    """From the event loop itself: a loop that hangs feeds nobody."""
+    while True:
+        notifier.watchdog()
+        await asyncio.sleep(interval)
+
+
+async def _refresh_forever(agent: Agent, wake: asyncio.Event, interval: float, notifier: Notifier) -> None:
     """Refresh when woken, and by the slow timer when not."""
     while True:
         try:
@@ -142,4 +161,6 @@ async def _refresh_forever(agent: Agent, wake: asyncio.Event, interval: float) -
             pass
         wake.clear()
         agent.refresh()
+        notifier.reloaded(agent.status)
+        notifier.status(agent.status)
         await asyncio.sleep(MIN_GAP)

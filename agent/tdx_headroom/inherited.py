@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sockets and files that systemd opened for the agent: sd_listen_fds(3), by the names in LISTEN_FDNAMES.
 
-Sockets are those of the ``.socket`` unit. Files come from ``OpenFile=``, or from the unit's descriptor store where
-systemd is too old for it (:mod:`tdx_headroom.fdstore`).
+Sockets are those of the ``.socket`` unit. Files come from ``OpenFile=``, or from the unit's descriptor store
+where systemd is too old for it (:mod:`tdx_headroom.fdstore`).
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ FILES: Mapping[str, str] = {
     "cmdline": "proc/cmdline",
 }
 """What each name stands for: a path relative to the host's root."""
+
+PRIVILEGED = ("iomem", "kmsg", "memblock-memory", "memblock-reserved")
+"""Files that only root can open, or (``/proc/iomem``) that show zeros to everybody else."""
 
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 

@@ -7,8 +7,10 @@ Nothing here fails: a service manager that has gone is worth one line in the log
 from __future__ import annotations
 
 import os
+import select
 import socket
 import time
+from array import array
 from typing import TYPE_CHECKING
 
 from tdx_headroom import log
@@ -37,11 +39,12 @@ class Notifier:
         self._address = _address(given["NOTIFY_SOCKET"])
         self._socket: socket.socket | None = None
         self._lost = False
+        self._reloading = False
         self.watchdog_interval = _watchdog_interval(given) if self._address else None
         """Seconds between two calls of :meth:`watchdog`; None when nobody waits for them."""
 
     def ready(self, status: str = "") -> None:
-        """Started, or done with reloading."""
+        """Started: assessed once, and listening."""
         self._send("READY=1", *_status(status))
 
     def status(self, text: str) -> None:
@@ -49,12 +52,20 @@ class Notifier:
         self._send(*_status(text))
 
     def reloading(self) -> None:
-        """SIGHUP is being answered; :meth:`ready` must follow."""
+        """SIGHUP is being answered; :meth:`reloaded` must follow."""
+        self._reloading = True
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
+    def reloaded(self, status: str = "") -> None:
+        """SIGHUP has been answered; does nothing when none was."""
+        if self._reloading:
+            self._reloading = False
+            self.ready(status)
+
     def stopping(self, status: str = "") -> None:
-        """About to end."""
+        """About to end: the last message."""
         self._send("STOPPING=1", *_status(status))
+        self.close()
 
     def watchdog(self) -> None:
         """Still alive."""
@@ -74,7 +85,8 @@ class Notifier:
     def barrier(self, seconds: float) -> bool:
         """Wait until all that was sent has been dealt with; whether it has.
 
-        A process that ends right after sending may be gone before the service manager has found out whose it was.
+        A process that ends right after sending may be gone before the service manager has found out whose
+        message it was.
         """
         reading, writing = os.pipe2(os.O_CLOEXEC)
         try:
@@ -82,6 +94,12 @@ class Notifier:
         finally:
             os.close(writing)
         return _wait_for_end(reading, seconds)
+
+    def close(self) -> None:
+        """Give the socket back."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     @property
     def connected(self) -> bool:
@@ -96,7 +114,9 @@ class Notifier:
                 self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
                 self._socket.settimeout(SEND_SECONDS)
             # Not connected: the socket may be made anew while the agent runs.
-            socket.send_fds(self._socket, ["\n".join(lines).encode()], list(descriptors), 0, self._address)
+            # And by sendmsg(): socket.send_fds() takes an address and ignores it.
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
+            self._socket.sendmsg(["\n".join(lines).encode()], rights, 0, self._address)
         except (OSError, ValueError) as error:
             if not self._lost:
                 log.get().warning("systemd cannot be told", error=str(error), message=lines[0])
@@ -134,8 +154,6 @@ def _watchdog_interval(given: MutableMapping[str, str]) -> float | None:
 
 def _wait_for_end(fd: int, seconds: float) -> bool:
     """Whether the other end of the pipe was closed in time; closes this one."""
-    import select  # noqa: PLC0415  only the helper that fills the descriptor store waits
-
     poll = select.poll()
     poll.register(fd, 0)
     try:

@@ -37,6 +37,10 @@ class Root:
         self.path = os.path.realpath(path)
         self._descriptors = dict(descriptors or {})
 
+    def holding(self, descriptors: Mapping[str, int]) -> Root:
+        """The same root, with these descriptors to read too."""
+        return Root(self.path, {**self._descriptors, **descriptors})
+
     @property
     def live(self) -> bool:
         """Whether this is the running host itself."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -61,10 +62,18 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
+def _own_files(arguments: tuple[str, ...]) -> bool:
+    """Whether the agent gets files or folders of the test."""
+    flags = {"--path.rootfs", "--state-directory", "--web.config.file"} & set(arguments)
+    return "--user" not in arguments and bool(flags or any(a.startswith("unix:") for a in arguments))
+
+
 @contextmanager
 def agent(*arguments: str, command: str = "serve", before: list[str] | None = None) -> Iterator[Running]:
     """The agent with these arguments, ready; it must end with status 0 on SIGTERM."""
     port = free_port()
+    # Scratch folders of a test are its user's alone: an agent that gave up root could not read them.
+    keep_root = ("--user", "root") if os.geteuid() == 0 and not before and _own_files(arguments) else ()
     process = subprocess.Popen(
         [
             *(before or []),
@@ -75,6 +84,7 @@ def agent(*arguments: str, command: str = "serve", before: list[str] | None = No
             "--web.listen-address",
             f"127.0.0.1:{port}",
             *arguments,
+            *keep_root,
         ],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

@@ -238,8 +238,8 @@ def test_page_is_what_was_done(request: pytest.FixtureRequest) -> None:
         [
             "# Faults, and what the agent does",
             "",
-            "Each row is a test that injects the fault into the running agent; `make golden` writes this page",
-            "from what it did. In all of them the agent keeps answering, the failing source is named in",
+            "Each row is a test that injects the fault into the running agent; `make golden` writes this",
+            "page from what it did. In all of them the agent keeps answering, the failing source is named in",
             "`tdx_headroom_source_success` and in a log line, and the others still serve. When a whole",
             "assessment fails, the last good one stays and `tdx_headroom_assessment_stale` is 1. Bad input,",
             "one file a defect, is in tests/faults.",

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.program("openssl")
 
+KEEP_ROOT = ("--user", "root") if os.geteuid() == 0 else ()
+"""Scratch folders of a test are its user's alone."""
+
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
@@ -189,7 +192,7 @@ def start(config: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tdx_headroom", "demo", "--web.config.file", str(config)]
     address = f"127.0.0.1:{free_port()}"
     return subprocess.run(
-        [*command, "--web.listen-address", address], capture_output=True, text=True, timeout=20
+        [*command, *KEEP_ROOT, "--web.listen-address", address], capture_output=True, text=True, timeout=20
     )
 
 

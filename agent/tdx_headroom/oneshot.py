@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that look at the host once and end: ``textfile``, and ``open-files`` for old systemd."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from tdx_headroom.assessment import assess
+from tdx_headroom.host import read_facts
+from tdx_headroom.plan import Strategy
+from tdx_headroom.root import Root
+from tdx_headroom.whatif import WhatIf
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_textfile(parser: argparse.ArgumentParser) -> None:
+    """Options of ``tdx-headroom textfile``."""
+    parser.set_defaults(run=_run_textfile)
+    parser.add_argument(
+        "--output", required=True, metavar="F.prom", help="file to write, replaced at once; - is stdout"
+    )
+    parser.add_argument(
+        "--path.rootfs", dest="rootfs", default="/", metavar="DIR", help="the host's root (default /)"
+    )
+    parser.add_argument(
+        "--assume-strategy",
+        choices=list(Strategy),
+        metavar="S",
+        help="take this kernel to look for holes by S",
+    )
+
+
+def add_open_files(parser: argparse.ArgumentParser) -> None:
+    """``tdx-headroom open-files``, which only a unit of systemd before 253 runs."""
+    parser.set_defaults(run=_run_open_files)
+
+
+def _run_textfile(options: argparse.Namespace) -> int:
+    # Loaded here: other commands need none of it.
+    from tdx_headroom import log  # noqa: PLC0415
+    from tdx_headroom.inherited import take  # noqa: PLC0415
+    from tdx_headroom.output.metrics import Health  # noqa: PLC0415
+    from tdx_headroom.output.textfile import check_name, render_textfile, write_textfile  # noqa: PLC0415
+
+    if options.output != "-":
+        check_name(options.output)
+    log.configure("warn", "logfmt")
+    began = time.perf_counter()
+    root = Root(options.rootfs, take().files)
+    strategy = Strategy(options.assume_strategy) if options.assume_strategy else None
+    assessment = assess(read_facts(root), WhatIf(strategy=strategy))
+    now = time.time()
+    kernel_log = assessment.facts.log_health
+    health = Health(
+        assessed_at=now,
+        duration=time.perf_counter() - began,
+        read_at=tuple((source.source, now) for source in assessment.facts.sources if source.ok),
+        records_lost=kernel_log.lost if kernel_log else 0,
+        records_untrusted=kernel_log.untrusted if kernel_log else 0,
+    )
+    data = render_textfile(assessment, health)
+    if options.output == "-":
+        sys.stdout.write(data.decode())
+    else:
+        write_textfile(options.output, data)
+    return os.EX_OK
+
+
+def _run_open_files(_options: argparse.Namespace) -> int:
+    from tdx_headroom import log  # noqa: PLC0415
+    from tdx_headroom.fdstore import store_files  # noqa: PLC0415
+    from tdx_headroom.notify import Notifier  # noqa: PLC0415
+
+    log.configure("info", "logfmt")
+    names = store_files(Root("/"), Notifier())
+    log.get().info("files handed to systemd", names=" ".join(names))
+    return os.EX_OK

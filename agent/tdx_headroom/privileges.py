@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Started as root by hand: open what only root may, load the rest of the code, then be nobody for good.
+
+Under systemd none of this happens: the unit never runs as root (systemd/tdx-headroom.service).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import pwd
+import stat
+import threading
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tdx_headroom
+from tdx_headroom import capabilities, log
+from tdx_headroom.assessment import assess
+from tdx_headroom.errors import AgentError, SourceError
+from tdx_headroom.host import read_facts
+from tdx_headroom.inherited import FILES, PRIVILEGED
+from tdx_headroom.memory_root import MemoryRoot
+from tdx_headroom.output.page import render_page, stylesheet
+from tdx_headroom.root import Root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+USERS = ("tdx-headroom", "nobody")
+"""Who the agent becomes by default: the first that exists."""
+
+LAZY = (
+    "concurrent.futures.thread",
+    "encodings.idna",
+    "encodings.latin_1",
+    "encodings.utf_8_sig",
+    "prometheus_client.openmetrics.exposition",
+    "tornado.platform.asyncio",
+)
+"""Modules that Python or a library loads only when they are first needed."""
+
+OPTIONAL = ("bcrypt", "yaml")
+"""The same, of libraries that the agent may do without."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Whom to become.
+
+    Args:
+        name: as in the user database.
+        uid: its user id.
+        gid: its own group.
+        groups: all of its groups, the own one among them.
+    """
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
+def give_up(root: Root, name: str | None = None) -> dict[str, int]:
+    """All of it in order, before anything listens: open, load, drop.
+
+    Args:
+        root: of the host that will be served.
+        name: whom to become; see :func:`drop`.
+
+    Returns:
+        Descriptors for the root, as :func:`open_privileged` gives them.
+
+    Raises:
+        AgentError: privileges cannot be dropped, or without them nothing of the root can be read.
+    """
+    descriptors = open_privileged(root)
+    preload(root)
+    drop(name)
+    if not isinstance(root, MemoryRoot) and not os.access(root.path, os.R_OK | os.X_OK):
+        raise AgentError(
+            f"{_own_name()} cannot read {root.path}",
+            hint="make it readable for everybody, or keep root with --user root",
+            status=os.EX_NOPERM,
+        )
+    return descriptors
+
+
+def open_privileged(root: Root) -> dict[str, int]:
+    """Open, while that is still possible, what the agent must go on reading afterwards.
+
+    Nothing is opened unless this is root on a running host: a captured tree is plain files, which may be
+    replaced while the agent runs.
+
+    Args:
+        root: of the host; the live one, or one whose ``proc`` is mounted (a host's root inside a container).
+
+    Returns:
+        Descriptors by path, for ``Root(path, descriptors=...)``. A file that cannot be opened is left out:
+        its reader will say why.
+    """
+    found: dict[str, int] = {}
+    if os.geteuid() != 0 or not Path(root.locate("proc")).is_mount():
+        return found
+    for name in PRIVILEGED:
+        path = FILES[name]
+        try:
+            fd = root.open(name, path)
+        except SourceError:
+            continue
+        kind = stat.S_ISCHR if name == "kmsg" else stat.S_ISREG
+        if kind(os.fstat(fd).st_mode):
+            found[path] = fd
+        else:
+            os.close(fd)
+    return found
+
+
+def preload(root: Root) -> None:
+    """Load what would be loaded later: the interpreter's and the agent's files may be root's alone.
+
+    Args:
+        root: of the host that will be served; it is read once, for what its readers load.
+    """
+    own = (module.name for module in pkgutil.walk_packages(tdx_headroom.__path__, "tdx_headroom."))
+    for name in (*LAZY, *(name for name in own if not name.endswith("__main__"))):
+        importlib.import_module(name)
+    for name in OPTIONAL:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue
+    stylesheet()
+    read_facts(root)
+    # Templates are loaded as they are needed: the page of a host with TDX needs all of them.
+    with resources.as_file(resources.files("tdx_headroom") / "hosts" / "emerald-rapids") as folder:
+        render_page(assess(read_facts(Root(folder))))
+
+
+def drop(name: str | None = None) -> None:
+    """Stop being root, for good, and make sure of it. Does nothing when this is no root.
+
+    No thread may run yet: capabilities are a thread's own.
+
+    Args:
+        name: whom to become; None: the first of :data:`USERS`. A name of root itself keeps all privileges.
+
+    Raises:
+        AgentError: there is no such user, root is not allowed to become it, or something is left afterwards.
+    """
+    if 0 not in os.getresuid():
+        if name is not None and name != _own_name():
+            raise AgentError(f"only root can become {name}", hint="leave --user out", status=os.EX_NOPERM)
+        return
+    user = find_user(name)
+    if user.uid == 0:
+        log.get().warning("the agent keeps running as root", user=user.name)
+        return
+    if threading.active_count() != 1:
+        raise AgentError("privileges cannot be dropped: a thread is running", status=os.EX_SOFTWARE)
+    _become(user)
+    left = _left(user)
+    if left:
+        raise AgentError(
+            f"privileges are left after becoming {user.name}: {', '.join(left)}", status=os.EX_OSERR
+        )
+    log.get().info("privileges dropped", user=user.name)
+
+
+def find_user(name: str | None = None) -> User:
+    """Look a user up.
+
+    Raises:
+        AgentError: there is none of that name.
+    """
+    for candidate in USERS if name is None else (name,):
+        try:
+            entry = pwd.getpwnam(candidate)
+        except (KeyError, ValueError):
+            continue
+        groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
+        return User(entry.pw_name, entry.pw_uid, entry.pw_gid, tuple(sorted(set(groups))))
+    wanted = name or " or ".join(USERS)
+    raise AgentError(f"there is no user {wanted} to become", hint="name one with --user", status=os.EX_NOUSER)
+
+
+def _own_name() -> str | None:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return None
+
+
+def _become(user: User) -> None:
+    # The bounding set first: that takes CAP_SETPCAP, which goes with the user id.
+    capabilities.empty_bounding_set()
+    steps: tuple[tuple[str, Callable[[], None]], ...] = (
+        ("setgroups", lambda: os.setgroups(user.groups)),
+        ("setresgid", lambda: os.setresgid(user.gid, user.gid, user.gid)),
+        ("setresuid", lambda: os.setresuid(user.uid, user.uid, user.uid)),
+        ("capset", capabilities.empty_sets),
+        ("no_new_privs", capabilities.set_no_new_privs),
+    )
+    for step, take in steps:
+        try:
+            take()
+        except OSError as error:
+            raise AgentError(
+                f"cannot become {user.name}: {step}: {error.strerror}",
+                hint="start the agent as another user, or keep root with --user root",
+                status=os.EX_NOPERM,
+            ) from None
+
+
+def _left(user: User) -> list[str]:
+    """What is left of root; nothing but the kernel is asked, /proc may be another's."""
+    left = []
+    if os.getresuid() != (user.uid,) * 3:
+        left.append(f"user ids {os.getresuid()}")
+    if os.getresgid() != (user.gid,) * 3:
+        left.append(f"group ids {os.getresgid()}")
+    if set(os.getgroups()) - set(user.groups):
+        left.append(f"groups {os.getgroups()}")
+    left += [f"{name} capabilities {value:#x}" for name, value in capabilities.sets().items() if value]
+    if not capabilities.no_new_privs():
+        left.append("no_new_privs is not set")
+    if capabilities.bounding_set():
+        # Of no use without a program that gains privileges, which no_new_privs rules out.
+        log.get().info(
+            "the capability bounding set could not be emptied", left=hex(capabilities.bounding_set())
+        )
+    try:
+        os.setresuid(0, 0, 0)
+    except PermissionError:
+        return left
+    return [*left, "user id 0 can be had again"]
