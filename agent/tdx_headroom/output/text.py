@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tdx_headroom.address import show, show_size
 from tdx_headroom.errors import one_line
 from tdx_headroom.plan import AreaKind, Strategy
-from tdx_headroom.verdict import State, describe
+from tdx_headroom.verdict import State, describe, predict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,6 +78,9 @@ def _head(assessment: Assessment, style: Style) -> Iterable[str]:
     yield f"  {style.paint(_WORDS[verdict.state], verdict.state)}: {verdict.summary}"
     if verdict.next_boot is not None and verdict.next_boot is not verdict.state:
         plan = assessment.plans[verdict.strategy]
+        if plan is not None and predict(plan) is not verdict.next_boot:
+            # Something else than the memory map stops it; the remedies say what.
+            plan = None
         word = style.paint(_WORDS[verdict.next_boot], verdict.next_boot)
         yield f"  Next initialization with this memory map: {word}" + (f": {describe(plan)}" if plan else "")
     for title, texts in (

@@ -47,8 +47,8 @@ def remedies(facts: HostFacts, plans: Mapping[Strategy, Plan | None], strategy: 
         found += _split(plan, index, facts.limits.max_tdmrs)
     elif outcome is Outcome.TDMRS:
         found.append(
-            f"Have {plan.tdmrs_needed - facts.limits.max_tdmrs} TDMRs fewer: fewer gaps of a GiB and more"
-            " between memory ranges, or fewer NUMA nodes (sub-NUMA clustering off)."
+            f"The memory map takes {plan.tdmrs_needed - facts.limits.max_tdmrs} TDMRs too many: have fewer"
+            " gaps of a GiB and more between memory ranges, or fewer NUMA nodes (sub-NUMA clustering off)."
         )
     elif outcome is Outcome.NO_MEMORY and plan.tdmrs:
         found.append(
