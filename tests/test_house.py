@@ -14,7 +14,18 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGE = CHECKOUT / "agent" / "tdx_headroom"
 
 LAYERS = [
-    {"address", "errors", "textlines", "codec", "observations", "kernel_report", "reading", "root", "memory_root", "log"},
+    {
+        "address",
+        "errors",
+        "textlines",
+        "codec",
+        "observations",
+        "kernel_report",
+        "reading",
+        "root",
+        "memory_root",
+        "log",
+    },
     {"sources"},
     {"facts"},
     {"memory_map", "zones"},

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tdx_headroom
-from tdx_headroom import capabilities, log
+from tdx_headroom import log
 from tdx_headroom.assessment import assess
 from tdx_headroom.errors import AgentError, SourceError
 from tdx_headroom.host import read_facts
@@ -77,6 +77,9 @@ def give_up(root: Root, name: str | None = None) -> dict[str, int]:
     Raises:
         AgentError: privileges cannot be dropped, or without them nothing of the root can be read.
     """
+    if 0 not in os.getresuid():
+        drop(name)
+        return {}
     descriptors = open_privileged(root)
     preload(root)
     drop(name)
@@ -155,6 +158,8 @@ def drop(name: str | None = None) -> None:
         if name is not None and name != _own_name():
             raise AgentError(f"only root can become {name}", hint="leave --user out", status=os.EX_NOPERM)
         return
+    # capabilities.py is loaded only from here on: it needs ctypes, which a sandbox without writable and
+    # executable memory may refuse to load.
     user = find_user(name)
     if user.uid == 0:
         log.get().warning("the agent keeps running as root", user=user.name)
@@ -195,6 +200,8 @@ def _own_name() -> str | None:
 
 
 def _become(user: User) -> None:
+    from tdx_headroom import capabilities  # noqa: PLC0415  see drop()
+
     # The bounding set first: that takes CAP_SETPCAP, which goes with the user id.
     capabilities.empty_bounding_set()
     steps: tuple[tuple[str, Callable[[], None]], ...] = (
@@ -217,6 +224,8 @@ def _become(user: User) -> None:
 
 def _left(user: User) -> list[str]:
     """What is left of root; nothing but the kernel is asked, /proc may be another's."""
+    from tdx_headroom import capabilities  # noqa: PLC0415  see drop()
+
     left = []
     if os.getresuid() != (user.uid,) * 3:
         left.append(f"user ids {os.getresuid()}")

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -67,16 +68,14 @@ def handover(monkeypatch: pytest.MonkeyPatch) -> Iterator[Handover]:
     made = Handover()
     yield made
     for number in range(made.count):
-        try:
+        with suppress(OSError):
             os.close(FIRST + number)
-        except OSError:
-            pass
 
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Callable[[str], int]]:
     """Opens a file with this content."""
-    fds = []
+    fds: list[int] = []
 
     def make(content: str) -> int:
         path = tmp_path / str(len(fds))
@@ -108,7 +107,10 @@ def test_sockets_and_files_go_by_name(
     """A socket becomes a socket, each known name becomes the path that it stands for."""
     null = os.open("/dev/null", os.O_RDONLY)
     handover.give(
-        (listening.fileno(), "http"), (opened("a"), "memblock-reserved"), (opened(IOMEM), "iomem"), (null, "kmsg")
+        (listening.fileno(), "http"),
+        (opened("a"), "memblock-reserved"),
+        (opened(IOMEM), "iomem"),
+        (null, "kmsg"),
     )
     os.close(null)
     taken = handover.take()
@@ -124,7 +126,9 @@ def test_sockets_and_files_go_by_name(
     taken.sockets[0].detach()
 
 
-def test_what_is_taken_never_blocks_and_is_not_inherited(handover: Handover, listening: socket.socket) -> None:
+def test_what_is_taken_never_blocks_and_is_not_inherited(
+    handover: Handover, listening: socket.socket
+) -> None:
     """Sockets and kmsg are set to O_NONBLOCK, and no child gets any of them."""
     null = os.open("/dev/null", os.O_RDONLY)
     handover.give((listening.fileno(), "http"), (null, "kmsg"))
@@ -229,7 +233,10 @@ def test_an_unknown_name_and_a_double_one(handover: Handover, opened: Callable[[
     handover.give((opened("1"), "iomem"), (opened("2"), "iomem"), (opened("3"), "shadow"))
     taken = handover.take()
     assert taken.files == {"proc/iomem": FIRST}
-    assert handover.problems() == ["there is another one of this name", "its name is none that the agent knows"]
+    assert handover.problems() == [
+        "there is another one of this name",
+        "its name is none that the agent knows",
+    ]
     assert [handover.is_open(number) for number in range(3)] == [True, False, False]
 
 
@@ -271,9 +278,12 @@ def test_as_systemd_does_it(tmp_path: Path, listening: socket.socket) -> None:
     program = (
         "import os; os.environ['LISTEN_PID'] = str(os.getpid())\n"
         "from tdx_headroom.inherited import take\n"
-        "taken = take(); print([s.fileno() for s in taken.sockets], dict(taken.files), 'LISTEN_FDS' in os.environ)"
+        "taken = take(); left = 'LISTEN_FDS' in os.environ\n"
+        "print([s.fileno() for s in taken.sockets], dict(taken.files), left)"
     )
-    script = f"exec {listening.fileno()}<&{listening.fileno()} 3<&{listening.fileno()} 4<{tmp_path}/iomem; exec"
+    script = (
+        f"exec {listening.fileno()}<&{listening.fileno()} 3<&{listening.fileno()} 4<{tmp_path}/iomem; exec"
+    )
     command = ["bash", "-c", f'{script} "$@"', "bash", sys.executable, "-c", program]
     environment = os.environ | {"LISTEN_FDS": "2", "LISTEN_FDNAMES": "http:iomem"}
     run = subprocess.run(

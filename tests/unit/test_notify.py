@@ -5,6 +5,7 @@ import os
 import socket
 import stat
 import time
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,6 @@ pytestmark = pytest.mark.usefixtures("told")
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 class Manager:
@@ -95,7 +95,13 @@ def test_without_a_service_manager() -> None:
     """Started by hand, every call does nothing and says nothing."""
     with capture_logs() as logs:
         notifier = Notifier({"WATCHDOG_USEC": "1000000"})
-        for call in (notifier.ready, notifier.reloading, notifier.reloaded, notifier.watchdog, notifier.stopping):
+        for call in (
+            notifier.ready,
+            notifier.reloading,
+            notifier.reloaded,
+            notifier.watchdog,
+            notifier.stopping,
+        ):
             call()
         notifier.status("x")
     assert logs == []
@@ -123,13 +129,14 @@ def test_a_manager_that_has_gone(tmp_path: Path) -> None:
     manager = Manager(address)
     notifier = Notifier({"NOTIFY_SOCKET": address})
     manager.socket.close()
-    os.unlink(address)
+    Path(address).unlink()
     with capture_logs() as logs:
         for _ in range(3):
             notifier.watchdog()
     assert [entry["log_level"] for entry in logs] == ["warning"]
     assert logs[0]["message"] == "WATCHDOG=1"
-    assert not notifier.connected
+    lost = notifier.connected
+    assert not lost
     manager = Manager(address)
     with capture_logs() as logs:
         notifier.watchdog()
@@ -139,7 +146,9 @@ def test_a_manager_that_has_gone(tmp_path: Path) -> None:
     manager.socket.close()
 
 
-def test_a_manager_that_does_not_read(manager: Manager, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_manager_that_does_not_read(
+    manager: Manager, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With its queue full a message is dropped within the time allowed, and the agent goes on."""
     monkeypatch.setattr(notify, "SEND_SECONDS", 0.05)
     notifier = Notifier({"NOTIFY_SOCKET": address})
@@ -176,7 +185,9 @@ def test_a_status_is_one_line(manager: Manager, address: str) -> None:
 
 def test_half_the_watchdog_time() -> None:
     """The interval is half of what the service manager waits for, in seconds."""
-    notifier = Notifier({"NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())})
+    notifier = Notifier(
+        {"NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}
+    )
     assert notifier.watchdog_interval == 15.0
 
 

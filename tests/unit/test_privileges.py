@@ -6,11 +6,16 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import signal
+import socket
 import subprocess
 import sys
+import time
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.integration.agent import Running, free_port
 
 from tdx_headroom import privileges
 from tdx_headroom.errors import AgentError
@@ -243,25 +248,49 @@ except AgentError as error:
     print(error, error.status)
 """
     if IS_ROOT:
-        # This Python may be root's alone: the modules are loaded first, and privileges go without the agent's help.
+        # This Python may be root's alone: modules are loaded first, and privileges go without its help.
         program = f"os.setgroups([]); os.setresgid(*[65534] * 3); os.setresuid(*[65534] * 3)\n{program}"
         before = []
     run = process(program, before)
     assert run.stdout == f"only root can become root; leave --user out {os.EX_NOPERM}\n", run.stderr
 
 
-def test_after_preloading_nothing_is_imported() -> None:
-    """A whole life of the agent after preload() loads no further module."""
-    program = """
-privileges.preload()
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        print("imported:", name)
-sys.meta_path.insert(0, Refuse())
-from tests.unit.preloaded import live
-live()
+@pytest.mark.parametrize("command", ["demo", "serve"])
+def test_after_preloading_nothing_is_loaded(command: str) -> None:
+    """A whole life of the agent after preload() loads no further module or template: they may be root's."""
+    port = free_port()
+    # As root it would load all over again, which proves nothing.
+    extra = ["--user", "root"] if IS_ROOT else []
+    program = f"""
+from tdx_headroom.cli import main
+privileges.preload(Root("/"))
+def watch(event, arguments):
+    code = (".py", ".pyc", ".so", ".html", ".css")
+    if event == "import" or event == "open" and str(arguments[0]).endswith(code):
+        os.write(2, f"loaded: {{arguments[0]}}\\n".encode())
+sys.addaudithook(watch)
+sys.exit(main(["{command}", *{extra!r}, "--web.listen-address", "127.0.0.1:{port}"]))
 """
-    run = process(program)
-    assert run.returncode == 0, run.stderr
-    imported = [line for line in run.stdout.splitlines() if line.startswith("imported:")]
-    assert [line for line in imported if "tests" not in line] == []
+    process = subprocess.Popen([sys.executable, "-c", PRELUDE + program], stderr=subprocess.PIPE, text=True)
+    running = Running(process, port)
+    assert process.stderr is not None
+    reader = Thread(target=running.log.extend, args=(process.stderr,))
+    reader.start()
+    try:
+        running.wait_for("msg=serving", 30)
+        for path in ("/", "/style.css", "/metrics", "/api/v1/plan", "/-/healthy", "/-/ready", "/nothing"):
+            running.get(path)
+        running.get("/metrics", {"Accept": "application/openmetrics-text; version=1.0.0"})
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"nonsense\r\n\r\n")
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.5)
+        running.get("/metrics")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
+        reader.join()
+        process.stderr.close()
+    assert [line for line in running.log if line.startswith("loaded:")] == []

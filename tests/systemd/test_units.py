@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What systemd itself says about the units, without running them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tdx_headroom.inherited import FILES, PRIVILEGED
+
+UNITS = Path(__file__).parents[2] / "systemd"
+DROP_INS = UNITS / "drop-ins"
+SERVICE = UNITS / "tdx-headroom.service"
+TEXTFILE = UNITS / "tdx-headroom-textfile.service"
+ALL = sorted(path for path in UNITS.iterdir() if path.is_file())
+
+analyze = pytest.mark.program("systemd-analyze")
+
+
+def laid_out(folder: Path, unit: Path, *drop_ins: Path) -> Path:
+    """The unit with these drop-ins, as they would lie in /etc/systemd/system."""
+    shutil.copyfile(unit, folder / unit.name)
+    for drop_in in drop_ins:
+        (folder / f"{unit.name}.d").mkdir(exist_ok=True)
+        shutil.copyfile(drop_in, folder / f"{unit.name}.d" / drop_in.name)
+    return folder / unit.name
+
+
+def settings(unit: Path) -> list[tuple[str, str]]:
+    """Keys and values, in order."""
+    lines = (line.partition("=") for line in unit.read_text().splitlines() if not line.startswith("#"))
+    return [(key, value) for key, equals, value in lines if equals]
+
+
+@analyze
+@pytest.mark.parametrize(
+    ("unit", "drop_ins", "most"),
+    [
+        pytest.param(SERVICE, (), 0.3, id="service"),
+        pytest.param(SERVICE, ("old-systemd.conf",), 0.3, id="old systemd"),
+        pytest.param(SERVICE, ("network.conf",), 1.2, id="own listener"),
+        pytest.param(TEXTFILE, (), 0.5, id="textfile"),
+    ],
+)
+def test_exposure(tmp_path: Path, unit: Path, drop_ins: tuple[str, ...], most: float) -> None:
+    """`systemd-analyze security` finds no more than this."""
+    path = laid_out(tmp_path, unit, *(DROP_INS / name for name in drop_ins))
+    run = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", "--no-pager", path], capture_output=True, text=True
+    )
+    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", run.stdout)
+    assert found, run.stderr
+    assert float(found[1]) <= most, run.stdout
+
+
+@analyze
+@pytest.mark.parametrize("drop_in", [None, "network.conf", "old-systemd.conf"])
+def test_systemd_understands_every_line(tmp_path: Path, drop_in: str | None) -> None:
+    """`systemd-analyze verify` has nothing to say but, before systemd 253, that it has no OpenFile=."""
+    for unit in ALL:
+        given = [DROP_INS / drop_in] if drop_in and unit.suffix == ".service" else []
+        path = laid_out(tmp_path, unit, *given)
+        for file in (path, *(tmp_path / f"{unit.name}.d").glob("*")):
+            # The command need not be installed here; its man page neither.
+            file.write_text(file.read_text().replace("/usr/bin/tdx-headroom", "/bin/true"))
+    run = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *(tmp_path / unit.name for unit in ALL)],
+        capture_output=True,
+        text=True,
+    )
+    said = [line for line in run.stderr.splitlines() if "Unknown key" not in line or "OpenFile" not in line]
+    assert said == []
+    assert run.returncode == 0
+
+
+@pytest.mark.parametrize("unit", [SERVICE, TEXTFILE], ids=lambda path: path.name)
+def test_what_systemd_opens_is_what_the_agent_knows(unit: Path) -> None:
+    """Each OpenFile= has the name by which the agent finds that path, is read-only and may be missing."""
+    opened = [value.split(":") for key, value in settings(unit) if key == "OpenFile"]
+    assert {name: path for path, name, _ in opened} == {name: f"/{FILES[name]}" for name in PRIVILEGED}
+    assert {options for _, _, options in opened} == {"read-only,graceful"}
+
+
+@pytest.mark.parametrize("unit", [SERVICE, TEXTFILE], ids=lambda path: path.name)
+def test_kmsg_is_allowed(unit: Path) -> None:
+    """OpenFile= is carried out inside the unit's cgroup: without DeviceAllow= it fails."""
+    assert ("DeviceAllow", "/dev/kmsg r") in settings(unit)
+
+
+def test_no_network_by_default() -> None:
+    """The service has no network, and can open no socket that would reach one."""
+    given = settings(SERVICE)
+    assert ("PrivateNetwork", "yes") in given
+    assert [value for key, value in given if key == "RestrictAddressFamilies"] == ["AF_UNIX AF_NETLINK"]
+
+
+def test_the_port_is_the_agents() -> None:
+    """The socket unit and the drop-in with its own listener use the agent's port."""
+    from tdx_headroom.web.flags import DEFAULT_PORT
+
+    assert ("ListenStream", str(DEFAULT_PORT)) in settings(UNITS / "tdx-headroom.socket")
+    commands = [value for key, value in settings(DROP_INS / "network.conf") if key == "ExecStart"]
+    assert commands[0] == ""
+    assert f"--web.listen-address :{DEFAULT_PORT}" in commands[1]
+    assert ("SocketBindAllow", f"tcp:{DEFAULT_PORT}") in settings(DROP_INS / "network.conf")
