@@ -248,9 +248,9 @@ def test_page_is_what_was_done(request: pytest.FixtureRequest) -> None:
             "|---|---|---|",
             *rows,
             "",
-            "Measured once, on two cores with Python 3.11: over 10,000 refreshes of one host, with the metrics",
-            "rendered after every tenth, resident memory went from 29.2 MiB (after 1000) to 29.4 MiB (after 5000)",
-            "and stayed there to the end, with 6 descriptors all the time.",
+            "Measured once, on two cores with Python 3.11: over 10,000 refreshes of one host, with the",
+            "metrics rendered after every tenth, resident memory went from 29.2 MiB (after 1000) to 29.4 MiB",
+            "(after 5000) and stayed there to the end, with 6 descriptors all the time.",
             "",
         ]
     )
