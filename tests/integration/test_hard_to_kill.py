@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults that no file can have, and an agent that is killed again and again."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tdx_headroom.agent import Agent
+from tdx_headroom.host import read_facts
+from tdx_headroom.root import Root
+from tdx_headroom.state import StateFile
+from tests.integration.agent import agent, free_port
+
+HOST = Path(__file__).parents[1] / "hosts" / "good-2-node"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EINVAL, errno.EPERM])
+def test_a_read_that_fails(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An errno that no test can provoke: the source fails by name, the others serve, and it comes back."""
+    real = os.pread
+    broken = Root(HOST).locate("proc/iomem")
+
+    def pread(fd: int, size: int, offset: int) -> bytes:
+        if Path(f"/proc/self/fd/{fd}").resolve() == Path(broken).resolve():
+            raise OSError(number, os.strerror(number))
+        return real(fd, size, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", pread)
+        facts = read_facts(Root(HOST))
+    failed = [source for source in facts.sources if not source.ok]
+    assert [source.source for source in failed] == ["iomem"]
+    assert os.strerror(number) in (failed[0].error or "")
+    assert facts.memory_regions is not None
+    assert all(source.ok for source in read_facts(Root(HOST)).sources)
+
+
+def test_short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that gives a few bytes at a time is read whole all the same."""
+    whole = read_facts(Root(HOST))
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, size, offset: real(fd, min(size, 997), offset))
+    assert read_facts(Root(HOST)) == whole
+
+
+def test_the_clock_jumps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that goes back a year changes a timestamp and no duration."""
+    watched = Agent(Root(HOST))
+    watched.refresh()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 365 * 86400)
+    watched.refresh()
+    values = {s.name: s.value for family in watched.collect() for s in family.samples}
+    assert 0 <= values["tdx_headroom_assessment_duration_seconds"] < 60
+    assert values["tdx_headroom_assessment_timestamp_seconds"] == now - 365 * 86400
+
+
+def test_an_assessment_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong inside, the last good view stays, marked stale, until it goes well again."""
+    watched = Agent(Root(HOST))
+    watched.refresh()
+    good = watched.assessment
+
+    def fails(*_: object) -> None:
+        raise MemoryError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tdx_headroom.agent.read_facts", fails)
+        watched.refresh()
+    assert watched.assessment is good
+    assert watched.stale
+    watched.refresh()
+    assert not watched.stale
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can read the kernel's log")
+def test_killed_in_any_phase(tmp_path: Path) -> None:
+    """kill -9 while it starts, reads, writes or serves: no corrupt state, no leftovers, no lost knowledge."""
+    arguments = ["--state-directory", str(tmp_path), "--user", "root", "--refresh-interval", "20ms"]
+    seed = random.Random(6)
+    for _ in range(12):
+        address = f"127.0.0.1:{free_port()}"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tdx_headroom", "serve", "--web.listen-address", address, *arguments],
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(seed.uniform(0.2, 1.1))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not list(tmp_path.glob("*.corrupt"))
+    with agent("--state-directory", str(tmp_path)) as running:
+        assert running.value("tdx_headroom_state_write_success") == 1
+        assert running.value("tdx_memory_regions") is not None
+    state, problem = StateFile(str(tmp_path)).load()
+    assert problem is None
+    assert state.current is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
