@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.address import show, show_size
 from tdx_headroom.host import MEMORY_SOURCES
-from tdx_headroom.kernel_report import FailureReason, ModuleState
+from tdx_headroom.kernel_report import ModuleState
 from tdx_headroom.plan import ModuleStatus
 from tdx_headroom.plan.tdmrs import TDMR_NR_WARN
-from tdx_headroom.verdict import State, describe
+from tdx_headroom.verdict import Outcome, State, describe, hibernation_blocks, outcome_of
 from tdx_headroom.verdict.decode import describe_failure
 
 if TYPE_CHECKING:
@@ -111,14 +111,12 @@ def _platform(assessment: Assessment) -> Iterator[Check]:
 
 
 def _hibernation(assessment: Assessment, group: str) -> Check:
-    facts = assessment.facts
-    blocked = facts.kernel_log is not None and facts.kernel_log.reason is FailureReason.HIBERNATION
-    can = facts.platform.hibernation if facts.platform else None
-    if blocked or (can and "nohibernate" not in (facts.command_line or ("nohibernate",))):
+    blocks = hibernation_blocks(assessment.facts)
+    if blocks:
         return Check(group, "hibernation", Result.FAIL, "the kernel can hibernate", "boot with nohibernate")
-    if can is None:
+    if blocks is None:
         return Check(group, "hibernation", Result.SKIP, "whether the kernel can hibernate is unknown")
-    return Check(group, "hibernation", Result.PASS, "the kernel cannot hibernate")
+    return Check(group, "hibernation", Result.PASS, "hibernation is no obstacle")
 
 
 def _module(assessment: Assessment, group: str) -> Check:
@@ -140,8 +138,10 @@ def _inputs(assessment: Assessment) -> Iterator[Check]:
     facts = assessment.facts
     if facts.memory_regions is None:
         hint = "run as root, or give a whole kernel log"
-        yield Check(group, "memory-map", Result.FAIL, "no source tells the memory regions", hint)
-    elif facts.memory_source == MEMORY_SOURCES[0] or facts.memory_source is None:
+        yield Check(group, "memory-map", Result.WARN, "no source tells the memory regions", hint)
+    elif facts.memory_source is None:
+        yield Check(group, "memory-map", Result.PASS, "memory regions as given")
+    elif facts.memory_source == MEMORY_SOURCES[0]:
         yield Check(group, "memory-map", Result.PASS, "the kernel's own memory regions")
     else:
         exact = facts.memory_source in MEMORY_SOURCES[:3]
@@ -224,7 +224,13 @@ def _other_kernels(assessment: Assessment) -> Iterator[Check]:
     for warning in warnings:
         hint = "stay on this kernel, or mend the memory map before the upgrade"
         yield Check("other kernels", "upgrade", Result.WARN, warning, hint)
-    if not warnings and assessment.plans[assessment.verdict.strategy] is not None:
+    plan = assessment.plans[assessment.verdict.strategy]
+    if warnings or plan is None:
+        return
+    if outcome_of(plan) is not Outcome.OK or None in assessment.plans.values():
+        text = "nothing works that could break" if outcome_of(plan) is not Outcome.OK else "CMRs are unknown"
+        yield Check("other kernels", "upgrade", Result.SKIP, text)
+    else:
         yield Check("other kernels", "upgrade", Result.PASS, "no kernel in the table would break what works")
 
 

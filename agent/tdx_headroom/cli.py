@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import re
@@ -45,6 +46,12 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status."""
+    if sys.stdout is None:
+        print("tdx-headroom: standard output is closed", file=sys.stderr)
+        return os.EX_IOERR
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Results hold names from outside: a locale that cannot show one must not end the command.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         options = _parser().parse_args(arguments)
         status: int = options.run(options)
@@ -56,6 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has gone (`| head`): nothing is left to say, not even by the interpreter's exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"tdx-headroom: {error.strerror or error}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return os.EX_IOERR
     except KeyboardInterrupt:
         return 130
     return status
@@ -191,27 +202,28 @@ def _run_plan(options: argparse.Namespace) -> int:
 def _run_check(options: argparse.Namespace) -> int:
     """The worst status of all hosts; a facts line that cannot be read is unknown."""
     form = options.format or ("json" if options.facts else "text")
-    worst = 0
+    seen: set[Status] = set()
     for answer in _answers(options):
         if isinstance(answer, FactsLineError):
             _print_bad_line(answer, options, form)
-            worst = max(worst, Status.UNKNOWN.exit_status)
+            seen.add(Status.UNKNOWN)
             continue
         checks = run_checks(answer)
         status = status_of(answer, checks)
-        worst = max(worst, status.exit_status)
+        seen.add(status)
         if form == "json":
             print(json.dumps(check_json(answer, checks, status)))
         else:
             print(check_text(checks, status, _style(options), short=options.short), end="")
-    return worst
+    ranked = (Status.CRITICAL, Status.UNKNOWN, Status.WARNING, Status.OK)
+    return next((status.exit_status for status in ranked if status in seen), Status.UNKNOWN.exit_status)
 
 
 def _print_bad_line(bad: FactsLineError, options: argparse.Namespace, form: str) -> None:
     if form == "text":
         print(f"tdx-headroom: {options.facts} line {bad.line}: {bad}", file=sys.stderr)
     else:
-        print(json.dumps(error_to_json(bad.line, bad.host, bad.message, bad.hint), ensure_ascii=False))
+        print(json.dumps(error_to_json(bad.line, bad.host, bad.message, bad.hint)))
 
 
 def _answers(options: argparse.Namespace) -> Iterator[Assessment | FactsLineError]:
@@ -268,6 +280,12 @@ def _serve(root: Root, options: argparse.Namespace) -> int:
     log.configure(options.log_level, options.log_format)
     inherited = take()
     web = settings_from(options, inherited.sockets)
+    if not (web.addresses or web.sockets):
+        raise AgentError(
+            "systemd has handed over no socket",
+            hint="start tdx-headroom.socket, or leave --web.systemd-socket out",
+            status=os.EX_UNAVAILABLE,
+        )
     root = root.holding({**inherited.files, **give_up(root, options.user)})
     settings = Settings(
         web=web,

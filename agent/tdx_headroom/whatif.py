@@ -11,6 +11,7 @@ from tdx_headroom.facts import FactsError, MemoryRegion
 from tdx_headroom.kernel_report import KernelReport, ModuleState
 from tdx_headroom.memory_map import NodeMap
 from tdx_headroom.observations import NodeRange
+from tdx_headroom.verdict.decode import is_persistent
 
 if TYPE_CHECKING:
     from tdx_headroom.facts import HostFacts
@@ -79,8 +80,12 @@ def _without_outcome(facts: HostFacts) -> KernelReport | None:
     log = facts.kernel_log
     if log is None or log.state in (ModuleState.UNSUPPORTED, ModuleState.UNKNOWN):
         return log
+    # A module that is too old, or not there, stays so whatever the memory map.
+    lasting = log.state is ModuleState.FAILED and is_persistent(log)
     return KernelReport(
         state=ModuleState.NOT_ATTEMPTED if log.keyids else ModuleState.UNKNOWN,
+        reason=log.reason if lasting else None,
+        seamcall=log.seamcall if lasting else None,
         keyids=log.keyids,
         module_version=log.module_version,
         module_build=log.module_build,

@@ -220,3 +220,27 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--version"])
     assert exit_.value.code == 0
     assert capsys.readouterr().out == f"tdx-headroom {__version__}\n"
+
+
+def test_output_that_cannot_be_written_is_one_line() -> None:
+    """A full disk, a closed output and a locale without the letters end no command with a traceback."""
+    plan = f"{sys.executable} -m tdx_headroom plan"
+    tree = f"--root {HOSTS / 'emerald-rapids'}"
+    for command in (f"{plan} {tree} > /dev/full", f"{plan} {tree} >&-"):
+        run_ = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+        assert run_.returncode == os.EX_IOERR
+        assert run_.stderr.count("\n") == 1
+    bad = json.dumps({**GOOD, "pamt_placement": "zzz", "host": "\u00fc"}) + "\n" + json.dumps(GOOD) + "\n"
+    environment = {**os.environ, "LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    run_ = subprocess.run(
+        ["bash", "-c", f"{plan} --facts -"], input=bad, capture_output=True, text=True, env=environment
+    )
+    assert run_.returncode == os.EX_DATAERR
+    assert len([json.loads(line) for line in run_.stdout.splitlines()]) == 2
+
+
+def test_critical_outranks_a_bad_line(cli: Any) -> None:  # noqa: ANN401
+    """One host that will fail among bad lines is still critical; nothing to check is unknown."""
+    failing = {**GOOD, "limits": {"max_tdmrs": 1}, "memory_regions": [[MIB, GIB, 0], [4 * GIB, 5 * GIB, 0]]}
+    assert cli("check", "--facts", "-", stdin=lines(failing) + b"nope\n")[0] == 2
+    assert cli("check", "--facts", "-", stdin=b"")[0] == 3

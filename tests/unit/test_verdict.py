@@ -228,6 +228,36 @@ class TestVerdict:
         ):
             assert verdict.remedies
 
+    @pytest.mark.parametrize(
+        "reason",
+        [FailureReason.RBP_BUG, FailureReason.NOT_LOADED, FailureReason.KEYIDS, FailureReason.HIBERNATION],
+    )
+    def test_what_lasts_stops_the_next_boot_too(self, reason: FailureReason) -> None:
+        """A failure that the memory map cannot cure is there at the next boot, and under what-if."""
+        log = KernelReport(ModuleState.FAILED, reason, keyids=(32, 64))
+        facts = HostFacts(memory_regions=holed(4), kernel_log=log)
+        assert assess(facts).verdict.next_boot is State.WILL_FAIL
+        changed = assess(facts, WhatIf(kernel="7.2.0"))
+        assert changed.verdict.state is State.WILL_FAIL
+        assert changed.verdict.remedies
+        assert status_of(changed, run_checks(changed)) is Status.CRITICAL
+
+    def test_a_failure_that_the_plan_does_not_show_is_a_risk(self) -> None:
+        """When TDX failed though the plan fits, the next initialization is not promised to go well."""
+        log = KernelReport(ModuleState.FAILED, FailureReason.NO_MEMORY, -12, keyids=(32, 64))
+        assert assess(HostFacts(memory_regions=holed(4), kernel_log=log)).verdict.next_boot is State.AT_RISK
+
+    def test_unknown_hibernation_is_no_pass(self) -> None:
+        """Verdict and check agree on hibernation, and unknown is not well."""
+        for arguments, result in (((), Result.FAIL), (("nohibernate",), Result.PASS), (None, Result.SKIP)):
+            facts = HostFacts(
+                memory_regions=holed(4), platform=Platform(hibernation=True), command_line=arguments
+            )
+            assessment = assess(facts)
+            (check,) = [c for c in run_checks(assessment) if c.name == "hibernation"]
+            assert check.result is result
+            assert (assessment.verdict.next_boot is State.WILL_FAIL) == (result is Result.FAIL)
+
     def test_not_tdx_has_no_next_boot(self) -> None:
         """A host without TDX gets no prediction, remedies or warnings."""
         verdict = assess(host("no-tdx")).verdict
@@ -375,6 +405,12 @@ class TestChecks:
         order = list(dict.fromkeys(groups))
         assert groups == [g for g in order for _ in range(groups.count(g))]
         assert all(c.hint for c in checks if c.result is Result.FAIL and c.group != "verdict")
+
+
+def test_an_initialized_host_without_a_map_is_not_critical() -> None:
+    """A log that shows TDX up but no memory map is no reason to page anybody."""
+    assessment = from_logs("canonical-tdx-206")
+    assert status_of(assessment, run_checks(assessment)) is Status.WARNING
 
 
 def test_seamcall_in_words() -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the next TDX initialisation on a host will do, why, and what to do about it."""
 
-from tdx_headroom.verdict.judge import judge, not_a_tdx_host
+from tdx_headroom.verdict.judge import hibernation_blocks, judge, not_a_tdx_host
 from tdx_headroom.verdict.model import (
     Basis,
     CrossCheck,
@@ -24,6 +24,7 @@ __all__ = [
     "StrategyFinding",
     "Verdict",
     "describe",
+    "hibernation_blocks",
     "judge",
     "not_a_tdx_host",
     "outcome_of",

@@ -68,6 +68,26 @@ WHY = {
 }
 
 
+_PERSISTENT = (
+    FailureReason.KEYIDS,
+    FailureReason.HIBERNATION,
+    FailureReason.NOT_LOADED,
+    FailureReason.EXCEPTION,
+    FailureReason.RBP_BUG,
+    FailureReason.METADATA,
+    FailureReason.CPU_FEATURE,
+)
+_CONFIG_LEAF = 0x2D
+_UNKNOWN_FIELD = (0xC0000C00, 0xC0000C02)
+
+
+def is_persistent(log: KernelReport) -> bool:
+    """Whether a failure has causes that neither the memory map nor another try changes."""
+    if log.reason is FailureReason.SEAMCALL:
+        return log.seamcall is not None and log.seamcall.leaf != _CONFIG_LEAF
+    return log.reason in _PERSISTENT
+
+
 def describe_failure(log: KernelReport) -> str:
     """Why the initialisation failed, in words."""
     reason = WHY[log.reason or FailureReason.OTHER]
@@ -102,9 +122,14 @@ def remedies_for(log: KernelReport) -> list[str]:
     if reason is FailureReason.METADATA:
         return ["Update the TDX module: with the BIOS, or through the SEAM loader."]
     if reason is FailureReason.SEAMCALL:
-        too_old = log.seamcall is not None and log.seamcall.leaf == _READ
-        hint = "it does not know a field that this kernel reads" if too_old else "see its release notes"
-        return [f"Update the TDX module (with the BIOS, or through the SEAM loader): {hint}."]
+        status = log.seamcall.status >> 32 if log.seamcall is not None else 0
+        if status in _CONFIG_ERRORS:
+            return [
+                "Have the firmware make all memory convertible, or keep the kernel off the rest (memmap=)."
+            ]
+        if status in _UNKNOWN_FIELD:
+            return ["Update the TDX module (with the BIOS): it does not know a field that this kernel reads."]
+        return ["Update the TDX module: with the BIOS, or through the SEAM loader."]
     if reason is FailureReason.CPU_FEATURE:
         return ["Enable the feature in the BIOS, and take its clearcpuid= or no… off the command line."]
     return []

@@ -9,7 +9,7 @@ from tdx_headroom.address import show_size, total
 from tdx_headroom.kernel_report import FailureReason, ModuleState
 from tdx_headroom.plan.tdmrs import TDMR_NR_WARN
 from tdx_headroom.verdict.crosscheck import cross_check, estimate
-from tdx_headroom.verdict.decode import describe_failure, remedies_for
+from tdx_headroom.verdict.decode import describe_failure, is_persistent, remedies_for
 from tdx_headroom.verdict.evidence import find_strategy
 from tdx_headroom.verdict.kernels import InitTime, look_up, names_with
 from tdx_headroom.verdict.model import Outcome, State, Verdict, describe, outcome_of, predict
@@ -47,11 +47,14 @@ def judge(
     blocked = _blocker(facts)
     if blocked is not None and next_boot is not None:
         next_boot = State.WILL_FAIL
+    elif next_boot is State.WILL_INITIALIZE and assume is None and _failed(facts):
+        # The plan fits and yet TDX failed: something that the plan does not show went wrong.
+        next_boot = State.AT_RISK
     state, summary = _state(facts, plan, next_boot, blocked, what_if=what_if)
     evidence = [*finding.evidence]
     check = cross_check(facts, None if what_if else plan)
     evidence += check.details
-    if plan is not None and plan.tdmrs:
+    if plan is not None and any(tdmr.pamt.size for tdmr in plan.tdmrs):
         evidence.append(f"PAMT places are {_placement(facts, plan)}")
     if facts.cmr_source is not None and facts.cmr_source.startswith("last seen"):
         evidence.append(f"the CMRs are not from this boot: {facts.cmr_source}")
@@ -69,6 +72,10 @@ def judge(
         cross_check=check,
         estimate=guess,
     )
+
+
+def _failed(facts: HostFacts) -> bool:
+    return facts.kernel_log is not None and facts.kernel_log.state is ModuleState.FAILED
 
 
 def not_a_tdx_host(facts: HostFacts) -> bool:
@@ -122,18 +129,25 @@ def _missing(facts: HostFacts) -> str:
     return "The CMRs are unknown: give the kernel log of the TDX initialization, if this kernel prints them."
 
 
+def hibernation_blocks(facts: HostFacts) -> bool | None:
+    """Whether the kernel can hibernate, on which TDX does not initialize; None when that is unknown."""
+    log, platform = facts.kernel_log, facts.platform
+    if log is not None and log.reason is FailureReason.HIBERNATION:
+        return True
+    can = platform.hibernation if platform is not None else None
+    if not can:
+        return can
+    return None if facts.command_line is None else "nohibernate" not in facts.command_line
+
+
 def _blocker(facts: HostFacts) -> str | None:
-    """What stops TDX whatever the memory map, as far as it can be seen before the initialisation."""
-    platform = facts.platform
-    arguments = facts.command_line
-    if (
-        platform is not None
-        and platform.hibernation
-        and arguments is not None
-        and "nohibernate" not in arguments
-    ):
+    """What stops TDX whatever the memory map, as far as it can be seen."""
+    if hibernation_blocks(facts):
         return "The kernel can hibernate, and TDX does not initialize on such a kernel."
-    return None
+    log = facts.kernel_log
+    if log is None or not is_persistent(log):
+        return None
+    return f"What stopped TDX in this boot is still there: {describe_failure(log)}."
 
 
 def _placement(facts: HostFacts, plan: Plan) -> str:
@@ -161,9 +175,9 @@ def _remedies(
         return []
     found: list[str] = []
     log = facts.kernel_log
-    if log is not None and state is State.FAILED:
+    if (log is not None and state is State.FAILED) or (log is not None and is_persistent(log)):
         found += remedies_for(log)
-    if _blocker(facts) is not None:
+    if hibernation_blocks(facts):
         found.append("Add nohibernate to the kernel's command line.")
     if state is State.FAILED and log is not None and log.reason not in _MAP_REASONS and found:
         return list(dict.fromkeys(found))
