@@ -8,7 +8,7 @@ KERNEL ?= 6.12
 MAPS   ?= 60
 SEED   ?= 1
 
-.PHONY: run demo plan test golden lint clean kernel-test
+.PHONY: run demo plan test golden lint clean kernel-test vm-test
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -39,6 +39,9 @@ test: $(STAMP) ## all tests, ruff, mypy --strict, the architecture test
 
 kernel-test: $(STAMP) ## the plan against a real kernel in QEMU: KERNEL=6.12|7.3 MAPS=n SEED=n
 	@$(VENV)/bin/python -m tests.kernel --kernel $(KERNEL) --maps $(MAPS) --seed $(SEED) $(ARGS)
+
+vm-test: $(STAMP) ## the units under real systemd in QEMU (Debian 13 and 12); not part of make test
+	@$(VENV)/bin/python -m tests.vm $(ARGS)
 
 golden: $(STAMP) ## rewrite the golden files from what the code says now
 	@$(VENV)/bin/python -m pytest tests/golden tests/integration/test_reliability.py --rewrite-golden $(ARGS)

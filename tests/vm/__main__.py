@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The VM test: the units under real versions of systemd. README.md says what is tested."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.kernel.build import get_kernel
+from tests.kernel.tools import KernelTestError, MissingError
+from tests.vm import guests
+from tests.vm.image import SUITES, check_machine, get_image
+from tests.vm.install import CHECKOUT, build_wheel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EX_UNAVAILABLE = 69
+EX_SOFTWARE = 70
+
+KERNEL = "6.12"
+HERE = Path(__file__).parent
+CONFIG = HERE / "config" / "vm.config"
+CHECKS = (HERE / "check_service.py", HERE / "check_memory.py")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the VM test.
+
+    Returns:
+        0: all checks passed. 1: some did not. 69: the machine lacks something. 70: a step failed.
+    """
+    options = _options(arguments)
+    try:
+        return _run(options)
+    except MissingError as error:
+        print(f"vm-test: this machine lacks something: {error}", file=sys.stderr)
+        return EX_UNAVAILABLE
+    except KernelTestError as error:
+        print(f"vm-test: {error}", file=sys.stderr)
+        return EX_SOFTWARE
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.vm", description=__doc__)
+    parser.add_argument(
+        "--suite", action="append", choices=sorted(SUITES), help="Debian suite, repeatable (default: all)"
+    )
+    parser.add_argument("--wheel", type=Path, metavar="FILE", help="the agent (default: this checkout)")
+    parser.add_argument("-k", dest="only", metavar="EXPRESSION", help="only checks of these names, as pytest")
+    parser.add_argument("--prepare-only", action="store_true", help="make kernel and images, run no check")
+    parser.add_argument("--no-install", action="store_true", help="install no packages: say what is missing")
+    return parser.parse_args(arguments)
+
+
+def _run(options: argparse.Namespace) -> int:
+    started = time.monotonic()
+    check_machine(install=not options.no_install)
+    images = {suite: get_image(suite) for suite in options.suite or SUITES}
+    for image in images.values():
+        print(f"image {image.suite} ({SUITES[image.suite]}): {_took(image.seconds)}", flush=True)
+    began = time.monotonic()
+    kernel = get_kernel(KERNEL, install=not options.no_install, extra=CONFIG)
+    print(f"kernel {kernel.series} {kernel.version}: {_took(time.monotonic() - began)}", flush=True)
+    if options.prepare_only:
+        return 0
+    with tempfile.TemporaryDirectory(prefix="tdx-vm-wheel-") as folder:
+        wheel = options.wheel or build_wheel(Path(folder))
+        disks = {suite: image.path for suite, image in images.items()}
+        guests.PREPARED[:] = [guests.Prepared(kernel.image, disks, wheel)]
+        command = [
+            f"--rootdir={CHECKOUT}",
+            f"--config-file={CHECKOUT}/pyproject.toml",
+            "-p",
+            "no:cacheprovider",
+        ]
+        command += ["--verbosity=1", "--tb=short", "--durations=5", *map(str, CHECKS)]
+        command += ["-k", options.only] if options.only else []
+        status = int(pytest.main(command, plugins=[guests]))
+    print(f"vm-test: {time.monotonic() - started:.0f} s in all")
+    return status
+
+
+def _took(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds >= 1 else "from the cache"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
