@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -106,14 +107,17 @@ def _count_reaching(tdmrs: Sequence[Range], places: Sequence[Places]) -> list[in
     starts = [tdmr.start for tdmr in tdmrs]
     ends = [tdmr.end for tdmr in tdmrs]
     steps = [0] * (len(tdmrs) + 1)
-    for place in places:
+    # PAMTs of one size and node share their reach: it is looked through once for all of them.
+    shared = {id(place.reach): place.reach for place in places}
+    times = Counter(id(place.reach) for place in places)
+    for key, reach in shared.items():
         counted = 0
-        for start, end in place.reach:
+        for start, end in reach:
             first = max(bisect_right(ends, start), counted)
             last = bisect_left(starts, end)
             if first < last:
-                steps[first] += 1
-                steps[last] -= 1
+                steps[first] += times[key]
+                steps[last] -= times[key]
                 counted = last
     reaching = []
     total = 0

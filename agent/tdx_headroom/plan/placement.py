@@ -75,22 +75,29 @@ def predict(
             zone, so that blocks have to go to the next.
     """
     free = _Free(regions, zones, reserved)
+    reaches: dict[tuple[int, int | None], tuple[Range, ...]] = {}
     places = []
     for size, node in zip(sizes, nodes, strict=True):
-        base = None
-        reach: list[Range] = []
-        room = -(hugetlb // size)
-        for zone in free.zonelist(node):
-            spans = free.spans(zone, size)
-            if room < ROOMY:
-                reach += spans
-                room += sum(span.size // size for span in spans)
-            if base is None:
-                base = free.take(zone, size)
-            if base is not None and room >= ROOMY:
-                break
-        places.append(Places(base, tuple(union(reach))))
+        zonelist = free.zonelist(node)
+        if (size, node) not in reaches:
+            reaches[size, node] = _reach(free, zonelist, size, hugetlb)
+        found = (free.take(zone, size) for zone in zonelist)
+        base = next((base for base in found if base is not None), None)
+        places.append(Places(base, reaches[size, node]))
     return places
+
+
+def _reach(free: _Free, zonelist: Sequence[Zone], size: int, hugetlb: int) -> tuple[Range, ...]:
+    """All places that a block of this size could take: those of each zone until one has room to spare."""
+    reach: list[Range] = []
+    room = -(hugetlb // size)
+    for zone in zonelist:
+        if room >= ROOMY:
+            break
+        spans = free.spans(zone, size)
+        reach += spans
+        room += sum(span.size // size for span in spans)
+    return tuple(union(reach))
 
 
 class _Free:
@@ -103,6 +110,7 @@ class _Free:
         reserved: Iterable[tuple[int, int]],
     ) -> None:
         self._zones = [zone for zone in zones if zone.name in _ZONE_ORDER]
+        self._zonelists: dict[int | None, list[Zone]] = {}
         self._taken: list[Range] = []
         self._spans: dict[tuple[Zone, int], list[Range]] = {}
         self._next: dict[tuple[Zone, int], tuple[int, int]] = {}
@@ -124,7 +132,9 @@ class _Free:
                 return (0, _ZONE_ORDER[zone.name])
             return ((zone.node - node) % MAX_NODES, _ZONE_ORDER[zone.name])
 
-        return sorted(self._zones, key=distance)
+        if node not in self._zonelists:
+            self._zonelists[node] = sorted(self._zones, key=distance)
+        return self._zonelists[node]
 
     def spans(self, zone: Zone, size: int) -> list[Range]:
         """The runs of whole blocks that are free in a zone, by address; PAMTs placed before are not counted.
