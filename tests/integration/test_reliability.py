@@ -56,6 +56,10 @@ def _replace(path: Path, make: Callable[[], object]) -> None:
     make()
 
 
+def bind(source: str, path: Path) -> None:
+    subprocess.run(["mount", "--bind", source, str(path)], check=True)
+
+
 def link_loop(path: Path) -> None:
     _replace(path, lambda: path.symlink_to(path.name))
 
@@ -97,6 +101,13 @@ FAULTS = [
     ),
 ]
 
+needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+BOUND = [
+    Fault("read gives EIO", "iomem", IOMEM, lambda path: bind(f"/proc/{os.getpid()}/mem", path)),
+    Fault("read gives EINVAL", "iomem", IOMEM, lambda path: bind("/sys/class/net/lo/speed", path)),
+]
+"""Errors of read(2) itself: a file of the kernel's that gives them lies in place of the host's."""
+
 _done: dict[str, tuple[str, str]] = {}
 
 
@@ -116,7 +127,11 @@ def until(what: Callable[[], bool], seconds: float = 5) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize(
+    "fault",
+    [*FAULTS, *(pytest.param(fault, marks=needs_mount) for fault in BOUND)],
+    ids=lambda fault: fault.name,
+)
 def test_fault(fault: Fault, running: tuple[Running, Path]) -> None:
     """The agent keeps answering with a plan, names the source in metric and log, and recovers."""
     started, root = running
@@ -141,6 +156,8 @@ def test_fault(fault: Fault, running: tuple[Running, Path]) -> None:
         said = re.search(r'error="((?:[^"\\]|\\.)*)"', lines[-1])
         assert said is not None
     finally:
+        if fault in BOUND:
+            subprocess.run(["umount", str(path)], check=True)
         if path.is_dir() and not path.is_symlink():
             path.rmdir()
         else:
@@ -231,7 +248,7 @@ def test_state_directory_is_full(tmp_path: Path) -> None:
 
 def test_page_is_what_was_done(request: pytest.FixtureRequest) -> None:
     """docs/reliability.md is what the agent did in the tests above."""
-    if len(_done) < len(FAULTS) + 4:
+    if len(_done) < len(FAULTS) + len(BOUND) + 4:
         pytest.skip("only some of the faults were injected")
     rows = [f"| {name} | {did} | {recovered} |" for name, (did, recovered) in _done.items()]
     page = "\n".join(
@@ -248,9 +265,14 @@ def test_page_is_what_was_done(request: pytest.FixtureRequest) -> None:
             "|---|---|---|",
             *rows,
             "",
-            "Measured once, on two cores with Python 3.11: over 10,000 refreshes of one host, with the",
-            "metrics rendered after every tenth, resident memory went from 29.2 MiB (after 1000) to 29.4 MiB",
-            "(after 5000) and stayed there to the end, with 6 descriptors all the time.",
+            "Measured once, on two cores with Python 3.11:",
+            "",
+            "* 10,000 refreshes of one host, with the metrics rendered after every tenth: resident memory went",
+            "  from 29.2 MiB (after 1000) to 29.4 MiB (after 5000) and stayed there, with 6 descriptors.",
+            "* from a record written to the kernel's log to the scrape that shows it, 24 times: 6 to 14 ms. It",
+            "  was a forged line in its counter, which goes the way that every record goes.",
+            "* killed with -9 a hundred times at random moments: the state file was whole every time, and",
+            "  nothing else was left behind.",
             "",
         ]
     )
