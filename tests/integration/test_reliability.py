@@ -268,7 +268,7 @@ def test_page_is_what_was_done(request: pytest.FixtureRequest) -> None:
             "Measured once, on two cores with Python 3.11:",
             "",
             "* 10,000 refreshes of one host, with the metrics rendered after every tenth: resident memory",
-            "  went from 29.2 MiB (after 1000) to 29.4 MiB (after 5000) and stayed there, with 6 descriptors.",
+            "  went from 29.2 MiB (after 1000) to 29.4 MiB (after 5000) and stayed, with 6 descriptors.",
             "* from a record written to the kernel's log to the scrape that shows it, 24 times: 6 to 14 ms.",
             "  It was a forged line in its counter, which goes the way that every record goes.",
             "* killed with -9 a hundred times at random moments: the state file was whole every time, and",
