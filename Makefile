@@ -44,7 +44,7 @@ vm-test: $(STAMP) ## the units under real systemd in QEMU (Debian 13 and 12); no
 	@$(VENV)/bin/python -m tests.vm $(ARGS)
 
 golden: $(STAMP) ## rewrite the golden files from what the code says now
-	@$(VENV)/bin/python -m pytest tests/golden tests/integration/test_reliability.py --rewrite-golden $(ARGS)
+	@$(VENV)/bin/python -m pytest tests/golden tests/integration --rewrite-golden $(ARGS)
 
 lint: $(STAMP) ## only ruff and mypy
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy

@@ -19,6 +19,7 @@ from tdx_headroom.host import read_facts
 from tdx_headroom.root import Root
 from tdx_headroom.state import StateFile
 from tests.integration.agent import agent, free_port
+from tests.integration.recorded import record
 
 HOST = Path(__file__).parents[1] / "hosts" / "good-2-node"
 
@@ -42,6 +43,10 @@ def test_a_read_that_fails(number: int, monkeypatch: pytest.MonkeyPatch) -> None
     assert os.strerror(number) in (failed[0].error or "")
     assert facts.memory_regions is not None
     assert all(source.ok for source in read_facts(Root(HOST)).sources)
+    record(
+        f"{errno.errorcode[number]} in the middle of a read (`/proc/iomem`)",
+        "names it, plans with what is left",
+    )
 
 
 def test_short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +55,7 @@ def test_short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.pread
     monkeypatch.setattr(os, "pread", lambda fd, size, offset: real(fd, min(size, 997), offset))
     assert read_facts(Root(HOST)) == whole
+    record("reads that give a few bytes at a time", "reads each file to its end", "not needed")
 
 
 def test_the_clock_jumps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,6 +68,7 @@ def test_the_clock_jumps(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {s.name: s.value for family in watched.collect() for s in family.samples}
     assert 0 <= values["tdx_headroom_assessment_duration_seconds"] < 60
     assert values["tdx_headroom_assessment_timestamp_seconds"] == now - 365 * 86400
+    record("clock set back by a year", "shows the new time; durations are not measured with it", "not needed")
 
 
 def test_an_assessment_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,6 +87,7 @@ def test_an_assessment_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     assert watched.stale
     watched.refresh()
     assert not watched.stale
+    record("assessment that fails, whatever the reason", "serves the last good one, marked stale")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can read the kernel's log")
@@ -104,3 +112,4 @@ def test_killed_in_any_phase(tmp_path: Path) -> None:
     assert problem is None
     assert state.current is not None
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
+    record("kill -9 at a random moment, twelve times", "finds its state whole, leaves no file behind")

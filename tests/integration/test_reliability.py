@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults, injected into the running agent. `make golden` writes docs/reliability.md from what it did."""
+"""Faults, injected into the running agent; docs/reliability.md says what it did (test_written_pages.py)."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,10 +21,10 @@ from threading import Thread
 import pytest
 
 from tests.integration.agent import Running, agent
+from tests.integration.recorded import record
 
 CHECKOUT = Path(__file__).parents[2]
 HOST = CHECKOUT / "tests" / "hosts" / "good-2-node"
-PAGE = CHECKOUT / "docs" / "reliability.md"
 IOMEM = "proc/iomem"
 MEMBLOCK = "sys/kernel/debug/memblock/memory"
 KMSG = "dev/kmsg"
@@ -101,14 +104,24 @@ FAULTS = [
     ),
 ]
 
+ODD_CONTENT = Path(__file__).parents[1] / "faults"
+EXPECTED: dict[str, dict[str, object]] = json.loads((ODD_CONTENT / "expected.json").read_text("utf-8"))
+PLACES = {
+    "iomem": ("iomem", IOMEM),
+    "memblock": ("memblock", MEMBLOCK),
+    "kmsg": ("kernel-log", KMSG),
+    "zoneinfo": ("zoneinfo", "proc/zoneinfo"),
+}
+"""The source, and its file, that the folders of tests/faults belong to, where that is one file."""
+
+CONTENT = [name for name in EXPECTED if name.partition("/")[0] in PLACES]
+
 needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 BOUND = [
     Fault("read gives EIO", "iomem", IOMEM, lambda path: bind(f"/proc/{os.getpid()}/mem", path)),
     Fault("read gives EINVAL", "iomem", IOMEM, lambda path: bind("/sys/class/net/lo/speed", path)),
 ]
 """Errors of read(2) itself: a file of the kernel's that gives them lies in place of the host's."""
-
-_done: dict[str, tuple[str, str]] = {}
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +133,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running,
         yield started, root
 
 
-def until(what: Callable[[], bool], seconds: float = 5) -> None:
+def until(what: Callable[[], bool], seconds: float = 20) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end
@@ -166,7 +179,114 @@ def test_fault(fault: Fault, running: tuple[Running, Path]) -> None:
     until(lambda: success() == 1)
     message = re.sub(r"\\(.)", r"\1", said[1]).replace(f"{root}/", "/").replace(str(root), "the host's root")
     message = re.sub(r"(\\x00){3,}…?", r"\\x00…", message.replace("`", "'").replace("|", "\\|"))
-    _done[f"{fault.name} (`/{fault.path}`)"] = (f"says `{message}`, plans with what is left", "yes")
+    record(f"{fault.name} (`/{fault.path}`)", f"says `{message}`, plans with what is left")
+
+
+@pytest.mark.parametrize("name", CONTENT)
+def test_odd_content(name: str, running: tuple[Running, Path]) -> None:
+    """A faulty file of tests/faults under the running agent is refused by name, or read; and it recovers."""
+    started, root = running
+    source, relative = PLACES[name.partition("/")[0]]
+    path = root / relative
+    good = path.read_bytes()
+    refused = "reason" in EXPECTED[name]
+    began = len(started.log)
+    path.write_bytes((ODD_CONTENT / name).read_bytes())
+    written = time.time()
+    try:
+        until(lambda: (started.value("tdx_headroom_assessment_timestamp_seconds") or 0) > written + 0.1)
+        assert started.value("tdx_headroom_source_success", source=source) == (not refused)
+        assert started.value("tdx_headroom_assessment_stale") == 0
+        assert started.value("tdx_memory_regions") is not None
+        assert started.get("/")[0] == started.get("/-/ready")[0] == 200
+        if refused:
+            assert any(
+                "source failed" in line and f"source={source} " in line for line in started.log[began:]
+            )
+    finally:
+        path.write_bytes(good)
+    until(lambda: started.value("tdx_headroom_source_success", source=source) == 1)
+    record(
+        f"`{name}` of tests/faults (`/{relative}`)",
+        "refuses it by name and line, plans with what is left" if refused else "reads it",
+    )
+
+
+def test_a_file_that_changes_while_it_is_read(running: tuple[Running, Path]) -> None:
+    """A file that somebody rewrites all the time is read or refused, and once it is whole all is well."""
+    started, root = running
+    path = root / IOMEM
+    good = path.read_bytes()
+    regions = started.value("tdx_memory_regions")
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        path.write_bytes(good[: len(good) // 2])
+        path.write_bytes(good)
+        assert started.get("/-/ready")[0] == 200
+    until(lambda: started.value("tdx_headroom_source_success", source="iomem") == 1)
+    assert started.value("tdx_memory_regions") == regions
+    record("file that changes between two reads (`/proc/iomem`)", "reads what is there, or refuses it")
+
+
+def test_a_service_manager_that_goes_away(tmp_path: Path) -> None:
+    """The socket of NOTIFY_SOCKET vanishes under the agent: it goes on, and reloads as before."""
+    address = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(address))
+        manager.settimeout(10)
+        told = ["env", f"NOTIFY_SOCKET={address}", "WATCHDOG_USEC=200000"]
+        with agent("--path.rootfs", str(HOST), "--user", "root", before=told) as started:
+            while b"READY=1" not in manager.recv(4096):
+                pass
+            manager.close()
+            address.unlink()
+            before = started.value("tdx_headroom_assessment_timestamp_seconds") or 0
+            started.process.send_signal(signal.SIGHUP)
+            until(lambda: (started.value("tdx_headroom_assessment_timestamp_seconds") or 0) > before)
+            time.sleep(0.5)
+            assert started.get("/-/ready")[0] == 200
+    record("service manager's socket gone", "goes on without it", "not needed")
+
+
+def test_it_was_stopped_for_longer_than_the_watchdog_allows(tmp_path: Path) -> None:
+    """Woken up late, the agent feeds the watchdog at once and serves on: systemd may yet let it live."""
+    address = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(address))
+        manager.settimeout(10)
+        told = ["env", f"NOTIFY_SOCKET={address}", "WATCHDOG_USEC=400000"]
+        with agent("--path.rootfs", str(HOST), "--user", "root", before=told) as started:
+            while b"WATCHDOG=1" not in manager.recv(4096):
+                pass
+            started.process.send_signal(signal.SIGSTOP)
+            time.sleep(1)
+            manager.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while manager.recv(4096):
+                    pass
+            started.process.send_signal(signal.SIGCONT)
+            manager.settimeout(10)
+            while b"WATCHDOG=1" not in manager.recv(4096):
+                pass
+            assert started.get("/-/ready")[0] == 200
+    record("watchdog fed late", "feeds it as soon as it runs again, unless systemd has killed it (tests/vm)")
+
+
+def test_a_file_that_its_user_may_not_read() -> None:
+    """EACCES in the middle of the agent's life is one failing source, and goes away with its cause."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody who may not read a file")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        root = folder / "host"
+        shutil.copytree(HOST, root)
+        with agent("--path.rootfs", str(root), "--refresh-interval", "50ms", "--user", "nobody") as started:
+            for mode, value in ((0o600, 0), (0o644, 1)):
+                (root / IOMEM).chmod(mode)
+                until(lambda: started.value("tdx_headroom_source_success", source="iomem") == value)  # noqa: B023
+            assert any("Permission denied" in line for line in started.log)
+    record("EACCES (`/proc/iomem`)", "says that the source needs root or systemd, plans with what is left")
 
 
 def test_sighup_storm(running: tuple[Running, Path]) -> None:
@@ -175,7 +295,7 @@ def test_sighup_storm(running: tuple[Running, Path]) -> None:
     for _ in range(500):
         started.process.send_signal(signal.SIGHUP)
     assert started.get("/-/healthy")[0] == 200
-    _done["500 SIGHUPs at once"] = ("reads the host at most 20 times a second, and keeps answering", "yes")
+    record("500 SIGHUPs at once", "reads the host at most 20 times a second, and keeps answering")
 
 
 def test_two_scrapes_at_once(running: tuple[Running, Path]) -> None:
@@ -191,7 +311,7 @@ def test_two_scrapes_at_once(running: tuple[Running, Path]) -> None:
         thread.join(10)
     assert len(set(sizes)) == 1
     assert len(sizes) == 8
-    _done["eight scrapes at once"] = ("answers each with all series", "yes")
+    record("eight scrapes at once", "answers each with all series")
 
 
 def test_client_that_goes_away(running: tuple[Running, Path]) -> None:
@@ -202,7 +322,7 @@ def test_client_that_goes_away(running: tuple[Running, Path]) -> None:
         with socket.create_connection(("127.0.0.1", started.port)) as client:
             client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n")
     until(lambda: descriptors(started) <= before + 2)
-    _done["clients that hang up in the middle of a request"] = ("drops them", "yes")
+    record("clients that hang up in the middle of a request", "drops them")
 
 
 def descriptors(started: Running) -> int:
@@ -223,6 +343,25 @@ def test_nothing_leaks(running: tuple[Running, Path]) -> None:
     assert len(list(Path(f"/proc/{started.process.pid}/task").iterdir())) == 1
 
 
+def test_state_directory_is_read_only(tmp_path: Path) -> None:
+    """With a state directory that cannot be written the agent serves, and says so in a metric."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(tmp_path)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("a file system cannot be mounted here")
+    try:
+        with agent("--path.rootfs", str(HOST), "--state-directory", str(tmp_path)) as started:
+            assert started.value("tdx_headroom_state_write_success") == 0
+            assert started.get("/-/ready")[0] == 200
+            subprocess.run(["mount", "-o", "remount,rw", str(tmp_path)], check=True)
+            started.process.send_signal(signal.SIGHUP)
+            until(lambda: started.value("tdx_headroom_state_write_success") == 1)
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+    record("state directory read-only", "says that the state cannot be kept, serves on")
+
+
 def test_state_directory_is_full(tmp_path: Path) -> None:
     """With a full state directory the agent serves, says so in a metric, and keeps the old state."""
     directory = tmp_path / "state"
@@ -240,42 +379,4 @@ def test_state_directory_is_full(tmp_path: Path) -> None:
         assert [path.name for path in directory.iterdir()] == ["filler"]
     finally:
         subprocess.run(["umount", str(directory)], check=True)
-    _done["state directory full"] = (
-        "says that the state cannot be kept, serves on, keeps the old file",
-        "yes",
-    )
-
-
-def test_page_is_what_was_done(request: pytest.FixtureRequest) -> None:
-    """docs/reliability.md is what the agent did in the tests above."""
-    if len(_done) < len(FAULTS) + len(BOUND) + 4:
-        pytest.skip("only some of the faults were injected")
-    rows = [f"| {name} | {did} | {recovered} |" for name, (did, recovered) in _done.items()]
-    page = "\n".join(
-        [
-            "# Faults, and what the agent does",
-            "",
-            "Each row is a test that injects the fault into the running agent; `make golden` writes this",
-            "page from what it did. In all of them the agent keeps answering, the failing source is named in",
-            "`tdx_headroom_source_success` and in a log line, and the others still serve. When a whole",
-            "assessment fails, the last good one stays and `tdx_headroom_assessment_stale` is 1. Bad input,",
-            "one file a defect, is in tests/faults.",
-            "",
-            "| fault | what the agent does | recovers when it goes |",
-            "|---|---|---|",
-            *rows,
-            "",
-            "Measured once, on two cores with Python 3.11:",
-            "",
-            "* 10,000 refreshes of one host, with the metrics rendered after every tenth: resident memory",
-            "  went from 29.2 MiB (after 1000) to 29.4 MiB (after 5000) and stayed, with 6 descriptors.",
-            "* from a record written to the kernel's log to the scrape that shows it, 24 times: 6 to 14 ms.",
-            "  It was a forged line in its counter, which goes the way that every record goes.",
-            "* killed with -9 a hundred times at random moments: the state file was whole every time, and",
-            "  nothing else was left behind.",
-            "",
-        ]
-    )
-    if request.config.getoption("--rewrite-golden"):
-        PAGE.write_text(page, "utf-8")
-    assert page == PAGE.read_text("utf-8")
+    record("state directory full", "says that the state cannot be kept, serves on, keeps the old file")

@@ -24,6 +24,7 @@ import pytest
 
 from tests.integration.agent import Running, agent
 from tests.integration.certificates import make_authority
+from tests.integration.recorded import record
 
 if TYPE_CHECKING:
     import ssl
@@ -154,6 +155,8 @@ def test_a_thousand_silent_clients(tmp_path: Path, *, tls: bool) -> None:
         assert kept <= MOST
         assert seconds[-1] < 1
         assert after - before < 48
+    what = "that never shake hands (TLS)" if tls else "that never send"
+    record(f"1000 clients {what}", f"keeps at most {MOST} of them, answers a scraper within a second")
 
 
 def test_a_hundred_slow_readers(tmp_path: Path) -> None:
@@ -177,6 +180,9 @@ def test_a_hundred_slow_readers(tmp_path: Path) -> None:
                 time.sleep(0.1)
         assert seconds[-1] < 1
         assert after - before < 48
+    record(
+        "100 clients that never read", "drops all but --web.max-requests, answers a scraper within a second"
+    )
 
 
 @pytest.mark.parametrize("how", ["kept", "reconnecting"])
@@ -194,6 +200,7 @@ def test_a_flood(tmp_path: Path, how: str) -> None:
         assert seconds[-1] < 5
         assert after - before < 48
         assert scraper.latencies(5)[-1] < 1, "it must be over when the flood is"
+    record(f"2000 {how} clients that ask as fast as they can", "answers a scraper within five seconds")
 
 
 def test_a_flood_of_wrong_passwords(tmp_path: Path) -> None:
@@ -215,3 +222,7 @@ def test_a_flood_of_wrong_passwords(tmp_path: Path) -> None:
         assert refused > 10 * checked > 0
         assert seconds[-1] < 2
         assert after - before < 24
+    record(
+        "200 clients that guess passwords",
+        "checks one at a time, gives the others 503, answers whom it knows",
+    )
