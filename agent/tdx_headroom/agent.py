@@ -64,6 +64,11 @@ class Agent:
         return self._health is not None and self._health.stale
 
     @property
+    def assessed_at(self) -> float | None:
+        """When the host was last read with success, in seconds since the epoch."""
+        return self._health.assessed_at if self._health is not None else None
+
+    @property
     def status(self) -> str:
         """The verdict in a line."""
         if self.assessment is None:

@@ -47,7 +47,7 @@ def pages() -> dict[str, str]:
     good = assess(host(2, 3))
     return {
         "not-assessed": render_page(None),
-        "stale": render_page(good, stale=True),
+        "stale": render_page(good, stale=True, assessed_at=1_700_000_000),
         "at-risk": render_page(assess(host(2, 15, cmrs=False, firmware=False))),
         "cannot-tell": render_page(assess(HostFacts())),
         "crowded": render_page(assess(host(16, 20))),

@@ -75,6 +75,13 @@ def test_no_fine_address_without_leave(name: str) -> None:
         assert all(x % 16 == 0 and width % 16 == 0 for x, width, _ in rectangles(shape))
 
 
+def test_it_says_when_the_host_was_read() -> None:
+    """The page of a running agent has the time of its view, for people and for programs."""
+    page = render_page(assess_host("small-vm"), assessed_at=1_700_000_000.9)
+    assert '<time datetime="2023-11-14T22:13:20Z">2023-11-14 22:13:20 UTC</time>' in page
+    assert "<time" not in render_page(assess_host("small-vm"))
+
+
 def test_full_addresses_are_all_there() -> None:
     """With leave every area is listed with its addresses, and each shape says what it is."""
     page = render_page(assess_host("emerald-rapids"), full_addresses=True)

@@ -24,6 +24,7 @@ class Host:
     def __init__(self) -> None:
         self.assessment: Assessment | None = assess(HostFacts(host=None, kernel_release=None))
         self.stale = False
+        self.assessed_at: float | None = None
         self.now = 0.0
         self.cost = 0.01
         self.collected = 0

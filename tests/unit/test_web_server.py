@@ -37,6 +37,7 @@ class View:
     def __init__(self) -> None:
         self.assessment: Assessment | None = assess(HostFacts(host=None, kernel_release=None))
         self.stale = False
+        self.assessed_at: float | None = None
 
 
 @pytest.fixture(autouse=True)

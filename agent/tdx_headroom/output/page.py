@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,7 @@ def render_page(
     stale: bool = False,
     full_addresses: bool = False,
     telemetry_path: str = "/metrics",
+    assessed_at: float | None = None,
 ) -> str:
     """The page as HTML.
 
@@ -84,11 +86,13 @@ def render_page(
         full_addresses: whether to show addresses finer than a TDMR's bounds; without it pictures are cut into
             64 steps.
         telemetry_path: where the metrics are.
+        assessed_at: when the host was read, in seconds since the epoch; None: not said.
     """
     context: dict[str, Any] = {
         "version": __version__,
         "stale": stale,
         "metrics": telemetry_path.removeprefix("/"),
+        "assessed": None if assessed_at is None else datetime.fromtimestamp(assessed_at, UTC),
         "picture": picture,
         "verdict": None,
         "host": None,

@@ -52,6 +52,10 @@ class View(Protocol):
     def stale(self) -> bool:
         """Whether a later attempt to assess has failed."""
 
+    @property
+    def assessed_at(self) -> float | None:
+        """When the host was last read with success, in seconds since the epoch."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -140,6 +144,7 @@ class Pages:
             stale=self._view.stale,
             full_addresses=full,
             telemetry_path=self._telemetry_path,
+            assessed_at=self._view.assessed_at,
         )
         return page.encode("utf-8", "backslashreplace")
 
