@@ -77,14 +77,14 @@ _PERSISTENT = (
     FailureReason.METADATA,
     FailureReason.CPU_FEATURE,
 )
-_CONFIG_LEAF = 0x2D
+CONFIG_LEAF = 0x2D
 _UNKNOWN_FIELD = (0xC0000C00, 0xC0000C02)
 
 
 def is_persistent(log: KernelReport) -> bool:
     """Whether a failure has causes that neither the memory map nor another try changes."""
     if log.reason is FailureReason.SEAMCALL:
-        return log.seamcall is not None and log.seamcall.leaf != _CONFIG_LEAF
+        return log.seamcall is not None and log.seamcall.leaf != CONFIG_LEAF
     return log.reason in _PERSISTENT
 
 
