@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -308,17 +309,108 @@ class TestVerdict:
         assert verdict.cross_check.matches is False
         assert "the kernel allocated 4 KiB for PAMT, but 2101260 KiB are recomputed" in verdict.evidence
 
+    @pytest.mark.parametrize(
+        ("log", "limits", "matches", "words"),
+        [
+            (
+                KernelReport(state=ModuleState.INITIALIZED),
+                Limits(max_tdmrs=2),
+                False,
+                "TDX came up, but memory-regions says otherwise",
+            ),
+            (
+                KernelReport(state=ModuleState.FAILED, reason=FailureReason.TDMRS, errno=-28),
+                Limits(max_tdmrs=2),
+                True,
+                "TDX ran out of TDMRs, as memory-regions says",
+            ),
+            (
+                KernelReport(state=ModuleState.FAILED, reason=FailureReason.TDMRS, errno=-28),
+                Limits(),
+                False,
+                "TDX ran out of TDMRs, but memory-regions says otherwise",
+            ),
+            (
+                KernelReport(state=ModuleState.INITIALIZED, tdmrs_used=(3, 4)),
+                Limits(max_tdmrs=4),
+                True,
+                "the kernel used 3 TDMRs of 4, as recomputed",
+            ),
+            (
+                KernelReport(state=ModuleState.INITIALIZED, tdmrs_used=(4, 4)),
+                Limits(max_tdmrs=4),
+                False,
+                "the kernel used 4 TDMRs of 4, but 3 of 4 are recomputed",
+            ),
+            (
+                KernelReport(state=ModuleState.FAILED, reason=FailureReason.AREAS_OR_TDMRS, errno=-28),
+                Limits(),
+                False,
+                "TDX ran out of reserved areas or TDMRs, but memory-regions says otherwise",
+            ),
+            (
+                KernelReport(state=ModuleState.FAILED, reason=FailureReason.AREAS_OR_TDMRS, errno=-28),
+                Limits(max_reserved_per_tdmr=3),
+                True,
+                "TDX ran out of reserved areas or TDMRs, as memory-regions says",
+            ),
+        ],
+    )
+    def test_outcome_against_plan(
+        self, log: KernelReport, limits: Limits, *, matches: bool, words: str
+    ) -> None:
+        """Every outcome that the memory map decides is compared with the plan's; good-2-node has 3 TDMRs."""
+        facts = host("good-2-node", kernel_log=log, limits=limits, kernel_release="6.16.0")
+        verdict = assess(facts).verdict
+        assert verdict.cross_check.matches is matches
+        assert words in verdict.evidence
+
+    @pytest.mark.parametrize(
+        ("size", "status", "matches"),
+        [
+            (8 * GIB, 0xC0000A0200000001, True),
+            (8 * GIB, 0xC0000A1200000001, False),
+            (16 * GIB, 0xC0000A0200000001, False),
+        ],
+    )
+    def test_rejection_against_plan(self, size: int, status: int, *, matches: bool) -> None:
+        """A plan that the module has rejected is compared with what its checks say here; CMRs decide."""
+        log = KernelReport(
+            state=ModuleState.FAILED, reason=FailureReason.SEAMCALL, seamcall=SeamcallFailure(0x2D, status)
+        )
+        regions = (MemoryRegion(4 * GIB, 20 * GIB, 0),)
+        facts = HostFacts(
+            memory_regions=regions, cmrs=((4 * GIB, size),), kernel_log=log, pamt_placement=NONE
+        )
+        assert assess(facts).verdict.cross_check.matches is matches
+
+    def test_memory_outside_cmrs_and_yet_it_came_up(self) -> None:
+        """When more memory lies outside the CMRs than PAMTs could cover, coming up is a contradiction."""
+        log = KernelReport(state=ModuleState.INITIALIZED)
+        facts = HostFacts(
+            memory_regions=(MemoryRegion(4 * GIB, 20 * GIB, 0),), cmrs=((4 * GIB, 8 * GIB),), kernel_log=log
+        )
+        assert assess(facts).verdict.cross_check.matches is False
+
+    def test_no_memory_for_a_pamt_is_no_mismatch(self) -> None:
+        """Whether a PAMT finds room depends on the hour, not on the map: nothing to compare with."""
+        log = KernelReport(state=ModuleState.FAILED, reason=FailureReason.NO_MEMORY, errno=-12)
+        assert assess(host("good-2-node", kernel_log=log)).verdict.cross_check.matches is None
+
 
 class TestRemedies:
     def test_memmap_that_joins_two_holes(self) -> None:
         """The memory between two holes that the remedy gives up makes the host fit."""
         facts = host("emerald-rapids")
-        (remedy,) = [r for r in assess(facts).verdict.remedies if "memmap=" in r]
-        assert "memmap=4K$0x64158000" in remedy
-        changed = assess(facts, WhatIf(holes=(Range(0x64158000, 0x64159000),)))
-        plan = changed.plans[Strategy.MEMORY_REGIONS]
-        assert plan is not None
-        assert (plan.errno, plan.tdmrs[0].needed) == (0, 16)
+        fits, roomy = [r for r in assess(facts).verdict.remedies if "memmap=" in r]
+        for remedy, needed, next_boot in ((fits, 16, State.AT_RISK), (roomy, 13, State.WILL_INITIALIZE)):
+            arguments = re.findall(r"memmap=([0-9]+)K\$(0x[0-9a-f]+)", remedy)
+            starts = [(int(start, 16), int(kib) * KIB) for kib, start in arguments]
+            changed = assess(facts, WhatIf(holes=tuple(Range(at, at + size) for at, size in starts)))
+            plan = changed.plans[Strategy.MEMORY_REGIONS]
+            assert plan is not None
+            assert (plan.errno, plan.tdmrs[0].needed) == (0, needed)
+            assert changed.verdict.next_boot is next_boot
 
     def test_the_operators_own_hole_is_named(self) -> None:
         """A memmap= argument that makes one of the holes is named."""

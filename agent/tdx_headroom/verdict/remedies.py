@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from tdx_headroom.address import GIB, KIB, MIB, Range, intersect, show, show_size, subtract, total
+from tdx_headroom.address import GIB, KIB, MIB, Range, intersect, show, show_size, subtract
 from tdx_headroom.plan import AreaKind, Strategy
 from tdx_headroom.plan.regions import tdx_memory_list
 from tdx_headroom.verdict.kernels import names_with
@@ -85,10 +85,14 @@ def _fewer_holes(facts: HostFacts, tdmr: Tdmr, strategy: Strategy) -> list[str]:
     bounds = show(tdmr.base, tdmr.end)
     short = (tdmr.needed or 0) - tdmr.limit
     worst_short = (tdmr.needed_worst or 0) - tdmr.limit
-    goal = short if short > 0 else max(worst_short, AT_RISK_HEADROOM + 1 + short)
-    found = (
-        [f"Have {goal} reserved area{'s' if goal > 1 else ''} fewer in TDMR {bounds}."] if goal > 0 else []
-    )
+    # Fewer than this many less, and the host is at risk still.
+    roomy = max(worst_short, AT_RISK_HEADROOM + 1 + short)
+    goal = short if short > 0 else roomy
+    found = []
+    if goal > 0:
+        areas = f"{goal} reserved area{'s' if goal > 1 else ''}"
+        spare = f" to fit, {roomy} fewer to have room to spare" if roomy > goal else ""
+        found.append(f"Have {areas} fewer in TDMR {bounds}{spare}.")
     holes = [
         Range(tdmr.base + a.offset, tdmr.base + a.offset + a.size)
         for a in tdmr.reserved_areas
@@ -100,18 +104,31 @@ def _fewer_holes(facts: HostFacts, tdmr: Tdmr, strategy: Strategy) -> list[str]:
     ]
     if strategy is Strategy.CMR_WALK:
         return found
-    joins = slivers(facts, tdmr, holes)[: max(goal, 0)]
-    if joins and len(joins) >= goal and total((0, j.size) for j in joins) <= MAX_GIVEN_UP:
-        arguments = " ".join(f"memmap={_size(j.size)}$0x{j.start:x}" for j in joins)
+    between = slivers(facts, tdmr, holes)
+    joined = _joined(between, goal)
+    if joined is not None:
+        size, arguments = joined
         found.append(
-            f"Or give up {show_size(sum(j.size for j in joins))} of memory between holes, so that they"
-            f" become one: {arguments} on the command line (in a GRUB file write \\$ for $)."
+            f"Or give up {size} of memory between holes, so that they become one: {arguments} on the command"
+            " line (in a GRUB file write \\$ for $)."
         )
+        more = _joined(between, roomy) if roomy > goal else None
+        if more is not None:
+            found.append(f"For room to spare give up {more[0]} in the same way: {more[1]}.")
     candidates = sorted((h for h in holes if h.start >= MIB), key=lambda r: r.size)[:MAX_CANDIDATES]
     named = ", ".join(f"{show(*h)} {show_size(h.size)}{_what(h, facts.firmware_map)}" for h in candidates)
     if named and goal > 0:
         found.append(f"Ask the firmware's vendor for fewer holes there; the smallest are {named}.")
     return found
+
+
+def _joined(between: Sequence[Sliver], count: int) -> tuple[str, str] | None:
+    """The memory that it takes to have so many holes less, and the arguments; None when it is too much."""
+    joins = between[: max(count, 0)]
+    given_up = sum(sliver.size for sliver in joins)
+    if not joins or len(joins) < count or given_up > MAX_GIVEN_UP:
+        return None
+    return show_size(given_up), " ".join(f"memmap={_size(j.size)}$0x{j.start:x}" for j in joins)
 
 
 def slivers(facts: HostFacts, tdmr: Tdmr, holes: Sequence[Range]) -> list[Sliver]:
