@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.output.addresses import coarse
-from tdx_headroom.plan import AreaKind
 
 if TYPE_CHECKING:
     from tdx_headroom.assessment import Assessment
@@ -24,7 +23,7 @@ def to_json(assessment: Assessment, *, full_addresses: bool = True) -> dict[str,
     """One host's plans, what its log shows, and the verdict.
 
     Without ``full_addresses`` no address finer than a TDMR's bounds is in it: offsets of reserved areas,
-    PAMT bases and CMRs are null, and so are the sizes of holes, since the last one ends where its TDMR does.
+    PAMT bases and CMRs are null, and so are sizes of areas, since the last one may end where its TDMR does.
     """
     facts = assessment.facts
     plans = {
@@ -76,7 +75,7 @@ def _tdmr(tdmr: Tdmr, *, full_addresses: bool) -> dict[str, Any]:
         "reserved_areas": [
             {
                 "offset": area.offset if full_addresses else None,
-                "size": area.size if full_addresses or area.kind is AreaKind.PAMT else None,
+                "size": area.size if full_addresses else None,
                 "kind": str(area.kind),
             }
             for area in tdmr.reserved_areas
