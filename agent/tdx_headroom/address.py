@@ -41,14 +41,18 @@ def align_up(address: int, unit: int) -> int:
 def union(ranges: Iterable[tuple[int, int]]) -> list[Range]:
     """The same addresses as sorted, disjoint ranges; touching ranges become one, empty ones go."""
     merged: list[Range] = []
-    for start, end in sorted((r[0], r[1]) for r in ranges):
+    first = last = -1
+    for start, end in sorted([(r[0], r[1]) for r in ranges]):
         if end <= start:
             continue
-        if merged and start <= merged[-1].end:
-            if end > merged[-1].end:
-                merged[-1] = Range(merged[-1].start, end)
-        else:
-            merged.append(Range(start, end))
+        if start > last:
+            if last >= 0:
+                merged.append(Range(first, last))
+            first, last = start, end
+        elif end > last:
+            last = end
+    if last >= 0:
+        merged.append(Range(first, last))
     return merged
 
 
@@ -80,8 +84,19 @@ def subtract(ranges: Iterable[tuple[int, int]], holes: Iterable[tuple[int, int]]
 
 def intersect(ranges: Iterable[tuple[int, int]], others: Iterable[tuple[int, int]]) -> list[Range]:
     """What is in both, sorted and disjoint."""
-    first = union(ranges)
-    return subtract(first, subtract(first, others))
+    first, second = union(ranges), union(others)
+    both: list[Range] = []
+    i = j = 0
+    while i < len(first) and j < len(second):
+        start = max(first[i].start, second[j].start)
+        end = min(first[i].end, second[j].end)
+        if start < end:
+            both.append(Range(start, end))
+        if first[i].end < second[j].end:
+            i += 1
+        else:
+            j += 1
+    return both
 
 
 def total(ranges: Iterable[tuple[int, int]]) -> int:

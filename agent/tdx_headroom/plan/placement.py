@@ -114,15 +114,11 @@ class _Free:
         self._taken: list[Range] = []
         self._spans: dict[tuple[Zone, int], list[Range]] = {}
         self._next: dict[tuple[Zone, int], tuple[int, int]] = {}
-        memory = list(regions)
-        busy = union(reserved)
+        self._memory = list(regions)
+        self._busy = union(reserved)
+        self._movable = [zone for zone in zones if zone.name == MOVABLE]
+        self._pages: dict[int | None, list[Range]] = {}
         self._by_size: dict[Zone, list[Range]] = {}
-        for zone in self._zones:
-            own = ((r.start, r.end) for r in memory if None in (r.node, zone.node) or r.node == zone.node)
-            movable = ((z.start, z.end) for z in zones if z.name == MOVABLE and z.node == zone.node)
-            inside = intersect(page_round(own), [(zone.start, zone.end)])
-            free = subtract(inside, [*busy, *movable])
-            self._by_size[zone] = sorted(free, key=lambda r: r.size, reverse=True)
 
     def zonelist(self, node: int | None) -> list[Zone]:
         """The zones in the order in which they are tried: the node's own, then those of the next nodes."""
@@ -145,13 +141,29 @@ class _Free:
         if key not in self._spans:
             first = _kernel_align(zone.start, size)
             found = []
-            for start, end in takewhile(lambda r: r.size >= size, self._by_size[zone]):
+            for start, end in takewhile(lambda r: r.size >= size, self._largest_first(zone)):
                 low = first + max(0, -(-(start - first) // size)) * size
                 blocks = (end - low) // size
                 if blocks > 0:
                     found.append(Range(low, low + blocks * size))
             self._spans[key] = sorted(found)
         return self._spans[key]
+
+    def _largest_first(self, zone: Zone) -> list[Range]:
+        """What is free in a zone before any PAMT; most zones are never asked."""
+        if zone not in self._by_size:
+            inside = intersect(self._pages_of(zone.node), [(zone.start, zone.end)])
+            movable = ((z.start, z.end) for z in self._movable if z.node == zone.node)
+            free = subtract(inside, [*self._busy, *movable])
+            self._by_size[zone] = sorted(free, key=lambda r: r.size, reverse=True)
+        return self._by_size[zone]
+
+    def _pages_of(self, node: int | None) -> list[Range]:
+        """The whole pages of a node's memory; memory and zones whose node is unknown are everybody's."""
+        if node not in self._pages:
+            own = ((r.start, r.end) for r in self._memory if None in (r.node, node) or r.node == node)
+            self._pages[node] = page_round(own)
+        return self._pages[node]
 
     def take(self, zone: Zone, size: int) -> int | None:
         """The first block in the zone that no PAMT stands against; it is taken."""

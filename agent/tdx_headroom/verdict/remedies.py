@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from tdx_headroom.address import GIB, KIB, MIB, Range, intersect, show, show_size, subtract
+from tdx_headroom.address import GIB, KIB, MIB, Range, intersect, show, show_size
 from tdx_headroom.plan import AreaKind, Strategy
 from tdx_headroom.plan.regions import tdx_memory_list
 from tdx_headroom.verdict.kernels import names_with
@@ -182,8 +182,6 @@ def _what(hole: Range, firmware: Sequence[FirmwareRange] | None) -> str:
     """What the firmware's map says a hole is made of."""
     kinds = sorted({r.kind for r in firmware or () if r.start < hole.end and r.end > hole.start})
     named = [kind for kind in kinds if kind != "System RAM"]
-    if subtract([hole], ((r.start, r.end) for r in firmware or ())) and not named:
-        return ""
     return f" ({', '.join(named)})" if named else ""
 
 
