@@ -12,13 +12,30 @@ import types
 import typing
 from enum import Enum
 from functools import cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Reader = Callable[[Any], Any]
+    """Gives the value that a JSON value stands for, or raises :class:`_Misfit`."""
 
 
 class DecodeError(ValueError):
     """A JSON value that does not fit; the message names the path and what was expected."""
+
+
+class _Misfit(Exception):  # noqa: N818  never leaves this module
+    """What is wrong with a value, and where it is: steps from the inside out."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        self.steps: list[str] = []
+
+    def inside(self, step: str) -> _Misfit:
+        """The same, told of what the value is a part of."""
+        self.steps.append(step)
+        return self
 
 
 def encode(value: object) -> Any:  # noqa: ANN401  a JSON value
@@ -43,62 +60,118 @@ def decode(kind: Any, value: object, where: str) -> Any:  # noqa: ANN401  whatev
     Raises:
         DecodeError: it does not fit.
     """
-    return _decode(kind, value, where)
+    try:
+        return _reader(kind)(value)
+    except _Misfit as misfit:
+        path = "".join([where, *reversed(misfit.steps)])
+        raise DecodeError(f"{path}: {misfit.problem}") from None
 
 
-def _decode(kind: Any, value: object, where: str) -> object:  # noqa: ANN401  one branch a kind
+@cache
+def _reader(kind: Any) -> Reader:  # noqa: ANN401  whatever ``kind`` says
+    """The reader for a type: the type is looked at once, however many values are read."""
     origin = typing.get_origin(kind)
+    args = typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        choices = typing.get_args(kind)
-        if value is None and type(None) in choices:
-            return None
-        (inner,) = (c for c in choices if c is not type(None))
-        return _decode(inner, value, where)
+        (inner,) = (c for c in args if c is not types.NoneType)
+        return _optional(_reader(inner)) if types.NoneType in args else _reader(inner)
     if origin is tuple:
-        items = _expect(list, value, where)
-        args = typing.get_args(kind)
-        if args[-1] is Ellipsis:
-            return tuple(_decode(args[0], item, f"{where}[{i}]") for i, item in enumerate(items))
-        return _decode_fixed(args, items, where)
+        return _many(_reader(args[0])) if args[-1] is Ellipsis else _fixed(args, tuple)
     if dataclasses.is_dataclass(kind):
-        table = _expect(dict, value, where)
-        hints = _hints(typing.cast("type", kind))
-        known = {f.name for f in dataclasses.fields(kind)}
-        given = {k: _decode(hints[k], v, f"{where}.{k}") for k, v in table.items() if k in known}
+        return _object(typing.cast("type", kind))
+    if issubclass(kind, tuple):
+        return _fixed(tuple(typing.get_type_hints(kind).values()), lambda items: kind(*items))
+    if issubclass(kind, Enum):
+        return _member(kind)
+    return _number if kind is float else _plain(kind)
+
+
+def _optional(inner: Reader) -> Reader:
+    return lambda value: None if value is None else inner(value)
+
+
+def _many(inner: Reader) -> Reader:
+    def read(value: object) -> object:
+        items = _expect(list, value)
+        found: list[Any] = []
         try:
-            return typing.cast("type", kind)(**given)
+            for item in items:
+                found.append(inner(item))  # noqa: PERF401  its length tells which item does not fit
+        except _Misfit as misfit:
+            raise misfit.inside(f"[{len(found)}]") from None
+        return tuple(found)
+
+    return read
+
+
+def _fixed(kinds: Sequence[Any], make: Callable[[list[Any]], object]) -> Reader:
+    readers = [_reader(kind) for kind in kinds]
+
+    def read(value: object) -> object:
+        items = _expect(list, value)
+        if len(items) != len(readers):
+            raise _Misfit(f"{len(items)} entries instead of {len(readers)}")
+        found: list[Any] = []
+        try:
+            for reader, item in zip(readers, items, strict=True):
+                found.append(reader(item))
+        except _Misfit as misfit:
+            raise misfit.inside(f"[{len(found)}]") from None
+        return make(found)
+
+    return read
+
+
+def _object(kind: type) -> Reader:
+    hints = typing.get_type_hints(kind)
+    readers = {f.name: _reader(hints[f.name]) for f in dataclasses.fields(kind)}
+
+    def read(value: object) -> object:
+        given = {}
+        for key, item in _expect(dict, value).items():
+            if key not in readers:
+                continue
+            try:
+                given[key] = readers[key](item)
+            except _Misfit as misfit:
+                raise misfit.inside(f".{key}") from None
+        try:
+            return kind(**given)
         except TypeError as error:
-            raise DecodeError(f"{where}: {str(error).split('__init__() ')[-1]}") from None
-    if isinstance(kind, type) and issubclass(kind, tuple):
-        hints = _hints(kind)
-        items = _expect(list, value, where)
-        return kind(*_decode_fixed(tuple(hints.values()), items, where))
-    if isinstance(kind, type) and issubclass(kind, Enum):
+            raise _Misfit(str(error).split("__init__() ")[-1]) from None
+
+    return read
+
+
+def _member(kind: type[Enum]) -> Reader:
+    def read(value: object) -> object:
         try:
             return kind(value)
         except ValueError:
-            known_values = ", ".join(str(member.value) for member in kind)
-            raise DecodeError(f"{where}: {value!r} is none of {known_values}") from None
-    return _expect(kind, value, where)
+            known = ", ".join(str(member.value) for member in kind)
+            raise _Misfit(f"{value!r} is none of {known}") from None
+
+    return read
 
 
-def _decode_fixed(args: tuple[Any, ...], items: list[Any], where: str) -> tuple[Any, ...]:
-    if len(items) != len(args):
-        raise DecodeError(f"{where}: {len(items)} entries instead of {len(args)}")
-    return tuple(
-        _decode(arg, item, f"{where}[{i}]") for i, (arg, item) in enumerate(zip(args, items, strict=True))
-    )
-
-
-def _expect(kind: type[T], value: object, where: str) -> T:
-    # bool is an int in Python; in JSON true is no number.
-    if kind is float and type(value) is int:
+def _number(value: object) -> object:
+    """A float; JSON has one kind of number, and 2 is a fine float."""
+    if type(value) is int:
         try:
-            return typing.cast("T", float(value))
+            return float(value)
         except OverflowError:
-            raise DecodeError(f"{where}: the number is too large") from None
+            raise _Misfit("the number is too large") from None
+    return _expect(float, value)
+
+
+def _plain(kind: type) -> Reader:
+    return lambda value: value if type(value) is kind else _expect(kind, value)
+
+
+def _expect(kind: type, value: Any) -> Any:  # noqa: ANN401  it is a ``kind`` when it is returned
+    # bool is an int in Python; in JSON true is no number.
     if type(value) is not kind:
-        raise DecodeError(f"{where}: expected {_NAMES.get(kind, kind.__name__)}, got {_name_of(value)}")
+        raise _Misfit(f"expected {_NAMES.get(kind, kind.__name__)}, got {_name_of(value)}")
     return value
 
 
@@ -106,11 +179,4 @@ _NAMES = {dict: "an object", list: "a list", str: "a string", int: "an integer",
 
 
 def _name_of(value: object) -> str:
-    if value is None:
-        return "null"
-    return f"{_NAMES.get(type(value), 'a number')}"
-
-
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+    return "null" if value is None else _NAMES.get(type(value), "a number")
