@@ -16,9 +16,10 @@ from tdx_headroom.verdict import State as VerdictState
 from tdx_headroom.whatif import UNCHANGED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from prometheus_client.core import Metric
+    from prometheus_client.registry import Collector
 
     from tdx_headroom.assessment import Assessment
     from tdx_headroom.livelog import LiveLog
@@ -57,6 +58,7 @@ class Agent:
         self.assessment: Assessment | None = None
         self._health: metrics.Health | None = None
         self._failing: frozenset[str] | None = None
+        self._rendered: dict[Callable[[Collector], bytes], bytes] = {}
 
     @property
     def stale(self) -> bool:
@@ -89,15 +91,22 @@ class Agent:
         self.assessment = assessment
         self._keep(assessment)
         self._health = self._measure(assessment, time.perf_counter() - began)
+        self._rendered.clear()
         self._report(assessment, changed=changed)
+
+    def exposition(self, render: Callable[[Collector], bytes]) -> bytes:
+        """The current view as a scrape shows it, rendered once however often it is asked for.
+
+        Args:
+            render: prometheus_client's ``generate_latest()`` for one of the text formats.
+        """
+        if render not in self._rendered:
+            self._rendered[render] = render(self)
+        return self._rendered[render]
 
     def collect(self) -> Iterable[Metric]:
         """For prometheus_client: the current view as metrics."""
         return metrics.collect(self.assessment, self._health)
-
-    def describe(self) -> Iterable[Metric]:
-        """For prometheus_client: all families that there can be."""
-        return metrics.describe()
 
     def _measure(self, assessment: Assessment, duration: float) -> metrics.Health:
         previous = self._health
@@ -143,6 +152,7 @@ class Agent:
         self._log.error("assessment failed, the last one stays", error=repr(error))
         if self._health is not None:
             self._health = metrics.stale(self._health)
+            self._rendered.clear()
 
     def _report(self, assessment: Assessment, *, changed: bool) -> None:
         """Log what could and could not be read, and the verdict, when either has changed."""

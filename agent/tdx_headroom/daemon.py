@@ -80,7 +80,7 @@ async def _serve(root: Root, settings: Settings) -> None:
     restored = (state.current.records, state.current.last_seq) if state.current else ((), None)
     live = LiveLog(root, restored)
     agent = Agent(root, settings.what_if, live=live, state=state, state_file=state_file)
-    server = WebServer(agent, _registry(agent, settings), settings.web)
+    server = WebServer(agent, _registry(settings), settings.web)
     urls = server.listen()
     uevents = _follow_uevents(loop, wake)
     await live.start(loop, wake.set)
@@ -103,9 +103,8 @@ async def _serve(root: Root, settings: Settings) -> None:
     logger.info("stopped")
 
 
-def _registry(agent: Agent, settings: Settings) -> CollectorRegistry:
+def _registry(settings: Settings) -> CollectorRegistry:
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(agent)
     if settings.exporter_metrics:
         for collector in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
             registry.register(collector)

@@ -15,7 +15,16 @@ from tdx_headroom.facts import HostFacts
 from tdx_headroom.web.pages import MAX_AGE, SAVED, Pages, accepts_gzip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    from prometheus_client.registry import Collector
+
+
+class Own:
+    """What a view exports itself."""
+
+    def collect(self) -> Iterable[Metric]:
+        yield GaugeMetricFamily("own", "One.", value=1)
 
 
 class Host:
@@ -31,6 +40,11 @@ class Host:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
         self.pages = Pages(self, registry, clock=lambda: self.now)
+
+    def exposition(self, render: Callable[[Collector], bytes]) -> bytes:
+        own = CollectorRegistry(auto_describe=False)
+        own.register(Own())
+        return render(own)
 
     def collect(self) -> Iterable[Metric]:
         self.collected += 1
@@ -84,6 +98,14 @@ def test_formats_are_kept_apart() -> None:
     for _ in range(2):
         assert host.scrape("application/openmetrics-text; version=1.0.0").endswith(b"# EOF\n")
         assert not host.scrape("text/plain").endswith(b"# EOF\n")
+
+
+def test_one_page_of_two_parts() -> None:
+    """The view's own metrics come before all others, and OpenMetrics ends once."""
+    for accept, ends in (("text/plain", 0), ("application/openmetrics-text", 1)):
+        page = Host().scrape(accept)
+        assert page.index(b"own 1.0") < page.index(b"collected 1.0")
+        assert page.count(b"# EOF") == ends
 
 
 def test_packed_is_the_same() -> None:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
+    from prometheus_client.registry import Collector
+
 GET = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
 SETTINGS = WebSettings(addresses=(Address("127.0.0.1", 0),))
 
@@ -38,6 +40,9 @@ class View:
         self.assessment: Assessment | None = assess(HostFacts(host=None, kernel_release=None))
         self.stale = False
         self.assessed_at: float | None = None
+
+    def exposition(self, render: Callable[[Collector], bytes]) -> bytes:
+        return render(CollectorRegistry(auto_describe=False))
 
 
 @pytest.fixture(autouse=True)

@@ -195,7 +195,7 @@ class Exchange(HTTPMessageDelegate):
         for name, value in (*configured, *_EXTRA.get(answer.status, {}).items()):
             headers[name] = value
         headers["Content-Type"] = answer.kind
-        if answer.packed is not None and accepts_gzip(self.headers.get("Accept-Encoding", "")):
+        if accepts_gzip(self.headers.get("Accept-Encoding", "")) and answer.packed is not None:
             headers["Content-Encoding"] = "gzip"
             body = answer.packed
         headers["Content-Length"] = str(len(body))

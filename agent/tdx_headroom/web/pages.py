@@ -18,7 +18,7 @@ from tdx_headroom.output.plan_json import to_json
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prometheus_client import CollectorRegistry
+    from prometheus_client.registry import Collector, CollectorRegistry
 
     from tdx_headroom.assessment import Assessment
 
@@ -40,6 +40,14 @@ MAX_AGE = 1.0
 
 MIN_GZIP = 1024
 
+EOF = b"# EOF\n"
+"""Ends a page of OpenMetrics."""
+
+RENDERERS: dict[str, Callable[[Collector], bytes]] = {
+    PROMETHEUS: generate_text,
+    OPENMETRICS: generate_openmetrics,
+}
+
 
 class View(Protocol):
     """What the server shows; the daemon swaps what is behind it."""
@@ -56,15 +64,26 @@ class View(Protocol):
     def assessed_at(self) -> float | None:
         """When the host was last read with success, in seconds since the epoch."""
 
+    def exposition(self, render: Callable[[Collector], bytes]) -> bytes:
+        """Its own metrics as text, rendered once for as long as they stay the same."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Answer:
-    """What to answer: status, content type, body, and the body as gzip where that is worth it."""
+    """What to answer: status, content type and body."""
 
     status: int
     kind: str
     body: bytes
-    packed: bytes | None = None
+    _packed: bytes | None = None
+
+    @property
+    def packed(self) -> bytes | None:
+        """The body as gzip, where that is worth it; made when it is first asked for."""
+        if self._packed is None and len(self.body) >= MIN_GZIP:
+            # The same level and no time stamp: equal bodies pack to equal bytes.
+            self._packed = gzip.compress(self.body, 5, mtime=0)
+        return self._packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +108,7 @@ class Pages:
 
     Args:
         view: what to show.
-        registry: what to export.
+        registry: what to export besides the view's own metrics: what is different at every scrape.
         telemetry_path: where the metrics are.
         clock: seconds.
     """
@@ -136,7 +155,8 @@ class Pages:
         return NOT_FOUND
 
     def _metrics(self, kind: str) -> bytes:
-        return (generate_openmetrics if kind == OPENMETRICS else generate_text)(self._registry)
+        render = RENDERERS[kind]
+        return self._view.exposition(render).removesuffix(EOF) + render(self._registry)
 
     def _page(self, assessment: Assessment | None, *, full: bool) -> bytes:
         page = render_page(
@@ -161,10 +181,7 @@ class Pages:
             and began - last.made_at < MAX_AGE
         ):
             return last.answer
-        body = render()
-        # The same level and no time stamp: equal bodies pack to equal bytes.
-        packed = gzip.compress(body, 5, mtime=0) if len(body) >= MIN_GZIP else None
-        answer = Answer(200, kind, body, packed)
+        answer = Answer(200, kind, render())
         now = self._clock()
         self._budget -= now - began
         self._made[kind, full] = _Rendering(answer, self._view.assessment, now)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client.exposition import generate_latest
+
+from tdx_headroom import agent as module
+from tdx_headroom.agent import Agent
+from tdx_headroom.root import Root
+
+if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
+
+HOST = Path(__file__).parents[1] / "hosts" / "good-2-node"
+
+
+def broken(*_: object) -> None:
+    raise OSError("broken on purpose")
+
+
+def test_metrics_are_rendered_when_they_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scrapes share one rendering until the next look at the host, or until one fails."""
+    asked = []
+
+    def render(collector: Collector) -> bytes:
+        asked.append(1)
+        return generate_latest(collector)
+
+    agent = Agent(Root(HOST))
+    assert b"tdx_verdict" not in agent.exposition(render)
+    agent.refresh()
+    first = agent.exposition(render)
+    assert b"tdx_headroom_assessment_stale 0.0" in first
+    assert agent.exposition(render) is first
+    agent.refresh()
+    agent.exposition(render)
+    monkeypatch.setattr(module, "read_facts", broken)
+    agent.refresh()
+    assert b"tdx_headroom_assessment_stale 1.0" in agent.exposition(render)
+    assert len(asked) == 4
