@@ -4,7 +4,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
 from prometheus_client.exposition import generate_latest
 
 from tdx_headroom import agent as module
@@ -12,6 +11,7 @@ from tdx_headroom.agent import Agent
 from tdx_headroom.root import Root
 
 if TYPE_CHECKING:
+    import pytest
     from prometheus_client.registry import Collector
 
 HOST = Path(__file__).parents[1] / "hosts" / "good-2-node"

@@ -27,7 +27,8 @@ class Room:
 
     def __init__(self, sending: int = 2) -> None:
         self.now = 0.0
-        self.connections = Connections(LIMITS, sending, lambda: self.now)
+        self.looks: list[float] = []
+        self.connections = Connections(LIMITS, sending, lambda: self.now, self.looks.append)
 
     def peer(self) -> Peer:
         peer = Peer(cast("IOStream", Stream()), private=False)
@@ -41,6 +42,24 @@ class Room:
 
 def is_open(peer: Peer) -> bool:
     return cast("Stream", peer.stream).open
+
+
+def test_next_look() -> None:
+    """It is told when to look again for as long as a client is waited for, and no more after that."""
+    room = Room()
+    silent, idle = room.peer(), room.peer()
+    assert room.looks == [10, 10]
+    room.now = 5
+    room.connections.busy(idle)
+    assert room.looks == [10, 10]
+    room.connections.idle(idle)
+    assert room.looks == [10, 10, 65]
+    room.sweep(10)
+    assert room.looks == [10, 10, 65, 65]
+    assert not is_open(silent)
+    room.sweep(65)
+    assert room.looks == [10, 10, 65, 65]
+    assert not is_open(idle)
 
 
 def test_deadlines() -> None:

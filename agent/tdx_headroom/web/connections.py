@@ -53,16 +53,28 @@ class Connections:
         limits: how many, and how long.
         sending: how many may be sending at once.
         clock: seconds.
+        waiting: told when to look again, by that clock, whenever a peer begins to wait for its client.
     """
 
-    def __init__(self, limits: Limits, sending: int, clock: Callable[[], float]) -> None:
-        self._limits = limits
+    def __init__(
+        self,
+        limits: Limits,
+        sending: int,
+        clock: Callable[[], float],
+        waiting: Callable[[float], None] = lambda _: None,
+    ) -> None:
         self._most_sending = sending
         self._clock = clock
+        self._waiting = waiting
         self._new: dict[Peer, None] = {}
         self._idle: dict[Peer, None] = {}
         self._sending: dict[Peer, None] = {}
         self._busy: dict[Peer, None] = {}
+        self._patience = (
+            (self._new, limits.request_seconds, Dropped.SILENT),
+            (self._idle, limits.idle_seconds, Dropped.IDLE),
+            (self._sending, limits.send_seconds, Dropped.SLOW),
+        )
         self.dropped = dict.fromkeys(Dropped, 0)
         self.most = limits.connections
 
@@ -111,13 +123,11 @@ class Connections:
     def sweep(self) -> None:
         """Close what has waited for its client too long."""
         now = self._clock()
-        for group, seconds, reason in (
-            (self._new, self._limits.request_seconds, Dropped.SILENT),
-            (self._idle, self._limits.idle_seconds, Dropped.IDLE),
-            (self._sending, self._limits.send_seconds, Dropped.SLOW),
-        ):
+        for group, seconds, reason in self._patience:
             while group and (first := next(iter(group))).since + seconds <= now:
                 self._drop(first, reason)
+            if group:
+                self._waiting(next(iter(group)).since + seconds)
 
     def close_all(self) -> None:
         """Close every connection, answered or not."""
@@ -129,6 +139,9 @@ class Connections:
         self.remove(peer)
         peer.since = self._clock()
         group[peer] = None
+        for waiting, seconds, _reason in self._patience:
+            if group is waiting:
+                self._waiting(peer.since + seconds)
 
     def _drop(self, peer: Peer, reason: Dropped) -> None:
         self.dropped[reason] += 1

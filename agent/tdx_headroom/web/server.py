@@ -61,7 +61,7 @@ class WebServer:
         limits = settings.limits
         most = settings.max_requests or limits.connections
         self._watch = _watch(settings)
-        self._connections = Connections(limits, most, self._loop.time)
+        self._connections = Connections(limits, most, self._loop.time, self._sweep_at)
         self._desk = Desk(
             Pages(view, registry, settings.telemetry_path),
             self._connections,
@@ -79,6 +79,7 @@ class WebServer:
             1.0, limits.request_seconds / 4, limits.idle_seconds / 4, limits.send_seconds / 4
         )
         self._sweeping: asyncio.TimerHandle | None = None
+        self._swept_at = 0.0
         registry.register(_Exported(self._desk, self._watch))
 
     def listen(self) -> list[str]:
@@ -92,7 +93,6 @@ class WebServer:
         self._listeners = open_listeners(self._settings.addresses, self._settings.sockets)
         for listener in self._listeners:
             self._loop.add_reader(listener.socket, self._accept, listener)
-        self._sweep()
         secure = self._watch is not None and self._watch.current().context is not None
         return list(dict.fromkeys(_url(listener, secure=secure) for listener in self._listeners))
 
@@ -102,17 +102,27 @@ class WebServer:
             self._loop.remove_reader(listener.socket)
             listener.close()
         self._listeners = []
-        if self._sweeping is not None:
-            self._sweeping.cancel()
         self._desk.close()
         self._connections.close_all()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         if self._watch is not None:
             self._watch.close()
         await asyncio.sleep(0)  # those who waited on a closed stream see that it is
 
     def _sweep(self) -> None:
+        self._sweeping = None
+        self._swept_at = self._loop.time()
         self._connections.sweep()
-        self._sweeping = self._loop.call_later(self._sweep_every, self._sweep)
+
+    def _sweep_at(self, time: float) -> None:
+        """Sweep at that time, or a little later: not once for each of many clients, and never for none."""
+        time = max(time, self._swept_at + self._sweep_every)
+        if self._sweeping is not None:
+            if self._sweeping.when() <= time:
+                return
+            self._sweeping.cancel()
+        self._sweeping = self._loop.call_at(time, self._sweep)
 
     def _accept(self, listener: Listener) -> None:
         for _ in range(ACCEPT_AT_ONCE):
