@@ -6,25 +6,18 @@ Under systemd none of this happens: the unit never runs as root (systemd/tdx-hea
 
 from __future__ import annotations
 
-import importlib
 import os
-import pkgutil
 import pwd
 import stat
 import threading
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import tdx_headroom
 from tdx_headroom import log
-from tdx_headroom.assessment import assess
 from tdx_headroom.errors import AgentError, SourceError
-from tdx_headroom.host import read_facts
 from tdx_headroom.inherited import FILES, PRIVILEGED
 from tdx_headroom.memory_root import MemoryRoot
-from tdx_headroom.output.page import render_page, stylesheet
 from tdx_headroom.root import Root
 
 if TYPE_CHECKING:
@@ -128,6 +121,16 @@ def preload(root: Root) -> None:
     Args:
         root: of the host that will be served; it is read once, for what its readers load.
     """
+    # Loaded here: an agent that is not started as root loads the page only when somebody asks for it.
+    import importlib  # noqa: PLC0415
+    import pkgutil  # noqa: PLC0415
+    from importlib import resources  # noqa: PLC0415
+
+    import tdx_headroom  # noqa: PLC0415
+    from tdx_headroom.assessment import assess  # noqa: PLC0415
+    from tdx_headroom.host import read_facts  # noqa: PLC0415
+    from tdx_headroom.output.page import render_page, stylesheet  # noqa: PLC0415
+
     own = (module.name for module in pkgutil.walk_packages(tdx_headroom.__path__, "tdx_headroom."))
     for name in (*LAZY, *(name for name in own if not name.endswith("__main__"))):
         importlib.import_module(name)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Protocol
 from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from tdx_headroom.output.page import render_page, stylesheet
 from tdx_headroom.output.plan_json import to_json
 
 if TYPE_CHECKING:
@@ -147,7 +146,7 @@ class Pages:
                 return NOT_ASSESSED
             return self._shared(JSON, full, lambda: _plan(assessment, full=full))
         if path == "/style.css":
-            return self._shared(CSS, False, lambda: stylesheet().encode())
+            return self._shared(CSS, False, _stylesheet)
         if path == "/-/healthy":
             return OK
         if path == "/-/ready":
@@ -159,6 +158,8 @@ class Pages:
         return self._view.exposition(render).removesuffix(EOF) + render(self._registry)
 
     def _page(self, assessment: Assessment | None, *, full: bool) -> bytes:
+        from tdx_headroom.output.page import render_page  # noqa: PLC0415  brings Jinja2, 2 MiB
+
         page = render_page(
             assessment,
             stale=self._view.stale,
@@ -186,6 +187,12 @@ class Pages:
         self._budget -= now - began
         self._made[kind, full] = _Rendering(answer, self._view.assessment, now)
         return answer
+
+
+def _stylesheet() -> bytes:
+    from tdx_headroom.output.page import stylesheet  # noqa: PLC0415  as above
+
+    return stylesheet().encode()
 
 
 def _plan(assessment: Assessment, *, full: bool) -> bytes:
