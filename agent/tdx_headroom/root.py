@@ -66,8 +66,8 @@ class Root:
     def read(self, source: str, relative: str, *, limit: int = MAX_FILE) -> str:
         r"""The whole of a regular file as text.
 
-        Bytes that are not UTF-8 come as ``\xNN``. The size that the file claims is not trusted: files of
-        /proc and /sys claim 0 or 4096.
+        Bytes that are not UTF-8 come as ``\xNN``. The size that the file claims is not trusted, unless it is
+        too large already: files of /proc and /sys claim 0 or 4096.
 
         Raises:
             SourceError: missing, not permitted, no regular file, too large, or unreadable.
@@ -77,8 +77,11 @@ class Root:
         else:
             fd = self.open(source, relative)
             try:
-                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                status = os.fstat(fd)
+                if not stat.S_ISREG(status.st_mode):
                     raise SourceError(source, f"{self.locate(relative)} is not a regular file")
+                if status.st_size > limit:
+                    raise self._too_large(source, relative, limit)
                 data = self._read_all(source, fd, relative, limit)
             finally:
                 os.close(fd)
@@ -123,6 +126,9 @@ class Root:
             raise SourceError(source, f"{path} is a link that leads out of {self.path}")
         return real
 
+    def _too_large(self, source: str, relative: str, limit: int) -> SourceError:
+        return SourceError(source, f"{self.locate(relative)} is larger than {show_size(limit)}")
+
     def _read_all(self, source: str, fd: int, relative: str, limit: int) -> bytes:
         chunks = []
         size = 0
@@ -131,7 +137,7 @@ class Root:
                 chunks.append(chunk)
                 size += len(chunk)
                 if size > limit:
-                    raise SourceError(source, f"{self.locate(relative)} is larger than {show_size(limit)}")
+                    raise self._too_large(source, relative, limit)
         except OSError as error:
             raise _os_error(source, self.locate(relative), error) from None
         return b"".join(chunks)

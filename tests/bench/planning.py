@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans: of one host, of ever larger ones, and of a whole fleet through the command line."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import subprocess
+import tempfile
+import time
+from typing import TYPE_CHECKING, Any
+
+from tdx_headroom.address import GIB, MIB, PAGE
+from tdx_headroom.assessment import assess
+from tdx_headroom.facts import HostFacts
+from tdx_headroom.host import read_facts
+from tdx_headroom.plan import plan_host
+from tdx_headroom.root import Root
+from tests.bench.programs import CHECKOUT, HOST, PYTHON
+from tests.bench.table import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SIZES = (10, 100, 1000, 10_000, 100_000)
+TDMRS = 64
+REQUIRED = ("schema", "host", "kernel_release", "limits", "memory_regions", "cmrs", "pamt_placement")
+COPY = "import json, sys; [print(json.dumps(json.loads(line))) for line in open(sys.argv[1], 'rb')]"
+"""The least that a filter of JSON lines in Python does."""
+
+
+def best(work: Callable[[], object], *, seconds: float = 1.0, least: int = 3) -> float:
+    """The shortest CPU time of one call, in seconds: what the machine's other work does not lengthen."""
+    found = math.inf
+    end = time.perf_counter() + seconds
+    while least > 0 or time.perf_counter() < end:
+        began = time.process_time()
+        work()
+        found = min(found, time.process_time() - began)
+        least -= 1
+    return found
+
+
+def typical() -> dict[str, Any]:
+    """Facts of the captured Emerald Rapids host, as JSON: 21 memory regions, 5 CMRs, 5 TDMRs."""
+    facts = read_facts(Root(HOST)).to_json()
+    assert len(facts["memory_regions"]) == 21
+    return facts
+
+
+def layout(entries: int) -> dict[str, Any]:
+    """Facts with that many memory regions and as many CMRs, spread over 64 TDMRs."""
+    tdmrs = min(TDMRS, entries)
+    regions = []
+    cmrs = []
+    for i in range(entries):
+        tdmr, slot = i * tdmrs // entries, i - -(-(i * tdmrs // entries) * entries // tdmrs)
+        pitch = GIB * 32 // -(-entries // tdmrs) // PAGE * PAGE
+        start = GIB + tdmr * 32 * GIB + slot * pitch
+        regions.append([start, start + pitch - PAGE, tdmr % 4])
+        cmrs.append([start - (MIB if slot else 0), pitch - PAGE])
+    return {"schema": "tdx-headroom/facts/1", "memory_regions": regions, "cmrs": cmrs}
+
+
+def plan_time() -> Iterator[Row]:
+    """One host under all strategies, beside reading the same facts with the JSON library."""
+    facts = typical()
+    host = HostFacts.from_json(facts)
+    text = json.dumps({key: facts[key] for key in REQUIRED})
+    own, peer = best(lambda: plan_host(host)), best(lambda: json.loads(text))
+    yield Row("plan, 21 regions, 5 TDMRs", own * 1e3, peer * 1e3, "json.loads()", "ms", 1, of_ratio=False)
+    own = best(lambda: assess(host))
+    yield Row("plan and verdict, the same", own * 1e3, peer * 1e3, "json.loads()", "ms")
+
+
+def growth() -> Iterator[Row]:
+    """The same for ever larger hosts: each time has to be ten times the last one."""
+    times: list[tuple[int, float]] = []
+    for size in SIZES:
+        facts = layout(size)
+        host, text = HostFacts.from_json(facts), json.dumps(facts)
+        own, peer = best(lambda host=host: plan_host(host)), best(lambda text=text: json.loads(text))  # type: ignore[misc]
+        times.append((size, own))
+        yield Row(f"plan, {size} regions and CMRs", own * 1e3, peer * 1e3, "json.loads()", "ms")
+    (few, short), (many, long) = times[-3], times[-1]
+    exponent = math.log(long / short) / math.log(many / few)
+    yield Row(f"growth exponent, {few} to {many}", exponent, None, "", "", 1.1, of_ratio=False)
+
+
+def hosts_a_second(copies: int) -> Iterator[Row]:
+    """A fleet through `plan --facts`: facts in, plans and verdicts out, on one core."""
+    captured = [
+        read_facts(Root(path)).to_json()
+        for path in sorted((CHECKOUT / "tests/hosts").iterdir())
+        if path.is_dir()
+    ]
+    known = [facts for facts in captured if facts["memory_regions"]]
+    required = [{key: facts[key] for key in REQUIRED} for facts in known]
+    for what, fleet, limit in (("required keys", required, 2000), ("all keys", known, None)):
+        count = copies * len(fleet)
+        with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file, tempfile.NamedTemporaryFile() as none:
+            file.writelines(json.dumps(facts) + "\n" for facts in fleet * copies)
+            file.flush()
+            plan, copy = [PYTHON, "-m", "tdx_headroom", "plan", "--facts"], [PYTHON, "-c", COPY]
+            own, peer = (count / (_cpu([*c, file.name]) - _cpu([*c, none.name])) for c in (plan, copy))
+        name = f"plan --facts, {what}"
+        yield Row(name, own, peer, "json in and out", "hosts/s", limit, of_ratio=False, more=True)
+
+
+def _cpu(command: list[str]) -> float:
+    """CPU seconds of a program."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env={**os.environ, "PYTHONHASHSEED": "0"})
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scrapes, memory, start and idling, of the agent and its peers in turns."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+from tests.bench.programs import (
+    IMPORTS,
+    PYTHON,
+    Client,
+    agent,
+    as_nobody,
+    bare,
+    fleet,
+    free_port,
+    has_node_exporter,
+    running,
+    status,
+    wakeups,
+)
+from tests.bench.table import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAMES = {"bare": "bare prometheus_client", "node_exporter": "node_exporter"}
+
+
+def percentile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def scrapes(rounds: int) -> Iterator[Row]:
+    """Latency and CPU time of scrapes, one of each program in turn, so that the machine's noise hits all."""
+    names = ["agent", "bare", *(["node_exporter"] if has_node_exporter() else [])]
+    with fleet(*names) as programs:
+        clients = {name: Client(programs[name].port) for name in names}
+        for client in clients.values():
+            for _ in range(20):
+                client.scrape()
+        times: dict[str, list[float]] = {name: [] for name in names}
+        before = {name: programs[name].cpu_seconds() for name in names}
+        for _ in range(rounds):
+            for name in names:
+                # Renderings are shared in a flood of requests: at most every other millisecond is a scrape.
+                time.sleep(0.004)
+                began = time.perf_counter()
+                clients[name].scrape()
+                times[name].append(time.perf_counter() - began)
+        cpu = {name: programs[name].cpu_seconds() - before[name] for name in names}
+    for peer in names[1:]:
+        limit = {"node_exporter": 0.5, "bare": None}[peer]
+        for word, share in (("p50", 0.5), ("p99", 0.99)):
+            own, other = (percentile(times[n], share) * 1e3 for n in ("agent", peer))
+            yield Row(f"scrape, {word}", own, other, NAMES[peer], "ms", limit if word == "p50" else None)
+        limit = {"node_exporter": None, "bare": 1.2}[peer]
+        own, other = (cpu[n] / rounds * 1000 for n in ("agent", peer))
+        yield Row("CPU per 1000 scrapes", own, other, NAMES[peer], "s", limit)
+
+
+def memory() -> Iterator[Row]:
+    """Resident memory after a hundred scrapes, beside a process that only imports the libraries."""
+    with subprocess.Popen(
+        [*as_nobody(), PYTHON, "-c", IMPORTS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/"
+    ) as imports:
+        assert imports.stdout is not None
+        imports.stdout.readline()
+        peer = status(imports.pid, "VmRSS") / 1024
+        imports.kill()
+    for what, root in (("resident memory", False), ("resident memory, started as root", True)):
+        if root and not as_nobody():
+            continue
+        port = free_port()
+        with running(agent(port), port, root=root) as program:
+            client = Client(port)
+            for _ in range(100):
+                client.scrape()
+            own = status(program.pid, "VmRSS") / 1024
+        yield Row(what, own, peer, "imports alone", "MiB", None if root else 1.25)
+
+
+def start(rounds: int) -> Iterator[Row]:
+    """From the start of the process to its first answer, in turns; and the CPU time that it takes."""
+    took: dict[str, list[float]] = {"agent": [], "bare": []}
+    cpu: dict[str, list[float]] = {"agent": [], "bare": []}
+    for _ in range(rounds):
+        for name, command in (("agent", agent), ("bare", bare)):
+            port = free_port()
+            with running(command(port), port) as program:
+                took[name].append(program.ready_seconds * 1e3)
+                cpu[name].append(program.cpu_seconds() * 1e3)
+    own, peer = (statistics.median(took[name]) for name in ("agent", "bare"))
+    yield Row("start to first answer", own, peer, NAMES["bare"], "ms", 500, of_ratio=False)
+    own, peer = (statistics.median(cpu[name]) for name in ("agent", "bare"))
+    yield Row("CPU of a start", own, peer, NAMES["bare"], "ms")
+
+
+def idle(seconds: float) -> Iterator[Row]:
+    """CPU time and wake-ups while nobody asks; a scraper's connection stays open."""
+    names = ["agent", "bare", *(["node_exporter"] if has_node_exporter() else [])]
+    with fleet(*names) as programs:
+        for name in names:
+            Client(programs[name].port).scrape()
+        client = Client(programs["agent"].port)
+        client.scrape()
+        time.sleep(2)
+        cpu = {name: programs[name].cpu_seconds() for name in names}
+        woken = {name: wakeups(programs[name].pid) for name in names}
+        time.sleep(seconds)
+        cpu = {name: programs[name].cpu_seconds() - cpu[name] for name in names}
+        woken = {name: wakeups(programs[name].pid) - woken[name] for name in names}
+    scale = 60 / seconds
+    for peer in names[1:]:
+        yield Row(
+            "idle CPU, a minute", cpu["agent"] * scale * 1e3, cpu[peer] * scale * 1e3, NAMES[peer], "ms"
+        )
+        # The slow timer, once a minute, and one look at the connection that stays open.
+        yield Row(
+            "idle wake-ups, a minute",
+            woken["agent"] * scale,
+            woken[peer] * scale,
+            NAMES[peer],
+            "",
+            3,
+            of_ratio=False,
+        )
