@@ -18,7 +18,7 @@ HOSTS = Path(__file__).resolve().parents[1] / "hosts"
 KMSG = Path("/dev/kmsg")
 UEVENT = Path("/sys/devices/system/memory/memory0/uevent")
 BURST = 10
-"""Records at once in this machine's own log, which is everybody's: as many as the kernel takes of a writer."""
+"""Records at once in this machine's own log: as many as the kernel takes of one writer."""
 
 FLOOD, FLOODED = 500, 5000
 """Records at once in the captured log, and how many there may be before it is as it was again."""
