@@ -7,8 +7,9 @@ ARGS   ?=
 KERNEL ?= 6.12
 MAPS   ?= 60
 SEED   ?= 1
+SECONDS ?= 60
 
-.PHONY: run demo plan test golden lint clean kernel-test vm-test
+.PHONY: run demo plan test golden lint clean kernel-test vm-test bench fuzz soak
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -42,6 +43,16 @@ kernel-test: $(STAMP) ## the plan against a real kernel in QEMU: KERNEL=6.12|7.3
 
 vm-test: $(STAMP) ## the units under real systemd in QEMU (Debian 13 and 12); not part of make test
 	@$(VENV)/bin/python -m tests.vm $(ARGS)
+
+bench: $(STAMP) ## how fast and small the agent is, beside peers; not part of make test
+	@$(VENV)/bin/python -m tests.bench $(ARGS)
+
+fuzz: $(STAMP) ## fuzz every parser, SECONDS=60 each; not part of make test
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --group fuzz
+	@$(VENV)/bin/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
+soak: $(STAMP) ## two agents under constant trouble for 30 minutes, as root; not part of make test
+	@$(VENV)/bin/python -m tests.soak --svg docs/soak.svg $(ARGS)
 
 golden: $(STAMP) ## rewrite the golden files from what the code says now
 	@$(VENV)/bin/python -m pytest tests/golden tests/integration --rewrite-golden $(ARGS)

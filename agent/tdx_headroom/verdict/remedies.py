@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.address import GIB, KIB, MIB, Range, intersect, show, show_size
@@ -148,11 +150,7 @@ def _split(plan: Plan, index: int, max_tdmrs: int) -> list[str]:
     pieces = tdmr.size // GIB
     if pieces < 2:
         return []
-    areas = [Range(tdmr.base + a.offset, tdmr.base + a.offset + a.size) for a in tdmr.reserved_areas]
-    fullest = max(
-        len([a for a in areas if a.start < start + GIB and a.end > start])
-        for start in range(tdmr.base, tdmr.end, GIB)
-    )
+    fullest = _fullest_gib(tdmr)
     needed = plan.tdmrs_needed - 1 + pieces
     fits = fullest <= tdmr.limit and needed <= max_tdmrs
     verdict = "would fit" if fits else "would not fit either"
@@ -161,6 +159,16 @@ def _split(plan: Plan, index: int, max_tdmrs: int) -> list[str]:
         f" {tdmr.limit} a piece, {needed} TDMRs of {max_tdmrs}."
     )
     return [text]
+
+
+def _fullest_gib(tdmr: Tdmr) -> int:
+    """The most areas that lie in one GiB of the TDMR, in whole or in part."""
+    # Not GiB by GiB: in facts from outside a TDMR may have as many as fit into 64 bits.
+    steps: Counter[int] = Counter()
+    for area in tdmr.reserved_areas:
+        steps[area.offset // GIB] += 1
+        steps[(area.offset + area.size - 1) // GIB + 1] -= 1
+    return max(accumulate(steps[piece] for piece in sorted(steps)), default=0)
 
 
 def _operators_holes(arguments: Sequence[str], holes: Sequence[Range]) -> list[tuple[str, Range]]:
