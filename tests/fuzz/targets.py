@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is fuzzed: one line a target, with where its seeds are. A target raises only when something is wrong."""
+"""What is fuzzed, one entry a target, with where its seeds are. A target raises when something is wrong."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from dataclasses import dataclass
@@ -36,7 +37,6 @@ from tdx_headroom.web.auth import read_credentials
 from tdx_headroom.web.config import parse as parse_web_config
 from tdx_headroom.web.pages import accepts_gzip
 from tests.fuzz.whole import check_shown, facts_line, host, hosts
-import itertools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Instructions, counted by valgrind: the same in every run, however busy the machine is."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+from tests.bench.programs import CHECKOUT, HOST, PYTHON
+from tests.bench.table import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WORK = {
+    "plan": "plan_host(host)",
+    "plan and verdict": "assess(host)",
+    "facts line to plan line": "json.dumps(to_json(assess(HostFacts.from_json(json.loads(text)))))",
+    "metrics of a scrape": "agent.exposition(generate_latest) + generate_latest(registry)",
+}
+PEERS = {
+    "plan": ("json.loads(text)", "json.loads()"),
+    "plan and verdict": ("json.loads(text)", "json.loads()"),
+    "facts line to plan line": ("json.dumps(json.loads(text))", "json in and out"),
+    "metrics of a scrape": ("generate_latest(registry)", "bare prometheus_client"),
+}
+SETUP = f"""
+import json, sys
+from prometheus_client import REGISTRY as registry
+from prometheus_client.exposition import generate_latest
+from tdx_headroom.agent import Agent
+from tdx_headroom.assessment import assess
+from tdx_headroom.facts import HostFacts
+from tdx_headroom.host import read_facts
+from tdx_headroom.log import configure
+from tdx_headroom.output.plan_json import to_json
+from tdx_headroom.plan import plan_host
+from tdx_headroom.root import Root
+configure("error", "logfmt")
+host = read_facts(Root({str(HOST)!r}))
+text = json.dumps(host.to_json())
+agent = Agent(Root({str(HOST)!r}))
+agent.refresh()
+for _ in range(int(sys.argv[1])):
+    """
+
+
+def instructions() -> Iterator[Row]:
+    """Millions of instructions of one piece of work, from the difference between 30 of it and 10."""
+    if shutil.which("valgrind") is None:
+        return
+    for what, work in WORK.items():
+        peer, name = PEERS[what]
+        own, other = (_one(program) for program in (work, peer))
+        yield Row(f"instructions: {what}", own, other, name, "M")
+
+
+def _one(work: str) -> float:
+    return (_count(work, 30) - _count(work, 10)) / 20e6
+
+
+def _count(work: str, times: int) -> int:
+    run = subprocess.run(
+        [
+            "valgrind",
+            "--tool=callgrind",
+            "--callgrind-out-file=/dev/null",
+            PYTHON,
+            "-c",
+            SETUP + work,
+            str(times),
+        ],
+        cwd=CHECKOUT,
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    match = re.search(r"Collected : ([0-9]+)", run.stderr)
+    assert match is not None, run.stderr
+    return int(match[1])
