@@ -27,7 +27,7 @@ EX_SOFTWARE = 70
 KERNEL = "6.12"
 HERE = Path(__file__).parent
 CONFIG = HERE / "config" / "vm.config"
-CHECKS = (HERE / "check_service.py", HERE / "check_memory.py")
+CHECKS = tuple(HERE / f"check_{name}.py" for name in ("service", "memory", "log"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
