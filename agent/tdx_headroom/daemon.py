@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTO
 
 from tdx_headroom import __version__, log
 from tdx_headroom.agent import Agent
+from tdx_headroom.errors import AgentError
 from tdx_headroom.livelog import LiveLog
 from tdx_headroom.notify import Notifier
 from tdx_headroom.sources.platform import read_boot_id
@@ -56,7 +58,7 @@ def serve(root: Root, settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; SIGHUP reads the host anew.
 
     Raises:
-        AgentError: an address cannot be bound.
+        AgentError: an address cannot be bound, or something went wrong that must not.
     """
     asyncio.run(_serve(root, settings))
 
@@ -91,7 +93,7 @@ async def _serve(root: Root, settings: Settings) -> None:
     tasks = [asyncio.create_task(_refresh_forever(agent, wake, settings.refresh_interval, notifier))]
     if notifier.watchdog_interval is not None:
         tasks.append(asyncio.create_task(_feed_watchdog(notifier, notifier.watchdog_interval)))
-    await stop.wait()
+    failure = await _wait(stop, tasks)
     notifier.stopping()
     for task in tasks:
         task.cancel()
@@ -101,6 +103,21 @@ async def _serve(root: Root, settings: Settings) -> None:
         uevents.close()
     await server.stop()
     logger.info("stopped")
+    if failure is not None:
+        raise AgentError(
+            f"internal error: {failure!r}", hint="please report it with the log", status=os.EX_SOFTWARE
+        )
+
+
+async def _wait(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> BaseException | None:
+    """Wait for the end; why it is none of the user's, if it is not.
+
+    Without the task that reads the host the agent would go on to serve what was true once, as if it were now.
+    """
+    stopped = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    return next((task.exception() for task in done if task is not stopped), None)
 
 
 def _registry(settings: Settings) -> CollectorRegistry:

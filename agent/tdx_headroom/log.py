@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ def configure(level: str, form: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=_Stderr,
         cache_logger_on_first_use=True,
     )
 
@@ -44,6 +45,22 @@ def get() -> FilteringBoundLogger:
     """The agent's logger."""
     logger: FilteringBoundLogger = structlog.get_logger()
     return logger
+
+
+class _Stderr:
+    """Writes lines to stderr; where nobody reads them any more, they are lost, and nothing else is."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def msg(self, line: str) -> None:
+        """Write one line."""
+        if sys.stderr is not None:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.write(f"{line}\n")
+                sys.stderr.flush()
+
+    debug = info = warning = error = critical = exception = log = msg
 
 
 def _event_to_msg(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
