@@ -7,7 +7,9 @@ import re
 
 from tdx_headroom.address import GIB, MIB
 
-_HEX = re.compile(r"0x[0-9a-fA-F]+")
+# In a `memmap=` of the command line an address comes after its sign, in any notation that memparse() takes.
+_ADDRESS = re.compile(r"(0x[0-9a-fA-F]+|(?<=[$#!@%])[0-9]+)([KMGTPE]?)", re.IGNORECASE)
+_SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
 _PHYSICAL = range(MIB, 1 << 52)
 
 
@@ -18,7 +20,12 @@ def coarse(text: str) -> str:
     """
 
     def replaced(match: re.Match[str]) -> str:
-        value = int(match[0], 16)
+        # Octal with a leading 0, as for the kernel.
+        digits = re.sub("^0+(?=[0-9])", "0o", match[1])
+        try:
+            value = int(digits, 0) << _SHIFTS[match[2].lower()]
+        except ValueError:
+            return "0x…"
         return "0x…" if value in _PHYSICAL and value % GIB else match[0]
 
-    return _HEX.sub(replaced, text)
+    return _ADDRESS.sub(replaced, text)
