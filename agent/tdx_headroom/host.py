@@ -294,7 +294,15 @@ def _command_line(platform: Platform | None, boot: BootMap) -> tuple[str, ...] |
 def _health(log: KernelLog) -> LogHealth:
     forged = log.forged + sum(1 for text in log.untrusted if LOOKS_LIKE_TDX.match(text))
     from_boot = any(record.text.startswith("Linux version ") for record in log.records)
-    return LogHealth(lost=log.lost, untrusted=forged, from_boot=from_boot, verified=log.verified)
+    # tdx_init() is an early initcall; smp_init() comes after those.
+    started = any(record.text.startswith("smp: Brought up ") for record in log.records)
+    return LogHealth(
+        lost=log.lost,
+        untrusted=forged,
+        from_boot=from_boot,
+        whole_start=from_boot and started and not log.lost,
+        verified=log.verified,
+    )
 
 
 def _status(reading: Reading[Any]) -> SourceStatus:

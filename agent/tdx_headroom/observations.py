@@ -40,6 +40,7 @@ class Platform:
         tdx_host_platform: the CPU flag of that name: the kernel's platform checks passed.
         tdx_pw_mce: the CPU has the partial-write machine check erratum.
         kvm_intel_tdx: the module parameter ``kvm_intel.tdx``.
+        enable_virt_at_load: that of ``kvm.enable_virt_at_load``, without which KVM does not try TDX.
         tdx_module_version: ``/sys/devices/faux/tdx_host/version``, there only once initialised (7.2+).
         guest_keyids: row ``tdx`` of the cgroup file ``misc.capacity``.
         hibernation: whether the kernel can hibernate, which blocks TDX.
@@ -53,6 +54,7 @@ class Platform:
     tdx_host_platform: bool | None = None
     tdx_pw_mce: bool | None = None
     kvm_intel_tdx: bool | None = None
+    enable_virt_at_load: bool | None = None
     tdx_module_version: str | None = None
     guest_keyids: int | None = None
     hibernation: bool | None = None
@@ -73,10 +75,13 @@ class LogHealth:
         lost: records that were overwritten before they were read.
         untrusted: records that user space wrote and that look like TDX lines; they are never used.
         from_boot: whether the log reaches back to the boot.
+        whole_start: whether it reaches, without a gap, from the boot to where all processors run: before
+            that a kernel names the KeyIDs of TDX, if there are any.
         verified: whether its format tells who wrote a record (plain text does not).
     """
 
     lost: int = 0
     untrusted: int = 0
     from_boot: bool = False
+    whole_start: bool = False
     verified: bool = False

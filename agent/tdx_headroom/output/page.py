@@ -195,9 +195,11 @@ def _answers(assessment: Assessment, shown: Callable[[str], str]) -> Iterable[di
         yield _answer("Next initialization", State.CANNOT_TELL, "The memory map is not known well enough.")
     elif happened and verdict.next_boot is not None:
         plan = assessment.plans[verdict.strategy]
-        text = "" if plan is None else shown(describe(plan))
+        text = "Something else than the memory map stops TDX: see what to do."
         if plan is not None and plan.fits and verdict.next_boot is State.WILL_FAIL:
             text = "The memory map fits, but something else stops TDX: see what to do."
+        elif plan is not None:
+            text = shown(describe(plan))
         yield _answer("Next initialization", verdict.next_boot, text)
 
 

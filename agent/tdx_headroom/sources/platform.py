@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SOURCE = "platform"
 
+_SWITCH = {"Y": True, "N": False}
+
 _RELEVANT = re.compile(
     r"(?:mem|memmap|kernelcore|movablecore|hugepages|hugepagesz|default_hugepagesz|crashkernel|cma|numa"
     r"|hugetlb_cma|efi_fake_mem|lockdown|hibernate|memhp_default_state|memory_hotplug\.[a-z_]+"
@@ -102,7 +104,8 @@ def read_platform(root: Root) -> Reading[Platform]:
         value=Platform(
             tdx_host_platform="tdx_host_platform" in flags if flags else None,
             tdx_pw_mce="tdx_pw_mce" in bugs if flags else None,
-            kvm_intel_tdx={"Y": True, "N": False}.get(tdx or ""),
+            kvm_intel_tdx=_SWITCH.get(tdx or ""),
+            enable_virt_at_load=_SWITCH.get(text("sys/module/kvm/parameters/enable_virt_at_load") or ""),
             tdx_module_version=text("sys/devices/faux/tdx_host/version"),
             guest_keyids=parse_misc_capacity(misc) if misc else None,
             hibernation=parse_power_disk(disk) if disk else None,

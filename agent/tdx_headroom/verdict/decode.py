@@ -68,6 +68,22 @@ WHY = {
 }
 
 
+_OTHER_REMEDIES = {
+    FailureReason.CPU_FEATURE: [
+        "Enable the feature in the BIOS, and take its clearcpuid= or no… off the command line."
+    ],
+    FailureReason.NO_MEMORY: [
+        "Initialize TDX early (load kvm_intel at boot); reserve fewer huge pages and less movable memory."
+    ],
+    FailureReason.NOT_CONVERTIBLE: [
+        "Have the firmware make all memory convertible, or keep the kernel off the rest (memmap=)."
+    ],
+    FailureReason.MEMORY_NOTIFIER: ["Boot again; should it come back, report it to the kernel's vendor."],
+    FailureReason.OTHER: [
+        "Look for what the kernel says before it (`journalctl -k -b`); update kernel and TDX module."
+    ],
+}
+
 _PERSISTENT = (
     FailureReason.KEYIDS,
     FailureReason.HIBERNATION,
@@ -130,6 +146,4 @@ def remedies_for(log: KernelReport) -> list[str]:
         if status in _UNKNOWN_FIELD:
             return ["Update the TDX module (with the BIOS): it does not know a field that this kernel reads."]
         return ["Update the TDX module: with the BIOS, or through the SEAM loader."]
-    if reason is FailureReason.CPU_FEATURE:
-        return ["Enable the feature in the BIOS, and take its clearcpuid= or no… off the command line."]
-    return []
+    return _OTHER_REMEDIES.get(reason or FailureReason.OTHER, [])

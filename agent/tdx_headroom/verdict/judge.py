@@ -44,9 +44,12 @@ def judge(
     plan = plans[finding.strategy]
     guess = estimate(facts)
     next_boot = None if plan is None or not_a_tdx_host(facts) else predict(plan)
-    blocked = _blocker(facts)
-    if blocked is not None and next_boot is not None:
+    blocked = None if not_a_tdx_host(facts) else _blocker(facts)
+    if blocked is not None:
+        # Whatever the memory map, known or not.
         next_boot = State.WILL_FAIL
+    elif next_boot is State.WILL_INITIALIZE and _no_sign_of_tdx(facts):
+        next_boot = None
     elif next_boot is State.WILL_INITIALIZE and assume is None and _failed(facts):
         # The plan fits and yet TDX failed: something that the plan does not show went wrong.
         next_boot = State.AT_RISK
@@ -87,7 +90,24 @@ def not_a_tdx_host(facts: HostFacts) -> bool:
         return False
     if log is not None and log.state is not ModuleState.UNKNOWN:
         return False
-    return platform is not None and platform.tdx_host_platform is False
+    if platform is not None and platform.tdx_host_platform is not None:
+        return not platform.tdx_host_platform
+    return _no_keyids(facts)
+
+
+def _no_keyids(facts: HostFacts) -> bool:
+    """Whether the log shows the whole start of a boot, and nothing of TDX in it."""
+    health = facts.log_health
+    return health is not None and health.whole_start and not _shows_tdx(facts)
+
+
+def _shows_tdx(facts: HostFacts) -> bool:
+    """Whether any line of the log is one that only a host with TDX has."""
+    log = facts.kernel_log
+    return log is not None and (
+        log.state is not ModuleState.UNKNOWN
+        or any(x is not None for x in (log.keyids, log.cmrs, log.module_version, log.seamcall))
+    )
 
 
 def _state(
@@ -104,10 +124,10 @@ def _state(
             return State.FAILED, f"TDX failed to initialize in this boot: {describe_failure(log)}."
     if platform is not None and platform.tdx_module_version is not None and not what_if:
         return State.INITIALIZED, f"TDX is up: module {platform.tdx_module_version}."
-    if blocked is not None and next_boot is not None:
+    if blocked is not None:
         return State.WILL_FAIL, blocked
     if plan is None or next_boot is None:
-        return State.CANNOT_TELL, _missing(facts)
+        return State.CANNOT_TELL, _missing(facts, plan)
     return next_boot, describe(plan)
 
 
@@ -117,10 +137,24 @@ def _why_not_tdx(facts: HostFacts) -> str:
         return f"TDX is not to be had: {log.message}."
     if log is not None and log.state is ModuleState.UNSUPPORTED:
         return "The kernel says that this platform does not support TDX."
-    return "This is not a TDX host: the CPU does not show tdx_host_platform."
+    if facts.platform is None or facts.platform.tdx_host_platform is None:
+        return (
+            "The log shows the start of this boot, and no KeyIDs of TDX: CPU or kernel do not have it, or"
+            " the BIOS has not enabled it."
+        )
+    text = "This is not a TDX host: the CPU does not show tdx_host_platform."
+    if facts.platform.hibernation and not _no_keyids(facts):
+        # It is not set either when hibernation stops TDX, and the line that says so may be gone.
+        text += " Should it be one, hibernation may be in the way: boot with nohibernate."
+    return text
 
 
-def _missing(facts: HostFacts) -> str:
+def _missing(facts: HostFacts, plan: Plan | None) -> str:
+    if plan is not None:
+        return (
+            "The memory map fits, but nothing in the log shows that this host has TDX: give the log from its"
+            " beginning, where the kernel names the KeyIDs."
+        )
     if facts.memory_regions is None:
         return (
             "No source tells the memory regions. Run as root, or give the kernel log from its beginning"
@@ -134,6 +168,9 @@ def hibernation_blocks(facts: HostFacts) -> bool | None:
     log, platform = facts.kernel_log, facts.platform
     if log is not None and log.reason is FailureReason.HIBERNATION:
         return True
+    if log is not None and log.state is ModuleState.INITIALIZED:
+        # A kernel that does not look at it, as some vendors' do not: it comes up all the same.
+        return False
     can = platform.hibernation if platform is not None else None
     if not can:
         return can
@@ -182,6 +219,16 @@ def _remedies(
     if state is State.FAILED and log is not None and log.reason not in _MAP_REASONS and found:
         return list(dict.fromkeys(found))
     found += remedies(facts, plans, strategy)
+    if plans[strategy] is None and state is State.FAILED:
+        found.append(
+            "Run tdx-headroom on this host as root, or give it the kernel log from its beginning"
+            " (`journalctl -k -b`): it then says which holes to remove."
+        )
+    elif not found and state is State.FAILED:
+        found.append(
+            "The recomputed plan does not show this failure: memory may have changed since, or a source be"
+            " incomplete. The kernel tries again at the next boot, not when kvm_intel is loaded again."
+        )
     if not what_if:
         found += _why_silent(facts, state)
     return list(dict.fromkeys(found))
@@ -195,6 +242,15 @@ def _why_silent(facts: HostFacts, state: State) -> list[str]:
     row = look_up(facts.kernel_release)
     if row is not None and row.init is InitTime.NEVER:
         return [f"TDX was not tried: {row.name} does not; boot 6.16 or later, or a vendor's TDX kernel."]
+    if row is not None and row.init is InitTime.BOOT:
+        return [
+            (
+                "This kernel initializes TDX at boot, and the log shows no attempt: see that the SEAM loader"
+                " is enabled in the BIOS, and look for what the kernel says of tdx (`journalctl -k -b`)."
+            )
+        ]
+    if platform is not None and platform.enable_virt_at_load is False:
+        return ["TDX was not tried: KVM does not without kvm.enable_virt_at_load=1; take the 0 away."]
     if platform is not None and platform.kvm_intel_tdx is False:
         return [
             "TDX was not tried, or KVM gave up: load kvm_intel with tdx=1, and look for kvm lines in the log."
@@ -211,12 +267,31 @@ def _why_silent(facts: HostFacts, state: State) -> list[str]:
     return ["TDX was not tried in this boot: load kvm_intel with tdx=1."]
 
 
+def _no_sign_of_tdx(facts: HostFacts) -> bool:
+    """Whether there is a log, and neither it nor the CPU shows TDX: it may be any server's."""
+    platform = facts.platform
+    flag = platform is not None and platform.tdx_host_platform
+    return facts.kernel_log is not None and not flag and not _shows_tdx(facts)
+
+
+def _overclaims(facts: HostFacts, plan: Plan | None, state: State) -> list[str]:
+    """What a good plan does not say."""
+    if plan is None or state not in (State.WILL_INITIALIZE, State.AT_RISK):
+        return []
+    row = look_up(facts.kernel_release)
+    if row is not None and row.init is InitTime.NEVER:
+        name = row.name[:1].upper() + row.name[1:]
+        text = "never initializes TDX, since KVM does not ask for it: this is about a kernel that does"
+        return [f"{name} {text}, with the same memory map."]
+    return []
+
+
 def _warnings(
     facts: HostFacts, plans: Mapping[Strategy, Plan | None], strategy: Strategy, state: State
 ) -> list[str]:
     if state is State.NOT_TDX:
         return []
-    found = []
+    found = _overclaims(facts, plans[strategy], state)
     plan = plans[strategy]
     if plan is None or outcome_of(plan) is Outcome.OK:
         found += [

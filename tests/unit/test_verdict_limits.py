@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a verdict must not claim, and what it must say where there is nothing to compute."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tdx_headroom.address import GIB, MIB
+from tdx_headroom.assessment import Assessment, assess
+from tdx_headroom.facts import HostFacts, MemoryRegion
+from tdx_headroom.host import facts_from_log
+from tdx_headroom.kernel_report import FailureReason, KernelReport, ModuleState
+from tdx_headroom.observations import Platform
+from tdx_headroom.output.page import render_page
+from tdx_headroom.sources.kernel_log.reader import read_log_file
+from tdx_headroom.verdict import State
+from tdx_headroom.whatif import WhatIf
+
+LOGS = Path(__file__).parents[1] / "field" / "logs"
+ROOMY = (MemoryRegion(MIB, GIB, 0), MemoryRegion(4 * GIB, 12 * GIB, 0))
+KEYIDS = "virt/tdx: BIOS enabled: private KeyID range [32, 64)\n"
+MAP = (
+    "BIOS-provided physical RAM map:\n"
+    "BIOS-e820: [mem 0x0000000000000000-0x000000007fffffff] usable\n"
+    "BIOS-e820: [mem 0x0000000100000000-0x000000107fffffff] usable\n"
+)
+START = f"Linux version 6.16.0 (gcc)\n{MAP}"
+RUNNING = "smp: Brought up 2 nodes, 64 CPUs\n"
+
+
+def of_log(text: str, what_if: WhatIf | None = None) -> Assessment:
+    facts = facts_from_log(read_log_file("log", text))
+    return assess(facts, what_if) if what_if else assess(facts)
+
+
+def test_a_whole_start_without_keyids_is_no_tdx_host() -> None:
+    """The kernel names the KeyIDs before it starts the other processors: without them there is no TDX."""
+    verdict = of_log(START + RUNNING).verdict
+    assert (verdict.state, verdict.next_boot, verdict.remedies) == (State.NOT_TDX, None, ())
+    assert "no KeyIDs" in verdict.summary
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        START + "later\n",
+        MAP + RUNNING,
+        f"{START}{KEYIDS}{RUNNING}",
+        f"{START}{RUNNING}virt/tdx: 1050644 KB allocated for PAMT\n",
+        f"{START}{RUNNING}virt/tdx: Module version: 1.5.24\nlater\n",
+    ],
+    ids=["end missing", "head missing", "KeyIDs", "initialized", "version"],
+)
+def test_a_cut_log_proves_nothing(text: str) -> None:
+    """A log that lacks its beginning or its end, or that shows TDX, is not taken for a host without."""
+    assert of_log(text).verdict.state is not State.NOT_TDX
+
+
+def test_a_map_that_fits_is_no_promise_on_any_server() -> None:
+    """A log with a map that fits and not a word of TDX may be of a host without; one that fails, fails."""
+    for text in (START + "later\n", (LOGS / "neighbour-icx-r750xs.log").read_text()):
+        verdict = of_log(text).verdict
+        assert (verdict.state, verdict.next_boot) == (State.CANNOT_TELL, None)
+        assert "nothing in the log shows that this host has TDX" in verdict.summary
+    assert of_log(START + KEYIDS).verdict.state is State.WILL_INITIALIZE
+    assert assess(HostFacts(memory_regions=ROOMY)).verdict.state is State.WILL_INITIALIZE
+    assert of_log(START + "later\n", WhatIf(max_tdmrs=1)).verdict.state is State.WILL_FAIL
+
+
+@pytest.mark.parametrize(("release", "warned"), [("6.12.0", True), ("6.16.0", False), ("7.1.0", False)])
+def test_a_kernel_that_never_tries_is_named(release: str, *, warned: bool) -> None:
+    """Mainline before 6.16 does not initialize TDX at all: a plan that fits is no promise there."""
+    facts = HostFacts(memory_regions=ROOMY)
+    warnings = assess(facts, WhatIf(kernel=release)).verdict.warnings
+    assert any("never initializes TDX" in w for w in warnings) is warned
+
+
+def test_a_missing_cpu_flag_may_be_hibernations_doing() -> None:
+    """The flag is not set either on a TDX host that can hibernate; unless the log is there to tell."""
+    facts = HostFacts(memory_regions=ROOMY, platform=Platform(tdx_host_platform=False, hibernation=True))
+    assert "boot with nohibernate" in assess(facts).verdict.summary
+    without = replace(facts, platform=Platform(tdx_host_platform=False, hibernation=False))
+    assert "nohibernate" not in assess(without).verdict.summary
+
+
+def test_hibernation_did_not_stop_what_is_up() -> None:
+    """Where TDX is up although the kernel can hibernate, hibernation is no obstacle on that kernel."""
+    log = KernelReport(ModuleState.INITIALIZED, keyids=(32, 64))
+    platform = Platform(tdx_host_platform=True, hibernation=True)
+    facts = HostFacts(memory_regions=ROOMY, platform=platform, command_line=(), kernel_log=log)
+    assert assess(facts).verdict.next_boot is State.WILL_INITIALIZE
+    # Another kernel may look at it.
+    assert assess(facts, WhatIf(kernel="7.2.0")).verdict.next_boot is State.WILL_FAIL
+
+
+@pytest.mark.parametrize("name", ["acompany-r660-617-hibernation", "canonical-tdx-102", "lkml-no-rbp-mod"])
+def test_what_stops_tdx_stops_it_on_any_memory_map(name: str) -> None:
+    """A blocker decides the next boot although the memory map is unknown, and the page says so."""
+    assessment = of_log((LOGS / f"{name}.log").read_text())
+    assert assessment.facts.memory_regions is None
+    assert (assessment.verdict.state, assessment.verdict.next_boot) == (State.FAILED, State.WILL_FAIL)
+    assert "TDX is down, and will fail again" in render_page(assessment)
+
+
+@pytest.mark.parametrize("reason", FailureReason)
+@pytest.mark.parametrize("memory", [None, ROOMY], ids=["no map", "a map"])
+def test_every_failure_comes_with_something_to_do(
+    reason: FailureReason, memory: tuple[MemoryRegion, ...] | None
+) -> None:
+    """Whatever the kernel's reason, and whether or not there is a plan, a failed host gets a remedy."""
+    log = KernelReport(ModuleState.FAILED, reason, keyids=(32, 64))
+    verdict = assess(HostFacts(memory_regions=memory, kernel_log=log)).verdict
+    assert verdict.remedies, reason
+
+
+@pytest.mark.parametrize(
+    ("release", "platform", "words"),
+    [
+        ("7.1.0", Platform(tdx_host_platform=True), "initializes TDX at boot"),
+        ("6.16.0", Platform(tdx_host_platform=True, enable_virt_at_load=False), "enable_virt_at_load"),
+        ("6.16.0", Platform(tdx_host_platform=True, kvm_intel_tdx=False), "load kvm_intel with tdx=1"),
+        ("6.12.0", None, "boot 6.16 or later"),
+    ],
+)
+def test_why_nothing_was_tried(release: str, platform: Platform | None, words: str) -> None:
+    """A host with KeyIDs and no attempt gets the likely cause for its kernel."""
+    log = KernelReport(ModuleState.NOT_ATTEMPTED, keyids=(32, 64))
+    facts = HostFacts(kernel_release=release, memory_regions=ROOMY, platform=platform, kernel_log=log)
+    assert words in " ".join(assess(facts).verdict.remedies)
