@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import GIB, MIB, Range, page_round, subtract
-from tdx_headroom.facts import HostFacts, MemoryRegion, SourceStatus
+from tdx_headroom.facts import DEFAULT_LIMITS, HostFacts, MemoryRegion, SourceStatus
 from tdx_headroom.kernel_report import ModuleState
 from tdx_headroom.memory_map import MemoryMap, NodeMap, choose, disagreements, from_ranges
 from tdx_headroom.observations import LogHealth, NodeRange
@@ -187,9 +187,11 @@ def _facts(
         for r in (boot.node_ranges, boot.e820, boot.srat, boot.zones)
         if r.error is None or not r.error.absent
     ]
+    dynamic_pamt = report is not None and report.dynamic_pamt
     return HostFacts(
         host=host,
         kernel_release=release,
+        limits=DEFAULT_LIMITS._replace(pamt_page_bitmap_entry_bits=1) if dynamic_pamt else DEFAULT_LIMITS,
         memory_regions=chosen.regions if chosen else None,
         cmrs=cmrs,
         memory_source=chosen.source if chosen else None,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tdx_headroom.assessment import assess
 from tdx_headroom.facts import HostFacts, MemoryRegion
 from tdx_headroom.host import facts_from_log, read_facts
 from tdx_headroom.kernel_report import ModuleState
@@ -322,6 +323,24 @@ def test_log_alone() -> None:
     assert facts.kernel_log is not None
     assert not facts.kernel_log.verified
     assert facts.disagreements == ()
+
+
+def test_dynamic_pamt_of_the_log_is_planned() -> None:
+    """A kernel that says it uses Dynamic PAMT allocates far less: the plan agrees with what it logs."""
+    text = (
+        "BIOS-provided physical RAM map:\n"
+        "BIOS-e820: [mem 0x0000000000000000-0x000000003fffffff] usable\n"
+        "virt/tdx: BIOS enabled: private KeyID range [32, 64)\n"
+        "virt/tdx: Enable Dynamic PAMT\n"
+        "virt/tdx: 44 KB allocated for PAMT\n"
+        "virt/tdx: TDX-Module initialized\n"
+    )
+    facts = facts_from_log(read_log_file("log", text))
+    assert facts.limits.pamt_page_bitmap_entry_bits == 1
+    assert assess(facts).verdict.cross_check.matches is True
+    static = facts_from_log(read_log_file("log", text.replace("virt/tdx: Enable Dynamic PAMT\n", "")))
+    assert static.limits.pamt_page_bitmap_entry_bits is None
+    assert assess(static).verdict.cross_check.matches is False
 
 
 def test_log_that_cannot_be_read() -> None:

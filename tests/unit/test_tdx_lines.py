@@ -125,6 +125,7 @@ BARE: list[tuple[str, str, dict[str, str]]] = [
     ("kvm_intel: tdx: no TDX private KeyIDs available", "kvm-no-keyids", {}),
     (f"kvm_intel: {PACKAGES}", "packages", {}),
     ("kvm_intel: MOVDIR64B is required for TDX", "cpu-feature", {"feature": "MOVDIR64B"}),
+    ("kvm_intel: tdx: Self-snoop is required for TDX", "cpu-feature", {"feature": "Self-snoop"}),
     (
         RUNTIME,
         "runtime-seamcall",

@@ -72,7 +72,7 @@ _PREFIXED = {
 
 _BARE = {
     "packages": f"kvm_intel: {_PACKAGES}",
-    "cpu-feature": r"kvm_intel: (?P<feature>XSAVE|MOVDIR64B|Self-snoop) is required for TDX\.?",
+    "cpu-feature": r"kvm_intel: (?:tdx: )?(?P<feature>XSAVE|MOVDIR64B|Self-snoop) is required for TDX\.?",
     "kvm-failed": r"kvm_intel: Failed to initialize TDX module\.?",
     "kvm-no-keyids": r"kvm_intel: tdx: no TDX private KeyIDs available\.?",
     "runtime-seamcall": r"SEAMCALL \((?P<leaf>0x[0-9a-f]{1,16})\) failed: (?P<status>0x[0-9a-f]{1,16})"
