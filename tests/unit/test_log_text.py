@@ -287,6 +287,46 @@ def test_journal_line_that_is_no_json(bad: str) -> None:
     )
 
 
+@pytest.mark.parametrize("form", ["json", "json-pretty", "json-seq", "json-sse"])
+def test_json_of_every_form_of_journalctl(form: str) -> None:
+    """Entries in any JSON form of journalctl are read, nested values included."""
+    entries = [journal("one"), journal(list(b"two")), journal(MESSAGE)]
+    if form == "json-pretty":
+        text = "".join(json.dumps(entry, indent="\t") + "\n" for entry in entries)
+    else:
+        ends = {"json": ("", "\n"), "json-seq": ("\x1e", "\n"), "json-sse": ("data: ", "\n\n")}
+        before, after = ends[form]
+        text = "".join(f"{before}{json.dumps(entry)}{after}" for entry in entries)
+    log = parse_log_text(text)
+    assert [record.text for record in log.records] == ["one", "two", MESSAGE]
+    assert log.verified
+
+
+def test_pretty_json_that_is_cut() -> None:
+    """An entry without its end is an error with the line that it begins in."""
+    with pytest.raises(SourceError, match="not a journal entry") as caught:
+        parse_log_text(json.dumps(journal("one"), indent=1) + '\n{\n "MESSAGE": "x"\n')
+    assert caught.value.line == 10
+
+
+def test_records_of_dev_kmsg() -> None:
+    """What was read from /dev/kmsg tells who wrote each record; a line of that form elsewhere does not."""
+    text = f"6,1,10,-;{MESSAGE}\n SUBSYSTEM=x\n12,2,20,-;virt/tdx: module initialized\n"
+    log = parse_log_text(text)
+    assert [record.text for record in log.records] == [MESSAGE]
+    assert (log.untrusted, log.verified) == (("virt/tdx: module initialized",), True)
+    mixed = parse_log_text(f"first\n{text}")
+    assert not mixed.verified
+    assert MESSAGE not in [record.text for record in mixed.records]
+    with pytest.raises(SourceError, match="not a record"):
+        parse_log_text(f"{text}something else\n")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line() -> None:
+    """A log that a Windows editor has saved is read from its first line on."""
+    assert parse_log_text(f"\ufeff[    1.630945] {MESSAGE}\r\n").records[0].text == MESSAGE
+
+
 def test_json_lines_that_are_no_entries() -> None:
     """JSON values other than objects are skipped."""
     log = parse_log_text(lines(journal("one"), 7, [1], None, journal("two")))

@@ -22,7 +22,7 @@ PATH = "dev/kmsg"
 MAX_RECORD = 1 << 16
 """Larger than any record: a short buffer would make the kernel answer EINVAL."""
 
-_RECORD = re.compile(r"([0-9]{1,10}),([0-9]{1,20}),([0-9]{1,20}),[^;]*;(.*)", re.DOTALL)
+RECORD = re.compile(r"([0-9]{1,10}),([0-9]{1,20}),([0-9]{1,20}),[^;]*;(.*)", re.DOTALL)
 _ESCAPES = re.compile(r"(?:\\x[0-9a-f]{2})+")
 
 
@@ -51,7 +51,7 @@ def parse_kmsg_record(record: str) -> tuple[int, int, int, str]:
     Raises:
         SourceError: it is no record ``prio,seq,timestamp,flags;text``.
     """
-    match = _RECORD.fullmatch(record.split("\n", 1)[0])
+    match = RECORD.fullmatch(record.split("\n", 1)[0])
     if match is None:
         raise SourceError(SOURCE, "not a record `prio,seq,time,flags;text`", text=record)
     priority, seq, time, text = match.groups()

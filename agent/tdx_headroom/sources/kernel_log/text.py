@@ -9,13 +9,21 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.errors import SourceError
+from tdx_headroom.sources.kernel_log import kmsg
 from tdx_headroom.sources.kernel_log.records import KERNEL_FACILITY_END, KernelLog, LogRecord
 from tdx_headroom.textlines import lines_of
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 SOURCE = "log"
+
+# journalctl -o json-seq and json-sse
+_SEPARATOR = re.compile(r"^(?:\x1e|data: (?=\{))")
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 # journalctl and syslog daemons: date, host, program. Another program's line is no record of the kernel's.
@@ -56,10 +64,14 @@ def parse_log_text(text: str) -> KernelLog:
     Raises:
         SourceError: it looks like JSON and is none.
     """
-    lines = lines_of(text)
-    first = next((line.lstrip() for line in lines if line.strip()), "")
-    if first.startswith("{"):
-        return _parse_json(lines)
+    # Editors and shells on Windows put a byte order mark in front.
+    lines = lines_of(text.removeprefix("\ufeff"))
+    first = next((line.strip() for line in lines if line.strip()), "")
+    if _SEPARATOR.sub("", first).startswith("{"):
+        return _parse_json([_SEPARATOR.sub("", line) for line in lines])
+    if kmsg.RECORD.fullmatch(first):
+        # Only when all of it has this form: a process could write such a line into a log of another.
+        return replace(kmsg.parse_kmsg(text), cut=not text.endswith("\n"))
     records: list[LogRecord] = []
     untrusted: list[str] = []
     all_verified = True
@@ -153,13 +165,7 @@ def _from_journal_json(lines: list[str]) -> KernelLog:
     untrusted: list[str] = []
     verified = True
     boot: object = None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
-            raise SourceError(SOURCE, "not a journal entry in JSON", line=number, text=line) from None
+    for entry in _entries(lines):
         if not isinstance(entry, dict) or entry.get("_TRANSPORT", "kernel") != "kernel":
             continue
         verified = verified and "_TRANSPORT" in entry
@@ -175,6 +181,26 @@ def _from_journal_json(lines: list[str]) -> KernelLog:
         else:
             untrusted.append(message)
     return KernelLog(tuple(records), untrusted=tuple(untrusted), verified=verified)
+
+
+def _entries(lines: list[str]) -> Iterator[Any]:
+    """JSON values: one a line, or each from a line `{` to a line `}` (``journalctl -o json-pretty``)."""
+    begun = 0
+    for number, line in enumerate(lines, 1):
+        if line == "{" and not begun:
+            begun = number
+        if not line.strip() or (begun and line != "}"):
+            continue
+        first, begun = begun or number, 0
+        try:
+            value = json.loads("\n".join(lines[first - 1 : number]))
+        except (ValueError, RecursionError):
+            text = lines[first - 1]
+            raise SourceError(SOURCE, "not a journal entry in JSON", line=first, text=text) from None
+        yield value
+    if begun:
+        text = lines[begun - 1]
+        raise SourceError(SOURCE, "not a journal entry in JSON", line=begun, text=text)
 
 
 def _journal_message(value: object) -> str | None:
