@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tdx_headroom import log
@@ -11,7 +12,7 @@ from tdx_headroom.assessment import assess
 from tdx_headroom.errors import one_line
 from tdx_headroom.host import read_facts
 from tdx_headroom.output import metrics
-from tdx_headroom.state import BootState, State, remember
+from tdx_headroom.state import BootState, State, map_changed, remember
 from tdx_headroom.verdict import State as VerdictState
 from tdx_headroom.whatif import UNCHANGED
 
@@ -114,8 +115,7 @@ class Agent:
         read_at = dict(previous.read_at) if previous else {}
         read_at |= {source.source: now for source in assessment.facts.sources if source.ok}
         health = assessment.facts.log_health
-        before, current = self._state.previous, self._state.current
-        known = before is not None and current is not None and before.map_digest and current.map_digest
+        before = self._state.previous
         return metrics.Health(
             assessed_at=now,
             duration=duration,
@@ -124,7 +124,7 @@ class Agent:
             records_untrusted=max(
                 previous.records_untrusted if previous else 0, health.untrusted if health else 0
             ),
-            map_changed=before.map_digest != current.map_digest if known and before and current else None,
+            map_changed=map_changed(before, self._state.current),
             last_boot_headroom=before.headroom if before else (),
             state_written=self._state_written,
         )
@@ -138,9 +138,21 @@ class Agent:
         boot = remember(state.current or BootState(platform.boot_id), assessment)
         if self._live is not None:
             boot = boot.with_log(self._live.book.records, self._live.book.last_seq)
-        self._state = State(boot, state.previous)
+        self._save(replace(state, current=boot))
+
+    def close(self) -> None:
+        """Keep how far the log has been read, so that the next start takes nothing of it for lost."""
+        boot = self._state.current
+        if boot is not None and self._live is not None:
+            boot = boot.with_log(self._live.book.records, self._live.book.last_seq, exact=True)
+            self._save(replace(self._state, current=boot))
+
+    def _save(self, state: State) -> None:
+        self._state = state
+        if self._state_file is None:
+            return
         try:
-            self._state_file.save(self._state)
+            self._state_file.save(state)
         except OSError as error:
             if self._state_written is not False:
                 self._log.error("the state cannot be kept", error=str(error))

@@ -97,7 +97,8 @@ async def _serve(root: Root, settings: Settings) -> None:
     notifier.stopping()
     for task in tasks:
         task.cancel()
-    live.close(loop)
+    agent.close()
+    live.close()
     if uevents is not None:
         loop.remove_reader(uevents)
         uevents.close()

@@ -34,13 +34,11 @@ class LiveLog:
         self._root = root
         self.book = LogBook()
         self.book.restore(*restored)
-        self._restored = restored[1] is not None
+        self._restored = restored
         self._follower: Follower | None = None
         self._error: SourceError | None = None
-        try:
-            self._follower = Follower(self.book, root)
-        except SourceError as error:
-            self._error = error
+        self._watching: tuple[asyncio.AbstractEventLoop, Callable[[], None]] | None = None
+        self._open()
 
     async def start(self, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]) -> None:
         """Read what is there, then call ``changed`` whenever a line says something about TDX."""
@@ -49,24 +47,52 @@ class LiveLog:
         while self._read()[1]:
             pass
         await self._complete()
-        if self._follower is not None:
-            loop.add_reader(self._follower.fd, self._on_readable, changed)
+        self._watching = loop, changed
+        self._watch()
 
     def reading(self) -> Reading[KernelLog] | None:
-        """The log as it is now; None where nothing is followed and the log has to be read as a file."""
-        if self._follower is None and not self.book.records:
-            return None
-        origin = self._root.locate(kmsg.PATH)
-        if self._error is not None and not self.book.records:
-            return Reading(SOURCE, origin, error=self._error)
-        return Reading(SOURCE, origin, value=self.book.log())
+        """The log as it is now; None where nothing is followed and the log has to be read as a file.
 
-    def close(self, loop: asyncio.AbstractEventLoop) -> None:
+        Where it cannot be read any more, it is tried again, and what was read before still counts.
+        """
+        if self._follower is None and self._watching is not None:
+            self._open()
+            while self._read()[1]:
+                pass
+            self._watch()
+        if self._follower is None and not self.book.records:
+            return None if self._watching is None else Reading(SOURCE, self._origin, error=self._error)
+        return Reading(SOURCE, self._origin, value=self.book.log(), error=self._error)
+
+    def close(self) -> None:
         """Stop to follow."""
-        if self._follower is not None:
-            loop.remove_reader(self._follower.fd)
-            self._follower.close()
-            self._follower = None
+        self._drop()
+        self._watching = None
+
+    @property
+    def _origin(self) -> str:
+        return self._root.locate(kmsg.PATH)
+
+    def _open(self) -> None:
+        try:
+            self._follower = Follower(self.book, self._root)
+        except SourceError as error:
+            self._error = error
+        else:
+            self._error = None
+
+    def _watch(self) -> None:
+        if self._follower is not None and self._watching is not None:
+            loop, changed = self._watching
+            loop.add_reader(self._follower.fd, self._on_readable, changed)
+
+    def _drop(self) -> None:
+        if self._follower is None:
+            return
+        if self._watching is not None:
+            self._watching[0].remove_reader(self._follower.fd)
+        self._follower.close()
+        self._follower = None
 
     def _read(self) -> tuple[bool, bool]:
         if self._follower is None:
@@ -74,8 +100,10 @@ class LiveLog:
         try:
             return self._follower.read()
         except SourceError as error:
-            log.get().error("the kernel's log cannot be followed any more", error=str(error))
+            # Its descriptor would stay readable, and the loop would do nothing else any more.
+            log.get().error("the kernel's log cannot be followed, the timer tries again", error=str(error))
             self._error = error
+            self._drop()
             return True, False
 
     def _on_readable(self, changed: Callable[[], None]) -> None:
@@ -83,10 +111,13 @@ class LiveLog:
             changed()
 
     async def _complete(self) -> None:
-        """Take the beginning of the boot from the journal, when the ring buffer has forgotten it."""
+        """Take from the journal what the ring buffer has forgotten since the boot, or the last start."""
+        records, last_seq = self._restored
         first = self.book.first
-        if self._restored or first is None or first[0] == 0:
+        missing = 0 if first is None else first[0] - (0 if last_seq is None else last_seq + 1)
+        if first is None or missing <= 0:
             return
+        since = max((record.time or 0 for record in records), default=-1)
         try:
             entries = await read_journal()
         except SourceError as error:
@@ -94,10 +125,12 @@ class LiveLog:
             entries = None
         earlier = LogBook()
         for number, (priority, time, text) in enumerate(entries or ()):
-            if time < first[1]:
+            if since < time < first[1]:
                 earlier.add(priority, number, time, text)
         if earlier.records:
-            self.book.prepend(earlier.records)
-            log.get().info("the beginning of this boot's log is from the journal")
-        else:
-            self.book.lost += first[0]
+            self.book.insert(earlier.records, len(records))
+            log.get().info("records that the ring buffer has forgotten are from the journal")
+        if last_seq is None:
+            self.book.lost += 0 if earlier.records else missing
+        elif earlier.records:
+            self.book.lost -= missing

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Reading(Generic[T]):
-    """One attempt at one source; exactly one of ``value`` and ``error`` is set.
+    """One attempt at one source: ``value`` or ``error`` is set, or both when an earlier value still counts.
 
     Args:
         source: the source's name, as in the metrics.

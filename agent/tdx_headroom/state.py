@@ -16,9 +16,9 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tdx_headroom.address import MIB, page_round, subtract
 from tdx_headroom.codec import DecodeError, decode, encode
 from tdx_headroom.facts import LastCmrs
-from tdx_headroom.plan.regions import tdx_memory_list
 from tdx_headroom.sources.kernel_log.records import LogRecord  # noqa: TC001  the codec reads the annotation
 
 if TYPE_CHECKING:
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 SCHEMA = "tdx-headroom/state/1"
 FILE = "state.json"
 MAX_FILE = 16 << 20
+
+SEQ_STEP = 256
+"""So many records of others are worth a write; the smallest ring buffer holds about ten times as many."""
+
+KERNELS_OWN = ("memblock", "log-node-ranges", "iomem")
+"""Sources of one and the same memory map; others differ from it without any change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +58,27 @@ class BootState:
     map_digest: str | None = None
     headroom: tuple[tuple[str, int], ...] = ()
 
-    def with_log(self, records: tuple[LogRecord, ...], last_seq: int | None) -> BootState:
-        """The same with what is kept of the log now."""
-        if records == self.records:
-            # Sequence numbers grow with every record: that alone is not worth a write.
+    def with_log(
+        self, records: tuple[LogRecord, ...], last_seq: int | None, *, exact: bool = False
+    ) -> BootState:
+        """The same with what is kept of the log now.
+
+        Sequence numbers grow with every record: a few of them alone are not worth a write, unless ``exact``.
+        But what was read must not look lost after a restart, when the ring buffer has forgotten it.
+        """
+        grown = (last_seq or 0) - (self.last_seq or 0)
+        if records == self.records and grown < (1 if exact else SEQ_STEP):
             return self
         return replace(self, records=records, last_seq=last_seq)
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """This boot and the one before, as far as they are known."""
+    """This boot and the one before, as far as they are known, and the newest CMRs of those before these."""
 
     current: BootState | None = None
     previous: BootState | None = None
+    older_cmrs: LastCmrs | None = None
 
     def for_boot(self, boot_id: str) -> State:
         """The state as this boot begins with it: what was the current boot may be the previous one now."""
@@ -73,15 +86,26 @@ class State:
             return self
         # A boot in which the agent learnt nothing says nothing about the memory map either.
         known = self.current if self.current is not None and self.current.map_digest else None
-        return State(BootState(boot_id), known or self.previous)
+        return State(BootState(boot_id), known or self.previous, _cmrs_of(self.current) or self.last_cmrs)
 
     @property
     def last_cmrs(self) -> LastCmrs | None:
-        """CMRs of the boot before."""
-        boot = self.previous
-        if boot is None or boot.cmrs is None:
-            return None
-        return LastCmrs(boot.cmrs, boot.boot_id, boot.bios_version, boot.memory_total)
+        """CMRs of the last boot that showed them: not every kernel prints them."""
+        return _cmrs_of(self.previous) or self.older_cmrs
+
+
+def _cmrs_of(boot: BootState | None) -> LastCmrs | None:
+    if boot is None or boot.cmrs is None:
+        return None
+    return LastCmrs(boot.cmrs, boot.boot_id, boot.bios_version, boot.memory_total)
+
+
+def map_changed(before: BootState | None, current: BootState | None) -> bool | None:
+    """Whether memory differs between two boots; None where that cannot be told."""
+    old, new = before and before.map_digest, current and current.map_digest
+    if not old or not new or old.partition(":")[0] != new.partition(":")[0]:
+        return None
+    return old != new
 
 
 def remember(boot: BootState, assessment: Assessment) -> BootState:
@@ -105,12 +129,17 @@ def remember(boot: BootState, assessment: Assessment) -> BootState:
 
 
 def map_digest(assessment: Assessment) -> str | None:
-    """A digest of the memory regions that TDMRs are made from; nothing of them can be read from it."""
-    regions = assessment.facts.memory_regions
-    if regions is None:
+    """A digest of the memory that TDMRs are made from; nothing of it can be read from it.
+
+    Where it is split does not count: memblock splits at more places than other sources. Before the colon is
+    what digests have to have in common to be compared.
+    """
+    facts = assessment.facts
+    if facts.memory_regions is None:
         return None
-    text = json.dumps([(r.start, r.end) for r in tdx_memory_list(regions)])
-    return hashlib.sha256(text.encode()).hexdigest()
+    source = "kernel" if facts.memory_source in KERNELS_OWN else facts.memory_source or "given"
+    text = json.dumps(subtract(page_round((r.start, r.end) for r in facts.memory_regions), [(0, MIB)]))
+    return f"{source}:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 class StateFile:

@@ -17,7 +17,7 @@ from tdx_headroom.facts import LastCmrs
 from tdx_headroom.host import read_facts
 from tdx_headroom.root import Root
 from tdx_headroom.sources.kernel_log.records import LogRecord
-from tdx_headroom.state import BootState, State, StateFile, remember
+from tdx_headroom.state import BootState, State, StateFile, map_changed, remember
 
 HOSTS = Path(__file__).parents[1] / "hosts"
 BOOT = BootState(
@@ -84,12 +84,46 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_an_unchanged_state_is_not_written(tmp_path: Path) -> None:
-    """Sequence numbers alone do not make a write."""
+    """A few sequence numbers alone do not make a write."""
     file = StateFile(str(tmp_path))
     file.save(State(BOOT, None))
     before = (tmp_path / "state.json").stat().st_mtime_ns
     file.save(State(BOOT.with_log(BOOT.records, 99), None))
     assert (tmp_path / "state.json").stat().st_mtime_ns == before
+
+
+def test_records_that_were_read_do_not_look_lost() -> None:
+    """How far the log was read is kept every few hundred records, and exactly at the end."""
+    assert BOOT.with_log(BOOT.records, 6, exact=True).last_seq == 6
+    assert BOOT.with_log(BOOT.records, 5 + 256).last_seq == 261
+    assert BOOT.with_log((), 6).last_seq == 6
+
+
+def test_cmrs_outlive_boots_that_do_not_show_them(tmp_path: Path) -> None:
+    """Kernels that print no CMRs, boot after boot, do not make the agent forget them."""
+    state = State(BOOT, None)
+    for number in (2, 3, 4):
+        state = state.for_boot(f"boot-{number}")
+        assert state.last_cmrs == LastCmrs(((1 << 20, 1 << 30),), "boot-1", "1.2", 1 << 34)
+        state = replace(state, current=replace(BOOT, boot_id=f"boot-{number}", cmrs=None))
+    StateFile(str(tmp_path)).save(state)
+    assert StateFile(str(tmp_path)).load() == (state, None)
+
+
+@pytest.mark.parametrize("missing", ["sys/kernel/debug/memblock/memory", "proc/iomem"])
+def test_another_source_is_no_change_of_memory(missing: str, tmp_path: Path) -> None:
+    """memblock splits memory where iomem does not; a fallback to it must not look like a changed map."""
+    root = tmp_path / "host"
+    subprocess.run(["cp", "-rL", str(HOSTS / "good-2-node"), str(root)], check=True)
+    before = remember(BootState("a"), assess(read_facts(Root(root))))
+    (root / missing).unlink()
+    after = remember(BootState("b"), assess(read_facts(Root(root))))
+    assert map_changed(before, after) is False
+    for path in ("sys/kernel/debug/memblock/memory", "proc/iomem", "dev/kmsg"):
+        (root / path).unlink(missing_ok=True)
+    firmware = remember(BootState("c"), assess(read_facts(Root(root))))
+    assert firmware.map_digest is not None
+    assert map_changed(before, firmware) is None
 
 
 def test_leftovers_are_removed(tmp_path: Path) -> None:
@@ -130,7 +164,7 @@ def test_the_boot_before_is_compared(tmp_path: Path) -> None:
     """A memory map that differs from the last boot's shows, with that boot's headroom."""
     facts = read_facts(Root(HOSTS / "good-2-node"))
     boot = remember(BootState("earlier"), assess(facts))
-    for digest, changed in ((boot.map_digest, 0), ("another", 1)):
+    for digest, changed in ((boot.map_digest, 0), ("kernel:another", 1)):
         file = StateFile(str(tmp_path))
         assert facts.platform is not None
         state = State(None, replace(boot, map_digest=digest)).for_boot(facts.platform.boot_id or "")

@@ -71,9 +71,9 @@ class LogBook:
             return is_tdx
         return self._stand_in(seq, time)
 
-    def prepend(self, records: Iterable[LogRecord]) -> None:
-        """Put records of the same boot, kept elsewhere, before all others."""
-        self._records = [*records, *self._records]
+    def insert(self, records: Iterable[LogRecord], after: int = 0) -> None:
+        """Put records of the same boot, kept elsewhere, after the first so many that are here."""
+        self._records[after:after] = records
 
     def log(self) -> KernelLog:
         """The log of this boot, as far as it matters."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from typing import TYPE_CHECKING
@@ -68,8 +69,9 @@ class Follower:
                 raise SourceError(kmsg.SOURCE, f"/dev/kmsg: {os.strerror(error.errno or 0)}") from None
             if not data:
                 return matters, False
-            record = kmsg.parse_kmsg_record(data.decode("utf-8", "backslashreplace"))
-            matters = self._book.add(*record) or matters
+            with contextlib.suppress(SourceError):  # none of the kernel's records has another form
+                record = kmsg.parse_kmsg_record(data.decode("utf-8", "backslashreplace"))
+                matters = self._book.add(*record) or matters
         return matters, True
 
     def close(self) -> None:

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The followed log, on a pipe in place of the device: no test may write as the kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tdx_headroom import livelog
+from tdx_headroom.kernel_report import ModuleState
+from tdx_headroom.livelog import LiveLog
+from tdx_headroom.root import Root
+from tdx_headroom.sources.kernel_log import kmsg
+from tdx_headroom.sources.kernel_log.records import LogRecord
+from tdx_headroom.sources.kernel_log.report import read_report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEYIDS = "virt/tdx: BIOS enabled: private KeyID range [32, 64)"
+UP = "virt/tdx: module initialized"
+Entry = tuple[int, int, str]
+
+
+class Device:
+    """Stands in for the device: records, or an error, come out of read() one by one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+        self.records: list[bytes] = []
+        self.error: int | None = None
+        self.at = 0
+        (path / "dev").mkdir()
+        os.mkfifo(path / "dev" / "kmsg")
+        self.root = Root(path)
+        self._read = os.read
+        monkeypatch.setattr(kmsg, "is_device", lambda _: True)
+        monkeypatch.setattr(os, "lseek", self._rewind)
+        monkeypatch.setattr(os, "read", self._next)
+
+    def add(self, *records: tuple[int, str]) -> None:
+        self.records += [f"6,{seq},{seq * 10},-;{text}\n".encode() for seq, text in records]
+
+    def _rewind(self, _fd: int, offset: int, _whence: int) -> int:
+        self.at = 0
+        return offset
+
+    def _next(self, fd: int, size: int) -> bytes:
+        if size != kmsg.MAX_RECORD:
+            return self._read(fd, size)
+        if self.error is not None:
+            raise OSError(self.error, os.strerror(self.error))
+        if self.at == len(self.records):
+            raise BlockingIOError
+        self.at += 1
+        return self.records[self.at - 1]
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Device:
+    return Device(monkeypatch, tmp_path)
+
+
+def journal(monkeypatch: pytest.MonkeyPatch, *entries: Entry) -> None:
+    async def read() -> list[Entry]:
+        await asyncio.sleep(0)
+        return list(entries)
+
+    monkeypatch.setattr(livelog, "read_journal", read)
+
+
+def started(live: LiveLog) -> None:
+    async def start() -> None:
+        await live.start(asyncio.get_running_loop(), lambda: None)
+        live.close()
+
+    asyncio.run(start())
+
+
+def texts(live: LiveLog) -> list[str]:
+    return [record.text for record in live.book.records if record.text]
+
+
+def test_a_gap_since_the_last_start_is_filled_from_the_journal(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was logged while the agent was down, and was overwritten since, is not lost."""
+    device.add((500, "later"))
+    journal(monkeypatch, (6, 30, KEYIDS), (6, 2000, UP), (6, 2010, "x"), (12, 2020, UP), (6, 5000, "later"))
+    live = LiveLog(device.root, ((LogRecord(KEYIDS, 3, 30),), 7))
+    started(live)
+    assert texts(live) == [KEYIDS, UP]
+    assert live.book.lost == 0
+    assert read_report(live.book.log()).state is ModuleState.INITIALIZED
+
+
+def test_a_gap_that_no_journal_fills_is_counted(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records between the last start and the oldest one of the ring buffer are lost, and counted."""
+    device.add((500, "later"))
+    journal(monkeypatch)
+    live = LiveLog(device.root, ((LogRecord(KEYIDS, 3, 30),), 7))
+    started(live)
+    assert live.book.lost == 492
+
+
+@pytest.mark.parametrize(("entries", "lost"), [(((6, 30, KEYIDS),), 0), ((), 500)])
+def test_the_beginning_of_the_boot(
+    entries: tuple[Entry, ...], lost: int, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a state the journal has the beginning; without a journal it is lost."""
+    device.add((500, "later"))
+    journal(monkeypatch, *entries)
+    live = LiveLog(device.root)
+    started(live)
+    assert live.book.lost == lost
+    assert texts(live) == [text for _, _, text in entries]
+
+
+def test_a_log_that_cannot_be_read_any_more(device: Device) -> None:
+    """Its error is shown, what was read still counts, nothing spins, and it recovers with the fault."""
+    device.add((0, KEYIDS), (1, "x"))
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        live = LiveLog(device.root)
+        await live.start(loop, lambda: None)
+        assert live.reading() is not None
+        device.error = errno.EIO
+        live._on_readable(lambda: None)
+        reading = live.reading()
+        assert reading is not None
+        assert "Input/output error" in str(reading.error)
+        assert reading.value is not None
+        assert read_report(reading.value).keyids == (32, 64)
+        device.error = None
+        device.add((2, UP), (3, "x"))
+        reading = live.reading()
+        assert reading is not None
+        assert reading.error is None
+        assert reading.value is not None
+        assert read_report(reading.value).state is ModuleState.INITIALIZED
+        assert live.book.lost == 0
+        live.close()
+
+    asyncio.run(run())
+
+
+def test_a_record_of_another_form_is_passed_over(device: Device) -> None:
+    """One record that cannot be read hides none of those after it."""
+    device.add((0, KEYIDS))
+    device.records.append(b"nonsense\n")
+    device.add((1, UP), (2, "x"))
+    live = LiveLog(device.root)
+    started(live)
+    assert texts(live) == [KEYIDS, UP]
