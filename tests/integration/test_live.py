@@ -77,7 +77,7 @@ def test_idle_costs_nothing(tmp_path: Path) -> None:
             status = Path(f"/proc/{running.process.pid}/status").read_text()
             return int(status.split("voluntary_ctxt_switches:")[1].split()[0])
 
-        woken = []
+        woken: list[int] = []
         while len(woken) < 20 and min(woken, default=9) > 2:
             before = switches()
             time.sleep(1.5)
