@@ -181,6 +181,7 @@ def _facts(
     cmrs = _complete_cmrs(report)
     zones, zone_source = _zones(collected, chosen)
     reserved = collected.reserved
+    reserved_source = "unknown" if reserved.value is None else f"from {reserved.source}"
     # A list that is not in the log is no failure: nobody can bring the boot messages back.
     lists = [
         r
@@ -200,7 +201,7 @@ def _facts(
         zones=zones,
         reserved=tuple(reserved.value) if reserved.value else None,
         hugetlb_bytes=collected.hugetlb,
-        placement_source=f"zones from {zone_source}, reserved memory from {reserved.source}",
+        placement_source=f"zones from {zone_source}, reserved memory {reserved_source}",
         firmware_map=tuple(collected.firmware) if collected.firmware else None,
         command_line=_command_line(platform, boot),
         sources=tuple(_status(reading) for reading in (*collected.readings, *lists)),
@@ -228,7 +229,8 @@ def _reserved(
     if memblock.value is not None:
         ranges = [Range(r.start, r.end) for r in memblock.value]
         return Reading(memblock.source, memblock.origin, ranges)
-    return Reading("iomem-crash-kernel", iomem.origin, crash_kernel(iomem.value or ()))
+    found = None if iomem.value is None else crash_kernel(iomem.value)
+    return Reading("iomem-crash-kernel", iomem.origin, found, iomem.error)
 
 
 def _node_map(*readings: Reading[list[NodeRange]]) -> NodeMap | None:

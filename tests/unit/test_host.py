@@ -202,6 +202,19 @@ def test_masked_iomem_is_no_source(host_tree: HostTree) -> None:
     assert "not privileged" in iomem.error
 
 
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [(("sys/kernel/debug",), "from iomem-crash-kernel"), (("sys/kernel/debug", "proc/iomem"), "unknown")],
+)
+def test_a_source_that_failed_is_no_source_of_reserved_memory(
+    gone: tuple[str, ...], said: str, host_tree: HostTree
+) -> None:
+    """Without memblock the crash kernel's memory is in iomem; without both nothing is known of it."""
+    found = read_facts(host_tree(without(*gone))).placement_source
+    assert found is not None
+    assert found.endswith(f"reserved memory {said}")
+
+
 def test_memory_added_since_boot(host_tree: HostTree) -> None:
     """Hot-added memory is missing in the boot's list: the live view counts, and the difference is told."""
     added = IOMEM + "1080000000-10bfffffff : System RAM (kmem)\n"
