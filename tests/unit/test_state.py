@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,15 +74,51 @@ def test_a_corrupt_file_is_set_aside(text: str, tmp_path: Path) -> None:
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
-    """A link in place of the file is neither read nor written through."""
-    target = tmp_path / "target"
-    target.write_text("precious")
+    """A link in place of the file is neither read nor written through, though a whole state is behind it."""
+    StateFile(str(tmp_path)).save(State(BOOT, None))
+    target = tmp_path / "state.json"
+    before = target.read_bytes()
     (tmp_path / "dir").mkdir()
     (tmp_path / "dir" / "state.json").symlink_to(target)
     state, problem = StateFile(str(tmp_path / "dir")).load()
     assert (state, problem is not None) == (State(), True)
-    StateFile(str(tmp_path / "dir")).save(State(BOOT, None))
+    StateFile(str(tmp_path / "dir")).save(State(None, BOOT))
+    assert target.read_bytes() == before
+
+
+def test_a_planted_file_is_not_written_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever could guess the temporary name gains nothing by a link of that name."""
+    target = tmp_path / "target"
+    target.write_text("precious")
+    monkeypatch.setattr("secrets.token_hex", lambda _: "0" * 16)
+    (tmp_path / f"state.json.{'0' * 16}").symlink_to(target)
+    with pytest.raises(FileExistsError):
+        StateFile(str(tmp_path)).save(State(BOOT, None))
     assert target.read_text() == "precious"
+
+
+def test_a_fifo_does_not_hang(tmp_path: Path) -> None:
+    """A FIFO in place of the file, which nobody writes to, is set aside like any corrupt file."""
+    os.mkfifo(tmp_path / "state.json")
+    state, problem = StateFile(str(tmp_path)).load()
+    assert (state, problem is not None) == (State(), True)
+
+
+def test_it_is_on_disk_before_it_takes_the_old_ones_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power failure leaves the old state or the new one, never an empty file."""
+    done: list[str] = []
+    for name in ("fsync", "rename"):
+        real = getattr(os, name)
+
+        def noted(*arguments: object, _name: str = name, _real: Any = real) -> None:  # noqa: ANN401
+            done.append(_name)
+            _real(*arguments)
+
+        monkeypatch.setattr(os, name, noted)
+    StateFile(str(tmp_path)).save(State(BOOT, None))
+    assert done == ["fsync", "rename"]
 
 
 def test_an_unchanged_state_is_not_written(tmp_path: Path) -> None:
