@@ -61,6 +61,17 @@ class TestStrategy:
         assert "TDX failed at TDMR [0x0, 0x80000000)" in finding.evidence[0]
         assert finding.contradiction is None
 
+    def test_a_failure_that_a_pamt_caused_is_evidence_too(self) -> None:
+        """Where PAMTs lie is not certain: a TDMR that only they can overfill may be the one that failed."""
+        cmrs = ((MIB, GIB - MIB), (4 * GIB, 8 * GIB))
+        full = replace(HostFacts(memory_regions=holed(16), cmrs=cmrs), reserved=(Range(4 * GIB, 12 * GIB),))
+        log = KernelReport(
+            ModuleState.FAILED, FailureReason.RESERVED_AREAS, -28, keyids=(32, 64), failed_tdmr=Range(0, GIB)
+        )
+        finding = assess(replace(full, kernel_log=log, kernel_release="6.8.0-1006-intel")).verdict.finding
+        assert (finding.strategy, finding.basis) == (Strategy.MEMORY_REGIONS, Basis.EVIDENCE)
+        assert finding.contradiction is not None
+
     def test_success_proves_a_cmr_strategy(self) -> None:
         """With the same map the working log rules memory-regions out; the table picks the CMR strategy."""
         finding = low_memory_and("canonical-tdx-135-fixed").verdict.finding

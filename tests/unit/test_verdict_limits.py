@@ -92,6 +92,8 @@ def test_hibernation_did_not_stop_what_is_up() -> None:
     platform = Platform(tdx_host_platform=True, hibernation=True)
     facts = HostFacts(memory_regions=ROOMY, platform=platform, command_line=(), kernel_log=log)
     assert assess(facts).verdict.next_boot is State.WILL_INITIALIZE
+    failed = KernelReport(ModuleState.FAILED, FailureReason.NO_MEMORY, -12, keyids=(32, 64))
+    assert assess(replace(facts, kernel_log=failed)).verdict.next_boot is State.AT_RISK
     # Another kernel may look at it.
     assert assess(facts, WhatIf(kernel="7.2.0")).verdict.next_boot is State.WILL_FAIL
 

@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 _MAP_REASONS = (FailureReason.RESERVED_AREAS, FailureReason.TDMRS, FailureReason.AREAS_OR_TDMRS)
 
 
+_LATE_REASONS = (
+    *_MAP_REASONS,
+    FailureReason.NO_MEMORY,
+    FailureReason.NOT_CONVERTIBLE,
+    FailureReason.RBP_BUG,
+    FailureReason.METADATA,
+    FailureReason.SEAMCALL,
+)
+"""Failures that a kernel comes to only after it has looked at hibernation."""
+
+
 def judge(
     facts: HostFacts,
     plans: Mapping[Strategy, Plan | None],
@@ -168,8 +179,8 @@ def hibernation_blocks(facts: HostFacts) -> bool | None:
     log, platform = facts.kernel_log, facts.platform
     if log is not None and log.reason is FailureReason.HIBERNATION:
         return True
-    if log is not None and log.state is ModuleState.INITIALIZED:
-        # A kernel that does not look at it, as some vendors' do not: it comes up all the same.
+    if log is not None and (log.state is ModuleState.INITIALIZED or log.reason in _LATE_REASONS):
+        # A kernel that does not look at it, as some vendors' do not: it came further all the same.
         return False
     can = platform.hibernation if platform is not None else None
     if not can:
