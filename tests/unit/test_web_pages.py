@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import gzip
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from tdx_headroom.address import GIB, MIB
 from tdx_headroom.assessment import Assessment, assess
 from tdx_headroom.facts import HostFacts
+from tdx_headroom.host import read_facts
+from tdx_headroom.root import Root
 from tdx_headroom.web.pages import MAX_AGE, SAVED, Pages, accepts_gzip
 
 if TYPE_CHECKING:
@@ -25,6 +30,9 @@ class Own:
 
     def collect(self) -> Iterable[Metric]:
         yield GaugeMetricFamily("own", "One.", value=1)
+
+
+EMERALD_RAPIDS = Path(__file__).parents[1] / "hosts" / "emerald-rapids"
 
 
 class Host:
@@ -92,7 +100,7 @@ def test_a_shared_rendering_is_never_old() -> None:
 
 
 def test_formats_are_kept_apart() -> None:
-    """OpenMetrics and text, full and coarse are never mixed up, however they are shared."""
+    """OpenMetrics and text are never mixed up, however they are shared."""
     host = Host()
     host.cost = 100
     for _ in range(2):
@@ -106,6 +114,20 @@ def test_one_page_of_two_parts() -> None:
         page = Host().scrape(accept)
         assert page.index(b"own 1.0") < page.index(b"collected 1.0")
         assert page.count(b"# EOF") == ends
+
+
+@pytest.mark.parametrize("path", ["/", "/api/v1/plan"])
+def test_who_sees_all_addresses_is_never_mixed_up(path: str) -> None:
+    """However renderings are shared, whoever may not see fine addresses gets none, in numbers and texts."""
+    host = Host()
+    host.assessment = assess(read_facts(Root(EMERALD_RAPIDS)))
+    host.cost = 100
+    host.scrape()
+    for full in (True, False, True, True, False, False):
+        body = host.pages.get(path, "", full=full).body.decode()
+        fine = [a for a in re.findall("0x[0-9a-f]+", body) if int(a, 16) % GIB and int(a, 16) > MIB]
+        assert bool(fine) is full
+        assert ("0x64158000" in body) is full
 
 
 def test_packed_is_the_same() -> None:

@@ -12,6 +12,7 @@ import socket
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bcrypt
@@ -21,17 +22,19 @@ from tests.integration.certificates import make_authority
 
 from tdx_headroom.assessment import Assessment, assess
 from tdx_headroom.facts import HostFacts
+from tdx_headroom.host import read_facts
+from tdx_headroom.root import Root
 from tdx_headroom.web import quiet
 from tdx_headroom.web.server import WebServer
 from tdx_headroom.web.settings import Address, Limits, UnixAddress, WebSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
 
     from prometheus_client.registry import Collector
 
 GET = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
+HOSTS = Path(__file__).parents[1] / "hosts"
 SETTINGS = WebSettings(addresses=(Address("127.0.0.1", 0),))
 
 
@@ -88,12 +91,18 @@ async def fetch(
     return int(status.split()[1]), dict(row.split(": ", 1) for row in rows), body
 
 
-def serve(test: Callable[[Served], Awaitable[None]], settings: WebSettings = SETTINGS) -> None:
+def serve(
+    test: Callable[[Served], Awaitable[None]],
+    settings: WebSettings = SETTINGS,
+    assessment: Assessment | None = None,
+) -> None:
     """Run a test against a server."""
 
     @asynccontextmanager
     async def serving() -> AsyncIterator[Served]:
-        server = WebServer(View(), CollectorRegistry(auto_describe=False), settings)
+        view = View()
+        view.assessment = assessment or view.assessment
+        server = WebServer(view, CollectorRegistry(auto_describe=False), settings)
         try:
             yield Served(server, server.listen())
         finally:
@@ -357,10 +366,13 @@ def test_a_unix_socket_shows_all_and_asks_for_nothing(tmp_path: Path) -> None:
         connection = await asyncio.open_unix_connection(str(tmp_path / "x.sock"))
         status, _, body = await fetch(connection, "/api/v1/plan")
         assert status == 200
-        assert json.loads(body)["schema"] == "tdx-headroom/plan/1"
+        assert json.loads(body)["observed"]["cmrs"]
+        body = (await served.get("/api/v1/plan", basic("alice", "secret")))[2]
+        assert json.loads(body)["observed"]["cmrs"] is None
 
     addresses = (*SETTINGS.addresses, UnixAddress(str(tmp_path / "x.sock")))
-    serve(test, replace(protected(tmp_path), addresses=addresses))
+    host = assess(read_facts(Root(HOSTS / "emerald-rapids")))
+    serve(test, replace(protected(tmp_path), addresses=addresses), host)
     assert not (tmp_path / "x.sock").exists()
 
 
