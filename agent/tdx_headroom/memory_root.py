@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A captured tree that is read once and kept: the demo's files may be root's alone when root is no more."""
+"""A host's files in memory: a tree that was read once, or what an archive holds."""
 
 from __future__ import annotations
 
@@ -12,27 +12,42 @@ from tdx_headroom.errors import SourceError
 from tdx_headroom.root import MAX_FILE, Root
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 SOURCE = "captured tree"
 MAX_DEPTH = 20
 
 
 class MemoryRoot(Root):
-    """A root whose files are in memory; nothing in it changes any more.
+    """A root whose files are in memory.
 
     Args:
-        path: a captured tree. Links in it are followed like those of any captured tree.
-
-    Raises:
-        SourceError: a file or directory in it cannot be read.
+        label: what stands for ``/`` in messages: the tree's or the archive's name.
+        files: texts by path.
+        names: more paths that are there; nothing but their names is ever asked for.
+        refused: paths that are there and cannot be read, with the reason.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__(path)
-        self._files: dict[str, str] = {}
-        self._folders: dict[str, list[str]] = {}
-        self._load(Root(path), "")
+    def __init__(
+        self,
+        label: str,
+        files: Mapping[str, str],
+        names: Iterable[str] = (),
+        refused: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__("/nonexistent")
+        self.path = label
+        self._files = dict(files)
+        self._refused = dict(refused or {})
+        folders: dict[str, set[str]] = {"": set()}
+        for path in (*self._files, *self._refused, *names):
+            _add(folders, path)
+        self._folders = folders
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """The texts by path."""
+        return self._files
 
     def holding(self, descriptors: Mapping[str, int]) -> Root:  # noqa: ARG002
         """Itself: the running host's files have no place in a captured tree."""
@@ -40,7 +55,8 @@ class MemoryRoot(Root):
 
     def exists(self, relative: str) -> bool:
         """Whether there is such a file or directory."""
-        return _plain(relative) in self._files or _plain(relative) in self._folders
+        path = _plain(relative)
+        return path in self._files or path in self._folders or path in self._refused
 
     def read(self, source: str, relative: str, *, limit: int = MAX_FILE) -> str:
         """The whole of a file as text.
@@ -48,7 +64,10 @@ class MemoryRoot(Root):
         Raises:
             SourceError: there is none, or it is too large.
         """
-        text = self._files.get(_plain(relative))
+        path = _plain(relative)
+        text = self._files.get(path)
+        if path in self._refused:
+            raise SourceError(source, f"{self.locate(path)} {self._refused[path]}")
         if text is None:
             raise self._missing(source, relative)
         if len(text) > limit:
@@ -61,9 +80,10 @@ class MemoryRoot(Root):
         Raises:
             SourceError: there is no such file.
         """
-        data = self.read(source, relative).encode()
+        left = memoryview(self.read(source, relative, limit=1 << 40).encode())
         fd = os.memfd_create("captured", os.MFD_CLOEXEC)
-        os.write(fd, data)
+        while left:
+            left = left[os.write(fd, left) :]
         os.lseek(fd, 0, os.SEEK_SET)
         return fd
 
@@ -76,28 +96,56 @@ class MemoryRoot(Root):
         names = self._folders.get(_plain(relative))
         if names is None:
             raise self._missing(source, relative)
-        return names
-
-    def _load(self, disk: Root, relative: str) -> None:
-        if relative.count("/") > MAX_DEPTH:
-            raise SourceError(
-                SOURCE, f"{self.locate(relative)} lies too deep; is there a link to its parent?"
-            )
-        self._folders[relative] = names = disk.entries(SOURCE, relative)
-        for name in names:
-            path = f"{relative}/{name}".lstrip("/")
-            fd = disk.open(SOURCE, path)
-            try:
-                mode = os.fstat(fd).st_mode
-            finally:
-                os.close(fd)
-            if stat.S_ISDIR(mode):
-                self._load(disk, path)
-            elif stat.S_ISREG(mode):
-                self._files[path] = disk.read(SOURCE, path)
+        return sorted(names)
 
     def _missing(self, source: str, relative: str) -> SourceError:
         return SourceError(source, f"{self.locate(relative)}: {os.strerror(errno.ENOENT)}")
+
+
+def load_tree(path: str | os.PathLike[str]) -> MemoryRoot:
+    """A captured tree, read whole: its files may be root's alone when root is no more.
+
+    Links in it are followed like those of any captured tree.
+
+    Raises:
+        SourceError: a file or directory in it cannot be read.
+    """
+    disk = Root(path)
+    files: dict[str, str] = {}
+    names: list[str] = []
+    _load(disk, "", files, names)
+    return MemoryRoot(disk.path, files, names)
+
+
+def _load(disk: Root, folder: str, files: dict[str, str], names: list[str]) -> None:
+    if folder.count("/") > MAX_DEPTH:
+        raise SourceError(SOURCE, f"{disk.locate(folder)} lies too deep; is there a link to its parent?")
+    for name in disk.entries(SOURCE, folder):
+        path = f"{folder}/{name}".lstrip("/")
+        fd = disk.open(SOURCE, path)
+        try:
+            mode = os.fstat(fd).st_mode
+        finally:
+            os.close(fd)
+        if stat.S_ISDIR(mode):
+            names.append(f"{path}/")
+            _load(disk, path, files, names)
+        elif stat.S_ISREG(mode):
+            files[path] = disk.read(SOURCE, path)
+
+
+def _add(folders: dict[str, set[str]], path: str) -> None:
+    """Enter a path, and the directories that it lies in; one that ends with a slash is a directory."""
+    if path.endswith("/"):
+        path = path.rstrip("/")
+        folders.setdefault(path, set())
+    while path:
+        parent, _, name = path.rpartition("/")
+        known = folders.setdefault(parent, set())
+        if name in known:
+            return
+        known.add(name)
+        path = parent
 
 
 def _plain(relative: str) -> str:

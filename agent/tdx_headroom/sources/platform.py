@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ _RELEVANT = re.compile(
     r"|(?:kvm|kvm_intel|tdx|tdx_host)(?:\.[a-z_]+)?|intel_iommu)=[!-~]*"
     r"|movable_node|nohibernate|noresume|hibernate=no"
 )
+
+_UNAME = re.compile(r"Linux \S{1,255} ([0-9][A-Za-z0-9._+~-]{1,80}) ")
 
 
 def relevant_arguments(command_line: str) -> tuple[str, ...]:
@@ -121,8 +124,14 @@ def read_platform(root: Root) -> Reading[Platform]:
 
 
 def read_release(root: Root) -> str | None:
-    """``uname -r`` of the host."""
-    return _optional(lambda: root.read(SOURCE, "proc/sys/kernel/osrelease", limit=4096).strip() or None)
+    """``uname -r`` of the host; a sosreport has it in what ``uname -a`` printed."""
+    if release := _optional(lambda: root.read(SOURCE, "proc/sys/kernel/osrelease", limit=4096).strip()):
+        return release
+    collected = (
+        None if root.live else _first(root, "sos_commands/kernel/uname_-a", "sos_commands/host/uname_-a")
+    )
+    match = _UNAME.match(collected or "")
+    return match[1] if match else None
 
 
 def read_hugetlb(root: Root) -> int | None:
@@ -132,7 +141,9 @@ def read_hugetlb(root: Root) -> int | None:
 
 def read_hostname(root: Root) -> str | None:
     """The host's name."""
-    return _optional(lambda: root.read(SOURCE, "proc/sys/kernel/hostname", limit=4096).strip() or None)
+    if name := _optional(lambda: root.read(SOURCE, "proc/sys/kernel/hostname", limit=4096).strip()):
+        return name
+    return None if root.live else _first(root, "sos_commands/host/hostname")
 
 
 def read_boot_id(root: Root) -> str | None:
@@ -152,6 +163,14 @@ def _totals(root: Root) -> tuple[int | None, float | None]:
     meminfo = _optional(lambda: root.read(SOURCE, "proc/meminfo"))
     stat = _optional(lambda: root.read(SOURCE, "proc/stat"))
     return parse_meminfo_total(meminfo or ""), parse_boot_time(stat or "")
+
+
+def _first(root: Root, *paths: str) -> str | None:
+    """The text of the first of these files that is there and not empty."""
+    for path in paths:
+        if text := _optional(functools.partial(root.read, SOURCE, path, limit=4096)):
+            return text.strip() or None
+    return None
 
 
 def _optional(read: Callable[[], str | None]) -> str | None:

@@ -23,6 +23,12 @@ _MEMORY_MAP = re.compile(
 )
 
 
+def matters(text: str) -> bool:
+    """Whether a message tells about TDX, memory at boot, the kernel or its arguments."""
+    stripped = text.lstrip()
+    return _TDX.match(stripped) is not None or _MEMORY_MAP.match(stripped) is not None
+
+
 class LogBook:
     """Keeps the records that tell about TDX and memory, and where others stood between them.
 

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import os
+import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import SourceError
 from tdx_headroom.reading import Reading, attempt
 from tdx_headroom.sources.kernel_log import kmsg
+from tdx_headroom.sources.kernel_log.book import matters
 from tdx_headroom.sources.kernel_log.text import parse_log_text
 
 if TYPE_CHECKING:
@@ -18,17 +21,48 @@ if TYPE_CHECKING:
 SOURCE = "kernel-log"
 MAX_LOG = 256 << 20
 
-# Where a captured tree keeps its log: a plain dmesg, or what sos(1) collects.
-_TEXTS = ("dmesg", "sos_commands/kernel/dmesg", "sos_commands/kernel/dmesg_-T", "var/log/dmesg")
+# Where a captured tree keeps its log: a plain dmesg, or what sos(1) collects. Earlier boots' are no use.
+_OWN_TEXT = "dmesg"
+_COLLECTED = (
+    ("sos_commands/kernel", re.compile(r"dmesg[^/]{0,80}")),
+    (
+        "sos_commands/logs",
+        re.compile(r"journalctl(?!.*--boot_-)(?!.*--(?:list-boots|disk-usage|header))[^/]{0,80}"),
+    ),
+    ("var/log", re.compile(r"dmesg|kern\.log|messages|syslog")),
+)
+
+LOG_PATHS = re.compile(
+    "|".join((kmsg.PATH, _OWN_TEXT, *(f"{folder}/(?:{names.pattern})" for folder, names in _COLLECTED)))
+)
+"""Every path at which a log may lie."""
 
 
 def read_kernel_log(root: Root) -> Reading[KernelLog]:
     """The log of the running boot, or the one in a captured tree."""
-    path = kmsg.PATH
-    if not root.live and not root.exists(path):
-        path = next((text for text in _TEXTS if root.exists(text)), path)
-    if path == kmsg.PATH:
-        return attempt(SOURCE, root.locate(path), lambda: _read_kmsg(root))
+    if root.live or root.exists(kmsg.PATH):
+        return attempt(SOURCE, root.locate(kmsg.PATH), lambda: _read_kmsg(root))
+    if root.exists(_OWN_TEXT):
+        return _read_text(root, _OWN_TEXT)
+    return _best(root) or attempt(SOURCE, root.locate(kmsg.PATH), lambda: _read_kmsg(root))
+
+
+def _best(root: Root) -> Reading[KernelLog] | None:
+    """Of all logs that were collected, the one that tells most about the boot: dmesg may have lost it."""
+    best: Reading[KernelLog] | None = None
+    most = -1
+    for folder, names in _COLLECTED:
+        entries = attempt(SOURCE, folder, partial(root.entries, SOURCE, folder)).value or []
+        for name in entries:
+            if names.fullmatch(name):
+                reading = _read_text(root, f"{folder}/{name}")
+                lines = sum(matters(r.text) for r in reading.value.records) if reading.value else -1
+                if best is None or lines > most:
+                    best, most = reading, lines
+    return best
+
+
+def _read_text(root: Root, path: str) -> Reading[KernelLog]:
     return attempt(SOURCE, root.locate(path), lambda: parse_log_text(root.read(SOURCE, path, limit=MAX_LOG)))
 
 

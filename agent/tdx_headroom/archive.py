@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A captured host or a sosreport, read from its tar archive without writing anything to disk.
+
+An archive comes from somebody else and is hostile until proven otherwise. Only files that the agent reads are
+kept, everything is bounded, and nothing is ever extracted, so that links, devices and odd names of other
+members do no harm; where one stands for a file that is wanted, the archive is refused.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import tarfile
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
+
+from tdx_headroom.address import show_size
+from tdx_headroom.errors import AgentError, one_line
+from tdx_headroom.memory_root import MemoryRoot
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Callable
+
+MAX_MEMBERS = 1 << 20
+MAX_UNPACKED = 8 << 30
+"""What an archive may unpack to, files that are passed over included: a large sosreport has 2 GiB."""
+MAX_KEPT = 512 << 20
+MAX_DEPTH = 40
+
+_HEADER = 512
+# Names and extended headers are read at one go; none that is honest comes near this.
+_MAX_READ = 1 << 20
+_CHUNK = 1 << 16
+
+
+class Selection(NamedTuple):
+    """Which members are kept.
+
+    Args:
+        text: whether a path's text is wanted.
+        name: whether only its name is.
+        limit: the most bytes of a text.
+    """
+
+    text: Callable[[str], bool]
+    name: Callable[[str], bool]
+    limit: Callable[[str], int]
+
+
+class _Forward:
+    """A stream as the file that ``tarfile`` wants: it goes forward only, and in small steps.
+
+    ``tarfile`` reads a header's extension whole, whatever size it claims, and follows a negative size
+    backwards without end.
+    """
+
+    def __init__(self, stream: io.BufferedReader, name: str) -> None:
+        self._stream = stream
+        self._name = name
+        self._at = 0
+        # Whether the last that was read is the block of zeros behind all members.
+        self.ended = False
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, to: int) -> int:
+        if to < self._at:
+            raise AgentError(f"{self._name} is no sound archive: its members overlap")
+        while self._at < to and (skipped := len(self._stream.read(min(_CHUNK, to - self._at)))):
+            self._at += skipped
+        return self._at
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= _MAX_READ:
+            raise AgentError(f"{self._name} is no sound archive: a header of {size} bytes")
+        data = self._stream.read(size)
+        self._at += len(data)
+        self.ended = size == _HEADER and data == bytes(_HEADER)
+        return data
+
+
+class _Host:
+    """What of one top directory has been kept."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, str] = {}
+        self.names: list[str] = []
+        self.links: dict[str, str] = {}
+        self.refused: dict[str, str] = {}
+
+    def root(self, label: str) -> MemoryRoot:
+        for path, target in self.links.items():
+            if target in self.files:
+                self.files.setdefault(path, self.files[target])
+        return MemoryRoot(label, self.files, self.names, self.refused)
+
+
+def is_tar(start: bytes) -> bool:
+    """Whether a file that begins with these bytes is a tar archive."""
+    if len(start) < _HEADER:
+        return False
+    try:
+        tarfile.TarInfo.frombuf(start[:_HEADER], "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
+
+
+def read_archive(stream: io.BufferedReader, name: str, selection: Selection) -> MemoryRoot:
+    """The host that an archive holds, at its top or in a directory of its own.
+
+    Args:
+        stream: the archive, unpacked, bounded in size.
+        name: of it, for messages.
+        selection: what to keep of it.
+
+    Raises:
+        AgentError: it is damaged, hostile, too large, or holds no host or several.
+    """
+    hosts: dict[str, _Host] = {}
+    forward = _Forward(stream, name)
+    try:
+        with tarfile.open(
+            fileobj=cast("Any", forward), mode="r:", encoding="utf-8", errors="backslashreplace"
+        ) as tar:
+            _read_members(tar, name, selection, hosts)
+    except (tarfile.TarError, EOFError) as error:
+        raise _damaged(name, str(error)) from None
+    if not forward.ended:
+        # tarfile takes a broken header for the end.
+        raise _damaged(name, "it has no end mark")
+    found = {top: host for top, host in hosts.items() if host.files or host.refused}
+    if not found:
+        raise AgentError(
+            f"{name} holds nothing of a host",
+            hint="give what `tdx-headroom capture` or `sos report` has written",
+        )
+    if len(found) > 1:
+        shown = ", ".join(sorted(top or "." for top in found)[:4])
+        raise AgentError(
+            f"{name} holds {len(found)} hosts ({one_line(shown)})", hint="unpack it and give the directory"
+        )
+    return next(iter(found.values())).root(name)
+
+
+def _damaged(name: str, why: str) -> AgentError:
+    return AgentError(f"{name} is damaged or cut short: {one_line(why, 80)}", hint="fetch it again")
+
+
+def _read_members(tar: tarfile.TarFile, name: str, selection: Selection, hosts: dict[str, _Host]) -> None:
+    kept = 0
+    for number, member in enumerate(tar, 1):
+        cast("Any", tar).members.clear()  # it keeps every member that it has seen
+        if number > MAX_MEMBERS:
+            _refuse(name, f"more than {MAX_MEMBERS} members")
+        kept += _member(tar, member, name, selection, hosts)
+        if kept > MAX_KEPT:
+            _refuse(name, f"more than {show_size(MAX_KEPT)} in the files that matter")
+
+
+def _member(
+    tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, selection: Selection, hosts: dict[str, _Host]
+) -> int:
+    """Keep a member if it is wanted; how many bytes that took."""
+    path = _safe(member.name, name)
+    for top, relative in _places(path):
+        if selection.text(relative):
+            return _keep(tar, member, name, hosts.setdefault(top, _Host()), relative, selection.limit)
+        if selection.name(relative):
+            hosts.setdefault(top, _Host()).names.append(relative + ("/" if member.isdir() else ""))
+            return len(relative)
+    return 0
+
+
+def _keep(
+    tar: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    name: str,
+    host: _Host,
+    path: str,
+    limit: Callable[[str], int],
+) -> int:
+    if member.issym() or member.islnk():
+        within = posixpath.dirname(path) if member.issym() else ""
+        target = posixpath.normpath(posixpath.join(within, member.linkname))
+        if target.startswith(("/", "..")):
+            _refuse(name, f"{path} is a link that leads out of it")
+        host.links[path] = target
+        return 0
+    if member.isdir():
+        return 0
+    if not member.isreg() or member.issparse():
+        _refuse(name, f"{path} is no regular file")
+    if member.size > limit(path):
+        host.refused[path] = f"is larger than {show_size(limit(path))}"
+        return 0
+    stream: Any = tar.extractfile(member)
+    chunks = []
+    left = member.size
+    while left and (chunk := stream.read(min(_CHUNK, left))):
+        chunks.append(chunk)
+        left -= len(chunk)
+    if left:
+        raise EOFError("the archive ends in a file")
+    host.files[path] = b"".join(chunks).decode("utf-8", "backslashreplace")
+    return member.size
+
+
+def _safe(path: str, name: str) -> str:
+    """The member's path without a leading ``./``."""
+    if path.startswith("/"):
+        _refuse(name, f"a member has an absolute name, {path}")
+    parts = path.split("/")
+    if ".." in parts:
+        _refuse(name, f"a member's name leads out of it, {path}")
+    if len(parts) > MAX_DEPTH:
+        _refuse(name, f"a member lies {len(parts)} directories deep")
+    return "/".join(part for part in parts if part not in ("", "."))
+
+
+def _places(path: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    """The path as seen from the archive's top, and from its first directory."""
+    top, _, rest = path.partition("/")
+    return ("", path), (top, rest)
+
+
+def _refuse(name: str, what: str) -> NoReturn:
+    raise AgentError(f"{name} is refused: {one_line(what, 160)}", hint="do not unpack it by hand either")

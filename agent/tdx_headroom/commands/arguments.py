@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Types of command-line arguments, and the options of what-if."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+
+from tdx_headroom.address import ADDRESS_SPACE, Range
+from tdx_headroom.output.text import Style
+from tdx_headroom.plan import Strategy
+from tdx_headroom.whatif import WhatIf
+
+_SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+
+
+def duration(text: str) -> float:
+    """A time such as ``60s``, in seconds."""
+    match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(ms|s|m|h)", text)
+    if match is None or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 60s or 5m")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def count(text: str) -> int:
+    """A positive number."""
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
+    return int(text)
+
+
+def address_range(text: str) -> Range:
+    """A range ``START-END`` in bytes, with units, end exclusive."""
+    match = re.fullmatch(r"(0x[0-9a-fA-F]+|[0-9]+)([KMGT]?)-(0x[0-9a-fA-F]+|[0-9]+)([KMGT]?)", text)
+    if match is not None:
+        start = int(match[1], 0) << _SHIFTS[match[2]]
+        end = int(match[3], 0) << _SHIFTS[match[4]]
+        if start < end <= ADDRESS_SPACE:
+            return Range(start, end)
+    raise argparse.ArgumentTypeError(f"{text!r} is no range START-END, end exclusive")
+
+
+def strategy(text: str) -> Strategy:
+    """A hole strategy by its name."""
+    try:
+        return Strategy(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(Strategy)}") from None
+
+
+def add_what_if(parser: argparse.ArgumentParser) -> None:
+    """Changes to try."""
+    group = parser.add_argument_group("what if")
+    group.add_argument("--assume-strategy", type=strategy, metavar="S", help="take this kernel to use S")
+    group.add_argument("--kernel", metavar="RELEASE", help="with another kernel, by its `uname -r`")
+    group.add_argument("--max-reserved", type=count, metavar="N", help="with N reserved areas a TDMR")
+    group.add_argument("--max-tdmrs", type=count, metavar="N", help="with N TDMRs")
+    group.add_argument("--dynamic-pamt", action="store_true", help="with Dynamic PAMT")
+    group.add_argument(
+        "--add-hole",
+        action="append",
+        type=address_range,
+        default=[],
+        metavar="START-END",
+        help="without this memory, end exclusive, such as 0x64158000-0x64159000 or 62G-63G; repeatable",
+    )
+    group.add_argument(
+        "--without-memmap", action="store_true", help="without the memmap= and mem= of the command line"
+    )
+
+
+def what_if_of(options: argparse.Namespace) -> WhatIf:
+    """The changes that were asked for."""
+    return WhatIf(
+        strategy=options.assume_strategy,
+        kernel=options.kernel,
+        max_reserved=options.max_reserved,
+        max_tdmrs=options.max_tdmrs,
+        dynamic_pamt=options.dynamic_pamt,
+        holes=tuple(options.add_hole),
+        without_memmap=options.without_memmap,
+    )
+
+
+def style_of(options: argparse.Namespace) -> Style:
+    """What standard output can show."""
+    colour = sys.stdout.isatty() and not options.no_color and not os.environ.get("NO_COLOR")
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "") in ("utf8", "utf16")
+    return Style(colour=colour, unicode=unicode)

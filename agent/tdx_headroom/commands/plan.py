@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``tdx-headroom plan`` and ``tdx-headroom check``: one host or many, whatever they are kept in."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from tdx_headroom.assessment import assess
+from tdx_headroom.checks import Status, run_checks, status_of
+from tdx_headroom.commands.arguments import add_what_if, strategy, style_of, what_if_of
+from tdx_headroom.errors import AgentError, one_line
+from tdx_headroom.facts import FactsError
+from tdx_headroom.inputs.facts_lines import FactsLineError
+from tdx_headroom.inputs.flags import add_inputs, named_inputs, only_facts
+from tdx_headroom.inputs.read import read_hosts
+from tdx_headroom.output.check_report import check_json, check_text
+from tdx_headroom.output.plan_json import error_to_json, to_json
+from tdx_headroom.output.text import render
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from tdx_headroom.assessment import Assessment
+    from tdx_headroom.plan import Strategy
+
+
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    """Options of ``tdx-headroom plan``."""
+    parser.set_defaults(run=_run_plan)
+    add_inputs(parser)
+    parser.add_argument("--strategy", type=strategy, metavar="S", help="only this hole strategy")
+    parser.add_argument("--format", choices=("text", "json"), help="text, or JSON (the default with --facts)")
+    add_what_if(parser)
+    parser.add_argument("--no-color", action="store_true", help="no colour, even on a terminal")
+
+
+def add_check(parser: argparse.ArgumentParser) -> None:
+    """Options of ``tdx-headroom check``."""
+    parser.set_defaults(run=_run_check)
+    add_inputs(parser)
+    parser.add_argument("--format", choices=("text", "json"), help="text, or JSON (the default with --facts)")
+    parser.add_argument("--short", action="store_true", help="only what is not well")
+    parser.add_argument("--no-color", action="store_true", help="no colour, even on a terminal")
+    add_what_if(parser)
+
+
+def _run_plan(options: argparse.Namespace) -> int:
+    outlet = _Outlet(options)
+    for answer in outlet.answers():
+        if outlet.json:
+            outlet.line(_only(to_json(answer), options.strategy))
+        else:
+            outlet.text(render(answer, style_of(options), options.strategy))
+    return outlet.status
+
+
+def _run_check(options: argparse.Namespace) -> int:
+    """The worst status of all hosts; an input that cannot be read is unknown."""
+    outlet = _Outlet(options)
+    seen: set[Status] = set()
+    for answer in outlet.answers():
+        checks = run_checks(answer)
+        status = status_of(answer, checks)
+        seen.add(status)
+        if outlet.json:
+            outlet.line(check_json(answer, checks, status))
+        else:
+            outlet.text(check_text(checks, status, style_of(options), short=options.short))
+    if outlet.status != os.EX_OK:
+        seen.add(Status.UNKNOWN)
+    ranked = (Status.CRITICAL, Status.UNKNOWN, Status.WARNING, Status.OK)
+    return next((status.exit_status for status in ranked if status in seen), Status.UNKNOWN.exit_status)
+
+
+class _Outlet:
+    """Gives each host its place in the output, and errors theirs.
+
+    Attributes:
+        json: whether answers are JSON.
+        status: the exit status that the inputs so far make.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self.json = (options.format or ("json" if only_facts(options) else "text")) == "json"
+        self.status = os.EX_OK
+        self._inputs = named_inputs(options)
+        self._several = len(self._inputs) > 1
+        self._name = ""
+        self._gap = ""
+
+    def answers(self) -> Iterator[Assessment]:
+        """The hosts that can be assessed; what is wrong with the others is said on the way.
+
+        Raises:
+            AgentError: there is but one input, and it cannot be read.
+        """
+        what_if = what_if_of(self._options)
+        for found in read_hosts(self._inputs):
+            self._name = found.name
+            if isinstance(found.facts, AgentError):
+                self._complain(found.facts, found.line)
+                continue
+            try:
+                assessment = assess(found.facts, what_if)
+            except FactsError as error:
+                host = found.facts.host
+                self._complain(
+                    error if found.line is None else FactsLineError(found.line, host, error), found.line
+                )
+                continue
+            yield assessment
+
+    def line(self, value: dict[str, Any]) -> None:
+        """Print one host's JSON; which input it comes from is said when there are several."""
+        print(json.dumps({**value, "input": self._name} if self._several else value))
+
+    def text(self, text: str) -> None:
+        """Print one host's report, under the name of its input when there are several."""
+        if self._several:
+            print(f"{self._gap}==> {one_line(self._name)} <==")
+            self._gap = "\n"
+        print(text, end="")
+
+    def _complain(self, error: AgentError, line: int | None) -> None:
+        if line is None:
+            if not self._several:
+                raise error
+            sys.stdout.flush()
+            print(f"tdx-headroom: {error}", file=sys.stderr)
+        elif self.json and isinstance(error, FactsLineError):
+            print(json.dumps(error_to_json(error.line, error.host, error.message, error.hint)))
+        else:
+            sys.stdout.flush()
+            print(f"tdx-headroom: {one_line(self._name)} line {line}: {error}", file=sys.stderr)
+        # A line or file that cannot be understood counts for more than one that is not there.
+        status = os.EX_DATAERR if line is not None else error.status
+        self.status = os.EX_DATAERR if os.EX_DATAERR in (status, self.status) else status
+
+
+def _only(plan: dict[str, Any], only: Strategy | None) -> dict[str, Any]:
+    if only is not None:
+        plan["strategies"] = {name: p if name == only else None for name, p in plan["strategies"].items()}
+    return plan

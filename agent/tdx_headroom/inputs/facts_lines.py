@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A stream of facts: a JSON object a line, one after the other, however many there are."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, BinaryIO
+
+from tdx_headroom.errors import AgentError, one_line
+from tdx_headroom.facts import FactsError, HostFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_LINE = 64 << 20
+"""The worst host that can be thought of has facts of some MB; a line without end must not fill memory."""
+
+
+class FactsLineError(AgentError):
+    """A facts line that cannot be answered: its number from 1, and its host where that can be read."""
+
+    def __init__(self, line: int, host: str | None, cause: AgentError) -> None:
+        super().__init__(cause.message, hint=cause.hint)
+        self.line = line
+        self.host = host
+
+
+def facts_stream(stream: BinaryIO) -> Iterator[tuple[int, HostFacts | FactsLineError]]:
+    """Facts lines with their numbers, in order; a line that cannot be read comes as the reason why."""
+    number = 0
+    while raw := stream.readline(MAX_LINE):
+        number += 1
+        if len(raw) == MAX_LINE and not raw.endswith(b"\n"):
+            while (rest := stream.readline(MAX_LINE)) and not rest.endswith(b"\n"):
+                pass
+            yield (
+                number,
+                FactsLineError(number, None, FactsError(f"the line is longer than {MAX_LINE >> 20} MiB")),
+            )
+        elif raw.strip():
+            yield number, _facts_line(number, raw)
+
+
+def _facts_line(number: int, raw: bytes) -> HostFacts | FactsLineError:
+    value: object = None
+    try:
+        value = json.loads(raw.decode("utf-8-sig"))
+        return HostFacts.from_json(value)
+    except UnicodeDecodeError:
+        cause: AgentError = FactsError("the line is not UTF-8")
+    except RecursionError:
+        cause = FactsError("the line is nested too deeply")
+    except FactsError as error:
+        cause = error
+    except ValueError as error:
+        cause = FactsError(f"the line is not JSON: {error}", hint="give one JSON object a line")
+    return FactsLineError(number, host_in(value), cause)
+
+
+def host_in(value: object) -> str | None:
+    """The host's name in a facts object that may be unusable otherwise."""
+    host = value.get("host") if isinstance(value, dict) else None
+    return one_line(host, 200) if isinstance(host, str) else None

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user names: paths, and what each is said or found to be."""
+
+from __future__ import annotations
+
+import os
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from tdx_headroom.errors import AgentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+STDIN = "-"
+MAX_DEPTH = 4
+"""Captures lie no deeper than this in a directory that is given: DIR/site/rack/host.tar.gz."""
+
+
+class Kind(StrEnum):
+    """What an input is; the values are the options that say so."""
+
+    HOST = "host"
+    ROOT = "root"
+    CAPTURE = "capture"
+    LOG = "log"
+    FACTS = "facts"
+    ANY = "any"
+
+
+class Named(NamedTuple):
+    """One input: what it is said to be, and its path; ``-`` is standard input."""
+
+    kind: Kind
+    path: str
+
+
+THIS_HOST = Named(Kind.HOST, "/")
+
+_OF_A_ROOT = (
+    "proc/iomem",
+    "proc/cpuinfo",
+    "sys/firmware/memmap",
+    "sys/kernel/debug/memblock",
+    "dev/kmsg",
+    "dmesg",
+    "sos_commands",
+    "var/log/dmesg",
+)
+# In a directory only what is named like an input is taken: a README is no log, nor is a checksum.
+_LIKE_AN_INPUT = re.compile(
+    r".+\.(?:tar|tgz|txz|tbz2?|(?:tar|log|txt|dmesg|jsonl?|facts)\.(?:gz|xz|bz2|zst)|log|dmesg|txt|jsonl?|facts)"
+    r"|(?:dmesg|journal)[^/]*"
+)
+
+
+def looks_like_root(path: Path) -> bool:
+    """Whether something of a host's /proc, /sys or log lies below a directory, or a sosreport does."""
+    return any((path / part).exists() for part in _OF_A_ROOT)
+
+
+def expand(named: Sequence[Named]) -> list[Named]:
+    """The inputs, with each directory of captures replaced by the captures in it, in order of their names.
+
+    Raises:
+        AgentError: standard input is named twice.
+    """
+    if sum(one.path == STDIN for one in named) > 1:
+        raise AgentError("standard input is named twice", status=os.EX_USAGE)
+    found: list[Named] = []
+    for one in named:
+        path = Path(one.path)
+        if one.kind in (Kind.ROOT, Kind.ANY) and path.is_dir() and not looks_like_root(path):
+            found += list(_captures(path, one.kind, MAX_DEPTH)) or [one]
+        else:
+            found.append(one)
+    return found
+
+
+def _captures(folder: Path, kind: Kind, depth: int) -> Iterator[Named]:
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError:
+        return
+    for path in paths:
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            if looks_like_root(path):
+                yield Named(Kind.ROOT, str(path))
+            elif depth and not path.is_symlink():
+                yield from _captures(path, kind, depth - 1)
+        elif kind is Kind.ANY and path.is_file() and _LIKE_AN_INPUT.fullmatch(path.name):
+            yield Named(Kind.ANY, str(path))

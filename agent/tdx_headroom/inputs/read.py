@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The facts of every host that a user names, one after the other, whatever they are kept in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tdx_headroom.archive import MAX_UNPACKED, Selection, is_tar, read_archive
+from tdx_headroom.compressed import decompressed, with_start
+from tdx_headroom.errors import AgentError
+from tdx_headroom.host import facts_from_log, read_facts
+from tdx_headroom.inputs.facts_lines import facts_stream
+from tdx_headroom.inputs.named import STDIN, Kind, Named
+from tdx_headroom.root import Root
+from tdx_headroom.sources.kernel_log.reader import MAX_LOG, read_log_file
+from tdx_headroom.sources.wanted import Want, limit, wanted
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Iterable, Iterator
+
+    from tdx_headroom.facts import HostFacts
+
+_START = 4096
+"""Bytes by which a file's kind is told."""
+
+SELECTION = Selection(
+    text=lambda path: wanted(path) is Want.TEXT, name=lambda path: wanted(path) is Want.NAME, limit=limit
+)
+
+
+class Found(NamedTuple):
+    """One host, or why there is none.
+
+    Args:
+        name: of the input that it comes from.
+        facts: of the host, or what is wrong with the input or with one line of it.
+        line: its number in a stream of facts.
+    """
+
+    name: str
+    facts: HostFacts | AgentError
+    line: int | None = None
+
+
+def read_hosts(inputs: Iterable[Named]) -> Iterator[Found]:
+    """The hosts of all inputs, in order; an input that cannot be read comes as the reason why."""
+    for named in inputs:
+        name = "standard input" if named.path == STDIN else named.path
+        try:
+            yield from _hosts_of(named, name)
+        except AgentError as error:
+            yield Found(name, error)
+
+
+def _hosts_of(named: Named, name: str) -> Iterator[Found]:
+    if named.kind is Kind.HOST:
+        yield Found(name, facts_of_root(Root("/"), name))
+        return
+    if named.path != STDIN and Path(named.path).is_dir() and named.kind in (Kind.ROOT, Kind.ANY):
+        yield Found(name, facts_of_root(Root(named.path), name))
+        return
+    if named.kind is Kind.ROOT:
+        raise AgentError(f"{name} is no directory", hint="give a captured tree", status=os.EX_NOINPUT)
+    with _opened(named.path) as raw:
+        start, stream = with_start(decompressed(raw, name, MAX_UNPACKED), _START)
+        kind = named.kind if named.kind is not Kind.ANY else _kind_of(start, name)
+        if kind is Kind.CAPTURE:
+            if not is_tar(start):
+                raise AgentError(f"{name} is no tar archive", hint="give what `tdx-headroom capture` writes")
+            yield Found(name, facts_of_root(read_archive(stream, name, SELECTION), name))
+        elif kind is Kind.FACTS:
+            for number, facts in facts_stream(stream):
+                yield Found(name, facts, number)
+        else:
+            yield Found(name, _facts_of_log(stream, name))
+
+
+def facts_of_root(root: Root, name: str) -> HostFacts:
+    """Facts of a host or a captured tree.
+
+    Raises:
+        AgentError: there is nothing of a host in it.
+    """
+    facts = read_facts(root)
+    if not any(source.ok for source in facts.sources):
+        raise AgentError(
+            f"{name} holds nothing of a host",
+            hint="a captured tree has proc/iomem, sys/firmware/memmap, dev/kmsg or dmesg below it",
+            status=os.EX_NOINPUT,
+        )
+    return facts
+
+
+def _facts_of_log(stream: io.BufferedReader, name: str) -> HostFacts:
+    data = stream.read(MAX_LOG + 1)
+    if len(data) > MAX_LOG:
+        raise AgentError(f"{name} is larger than {MAX_LOG >> 20} MiB", hint="cut it to one boot")
+    reading = read_log_file(name, data.decode("utf-8", "backslashreplace"))
+    if reading.error is not None:
+        raise AgentError(str(reading.error))
+    return facts_from_log(reading)
+
+
+def _kind_of(start: bytes, name: str) -> Kind:
+    """What a file holds, by how it begins."""
+    if is_tar(start):
+        return Kind.CAPTURE
+    if start.lstrip().startswith(b"{"):
+        if b'"tdx-headroom/facts/' in start:
+            return Kind.FACTS
+        for schema in (b"plan", b"check", b"error"):
+            if b'"tdx-headroom/' + schema in start:
+                raise AgentError(
+                    f"{name} is output of this agent, not a host", hint="give facts or a capture"
+                )
+    return Kind.LOG
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    if path == STDIN:
+        yield sys.stdin.buffer
+        return
+    try:
+        stream = Path(path).open("rb")  # noqa: SIM115  closed below
+    except OSError as error:
+        raise AgentError(f"{path}: {error.strerror}", status=os.EX_NOINPUT) from None
+    with stream:
+        yield stream
