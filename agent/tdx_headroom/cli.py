@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tdx_headroom import __version__
 from tdx_headroom.commands.arguments import duration, strategy
+from tdx_headroom.commands.capture import add_capture
 from tdx_headroom.commands.plan import add_check, add_plan
 from tdx_headroom.errors import AgentError
 from tdx_headroom.inputs.named import STDIN, Kind, Named
@@ -80,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve(commands.add_parser("serve", help="serve this host's headroom to Prometheus"))
     add_plan(commands.add_parser("plan", help="show the plan of this host, a captured one, or a log"))
     add_check(commands.add_parser("check", help="check this host, a captured one, or a log: exit 0, 1, 2, 3"))
+    add_capture(
+        commands.add_parser("capture", help="pack all that makes this host's plan, and nothing private")
+    )
     add_textfile(commands.add_parser("textfile", help="write the metrics once, for node_exporter"))
     _add_demo(commands.add_parser("demo", help="serve a captured host on which TDX fails"))
     add_open_files(commands.add_parser("open-files"))

@@ -35,7 +35,7 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         action=_Name,
         metavar="INPUT",
-        help="a captured tree, an archive, a log, facts, a directory of them, or - (stdin); default: this host",
+        help="captured tree, archive, log, facts, a directory of them, or - (stdin); default: this host",
     )
     group = parser.add_argument_group(
         "inputs by kind, repeatable; files may be compressed with gzip, xz or bzip2"

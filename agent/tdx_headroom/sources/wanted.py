@@ -26,7 +26,7 @@ _TEXT = re.compile(
     r"|sys/devices/faux/tdx_host/version|sys/class/dmi/id/bios_version"
     r"|sos_commands/(?:kernel|host)/(?:uname_-a|hostname)"
 )
-_NAME = re.compile(r"sys/devices/system/node/node[0-9]{1,5}(?:/.*)?")
+_NAME = re.compile(r"sys/devices/system/node/node[0-9]{1,5}(?:/memory[0-9]{1,9})?")
 
 
 def wanted(path: str) -> Want | None:

@@ -7,7 +7,6 @@ end, and the ring buffer forgets its front.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from tdx_headroom.errors import SourceError
 from tdx_headroom.observations import FirmwareRange, NodeRange
 from tdx_headroom.reading import Reading, attempt
 from tdx_headroom.sources.firmware_memmap import RAM
+from tdx_headroom.sources.kernel_log import boot_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,31 +27,6 @@ NODE_RANGES = "log-node-ranges"
 E820 = "log-e820"
 SRAT = "log-srat"
 ZONES = "log-zones"
-
-_MEM = r"\[mem 0x([0-9a-f]{1,16})-0x([0-9a-f]{1,16})\]"
-_NODE_HEAD = re.compile(r"Early memory node ranges")
-_NODE_RANGE = re.compile(rf"node +([0-9]{{1,5}}): {_MEM}")
-# e820__print_table(): one blank and short names; since v7.0 two blanks, long names, and gaps.
-_E820_HEAD = re.compile(r"(BIOS-provided|user-defined) physical RAM map:")
-_E820_ROW = re.compile(rf"(BIOS-e820|user): {_MEM} {{1,2}}([A-Za-z][A-Za-z0-9 ()_-]{{0,40}})")
-_E820_GAP = re.compile(r"(BIOS-e820|user): \[gap 0x[0-9a-f]{1,16}-0x[0-9a-f]{1,16}\]")
-_SRAT = re.compile(rf"ACPI: SRAT: Node ([0-9]{{1,5}}) PXM [0-9]{{1,10}} {_MEM}((?: [a-z-]+)*)")
-_FAKE_NODE = re.compile(rf"Faking a node at {_MEM}")
-# A zone without memory prints `empty`; a node without a movable zone prints nothing.
-_ZONE_HEAD = re.compile(r"Zone ranges:")
-_ZONE = re.compile(rf"([A-Z][A-Za-z0-9]{{2,9}}) +{_MEM}")
-_MOVABLE_HEAD = re.compile(r"Movable zone start for each node")
-_MOVABLE = re.compile(r"Node ([0-9]{1,5}): 0x([0-9a-f]{1,16})")
-_CRASH_KERNEL = re.compile(
-    r"crashkernel(?: low)? reserved: 0x([0-9a-f]{1,16}) - 0x([0-9a-f]{1,16}) \([0-9]+ MB\)"
-)
-_HUGETLB = re.compile(
-    r"HugeTLB: registered ([0-9]{1,4})[.]00 ([MG])iB page size, pre-allocated ([0-9]{1,12}) pages"
-)
-_VERSION = re.compile(r"Linux version ([0-9][A-Za-z0-9._+~-]*) ?\(.*")
-# What the boot loader was told to load, where the log does not reach back to the version.
-_BOOT_IMAGE = re.compile(r"BOOT_IMAGE=[!-~]*/vmlinuz-([0-9]+[.][0-9]+[.][A-Za-z0-9._+~-]+)")
-_COMMAND_LINE = re.compile(r"(?:Kernel command|Command) line: ?(.*)")
 
 # How e820_print_type() names what e820_type_to_string() calls otherwise.
 _KINDS = {
@@ -156,22 +131,22 @@ def read_boot_map(log: KernelLog, origin: str) -> BootMap:
 
 def _read_list(seen: _Seen, text: str, index: int) -> bool:
     """Rows of memory maps; whether this was one."""
-    if _NODE_HEAD.fullmatch(text):
+    if boot_lines.NODE_HEAD.fullmatch(text):
         seen.nodes = _List(head=True)
-    elif match := _NODE_RANGE.fullmatch(text):
+    elif match := boot_lines.NODE_RANGE.fullmatch(text):
         seen.nodes.add(index, match[2], match[3], match[1])
-    elif match := _E820_HEAD.fullmatch(text):
+    elif match := boot_lines.E820_HEAD.fullmatch(text):
         if match[1] == "BIOS-provided":
             seen.bios = _List(head=True)
         else:
             seen.user = _List(head=True)
-    elif match := _E820_ROW.fullmatch(text):
+    elif match := boot_lines.E820_ROW.fullmatch(text):
         (seen.bios if match[1] == "BIOS-e820" else seen.user).add(index, *match.group(2, 3, 4))
-    elif match := _E820_GAP.fullmatch(text):
+    elif match := boot_lines.E820_GAP.fullmatch(text):
         (seen.bios if match[1] == "BIOS-e820" else seen.user).last = index
-    elif match := _SRAT.fullmatch(text):
+    elif match := boot_lines.SRAT.fullmatch(text):
         seen.srat.add(index, match[2], match[3], match[1])
-    elif match := _FAKE_NODE.fullmatch(text):
+    elif match := boot_lines.FAKE_NODE.fullmatch(text):
         seen.srat.add(index, match[1], match[2], "0")
     else:
         return False
@@ -180,13 +155,13 @@ def _read_list(seen: _Seen, text: str, index: int) -> bool:
 
 def _read_zone(seen: _Seen, text: str, index: int) -> bool:
     """Zones, and where each node's movable one begins; whether this was one."""
-    if _ZONE_HEAD.fullmatch(text):
+    if boot_lines.ZONE_HEAD.fullmatch(text):
         seen.zones = _List(head=True)
-    elif match := _ZONE.fullmatch(text):
+    elif match := boot_lines.ZONE.fullmatch(text):
         seen.zones.add(index, match[2], match[3], match[1])
-    elif _MOVABLE_HEAD.fullmatch(text):
+    elif boot_lines.MOVABLE_HEAD.fullmatch(text):
         seen.movable.clear()
-    elif match := _MOVABLE.fullmatch(text):
+    elif match := boot_lines.MOVABLE.fullmatch(text):
         seen.movable[int(match[1])] = int(match[2], 16)
     else:
         return False
@@ -194,15 +169,15 @@ def _read_zone(seen: _Seen, text: str, index: int) -> bool:
 
 
 def _read_fact(seen: _Seen, text: str) -> None:
-    if match := _VERSION.fullmatch(text):
+    if match := boot_lines.VERSION.fullmatch(text):
         seen.release = match[1]
-    elif match := _COMMAND_LINE.fullmatch(text):
+    elif match := boot_lines.COMMAND_LINE.fullmatch(text):
         seen.command_line = match[1]
-        if seen.release is None and (image := _BOOT_IMAGE.search(match[1])):
+        if seen.release is None and (image := boot_lines.BOOT_IMAGE.search(match[1])):
             seen.release = image[1]
-    elif match := _CRASH_KERNEL.fullmatch(text):
+    elif match := boot_lines.CRASH_KERNEL.fullmatch(text):
         seen.crash_kernel.append(Range(int(match[1], 16), int(match[2], 16)))
-    elif match := _HUGETLB.fullmatch(text):
+    elif match := boot_lines.HUGETLB.fullmatch(text):
         seen.hugetlb += (int(match[1]) << {"M": 20, "G": 30}[match[2]]) * int(match[3])
 
 

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The boot messages about memory, one pattern each; a pattern always matches the whole message."""
+
+from __future__ import annotations
+
+import re
+
+_MEM = r"\[mem 0x([0-9a-f]{1,16})-0x([0-9a-f]{1,16})\]"
+NODE_HEAD = re.compile(r"Early memory node ranges")
+NODE_RANGE = re.compile(rf"node +([0-9]{{1,5}}): {_MEM}")
+# e820__print_table(): one blank and short names; since v7.0 two blanks, long names, and gaps.
+E820_HEAD = re.compile(r"(BIOS-provided|user-defined) physical RAM map:")
+E820_ROW = re.compile(rf"(BIOS-e820|user): {_MEM} {{1,2}}([A-Za-z][A-Za-z0-9 ()_-]{{0,40}})")
+E820_GAP = re.compile(r"(BIOS-e820|user): \[gap 0x[0-9a-f]{1,16}-0x[0-9a-f]{1,16}\]")
+SRAT = re.compile(rf"ACPI: SRAT: Node ([0-9]{{1,5}}) PXM [0-9]{{1,10}} {_MEM}((?: [a-z-]+)*)")
+FAKE_NODE = re.compile(rf"Faking a node at {_MEM}")
+# A zone without memory prints `empty`; a node without a movable zone prints nothing.
+ZONE_HEAD = re.compile(r"Zone ranges:")
+ZONE = re.compile(rf"([A-Z][A-Za-z0-9]{{2,9}}) +{_MEM}")
+MOVABLE_HEAD = re.compile(r"Movable zone start for each node")
+MOVABLE = re.compile(r"Node ([0-9]{1,5}): 0x([0-9a-f]{1,16})")
+CRASH_KERNEL = re.compile(
+    r"crashkernel(?: low)? reserved: 0x([0-9a-f]{1,16}) - 0x([0-9a-f]{1,16}) \([0-9]+ MB\)"
+)
+HUGETLB = re.compile(
+    r"HugeTLB: registered ([0-9]{1,4})[.]00 ([MG])iB page size, pre-allocated ([0-9]{1,12}) pages"
+)
+VERSION = re.compile(r"Linux version ([0-9][A-Za-z0-9._+~-]*) ?\(.*")
+# What the boot loader was told to load, where the log does not reach back to the version.
+BOOT_IMAGE = re.compile(r"BOOT_IMAGE=[!-~]*/vmlinuz-([0-9]+[.][0-9]+[.][A-Za-z0-9._+~-]+)")
+COMMAND_LINE = re.compile(r"(?:Kernel command|Command) line: ?(.*)")

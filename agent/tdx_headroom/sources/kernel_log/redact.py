@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A kernel log without anything private: what the agent understands is kept, all else leaves only a mark.
+
+The kernel prints names, serial numbers, addresses of devices, disks' UUIDs; user space writes what it likes.
+So nothing is looked for and struck out: a message is kept when it matches a known form as a whole, and then
+only in the parts that the agent reads.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from tdx_headroom.errors import one_line
+from tdx_headroom.sources.kernel_log import boot_lines
+from tdx_headroom.sources.kernel_log.records import KernelLog, LogRecord
+from tdx_headroom.sources.kernel_log.tdx_lines import LOOKS_LIKE_TDX, match_tdx_line
+from tdx_headroom.sources.platform import relevant_arguments
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MARK = "(redacted)"
+FORGED_MARK = "virt/tdx: (written by user space, redacted)"
+
+# Kept as they are: all that they hold is numbers and words of the kernel's own.
+_PLAIN = (
+    boot_lines.NODE_HEAD,
+    boot_lines.NODE_RANGE,
+    boot_lines.E820_HEAD,
+    boot_lines.E820_GAP,
+    boot_lines.FAKE_NODE,
+    boot_lines.ZONE_HEAD,
+    boot_lines.MOVABLE_HEAD,
+    boot_lines.MOVABLE,
+    boot_lines.CRASH_KERNEL,
+    boot_lines.HUGETLB,
+)
+_ZONES = ("DMA", "DMA32", "Normal", "HighMem", "Movable", "Device")
+_SRAT_FLAGS = {"hotplug", "non-volatile"}
+_E820_TYPES = re.compile(
+    r"usable|reserved|device reserved|ACPI data|ACPI NVS|unusable|soft reserved|System RAM"
+    r"|persistent(?: RAM)?(?: \(type [0-9]{1,10}\))?|type [0-9]{1,10}"
+)
+
+
+def redacted(log: KernelLog) -> KernelLog:
+    """The log with the same lists, whole or not, the same losses and the same outcome.
+
+    Records in a row that leave only a mark become one. Sequence numbers are counted anew, with one gap as
+    large as the losses.
+    """
+    forged = sum(1 for text in log.untrusted if LOOKS_LIKE_TDX.match(text))
+    records: list[LogRecord] = []
+    seq = forged - 1
+    lost = log.lost
+    previous: int | None = None
+    for record in log.records:
+        text = keep(record.text, verified=log.verified) or MARK
+        gap = previous is not None and record.seq is not None and record.seq > previous + 1
+        previous = record.seq
+        if text == MARK and records and records[-1].text == MARK:
+            continue
+        seq += 1 + (lost if gap else 0)
+        lost = 0 if gap else lost
+        records.append(LogRecord(text, seq if record.seq is not None else None, record.time))
+    return KernelLog(
+        tuple(records), log.lost, (FORGED_MARK,) * forged, log.forged, verified=log.verified, cut=log.cut
+    )
+
+
+def keep(text: str, *, verified: bool) -> str | None:
+    """A message as far as it may be shown to anybody; None when nothing of it may.
+
+    Args:
+        text: the message.
+        verified: whether the kernel is known to have written it.
+    """
+    line = match_tdx_line(text)
+    if line is not None:
+        if line.groups.get("why") and not verified:
+            return f"virt/tdx: initialization failed: {MARK}"
+        return text
+    stripped = text.strip()
+    if any(pattern.fullmatch(stripped) for pattern in _PLAIN):
+        return stripped
+    if match := boot_lines.E820_ROW.fullmatch(stripped):
+        return stripped if _E820_TYPES.fullmatch(match[4]) else None
+    if match := boot_lines.SRAT.fullmatch(stripped):
+        return stripped if set(match[4].split()) <= _SRAT_FLAGS else None
+    if match := boot_lines.ZONE.fullmatch(stripped):
+        return stripped if match[1] in _ZONES else None
+    if match := boot_lines.VERSION.fullmatch(stripped):
+        return f"Linux version {match[1]} {MARK}"
+    if match := boot_lines.COMMAND_LINE.fullmatch(stripped):
+        return f"{stripped[: match.start(1)].rstrip()} {' '.join(_arguments(match[1]))}"
+    return None
+
+
+def _arguments(command_line: str) -> Iterator[str]:
+    if image := boot_lines.BOOT_IMAGE.search(command_line):
+        yield f"BOOT_IMAGE=/vmlinuz-{image[1]}"
+    yield from relevant_arguments(command_line)
+
+
+def as_kmsg(log: KernelLog) -> str:
+    """The log as records of ``/dev/kmsg``, for one that has sequence numbers."""
+    lines = [f"12,{i},0,-;{text}" for i, text in enumerate(log.untrusted)]
+    lines += [f"6,{r.seq},{r.time or 0},-;{r.text}" for r in log.records]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def as_text(log: KernelLog) -> str:
+    """The log as ``dmesg`` prints it, with the facility where that is known."""
+    lines = [f"user  :warn  : [    0.000000] {text}" for text in log.untrusted]
+    kernel = "kern  :info  : " if log.verified else ""
+    lines += [f"{kernel}[    0.000000] {one_line(r.text, 1000)}" for r in log.records]
+    return "\n".join(lines) + ("" if log.cut else "\n")
