@@ -124,6 +124,8 @@ def read_archive(stream: io.BufferedReader, name: str, selection: Selection) -> 
             fileobj=cast("Any", forward), mode="r:", encoding="utf-8", errors="backslashreplace"
         ) as tar:
             _read_members(tar, name, selection, hosts)
+        while stream.read(_CHUNK):
+            pass  # to the end: only there a compressed archive shows that it is whole
     except (tarfile.TarError, EOFError) as error:
         raise _damaged(name, str(error)) from None
     if not forward.ended:

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Captures: complete, the same everywhere, and safe to show."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import stat
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tdx_headroom.capture.build import TOP, make_capture
+from tdx_headroom.capture.recording import RecordingRoot
+from tdx_headroom.capture.reduce import reduce_file
+from tdx_headroom.cli import main
+from tdx_headroom.errors import AgentError
+from tdx_headroom.host import read_facts
+from tdx_headroom.root import Root
+
+HOSTS = sorted(path for path in (Path(__file__).parents[1] / "hosts").iterdir() if path.is_dir())
+each_host = pytest.mark.parametrize("host", HOSTS, ids=lambda path: path.name)
+
+
+def plan(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(["plan", "--format", "json", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def contents(data: bytes) -> dict[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as tar:
+        return {
+            member.name.removeprefix(f"{TOP}/"): file.read()
+            for member in tar.getmembers()
+            if (file := tar.extractfile(member)) is not None
+        }
+
+
+@each_host
+@pytest.mark.parametrize("named", [True, False], ids=["named", "unnamed"])
+def test_capture_gives_the_same_plan(
+    host: Path,
+    named: bool,  # noqa: FBT001
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The plan of the archive, and of the extracted archive, is that of the host, to the byte."""
+    archive = str(tmp_path / "x.tar.gz")
+    options = ["--keep-host-name"] if named else []
+    assert main(["capture", "-o", archive, "--path.rootfs", str(host), *options]) == 0
+    capsys.readouterr()
+    expected = plan(capsys, "--root", str(host))
+    if not named:
+        expected = json.dumps({**json.loads(expected), "host": None}) + "\n"
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path / "out", filter="data")
+    assert plan(capsys, "--capture", archive) == expected
+    assert plan(capsys, archive) == expected
+    assert plan(capsys, "--root", str(tmp_path / "out" / TOP)) == expected
+    assert plan(capsys, str(tmp_path / "out")) == expected
+    assert (tmp_path / "out" / TOP / "plan.json").read_text() == expected
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to see what root sees")
+def test_this_machine(tmp_path: Path) -> None:
+    """A capture of the running machine gives the plan that the machine gives."""
+    command = [sys.executable, "-m", "tdx_headroom"]
+    archive = str(tmp_path / "x.tar.gz")
+    run = subprocess.run([*command, "capture", "-o", archive, "--keep-host-name"], capture_output=True)
+    assert run.returncode == 0, run.stderr
+    plans = [
+        subprocess.run([*command, "plan", "--format", "json", *named], capture_output=True).stdout
+        for named in ([], ["--capture", archive])
+    ]
+    assert plans[0] == plans[1] != b""
+
+
+@each_host
+def test_a_capture_of_a_capture_is_the_same(host: Path, tmp_path: Path) -> None:
+    """Nothing is left that could be taken away: capturing again changes no file."""
+    first = make_capture(Root(host), 0, keep_host_name=True)
+    with tarfile.open(fileobj=io.BytesIO(first.data)) as tar:
+        tar.extractall(tmp_path, filter="data")
+    again = make_capture(Root(tmp_path / TOP), 0, keep_host_name=True)
+    before, after = contents(first.data), contents(again.data)
+    del before["manifest.json"], after["manifest.json"]
+    assert before == after
+
+
+@each_host
+def test_everything_that_is_read_has_a_reduction(host: Path) -> None:
+    """No file that the agent reads is left out because nobody has thought of it."""
+    root = RecordingRoot(Root(host))
+    read_facts(root)
+    for path, text in root.texts.items():
+        if "kmsg" not in path and "dmesg" not in path:
+            reduced, kept = reduce_file(path, text)
+            assert "not known" not in kept
+            assert reduced is not None or "all zero" in text or "iomem" in path
+
+
+@each_host
+def test_manifest_lists_every_file(host: Path) -> None:
+    """The manifest has each file with its size and hash, and says what was kept of it."""
+    files = contents(make_capture(Root(host), 1_700_000_000, keep_host_name=False).data)
+    manifest: dict[str, Any] = json.loads(files.pop("manifest.json"))
+    assert manifest["schema"] == "tdx-headroom/capture/1"
+    assert manifest["created"] == "2023-11-14T22:13:20+00:00"
+    assert manifest["host"] is None
+    assert "proc/sys/kernel/hostname" in manifest["left_out"]
+    listed = {entry["path"]: entry for entry in manifest["files"]}
+    assert set(listed) == {path for path in files if not path.startswith("sys/devices/system/node")}
+    for path, entry in listed.items():
+        assert entry["size"] == len(files[path])
+        assert entry["sha256"] == hashlib.sha256(files[path]).hexdigest()
+        assert entry["kept"]
+    assert str(host) not in json.dumps(manifest)
+
+
+def test_the_same_bytes_from_the_same_host() -> None:
+    """Two captures at the same time are equal, and no time, owner or name of a file is in the archive."""
+    captures = [make_capture(Root(HOSTS[0]), 5, keep_host_name=True).data for _ in range(2)]
+    assert captures[0] == captures[1]
+    assert captures[0][3:8] == bytes(5)
+    with tarfile.open(fileobj=io.BytesIO(captures[0])) as tar:
+        members = tar.getmembers()
+    assert [m.name for m in members] == sorted(m.name for m in members)
+    assert {(m.mtime, m.uid, m.gid, m.uname, m.gname) for m in members} == {(0, 0, 0, "", "")}
+
+
+def test_mode_and_replacement(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The archive has mode 0640 whatever the umask; a link in its place is replaced, not followed."""
+    (tmp_path / "victim").write_text("untouched")
+    (tmp_path / "x.tar.gz").symlink_to(tmp_path / "victim")
+    old = os.umask(0)
+    try:
+        status = main(["capture", "-o", str(tmp_path / "x.tar.gz"), "--path.rootfs", str(HOSTS[0])])
+    finally:
+        os.umask(old)
+    assert status == 0
+    assert capsys.readouterr().out == ""
+    assert not (tmp_path / "x.tar.gz").is_symlink()
+    assert stat.S_IMODE((tmp_path / "x.tar.gz").stat().st_mode) == 0o640
+    assert (tmp_path / "victim").read_text() == "untouched"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["victim", "x.tar.gz"]
+
+
+def test_to_standard_output() -> None:
+    """``-o -`` writes the archive to standard output, and nothing else goes there."""
+    command = [sys.executable, "-m", "tdx_headroom", "capture", "-o", "-", "--path.rootfs", str(HOSTS[0])]
+    run = subprocess.run(command, capture_output=True)
+    assert run.returncode == 0
+    assert "plan.json" in contents(run.stdout)
+    assert run.stderr.startswith(b"standard output: ")
+
+
+def test_nothing_of_a_host(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty root is an error, and no file is left behind."""
+    assert (
+        main(["capture", "-o", str(tmp_path / "x.tar.gz"), "--path.rootfs", str(tmp_path)]) == os.EX_NOINPUT
+    )
+    assert capsys.readouterr().err == "tdx-headroom: nothing of this host can be read; run as root\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_reduction_that_loses_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A capture that would give another plan is not written: the error says so."""
+    monkeypatch.setattr(
+        "tdx_headroom.capture.build.reduce_file",
+        lambda path, text: (None, "lost") if "memblock/memory" in path else reduce_file(path, text),
+    )
+    monkeypatch.setattr("tdx_headroom.sources.kernel_log.redact.keep", lambda _text, **_: None)
+    with pytest.raises(AgentError, match="would not give this host's plan"):
+        make_capture(Root(HOSTS[0]), 0, keep_host_name=False)
+
+
+def test_losses_and_forgeries_are_counted_on(tmp_path: Path) -> None:
+    """Lost records and forged lines are as many in a capture as on the host; the forged text is not in it."""
+    dev = tmp_path / "dev"
+    dev.mkdir()
+    (dev / "kmsg").write_text(
+        "5,3,0,-;Linux version 6.8.0-1006-intel (a@b) #1\n"
+        "12,4,5,-;virt/tdx: module initialized by alice\n"
+        "6,9,10,-;virt/tdx: BIOS enabled: private KeyID range [32, 64)\n"
+        "6,10,11,-;usb 1-1: SerialNumber: ABC123\n"
+        "6,20,12,-;virt/tdx: CMR: [0x100000, 0x6f800000)\n"
+        "6,21,13,-;usb 1-1: SerialNumber: ABC123\n"
+        "6,22,13,-;usb 1-2: SerialNumber: ABC124\n"
+    )
+    before = read_facts(Root(tmp_path))
+    data = make_capture(Root(tmp_path), 0, keep_host_name=False).data
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        tar.extractall(tmp_path / "out", filter="data")
+    after = read_facts(Root(tmp_path / "out" / TOP))
+    assert before.log_health is not None
+    assert (before.log_health.lost, before.log_health.untrusted) == (13, 1)
+    assert after.log_health == before.log_health
+    assert after.kernel_log == before.kernel_log
+    text = contents(data)["dev/kmsg"].decode()
+    assert "alice" not in text
+    assert "ABC12" not in text
+    assert text.count("(redacted)") == 3
