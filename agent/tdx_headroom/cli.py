@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from tdx_headroom import __version__
 from tdx_headroom.commands.arguments import duration, strategy
 from tdx_headroom.commands.capture import add_capture
+from tdx_headroom.commands.fleet import add_fleet
 from tdx_headroom.commands.plan import add_check, add_plan
 from tdx_headroom.errors import AgentError
 from tdx_headroom.inputs.named import STDIN, Kind, Named
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     add_capture(
         commands.add_parser("capture", help="pack all that makes this host's plan, and nothing private")
     )
+    add_fleet(commands.add_parser("fleet", help="audit many captured hosts before a kernel upgrade"))
     add_textfile(commands.add_parser("textfile", help="write the metrics once, for node_exporter"))
     _add_demo(commands.add_parser("demo", help="serve a captured host on which TDX fails"))
     add_open_files(commands.add_parser("open-files"))

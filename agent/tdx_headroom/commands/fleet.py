@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``tdx-headroom fleet``: the audit of many hosts before a kernel upgrade."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from tdx_headroom.commands.progress import Progress
+from tdx_headroom.errors import AgentError, one_line
+from tdx_headroom.facts import FactsError
+from tdx_headroom.fleet import Totals, audit_host, targets_of
+from tdx_headroom.inputs.flags import add_inputs, named_inputs
+from tdx_headroom.inputs.read import read_hosts
+from tdx_headroom.output.fleet_report import (
+    csv_header,
+    host_csv,
+    host_json,
+    host_lines,
+    totals_json,
+    totals_text,
+)
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
+
+    from tdx_headroom.fleet import HostAudit, Target
+    from tdx_headroom.inputs.named import Named
+    from tdx_headroom.inputs.read import Found
+
+
+def add_fleet(parser: argparse.ArgumentParser) -> None:
+    """Options of ``tdx-headroom fleet``."""
+    parser.set_defaults(run=_run_fleet)
+    add_inputs(parser)
+    parser.add_argument(
+        "--kernel",
+        action="append",
+        default=[],
+        metavar="RELEASE",
+        help="audit for this kernel, by its `uname -r`; repeatable (default: each host's own, and mainline)",
+    )
+    parser.add_argument("--format", choices=("text", "json", "csv"), default="text", help="default text")
+    parser.add_argument("--all", action="store_true", help="in text, list hosts that fit, too")
+
+
+def _run_fleet(options: argparse.Namespace) -> int:
+    inputs = named_inputs(options)
+    audit = _Audit(inputs, targets_of(options.kernel))
+    if options.format == "csv":
+        print(csv_header(), end="")
+    listed = False
+    for host in audit.hosts():
+        if options.format == "json":
+            print(json.dumps(host_json(host)))
+        elif options.format == "csv":
+            print(host_csv(host), end="")
+        else:
+            for line in host_lines(host, everything=options.all):
+                print(line)
+                listed = True
+    if options.format == "json":
+        print(json.dumps(totals_json(audit.totals)))
+    elif options.format == "text":
+        print(("\n" if listed else "") + totals_text(audit.totals), end="")
+    return audit.status
+
+
+class _Audit:
+    """Goes through the inputs, says what cannot be read, and counts.
+
+    Attributes:
+        totals: of the hosts so far.
+        status: the exit status so far.
+    """
+
+    def __init__(self, inputs: Sequence[Named], targets: Sequence[Target]) -> None:
+        self.totals = Totals()
+        self.status = os.EX_OK
+        self._inputs = inputs
+        self._targets = targets
+        self._progress = Progress(sys.stderr, len(inputs))
+
+    def hosts(self) -> Iterator[HostAudit]:
+        """Every host that can be audited, in order."""
+        for found in read_hosts(self._stepping()):
+            host = self._audit(found)
+            self._progress.item()
+            if host is not None:
+                self.totals.add(host)
+                if sys.stdout.isatty():
+                    self._progress.clear()
+                yield host
+        self._progress.clear()
+
+    def _stepping(self) -> Iterator[Named]:
+        for done, named in enumerate(self._inputs):
+            self._progress.step(done, named.path)
+            yield named
+
+    def _audit(self, found: Found) -> HostAudit | None:
+        if isinstance(found.facts, AgentError):
+            self._unreadable(found, found.facts)
+            return None
+        try:
+            return audit_host(found.facts, found.name, found.line, self._targets)
+        except FactsError as error:
+            self._unreadable(found, error)
+            return None
+
+    def _unreadable(self, found: Found, error: AgentError) -> None:
+        self._progress.clear()
+        sys.stdout.flush()
+        where = f"{one_line(found.name)} line {found.line}: " if found.line is not None else ""
+        print(f"tdx-headroom: {where}{error}", file=sys.stderr)
+        self.totals.unreadable += 1
+        status = error.status if found.line is None else os.EX_DATAERR
+        self.status = os.EX_DATAERR if os.EX_DATAERR in (status, self.status) else status

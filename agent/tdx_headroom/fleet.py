@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many hosts before a kernel upgrade: on which does TDX come up under which kernel?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+from tdx_headroom.plan import Strategy, plan_host
+from tdx_headroom.verdict import State, describe, judge, predict
+from tdx_headroom.whatif import WhatIf, apply
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tdx_headroom.facts import HostFacts
+    from tdx_headroom.plan import Plan
+    from tdx_headroom.verdict import Verdict
+
+
+class Fit(StrEnum):
+    """What the next TDX initialization on a host does."""
+
+    FITS = "fits"
+    AT_RISK = "at-risk"
+    WILL_FAIL = "will-fail"
+    CANNOT_TELL = "cannot-tell"
+    NO_TDX = "no-tdx"
+
+
+_OF_STATE = {
+    State.WILL_INITIALIZE: Fit.FITS,
+    State.AT_RISK: Fit.AT_RISK,
+    State.WILL_FAIL: Fit.WILL_FAIL,
+}
+
+
+class Target(NamedTuple):
+    """A kernel to boot: a label, and its release; None is each host's own, with all that it has shown."""
+
+    label: str
+    kernel: str | None
+
+
+OWN = Target("own kernel", None)
+MAINLINE = Target("mainline", "7.3.0")
+"""The newest mainline kernel whose source has been read (verdict/kernels.py)."""
+
+
+class TargetResult(NamedTuple):
+    """One host under one kernel: which strategy that kernel uses, how it goes, and why in a sentence."""
+
+    target: Target
+    strategy: Strategy
+    fit: Fit
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostAudit:
+    """One host.
+
+    Args:
+        name: of the input that it comes from.
+        line: of a stream of facts, from 1; None for other inputs.
+        host: its own name, where that is known.
+        kernel_release: what it runs.
+        state: what happened, or would, under that kernel.
+        targets: a result a target.
+        strategies: how it goes by hole strategy, whatever kernel uses it.
+    """
+
+    name: str
+    line: int | None
+    host: str | None
+    kernel_release: str | None
+    state: State
+    targets: tuple[TargetResult, ...]
+    strategies: Mapping[Strategy, Fit]
+
+
+@dataclass(slots=True)
+class Totals:
+    """How many hosts go how, so far.
+
+    Args:
+        hosts: hosts audited.
+        unreadable: inputs, or lines of them, that gave no host.
+        targets: how many by the target's label and fit.
+        strategies: how many by strategy and fit.
+    """
+
+    hosts: int = 0
+    unreadable: int = 0
+    targets: dict[str, Counter[Fit]] = field(default_factory=dict)
+    strategies: dict[Strategy, Counter[Fit]] = field(default_factory=dict)
+
+    def add(self, audit: HostAudit) -> None:
+        """Count one host in."""
+        self.hosts += 1
+        for result in audit.targets:
+            self.targets.setdefault(result.target.label, Counter())[result.fit] += 1
+        for strategy, fit in audit.strategies.items():
+            self.strategies.setdefault(strategy, Counter())[fit] += 1
+
+
+def targets_of(kernels: Sequence[str]) -> tuple[Target, ...]:
+    """The targets that are asked for; each host's own kernel and mainline when none is."""
+    return tuple(Target(kernel, kernel) for kernel in dict.fromkeys(kernels)) or (OWN, MAINLINE)
+
+
+def audit_host(facts: HostFacts, name: str, line: int | None, targets: Sequence[Target]) -> HostAudit:
+    """One host under every target.
+
+    Raises:
+        FactsError: the facts contradict themselves.
+    """
+    # A kernel changes the strategy, not the plans: they are made once.
+    plans = plan_host(facts)
+    own = judge(facts, plans)
+    results = []
+    for target in targets:
+        verdict = own
+        if target.kernel is not None:
+            verdict = judge(apply(WhatIf(kernel=target.kernel), facts), plans, what_if=True)
+        plan = plans[verdict.strategy]
+        fit = _fit(verdict)
+        why = _unknown(facts) if fit is Fit.CANNOT_TELL else _why(verdict, plan)
+        results.append(TargetResult(target, verdict.strategy, fit, why))
+    no_tdx = own.state is State.NOT_TDX
+    return HostAudit(
+        name=name,
+        line=line,
+        host=facts.host,
+        kernel_release=facts.kernel_release,
+        state=own.state,
+        targets=tuple(results),
+        strategies={s: Fit.NO_TDX if no_tdx else _of_plan(plan) for s, plan in plans.items()},
+    )
+
+
+def _fit(verdict: Verdict) -> Fit:
+    if verdict.state is State.NOT_TDX:
+        return Fit.NO_TDX
+    return Fit.CANNOT_TELL if verdict.next_boot is None else _OF_STATE[verdict.next_boot]
+
+
+def _of_plan(plan: Plan | None) -> Fit:
+    return Fit.CANNOT_TELL if plan is None else _OF_STATE[predict(plan)]
+
+
+def _unknown(facts: HostFacts) -> str:
+    return f"The {'memory regions' if facts.memory_regions is None else 'CMRs'} are unknown."
+
+
+def _why(verdict: Verdict, plan: Plan | None) -> str:
+    if plan is not None and verdict.next_boot is not None and predict(plan) is verdict.next_boot:
+        return describe(plan)
+    return verdict.summary

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The audit of many hosts as text, JSON lines and CSV; each host is written when it comes."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, Any
+
+from tdx_headroom.errors import one_line
+from tdx_headroom.fleet import Fit
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Iterable, Mapping
+
+    from tdx_headroom.fleet import HostAudit, Totals
+
+HOST_SCHEMA = "tdx-headroom/fleet-host/1"
+SCHEMA = "tdx-headroom/fleet/1"
+COLUMNS = (
+    "input",
+    "line",
+    "host",
+    "kernel_release",
+    "state",
+    "target",
+    "target_kernel",
+    "strategy",
+    "fit",
+    "why",
+)
+_WORDS = {
+    Fit.FITS: "fits",
+    Fit.AT_RISK: "at risk",
+    Fit.WILL_FAIL: "will fail",
+    Fit.CANNOT_TELL: "cannot tell",
+    Fit.NO_TDX: "no TDX",
+}
+# What a spreadsheet would take for a formula.
+_FORMULA = ("=", "+", "-", "@")
+
+
+def host_lines(audit: HostAudit, *, everything: bool) -> Iterable[str]:
+    """A line for each target under which TDX will not surely come up, or for every one."""
+    name = shown_name(audit)
+    for result in audit.targets:
+        if everything or result.fit in (Fit.AT_RISK, Fit.WILL_FAIL, Fit.CANNOT_TELL):
+            kernel = audit.kernel_release if result.target.kernel is None else None
+            label = result.target.label + (f" {one_line(kernel, 60)}" if kernel else "")
+            yield f"{_WORDS[result.fit].upper():<11}  {name}: {label} ({result.strategy}): {result.why}"
+
+
+def shown_name(audit: HostAudit) -> str:
+    """The host's name and where it comes from, the input alone where it has none."""
+    where = audit.name if audit.line is None else f"{audit.name} line {audit.line}"
+    return one_line(f"{audit.host} ({where})" if audit.host else where, 200)
+
+
+def totals_text(totals: Totals) -> str:
+    """How many hosts go how under which kernel, and by strategy."""
+    hosts = "1 host" if totals.hosts == 1 else f"{totals.hosts} hosts"
+    unread = f", {totals.unreadable} could not be read" if totals.unreadable else ""
+    rows = [("kernel", *_WORDS.values())]
+    rows += _counts(totals.targets)
+    rows += [("", *("" for _ in Fit)), ("strategy", *_WORDS.values())]
+    rows += _counts(totals.strategies)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    table = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([f"{hosts}{unread}", "", *table]) + "\n" if totals.hosts else f"{hosts}{unread}\n"
+
+
+def _counts(counts: Mapping[Any, Counter[Fit]]) -> list[tuple[str, ...]]:
+    return [(str(label), *(str(count[fit]) for fit in Fit)) for label, count in counts.items()]
+
+
+def host_json(audit: HostAudit) -> dict[str, Any]:
+    """One host."""
+    return {
+        "schema": HOST_SCHEMA,
+        "input": audit.name,
+        "line": audit.line,
+        "host": audit.host,
+        "kernel_release": audit.kernel_release,
+        "state": str(audit.state),
+        "targets": [
+            {
+                "target": result.target.label,
+                "kernel": result.target.kernel,
+                "strategy": str(result.strategy),
+                "fit": str(result.fit),
+                "why": result.why,
+            }
+            for result in audit.targets
+        ],
+        "strategies": {str(strategy): str(fit) for strategy, fit in audit.strategies.items()},
+    }
+
+
+def totals_json(totals: Totals) -> dict[str, Any]:
+    """All hosts together."""
+    return {
+        "schema": SCHEMA,
+        "hosts": totals.hosts,
+        "unreadable": totals.unreadable,
+        "targets": _counted(totals.targets),
+        "strategies": _counted(totals.strategies),
+    }
+
+
+def _counted(counts: Mapping[Any, Counter[Fit]]) -> dict[str, dict[str, int]]:
+    return {str(label): {str(fit): count[fit] for fit in Fit} for label, count in counts.items()}
+
+
+def csv_header() -> str:
+    """The names of the columns."""
+    return _row(COLUMNS)
+
+
+def host_csv(audit: HostAudit) -> str:
+    """A row for each target."""
+    return "".join(
+        _row(
+            (
+                audit.name,
+                "" if audit.line is None else str(audit.line),
+                audit.host or "",
+                audit.kernel_release or "",
+                str(audit.state),
+                result.target.label,
+                result.target.kernel or audit.kernel_release or "",
+                str(result.strategy),
+                str(result.fit),
+                result.why,
+            )
+        )
+        for result in audit.targets
+    )
+
+
+def _row(cells: Iterable[str]) -> str:
+    out = io.StringIO()
+    clean = (one_line(cell, 1000) for cell in cells)
+    csv.writer(out, lineterminator="\n").writerow(f"'{c}" if c.startswith(_FORMULA) else c for c in clean)
+    return out.getvalue()

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The audit of many hosts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tdx_headroom.cli import main
+from tdx_headroom.commands.progress import Progress
+from tdx_headroom.host import read_facts
+from tdx_headroom.root import Root
+
+if TYPE_CHECKING:
+    import pytest
+
+HOSTS = Path(__file__).parents[1] / "hosts"
+NAMES = sorted(path.name for path in HOSTS.iterdir() if path.is_dir())
+FAILING = ["emerald-rapids", "granite-rapids-like"]
+NO_TDX = ["no-tdx", "small-vm"]
+
+
+def fleet(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = main(["fleet", *arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def json_of(out: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    *hosts, totals = map(json.loads, out.splitlines())
+    return hosts, totals
+
+
+def test_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """It names the hosts on which TDX will not surely come up, under which kernel and why, and counts all."""
+    status, out, err = fleet(capsys, str(HOSTS))
+    assert (status, err) == (0, "")
+    listed = [line for line in out.splitlines() if line.startswith("WILL FAIL")]
+    assert [line.split()[2] for line in listed] == [name for name in FAILING for _ in range(2)]
+    assert "mainline (memory-regions): TDMR [0x0, 0x80000000) needs 17 reserved areas of 16" in out
+    assert "good-2-node" not in out
+    assert "5 hosts\n" in out
+    assert "own kernel         1        0          2            0       2\n" in out
+    assert "cmr-walk           2        0          0            1       2\n" in out
+    everything = fleet(capsys, str(HOSTS), "--all")[1]
+    assert everything.count("FITS") == 2
+    assert everything.count("NO TDX") == 4
+
+
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line a host, in order, and one with the counts, which are those of the lines."""
+    status, out, _ = fleet(
+        capsys, str(HOSTS), "--format", "json", "--kernel", "6.8.0-1010-intel", "--kernel", "6.17.0"
+    )
+    hosts, totals = json_of(out)
+    assert status == 0
+    assert [host["host"] for host in hosts] == NAMES
+    assert [host["input"] for host in hosts] == [str(HOSTS / name) for name in NAMES]
+    assert list(totals["targets"]) == ["6.8.0-1010-intel", "6.17.0"]
+    for label, counts in totals["targets"].items():
+        fits = [t["fit"] for host in hosts for t in host["targets"] if t["target"] == label]
+        assert counts == {fit: fits.count(fit) for fit in counts}
+        assert sum(counts.values()) == totals["hosts"] == 5
+    by_host = {host["host"]: [t["fit"] for t in host["targets"]] for host in hosts}
+    assert by_host["emerald-rapids"] == ["fits", "will-fail"]
+    assert by_host["granite-rapids-like"] == ["cannot-tell", "will-fail"]
+    assert by_host["no-tdx"] == ["no-tdx", "no-tdx"]
+
+
+def test_csv(capsys: pytest.CaptureFixture[str]) -> None:
+    """A row a host and kernel, with a header."""
+    status, out, _ = fleet(capsys, str(HOSTS), "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert status == 0
+    assert [row["host"] for row in rows] == [name for name in NAMES for _ in range(2)]
+    assert [row["target"] for row in rows[:2]] == ["own kernel", "mainline"]
+    assert {row["fit"] for row in rows if row["host"] in NO_TDX} == {"no-tdx"}
+
+
+def test_csv_holds_no_formula(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A name that a spreadsheet would execute, or that breaks a line, is made harmless."""
+    facts = json.loads(json.dumps(read_facts(Root(HOSTS / "good-2-node")).to_json()))
+    facts["host"] = "=cmd()\n+x"
+    (tmp_path / "facts.jsonl").write_text(json.dumps(facts) + "\n")
+    _, out, _ = fleet(capsys, str(tmp_path / "facts.jsonl"), "--format", "csv")
+    assert out.count("\n") == 3
+    assert next(csv.DictReader(io.StringIO(out)))["host"] == "'=cmd()\\x0a+x"
+
+
+def test_the_same_for_a_host_however_it_comes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A host's tree, its capture and its facts are audited alike, in one run, in order."""
+    for name in NAMES:
+        path = str(tmp_path / f"{name}.tar.gz")
+        assert main(["capture", "-o", path, "--path.rootfs", str(HOSTS / name), "--keep-host-name"]) == 0
+    facts = tmp_path / "facts.jsonl"
+    facts.write_text("".join(json.dumps(read_facts(Root(HOSTS / n)).to_json()) + "\n" for n in NAMES))
+    capsys.readouterr()
+    status, out, err = fleet(capsys, str(HOSTS), str(tmp_path), "--facts", str(facts), "--format", "json")
+    hosts, totals = json_of(out)
+    assert (status, err) == (0, "")
+    assert [host["host"] for host in hosts] == [
+        *NAMES,
+        *[h for h in sorted([*(f"{n}.tar.gz" for n in NAMES), "facts.jsonl"]) for h in names_in(h)],
+        *NAMES,
+    ]
+    assert totals["hosts"] == 20
+    for name in NAMES:
+        results = [(h["state"], h["targets"], h["strategies"]) for h in hosts if h["host"] == name]
+        assert all(result == results[0] for result in results)
+
+
+def names_in(file: str) -> list[str]:
+    return NAMES if file == "facts.jsonl" else [file.removesuffix(".tar.gz")]
+
+
+def test_inputs_that_cannot_be_read(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Each is one line on stderr, the others are audited, and the status says that something was left out."""
+    (tmp_path / "bad.jsonl").write_text('{"schema": "tdx-headroom/facts/1", "cmrs": 3}\n')
+    good = str(HOSTS / "good-2-node")
+    status, out, err = fleet(capsys, "/nope", good, str(tmp_path / "bad.jsonl"), "--format", "json")
+    hosts, totals = json_of(out)
+    assert status == os.EX_DATAERR
+    assert [host["host"] for host in hosts] == ["good-2-node"]
+    assert (totals["hosts"], totals["unreadable"]) == (1, 2)
+    lines = err.splitlines()
+    assert lines[0] == "tdx-headroom: /nope: No such file or directory"
+    assert lines[1].startswith(f"tdx-headroom: {tmp_path}/bad.jsonl line 1: memory_regions is missing")
+    assert fleet(capsys, "/nope", good)[0] == os.EX_NOINPUT
+
+
+def test_progress_is_for_terminals() -> None:
+    """A bar is drawn on a terminal's stderr and taken away again; elsewhere nothing is written."""
+    command = [sys.executable, "-m", "tdx_headroom", "fleet", str(HOSTS)]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.stderr == ""
+    ours, theirs = pty.openpty()
+    again = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, text=True)
+    os.close(theirs)
+    drawn = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert again.stdout == run.stdout
+    assert "[......" in drawn
+    assert "0/5" in drawn
+    assert drawn.endswith("\r\x1b[K")
+
+
+def test_progress_draws_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However fast hosts come, the line is drawn ten times a second at most."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    times = iter(i / 1000 for i in range(1000))
+    monkeypatch.setattr("time.monotonic", lambda: 5.0 + next(times))
+    terminal = Terminal()
+    progress = Progress(terminal, None)
+    for _ in range(1000):
+        progress.item()
+    assert 5 <= terminal.getvalue().count("\r") <= 11
