@@ -123,6 +123,7 @@ def verdict_to_json(verdict: Verdict, *, full_addresses: bool = True) -> dict[st
         "evidence": texts(verdict.evidence),
         "remedies": texts(verdict.remedies),
         "warnings": texts(verdict.warnings),
+        "missing": texts(verdict.missing),
         "plan_matches_kernel": verdict.cross_check.matches,
         "estimate": None
         if guess is None

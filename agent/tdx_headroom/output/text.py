@@ -87,6 +87,7 @@ def _head(assessment: Assessment, style: Style) -> Iterable[str]:
         ("Beware", verdict.warnings),
         ("What to do", verdict.remedies),
         ("Why", (*verdict.evidence, *([contradiction] if contradiction else []))),
+        ("What is missing", verdict.missing),
     ):
         if texts:
             yield ""

@@ -12,7 +12,9 @@ from tdx_headroom.verdict.crosscheck import cross_check, estimate
 from tdx_headroom.verdict.decode import describe_failure, is_persistent, remedies_for
 from tdx_headroom.verdict.evidence import find_strategy
 from tdx_headroom.verdict.kernels import InitTime, look_up, names_with
+from tdx_headroom.verdict.missing import missing
 from tdx_headroom.verdict.model import Outcome, State, Verdict, describe, outcome_of, predict
+from tdx_headroom.verdict.partial import beyond_the_map, still_sure
 from tdx_headroom.verdict.remedies import remedies
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from tdx_headroom.plan import Plan, Strategy
     from tdx_headroom.verdict.model import Estimate
 
+_PREDICTED = (State.WILL_INITIALIZE, State.AT_RISK, State.WILL_FAIL)
 _MAP_REASONS = (FailureReason.RESERVED_AREAS, FailureReason.TDMRS, FailureReason.AREAS_OR_TDMRS)
 
 
@@ -64,6 +67,9 @@ def judge(
     elif next_boot is State.WILL_INITIALIZE and assume is None and _failed(facts):
         # The plan fits and yet TDX failed: something that the plan does not show went wrong.
         next_boot = State.AT_RISK
+    beyond = None if blocked else beyond_the_map(facts, plan)
+    if beyond is not None:
+        next_boot = still_sure(next_boot, plan)
     state, summary = _state(facts, plan, next_boot, blocked, what_if=what_if)
     evidence = [*finding.evidence]
     check = cross_check(facts, None if what_if else plan)
@@ -81,10 +87,11 @@ def judge(
         summary=summary,
         evidence=tuple(evidence),
         remedies=tuple(_remedies(facts, plans, finding.strategy, state, what_if=what_if)),
-        warnings=tuple(_warnings(facts, plans, finding.strategy, state)),
+        warnings=(*_doubts(facts, state, beyond), *_warnings(facts, plans, finding.strategy, state)),
         finding=finding,
         cross_check=check,
         estimate=guess,
+        missing=tuple(missing(facts, plan, state)),
     )
 
 
@@ -160,17 +167,35 @@ def _why_not_tdx(facts: HostFacts) -> str:
     return text
 
 
-def _missing(facts: HostFacts, plan: Plan | None) -> str:
-    if plan is not None:
-        return (
-            "The memory map fits, but nothing in the log shows that this host has TDX: give the log from its"
-            " beginning, where the kernel names the KeyIDs."
+def _doubts(facts: HostFacts, state: State, beyond: str | None) -> list[str]:
+    """What the verdict takes for granted and the sources do not show."""
+    found = []
+    if beyond is not None:
+        found.append(f"The log shows only a part of the memory map: {beyond}. Give the whole log.")
+    log, platform = facts.kernel_log, facts.platform
+    flag = None if platform is None else platform.tdx_host_platform
+    silent = log is not None and log.state is ModuleState.UNKNOWN and log.keyids is None and log.cmrs is None
+    if silent and flag is None and facts.sources and state in _PREDICTED:
+        found.append(
+            "Nothing shows that this host can do TDX at all: the log has no line with its private KeyIDs. The"
+            " verdict is about the memory map alone."
         )
+    return found
+
+
+def _missing(facts: HostFacts, plan: Plan | None) -> str:
     if facts.memory_regions is None:
         return (
             "No source tells the memory regions. Run as root, or give the kernel log from its beginning"
             " (`journalctl -k -b`), or /proc/iomem and /sys/firmware/memmap."
         )
+    if plan is not None and _no_sign_of_tdx(facts):
+        return (
+            "The memory map fits, but nothing in the log shows that this host has TDX: give the log from its"
+            " beginning, where the kernel names the KeyIDs."
+        )
+    if plan is not None:
+        return "The log shows only a part of the memory map: give the whole log (`journalctl -k -b`)."
     return "The CMRs are unknown: give the kernel log of the TDX initialization, if this kernel prints them."
 
 

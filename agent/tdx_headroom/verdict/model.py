@@ -100,6 +100,7 @@ class Verdict:
         finding: which strategy, and how that is known.
         cross_check: recomputed against logged.
         estimate: from the CMRs, where nothing better is known.
+        missing: what would make the answer surer, with the commands that tell it.
     """
 
     state: State
@@ -112,6 +113,7 @@ class Verdict:
     finding: StrategyFinding
     cross_check: CrossCheck
     estimate: Estimate | None = None
+    missing: tuple[str, ...] = ()
 
 
 def outcome_of(plan: Plan) -> Outcome:

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A memory map that cannot be the whole one: a pasted log often ends where the interesting part did."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tdx_headroom.address import GIB, show_size, subtract, total
+from tdx_headroom.verdict.evidence import surely_fails
+from tdx_headroom.verdict.model import State
+
+if TYPE_CHECKING:
+    from tdx_headroom.facts import HostFacts
+    from tdx_headroom.plan import Plan
+
+_FROM_A_LOG = ("log-e820", "log-node-ranges")
+# One GiB more of memory takes this much more PAMT: 16 bytes a page.
+_PAMT_OF_A_GIB = 4096
+
+
+def beyond_the_map(facts: HostFacts, plan: Plan | None) -> str | None:
+    """What proves that the log shows only a part of the memory; None when nothing does.
+
+    Memory that the command line keeps from the kernel (``mem=``, ``memmap=``) is missing for good.
+    """
+    regions, log = facts.memory_regions, facts.kernel_log
+    if not regions or facts.memory_source not in _FROM_A_LOG:
+        return None
+    if any(argument.startswith(("mem=", "memmap=")) for argument in facts.command_line or ()):
+        return None
+    cmrs = log.cmrs if log is not None else None
+    above = subtract(cmrs or (), [(0, regions[-1].end)])
+    if total(above) >= GIB:
+        return f"CMRs show {show_size(total(above))} of memory above the last of the map"
+    if log is not None and log.pamt_kib is not None and plan is not None:
+        recomputed = plan.pamt_bytes // 1024
+        if log.pamt_kib >= recomputed + _PAMT_OF_A_GIB:
+            return f"the kernel took {log.pamt_kib} KiB of PAMT, and this map needs only {recomputed}"
+    return None
+
+
+def still_sure(next_boot: State | None, plan: Plan | None) -> State | None:
+    """What is left of a prediction that was made from a part of the memory: more memory mends no overflow."""
+    sure = next_boot is State.WILL_FAIL and plan is not None and surely_fails(plan)
+    return next_boot if sure else None
