@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tdx_headroom.plan import Plan, Strategy
     from tdx_headroom.verdict.model import Estimate
 
-_PREDICTED = (State.WILL_INITIALIZE, State.AT_RISK, State.WILL_FAIL)
+_NO_SIGN = "Nothing shows that this host can do TDX: the log has no line with its private KeyIDs."
 _MAP_REASONS = (FailureReason.RESERVED_AREAS, FailureReason.TDMRS, FailureReason.AREAS_OR_TDMRS)
 
 
@@ -62,14 +62,14 @@ def judge(
     if blocked is not None:
         # Whatever the memory map, known or not.
         next_boot = State.WILL_FAIL
-    elif next_boot is State.WILL_INITIALIZE and _no_sign_of_tdx(facts):
-        next_boot = None
     elif next_boot is State.WILL_INITIALIZE and assume is None and _failed(facts):
         # The plan fits and yet TDX failed: something that the plan does not show went wrong.
         next_boot = State.AT_RISK
     beyond = None if blocked else beyond_the_map(facts, plan)
     if beyond is not None:
         next_boot = still_sure(next_boot, plan)
+    if next_boot is not State.WILL_FAIL and shows_no_tdx(facts):
+        next_boot = None
     state, summary = _state(facts, plan, next_boot, blocked, what_if=what_if)
     evidence = [*finding.evidence]
     check = cross_check(facts, None if what_if else plan)
@@ -128,6 +128,15 @@ def _shows_tdx(facts: HostFacts) -> bool:
     )
 
 
+def shows_no_tdx(facts: HostFacts) -> bool:
+    """Whether there is a log, and neither it nor the CPU shows TDX: it may be any server's.
+
+    It may also have been cut before the line that would tell. That a map does not fit is sure all the same.
+    """
+    flag = facts.platform is not None and facts.platform.tdx_host_platform
+    return facts.kernel_log is not None and not flag and not _shows_tdx(facts)
+
+
 def _state(
     facts: HostFacts, plan: Plan | None, next_boot: State | None, blocked: str | None, *, what_if: bool
 ) -> tuple[State, str]:
@@ -172,14 +181,8 @@ def _doubts(facts: HostFacts, state: State, beyond: str | None) -> list[str]:
     found = []
     if beyond is not None:
         found.append(f"The log shows only a part of the memory map: {beyond}. Give the whole log.")
-    log, platform = facts.kernel_log, facts.platform
-    flag = None if platform is None else platform.tdx_host_platform
-    silent = log is not None and log.state is ModuleState.UNKNOWN and log.keyids is None and log.cmrs is None
-    if silent and flag is None and facts.sources and state in _PREDICTED:
-        found.append(
-            "Nothing shows that this host can do TDX at all: the log has no line with its private KeyIDs. The"
-            " verdict is about the memory map alone."
-        )
+    if state is State.WILL_FAIL and shows_no_tdx(facts):
+        found.append(f"{_NO_SIGN} The verdict is about the memory map alone.")
     return found
 
 
@@ -189,11 +192,8 @@ def _missing(facts: HostFacts, plan: Plan | None) -> str:
             "No source tells the memory regions. Run as root, or give the kernel log from its beginning"
             " (`journalctl -k -b`), or /proc/iomem and /sys/firmware/memmap."
         )
-    if plan is not None and _no_sign_of_tdx(facts):
-        return (
-            "The memory map fits, but nothing in the log shows that this host has TDX: give the log from its"
-            " beginning, where the kernel names the KeyIDs."
-        )
+    if plan is not None and shows_no_tdx(facts):
+        return f"{_NO_SIGN} The memory map alone: {describe(plan)}"
     if plan is not None:
         return "The log shows only a part of the memory map: give the whole log (`journalctl -k -b`)."
     return "The CMRs are unknown: give the kernel log of the TDX initialization, if this kernel prints them."
@@ -301,13 +301,6 @@ def _why_silent(facts: HostFacts, state: State) -> list[str]:
             )
         ]
     return ["TDX was not tried in this boot: load kvm_intel with tdx=1."]
-
-
-def _no_sign_of_tdx(facts: HostFacts) -> bool:
-    """Whether there is a log, and neither it nor the CPU shows TDX: it may be any server's."""
-    platform = facts.platform
-    flag = platform is not None and platform.tdx_host_platform
-    return facts.kernel_log is not None and not flag and not _shows_tdx(facts)
 
 
 def _overclaims(facts: HostFacts, plan: Plan | None, state: State) -> list[str]:
