@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdx_headroom.capture.build import make_capture
@@ -79,6 +79,7 @@ def uncompressed(data: bytes) -> str:
     return "\n".join(parts)
 
 
+@settings(max_examples=40)
 @given(secret=SECRETS, where=st.sampled_from(sorted(IN_FILES)))
 def test_no_secret_of_a_file_gets_into_a_capture(secret: str, where: str) -> None:
     """A host's files may hold anything: what the agent does not need is not in a capture."""

@@ -33,6 +33,7 @@ class KernelLog:
         forged: how many more of those look like TDX lines.
         verified: whether the format tells who wrote a record.
         cut: whether the last record may have lost its end: a text without a last newline.
+        headless: whether the first record may have lost its beginning: a text that begins like no message.
     """
 
     records: tuple[LogRecord, ...]
@@ -41,6 +42,12 @@ class KernelLog:
     forged: int = 0
     verified: bool = False
     cut: bool = False
+    headless: bool = False
+
+    @property
+    def begun(self) -> int:
+        """How many records at the front are not surely whole; what begins right behind them may not be either."""
+        return int(self.headless)
 
     @property
     def whole(self) -> int:

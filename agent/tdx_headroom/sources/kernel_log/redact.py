@@ -55,7 +55,7 @@ def redacted(log: KernelLog) -> KernelLog:
     seq = forged - 1
     lost = log.lost
     previous: int | None = None
-    for record in log.records:
+    for record in log.records[log.begun :]:
         text = keep(record.text, verified=log.verified) or MARK
         gap = previous is not None and record.seq is not None and record.seq > previous + 1
         previous = record.seq

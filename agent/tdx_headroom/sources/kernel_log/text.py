@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.errors import SourceError
 from tdx_headroom.sources.kernel_log import kmsg
+from tdx_headroom.sources.kernel_log.book import matters
 from tdx_headroom.sources.kernel_log.records import KERNEL_FACILITY_END, KernelLog, LogRecord
 from tdx_headroom.textlines import lines_of
 
@@ -75,10 +76,12 @@ def parse_log_text(text: str) -> KernelLog:
     records: list[LogRecord] = []
     untrusted: list[str] = []
     all_verified = True
+    headless = _may_be_headless(first)
     for line in lines:
         if _BOOT_MARK.fullmatch(line.strip()):
             records.clear()
             untrusted.clear()
+            headless = False
             continue
         message, trusted = strip_prefix(line)
         if message is None:
@@ -89,6 +92,7 @@ def parse_log_text(text: str) -> KernelLog:
         if _NEW_BOOT.fullmatch(message):
             records.clear()
             untrusted.clear()
+            headless = False
         all_verified = all_verified and trusted is True
         records.append(LogRecord(message))
     return KernelLog(
@@ -96,7 +100,14 @@ def parse_log_text(text: str) -> KernelLog:
         untrusted=tuple(untrusted),
         verified=all_verified and bool(records),
         cut=not text.endswith("\n"),
+        headless=headless and bool(records),
     )
+
+
+def _may_be_headless(line: str) -> bool:
+    """Whether a first line may be the rest of one: no prefix, and it begins like no message that matters."""
+    message, _ = strip_prefix(line)
+    return message is not None and message == line.strip() and not matters(message)
 
 
 def strip_prefix(line: str) -> tuple[str | None, bool | None]:

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Logs cut anywhere: the verdict is that of what is still shown, or "cannot tell", and never a wrong one.
+
+Wrong is: a state or a prediction that the whole log contradicts; memory regions or CMRs other than those that
+the whole log shows from the same list. `--every-cut` tries every line of the long logs, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tdx_headroom.address import page_round
+from tdx_headroom.assessment import Assessment, assess
+from tdx_headroom.host import facts_from_log
+from tdx_headroom.sources.kernel_log.book import matters
+from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
+from tdx_headroom.sources.kernel_log.kmsg import parse_kmsg
+from tdx_headroom.sources.kernel_log.reader import read_log_file
+from tdx_headroom.sources.kernel_log.text import parse_log_text
+from tdx_headroom.verdict import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOGS = sorted((Path(__file__).parent / "logs").glob("*.log"))
+HOSTS = sorted(path for path in (Path(__file__).parents[1] / "hosts").iterdir() if path.is_dir())
+PREDICTIONS = (State.WILL_INITIALIZE, State.AT_RISK, State.WILL_FAIL)
+STRIDE = 9
+
+
+def text_of(path: Path) -> str:
+    """A log as dmesg prints it."""
+    if path.suffix == ".log":
+        return path.read_text()
+    if (path / "dmesg").exists():
+        return (path / "dmesg").read_text()
+    records = parse_kmsg((path / "dev/kmsg").read_text()).records
+    return "".join(f"[{(r.time or 0) / 1e6:12.6f}] {r.text}\n" for r in records)
+
+
+def look_at(text: str) -> Assessment | None:
+    reading = read_log_file("log", text)
+    return None if reading.value is None else assess(facts_from_log(reading))
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What the whole log tells, from each list that it holds."""
+
+    assessment: Assessment
+    by_source: dict[str, list[tuple[int, int]]]
+    cmrs: tuple[tuple[int, int], ...] | None
+
+
+def whole(text: str) -> Whole:
+    assessment = look_at(text)
+    assert assessment is not None
+    boot = read_boot_map(parse_log_text(text), "log")
+    by_source = {
+        "log-node-ranges": pages((r.start, r.end) for r in boot.node_ranges.value or ()),
+        "log-e820": pages((r.start, r.end) for r in boot.e820.value or () if r.kind == "System RAM"),
+        "log-firmware": pages((r.start, r.end) for r in boot.firmware.value or () if r.kind == "System RAM"),
+    }
+    log = assessment.facts.kernel_log
+    shown = None if log is None or log.cmrs is None else tuple((r.start, r.size) for r in log.cmrs)
+    return Whole(assessment, by_source, shown)
+
+
+def pages(ranges: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
+    return [tuple(r) for r in page_round(ranges)]  # type: ignore[misc]
+
+
+def check(part: str, full: Whole) -> None:
+    """A part of a log against the whole."""
+    found = look_at(part)
+    if found is None:
+        return
+    verdict, truth = found.verdict, full.assessment.verdict
+    facts = found.facts
+    assert verdict.next_boot in (None, truth.next_boot)
+    if verdict.state in PREDICTIONS:
+        assert verdict.state is truth.next_boot
+    elif verdict.state is State.CANNOT_TELL:
+        assert verdict.missing
+        assert "`" in "".join(verdict.missing)
+    else:
+        assert verdict.state is truth.state
+    if facts.memory_regions is not None:
+        assert facts.memory_source is not None
+        used = pages((r.start, r.end) for r in facts.memory_regions)
+        assert used == full.by_source[facts.memory_source]
+    assert facts.cmrs in (None, full.cmrs)
+    if facts.memory_source == full.assessment.facts.memory_source and facts.nodes_known:
+        for strategy, plan in found.plans.items():
+            whole_plan = full.assessment.plans[strategy]
+            if plan is not None and whole_plan is not None:
+                assert [t.needed_holes for t in plan.tdmrs] == [t.needed_holes for t in whole_plan.tdmrs]
+                assert plan.errno == whole_plan.errno
+
+
+def cuts(lines: list[str], *, every: bool) -> list[int]:
+    """Where to cut: everywhere, or next to all lines that matter and now and then between."""
+    if every or len(lines) <= 50:
+        return list(range(len(lines) + 1))
+    near = {i for i in range(len(lines) + 1) if any(matters_in(lines, j) for j in (i - 1, i))}
+    # In the midst of a list every cut is like the next one.
+    inner = {i for i in near if all(matters_in(lines, j) for j in (i - 2, i - 1, i, i + 1))}
+    return sorted(near - {i for i in inner if i % 5} | set(range(0, len(lines) + 1, STRIDE)))
+
+
+def matters_in(lines: list[str], i: int) -> bool:
+    return 0 <= i < len(lines) and matters(lines[i].partition("] ")[2].strip())
+
+
+@pytest.mark.parametrize("path", [*LOGS, *HOSTS], ids=lambda path: path.stem)
+def test_cut_between_lines(path: Path, request: pytest.FixtureRequest) -> None:
+    """A log that lost its end, its beginning (a ring buffer), or both, gives no wrong verdict."""
+    text = text_of(path)
+    lines = text.splitlines(keepends=True)
+    full = whole(text)
+    places = cuts(lines, every=request.config.getoption("--every-cut"))
+    for at in places:
+        check("".join(lines[:at]), full)
+        check("".join(lines[at:]), full)
+    for first, last in zip(places[::3], places[len(places) // 2 :: 3], strict=False):
+        check("".join(lines[first:last]), full)
+
+
+@pytest.mark.parametrize("path", [*LOGS, *HOSTS], ids=lambda path: path.stem)
+def test_cut_inside_a_line(path: Path, request: pytest.FixtureRequest) -> None:
+    """A log whose last line, or first line, is only a part of it gives no wrong verdict."""
+    text = text_of(path)
+    lines = text.splitlines(keepends=True)
+    full = whole(text)
+    places = cuts(lines, every=request.config.getoption("--every-cut"))
+    for n, at in enumerate(places[:: 1 if len(lines) <= 50 else 3]):
+        if at == len(lines):
+            continue
+        line = lines[at]
+        middle = (len(line) * (1 + n % 7)) // 8
+        check("".join(lines[:at]) + line[:middle], full)
+        check(line[middle:] + "".join(lines[at + 1 :]), full)
+
+
+def test_a_map_cut_at_two_gib_is_said_to_be() -> None:
+    """When CMRs show much more memory than the map does, the verdict says that the map is not whole."""
+    found = look_at(text_of(Path(__file__).parent / "logs" / "kvm-lore-cmr-patch-emr.log"))
+    assert found is not None
+    assert found.verdict.next_boot is State.WILL_FAIL
+    assert found.verdict.warnings[0].startswith(
+        "The log shows only a part of the memory map: CMRs show 253.7 GiB"
+    )
+
+
+def part_of(name: str, end: str) -> str:
+    """A host's E820 up to an address, and the lines about TDX."""
+    text = text_of(Path(__file__).parents[1] / "hosts" / name)
+    kept = []
+    for line in text.splitlines(keepends=True):
+        if "node  " in line or "Early memory" in line or "SRAT" in line or "Zone" in line:
+            continue
+        if "BIOS-e820: [mem" in line and line.partition("-0x")[2][:16] > end:
+            continue
+        kept.append(line)
+    return "".join(kept)
+
+
+@pytest.mark.parametrize("without", ["CMR", "KB allocated"])
+def test_a_map_that_is_proven_partial_promises_nothing(without: str) -> None:
+    """That a part of the memory fits proves nothing, by CMRs or by the PAMT that the kernel took."""
+    text = part_of("good-2-node", "00000000ffffffff")
+    text = "".join(line for line in text.splitlines(keepends=True) if without not in line)
+    found = look_at(text.replace("6.8.0-1007-intel", "6.17.0-1-generic"))
+    assert found is not None
+    assert found.verdict.state is State.INITIALIZED
+    assert found.verdict.next_boot is None
+    assert "shows only a part of the memory map" in found.verdict.warnings[0]
