@@ -23,7 +23,6 @@ PACKAGES = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite-golden", action="store_true", help="write the golden files anew")
-    parser.addoption("--every-cut", action="store_true", help="cut long logs at every line, not at some")
     parser.addoption(
         "--require-everything",
         action="store_true",

@@ -46,7 +46,7 @@ class KernelLog:
 
     @property
     def begun(self) -> int:
-        """How many records at the front are not surely whole; what begins right behind them may not be either."""
+        """How many records at the front are not surely whole; a list right behind them may not be, either."""
         return int(self.headless)
 
     @property
