@@ -159,3 +159,18 @@ def test_a_map_that_is_proven_partial_promises_nothing(without: str) -> None:
     assert found.verdict.state is State.INITIALIZED
     assert found.verdict.next_boot is None
     assert "shows only a part of the memory map" in found.verdict.warnings[0]
+
+
+def test_a_log_that_has_lost_its_kernel_does_not_condemn_it() -> None:
+    """Mainline cannot do this map, a kernel that looks at CMRs can: without its name nobody knows."""
+    text = text_of(Path(__file__).parents[1] / "hosts" / "emerald-rapids")
+    text = text.replace("6.8.0-1004-intel", "6.8.0-1006-intel").replace("BOOT_IMAGE=", "image=")
+    text = "".join(line for line in text.splitlines(keepends=True) if "initialization failed" not in line)
+    named = look_at(text)
+    assert named is not None
+    assert named.verdict.next_boot is State.WILL_INITIALIZE
+    found = look_at(text.partition("\n")[2])
+    assert found is not None
+    assert (found.verdict.state, found.verdict.next_boot) == (State.CANNOT_TELL, None)
+    assert "TDMR [0x0, 0x80000000) needs 17 reserved areas of 16" in found.verdict.summary
+    assert "Which kernel it is: `uname -r`" in found.verdict.missing

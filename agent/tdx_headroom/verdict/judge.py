@@ -14,7 +14,7 @@ from tdx_headroom.verdict.evidence import find_strategy
 from tdx_headroom.verdict.kernels import InitTime, look_up, names_with
 from tdx_headroom.verdict.missing import missing
 from tdx_headroom.verdict.model import Outcome, State, Verdict, describe, outcome_of, predict
-from tdx_headroom.verdict.partial import beyond_the_map, still_sure
+from tdx_headroom.verdict.partial import beyond_the_map, kernel_not_shown, still_sure
 from tdx_headroom.verdict.remedies import remedies
 
 if TYPE_CHECKING:
@@ -70,9 +70,11 @@ def judge(
         next_boot = still_sure(next_boot, plan)
     if next_boot is not State.WILL_FAIL and shows_no_tdx(facts):
         next_boot = None
+    check = cross_check(facts, None if what_if else plan)
+    if check.matches is not True and blocked is None and kernel_not_shown(facts, finding, plans, next_boot):
+        next_boot = None
     state, summary = _state(facts, plan, next_boot, blocked, what_if=what_if)
     evidence = [*finding.evidence]
-    check = cross_check(facts, None if what_if else plan)
     evidence += check.details
     if plan is not None and any(tdmr.pamt.size for tdmr in plan.tdmrs):
         evidence.append(f"PAMT places are {_placement(facts, plan)}")
@@ -194,6 +196,10 @@ def _missing(facts: HostFacts, plan: Plan | None) -> str:
         )
     if plan is not None and shows_no_tdx(facts):
         return f"{_NO_SIGN} The memory map alone: {describe(plan)}"
+    if plan is not None and facts.kernel_release is None and predict(plan) is not State.WILL_INITIALIZE:
+        return (
+            f"The log does not show which kernel it is. Mainline: {describe(plan)} Another may do with less."
+        )
     if plan is not None:
         return "The log shows only a part of the memory map: give the whole log (`journalctl -k -b`)."
     return "The CMRs are unknown: give the kernel log of the TDX initialization, if this kernel prints them."

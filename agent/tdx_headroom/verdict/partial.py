@@ -6,12 +6,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import GIB, show_size, subtract, total
+from tdx_headroom.plan import Strategy
 from tdx_headroom.verdict.evidence import surely_fails
-from tdx_headroom.verdict.model import State
+from tdx_headroom.verdict.model import Basis, State, predict
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tdx_headroom.facts import HostFacts
     from tdx_headroom.plan import Plan
+    from tdx_headroom.verdict.model import StrategyFinding
 
 _FROM_A_LOG = ("log-e820", "log-node-ranges")
 # One GiB more of memory takes this much more PAMT: 16 bytes a page.
@@ -43,3 +47,15 @@ def still_sure(next_boot: State | None, plan: Plan | None) -> State | None:
     """What is left of a prediction that was made from a part of the memory: more memory mends no overflow."""
     sure = next_boot is State.WILL_FAIL and plan is not None and surely_fails(plan)
     return next_boot if sure else None
+
+
+def kernel_not_shown(
+    facts: HostFacts, finding: StrategyFinding, plans: Mapping[Strategy, Plan | None], next_boot: State | None
+) -> bool:
+    """Whether a log has lost which kernel it is, and on another kernel this map could do better."""
+    if facts.kernel_release is not None or facts.memory_source not in _FROM_A_LOG:
+        return False
+    if finding.basis is not Basis.MAINLINE or next_boot not in (State.WILL_FAIL, State.AT_RISK):
+        return False
+    other = plans[Strategy.CMR_SUBREGION]
+    return other is None or predict(other) is not next_boot
