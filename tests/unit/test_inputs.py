@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What users name: kinds found out, directories, standard input, compression, and what goes wrong."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import lzma
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tdx_headroom.capture.build import make_capture
+from tdx_headroom.cli import main
+from tdx_headroom.compressed import decompressed
+from tdx_headroom.host import read_facts
+from tdx_headroom.inputs import facts_lines
+from tdx_headroom.inputs.facts_lines import FactsLineError, facts_stream
+from tdx_headroom.inputs.named import Kind, Named, expand
+from tdx_headroom.root import Root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HOSTS = Path(__file__).parents[1] / "hosts"
+GOOD = HOSTS / "good-2-node"
+LOG = Path(__file__).parents[1] / "field" / "logs" / "canonical-tdx-385.log"
+FACTS = json.dumps(read_facts(Root(GOOD)).to_json()) + "\n"
+CAPTURE = make_capture(Root(GOOD), 0, keep_host_name=True).data
+
+
+class Trickle(io.RawIOBase):
+    """A pipe whose writer is slow: a byte at a time."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = data
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401
+        count = min(1, len(self._left), len(buffer))
+        buffer[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = main(list(arguments))
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+FILES: dict[str, bytes] = {
+    "host.tar.gz": CAPTURE,
+    "host.tar": gzip.decompress(CAPTURE),
+    "host.tar.xz": lzma.compress(gzip.decompress(CAPTURE)),
+    "dmesg.txt": LOG.read_bytes(),
+    "dmesg.txt.gz": gzip.compress(LOG.read_bytes()),
+    "kern.log.xz": lzma.compress(LOG.read_bytes()),
+    "facts.jsonl": FACTS.encode(),
+    "facts.jsonl.gz": gzip.compress(FACTS.encode()),
+    "journal.json": b'{"_TRANSPORT": "kernel", "MESSAGE": "virt/tdx: module initialized"}\n',
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_kinds_are_found_out(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A plain path gives what the option for its kind gives, whatever the file is called."""
+    path = tmp_path / "anything"
+    path.write_bytes(FILES[name])
+    option = "--capture" if "tar" in name else "--facts" if "facts" in name else "--log"
+    plain = run(capsys, "plan", "--format", "json", str(path))
+    assert plain == run(capsys, "plan", "--format", "json", option, str(path))
+    assert plain[0] == 0
+    assert json.loads(plain[1])["verdict"]["state"] == "initialized"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_standard_input(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``-`` is any kind of input, and may come byte by byte."""
+
+    class Stdin:
+        buffer = io.BufferedReader(Trickle(FILES[name]), 1)
+
+    monkeypatch.setattr("sys.stdin", Stdin)
+    status, out, _ = run(capsys, "plan", "--format", "json", "-")
+    assert status == 0
+    assert json.loads(out)["verdict"]["state"] == "initialized"
+
+
+def test_a_line_is_answered_before_the_next_one_comes() -> None:
+    """A stream of facts is answered as it comes: nobody waits for a buffer to fill."""
+    command = [sys.executable, "-u", "-m", "tdx_headroom", "plan", "--facts", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for _ in range(3):
+            process.stdin.write(FACTS.encode())
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["host"] == "good-2-node"
+        process.stdin.close()
+        assert process.wait() == 0
+
+
+def test_several_inputs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Inputs of all kinds mix, stay in order, and each answer stands under its input's name."""
+    arguments = [str(LOG), "--root", str(GOOD), "/nope", "--log", str(LOG), str(HOSTS / "no-tdx")]
+    status, out, err = run(capsys, "plan", *arguments)
+    heads = [line for line in out.splitlines() if line.startswith("==> ")]
+    assert heads == [f"==> {p} <==" for p in (LOG, GOOD, LOG, HOSTS / "no-tdx")]
+    assert status == os.EX_NOINPUT
+    assert err == "tdx-headroom: /nope: No such file or directory\n"
+    status, out, _ = run(capsys, "plan", "--format", "json", *arguments)
+    assert [json.loads(line)["input"] for line in out.splitlines()] == [
+        str(p) for p in (LOG, GOOD, LOG, HOSTS / "no-tdx")
+    ]
+
+
+def test_check_of_several(capsys: pytest.CaptureFixture[str]) -> None:
+    """The worst host decides; an input that cannot be read is unknown, which is worse than well."""
+    assert run(capsys, "check", str(GOOD))[0] == 0
+    assert run(capsys, "check", str(GOOD), "/nope")[0] == 3
+    assert run(capsys, "check", str(HOSTS / "emerald-rapids"), "/nope", str(GOOD))[0] == 2
+
+
+def test_directories(tmp_path: Path) -> None:
+    """A directory that is no host means the captures below it, by name; other files are passed over."""
+    shutil.copytree(HOSTS / "small-vm", tmp_path / "b-host")
+    shutil.copytree(HOSTS / "small-vm", tmp_path / "site" / "rack" / "sosreport-x")
+    (tmp_path / "a.tar.xz").touch()
+    (tmp_path / "a.tar.xz.sha256").touch()
+    (tmp_path / "README.md").touch()
+    (tmp_path / ".hidden.log").touch()
+    (tmp_path / "c.log").touch()
+    (tmp_path / "dmesg-host7").touch()
+    (tmp_path / "loop").symlink_to(tmp_path)
+    found = expand([Named(Kind.ANY, str(tmp_path))])
+    assert [(n.kind, Path(n.path).relative_to(tmp_path).as_posix()) for n in found] == [
+        (Kind.ANY, "a.tar.xz"),
+        (Kind.ROOT, "b-host"),
+        (Kind.ANY, "c.log"),
+        (Kind.ANY, "dmesg-host7"),
+        (Kind.ROOT, "site/rack/sosreport-x"),
+    ]
+    only_roots = expand([Named(Kind.ROOT, str(tmp_path))])
+    assert [Path(n.path).name for n in only_roots] == ["b-host", "sosreport-x"]
+    host = Named(Kind.ANY, str(tmp_path / "b-host"))
+    assert expand([host]) == [host]
+
+
+ERRORS: list[tuple[str, bytes, str]] = [
+    ("plan.json", b'{"schema": "tdx-headroom/plan/1"}', "is output of this agent, not a host"),
+    ("empty", b"", "no kernel message in"),
+    ("cut.gz", gzip.compress(LOG.read_bytes())[:-9], "is cut short; fetch it again"),
+    ("broken.xz", b"\xfd7zXZ\x00" + b"x" * 60, "cannot be unpacked"),
+    ("twice.gz", gzip.compress(gzip.compress(b"x")), "is compressed twice"),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "reason"), ERRORS, ids=[name for name, _, _ in ERRORS])
+def test_inputs_that_are_none(
+    name: str, data: bytes, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line says which file, and what is wrong with it."""
+    (tmp_path / name).write_bytes(data)
+    status, out, err = run(capsys, "plan", str(tmp_path / name))
+    assert (status, out) == (os.EX_DATAERR, "")
+    assert reason in err
+    assert err.count("\n") == 1
+    assert name in err
+
+
+def test_an_empty_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A directory without any host is an error."""
+    status, _, err = run(capsys, "plan", str(tmp_path))
+    assert status == os.EX_NOINPUT
+    assert "holds nothing of a host" in err
+
+
+def test_xz_in_several_parts() -> None:
+    """What parallel compressors write, several streams with padding between, is read to its end."""
+    data = lzma.compress(b"a" * 100_000) + bytes(8) + lzma.compress(b"b" * 3)
+    assert decompressed(io.BytesIO(data), "x", 1 << 20).read() == b"a" * 100_000 + b"bbb"
+
+
+def test_a_line_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line longer than any host's facts is answered as an error, and the next one is read."""
+    monkeypatch.setattr(facts_lines, "MAX_LINE", 1 << 17)
+    stream = io.BytesIO(b"x" * (1 << 18) + b"\n" + FACTS.encode())
+    (one, bad), (two, good) = facts_stream(stream)
+    assert (one, two) == (1, 2)
+    assert isinstance(bad, FactsLineError)
+    assert not isinstance(good, FactsLineError)
+
+
+SOS = {
+    "sos_commands/kernel/dmesg": "[99999.0] usb 1-1: new device\n",
+    "sos_commands/kernel/uname_-a": "Linux rack7 6.8.0-1007-intel #7-Ubuntu SMP x86_64 GNU/Linux\n",
+    "sos_commands/host/hostname": "rack7\n",
+    "sos_commands/logs/journalctl_--no-pager_--boot_-1": "Jul  1 10:00:00 rack7 kernel: virt/tdx:"
+    " module initialization failed (-28)\n",
+    "sos_commands/logs/journalctl_--list-boots": " 0 0123\n",
+    "proc/iomem": "00000000-00000000 : System RAM\n  00000000-00000000 : Kernel code\n",
+}
+
+
+def sosreport() -> dict[str, str]:
+    """A sosreport whose dmesg has lost the boot; the journal has it."""
+    kmsg = (GOOD / "dev/kmsg").read_text()
+    messages = [line.split(";", 1)[1] for line in kmsg.splitlines() if line[0] in "3456" and line[1] == ","]
+    journal = "".join(f"Jul 10 20:50:19 rack7 kernel: {text}\n" for text in messages)
+    journal += "Jul 10 20:51:00 rack7 sshd[7]: Accepted password for alice\n"
+    return {**SOS, "sos_commands/logs/journalctl_--no-pager_--boot": journal}
+
+
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    "": lambda data: data,
+    "without-top": gzip.compress,
+    ".gz": gzip.compress,
+    ".xz": lzma.compress,
+}
+
+
+@pytest.mark.parametrize("pack", ["tree", "tar", "tar.gz", "tar.xz", "without-top"])
+def test_sosreport(pack: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a sosreport's logs the one with the boot is read; name and kernel come from its commands."""
+    folder = tmp_path / "sosreport-rack7-2024-07-10-abcdefg"
+    for name, text in sosreport().items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    (folder / "hostname").symlink_to("sos_commands/host/hostname")
+    path = folder
+    if pack != "tree":
+        path = tmp_path / "sos.archive"
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as tar:
+            tar.add(folder, arcname="." if pack == "without-top" else folder.name)
+        path.write_bytes(PACK[pack.removeprefix("tar")](packed.getvalue()))
+    status, out, err = run(capsys, "plan", "--format", "json", str(path))
+    found = json.loads(out)
+    whole = json.loads(run(capsys, "plan", "--format", "json", str(GOOD))[1])
+    assert (status, err) == (0, "")
+    assert found["host"] == "rack7"
+    assert found["strategies"] == whole["strategies"]
+    assert found["observed"] == whole["observed"]
+    report = run(capsys, "plan", str(path))[1]
+    assert "kernel 6.8.0-1007-intel" in report
+    assert "not privileged: every address is zero" in report
