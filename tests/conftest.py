@@ -15,6 +15,7 @@ PACKAGES = {
     "openssl": "openssl",
     "promtool": "prometheus",
     "systemd-analyze": "systemd",
+    "sos": "sosreport",
     "chromium": "chromium",
     "chromedriver": "chromium-driver",
 }

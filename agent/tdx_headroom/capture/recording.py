@@ -61,6 +61,6 @@ class RecordingRoot(Root):
         entries = self._root.entries(source, relative)
         self.names.append(f"{relative}/")
         for name in entries:
-            if wanted(path := f"{relative}/{name}") is Want.NAME:
+            if wanted(path := f"{relative}/{name}") is Want.NAME and name.startswith(("node", "memory")):
                 self.names.append(f"{path}/" if name.startswith("node") else path)
         return entries

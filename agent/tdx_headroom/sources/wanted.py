@@ -26,7 +26,10 @@ _TEXT = re.compile(
     r"|sys/devices/faux/tdx_host/version|sys/class/dmi/id/bios_version"
     r"|sos_commands/(?:kernel|host)/(?:uname_-a|hostname)"
 )
-_NAME = re.compile(r"sys/devices/system/node/node[0-9]{1,5}(?:/memory[0-9]{1,9})?")
+# Whatever lies in a node's directory shows that there is the node.
+_NAME = re.compile(
+    r"sys/devices/system/node/node[0-9]{1,5}(?:/(?:memory[0-9]{1,9}|meminfo|cpulist|distance))?"
+)
 
 
 def wanted(path: str) -> Want | None:

@@ -23,12 +23,11 @@ MAX_LOG = 256 << 20
 
 # Where a captured tree keeps its log: a plain dmesg, or what sos(1) collects. Earlier boots' are no use.
 _OWN_TEXT = "dmesg"
+_JOURNAL = re.compile(r"journalctl(?!.*--boot_-)(?!.*--(?:list-boots|disk-usage|header))[^/]{0,80}")
 _COLLECTED = (
+    ("sos_commands/tdx_headroom", _JOURNAL),
     ("sos_commands/kernel", re.compile(r"dmesg[^/]{0,80}")),
-    (
-        "sos_commands/logs",
-        re.compile(r"journalctl(?!.*--boot_-)(?!.*--(?:list-boots|disk-usage|header))[^/]{0,80}"),
-    ),
+    ("sos_commands/logs", _JOURNAL),
     ("var/log", re.compile(r"dmesg|kern\.log|messages|syslog")),
 )
 
