@@ -32,6 +32,10 @@ _MAX_READ = 1 << 20
 _CHUNK = 1 << 16
 
 
+# What tarfile lets out on headers that no tar has written, chains of them among these.
+_DAMAGED = (tarfile.TarError, EOFError, ValueError, OverflowError, IndexError, KeyError, RecursionError)
+
+
 class Selection(NamedTuple):
     """Which members are kept.
 
@@ -126,7 +130,7 @@ def read_archive(stream: io.BufferedReader, name: str, selection: Selection) -> 
             _read_members(tar, name, selection, hosts)
         while stream.read(_CHUNK):
             pass  # to the end: only there a compressed archive shows that it is whole
-    except (tarfile.TarError, EOFError) as error:
+    except _DAMAGED as error:
         raise _damaged(name, str(error)) from None
     if not forward.ended:
         # tarfile takes a broken header for the end.

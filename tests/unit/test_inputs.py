@@ -257,3 +257,25 @@ def test_sosreport(pack: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     report = run(capsys, "plan", str(path))[1]
     assert "kernel 6.8.0-1007-intel" in report
     assert "not privileged: every address is zero" in report
+
+
+def peak_memory(hosts: int, command: str) -> int:
+    """KiB that a command has used at most, for a stream of so many hosts; answers must be in order."""
+    code = (
+        "import resource, sys; from tdx_headroom.cli import main;"
+        f" status = main(['{command}', '--facts', '-', '--format', 'json']);"
+        " print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr); sys.exit(status)"
+    )
+    facts = {"schema": "tdx-headroom/facts/1", "memory_regions": [[1 << 20, 3 << 30, 0]], "cmrs": None}
+    stdin = "".join(json.dumps({**facts, "host": str(i)}) + "\n" for i in range(hosts))
+    run = subprocess.run([sys.executable, "-c", code], input=stdin, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    names = [json.loads(answer).get("host") for answer in run.stdout.splitlines()]
+    assert names[:hosts] == [str(i) for i in range(hosts)]
+    return int(run.stderr)
+
+
+@pytest.mark.parametrize("command", ["plan", "fleet"])
+def test_memory_does_not_grow_with_hosts(command: str) -> None:
+    """A stream is worked off host by host: thirty times as many take no more memory, and order is kept."""
+    assert peak_memory(3000, command) < peak_memory(100, command) + 3000
