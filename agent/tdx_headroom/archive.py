@@ -2,8 +2,7 @@
 """A captured host or a sosreport, read from its tar archive without writing anything to disk.
 
 An archive comes from somebody else and is hostile until proven otherwise. Only files that the agent reads are
-kept, everything is bounded, and nothing is ever extracted, so that links, devices and odd names of other
-members do no harm; where one stands for a file that is wanted, the archive is refused.
+kept, everything is bounded, and nothing is ever extracted.
 """
 
 from __future__ import annotations
@@ -83,6 +82,32 @@ class _Forward:
         return data
 
 
+class _Manners:
+    """Whether members that nobody wants are such as an honest archive has.
+
+    A sosreport is a picture of a root: it has links to anywhere, and devices. No other archive has them.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._sosreport = False
+        self._odd: str | None = None
+
+    def note(self, member: tarfile.TarInfo, path: str) -> None:
+        parts = path.split("/", 2)
+        self._sosreport = self._sosreport or parts[0].startswith("sosreport-") or "sos_commands" in parts[:2]
+        if self._odd is not None or member.isreg() or member.isdir():
+            return
+        if not (member.issym() or member.islnk()):
+            self._odd = f"{path} is no regular file"
+        elif _target(member, path) is None:
+            self._odd = f"{path} is a link that leads out of it"
+
+    def check(self) -> None:
+        if self._odd is not None and not self._sosreport:
+            _refuse(self._name, self._odd)
+
+
 class _Host:
     """What of one top directory has been kept."""
 
@@ -94,8 +119,10 @@ class _Host:
 
     def root(self, label: str) -> MemoryRoot:
         for path, target in self.links.items():
-            if target in self.files:
-                self.files.setdefault(path, self.files[target])
+            # A hard link's target has the top directory before it.
+            text = self.files.get(target, self.files.get(target.partition("/")[2]))
+            if text is not None:
+                self.files.setdefault(path, text)
         return MemoryRoot(label, self.files, self.names, self.refused)
 
 
@@ -155,20 +182,28 @@ def _damaged(name: str, why: str) -> AgentError:
 
 def _read_members(tar: tarfile.TarFile, name: str, selection: Selection, hosts: dict[str, _Host]) -> None:
     kept = 0
+    manners = _Manners(name)
     for number, member in enumerate(tar, 1):
         cast("Any", tar).members.clear()  # it keeps every member that it has seen
         if number > MAX_MEMBERS:
             _refuse(name, f"more than {MAX_MEMBERS} members")
-        kept += _member(tar, member, name, selection, hosts)
+        path = _safe(member.name, name)
+        manners.note(member, path)
+        kept += _member(tar, member, path, name, selection, hosts)
         if kept > MAX_KEPT:
             _refuse(name, f"more than {show_size(MAX_KEPT)} in the files that matter")
+    manners.check()
 
 
 def _member(
-    tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, selection: Selection, hosts: dict[str, _Host]
+    tar: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    path: str,
+    name: str,
+    selection: Selection,
+    hosts: dict[str, _Host],
 ) -> int:
     """Keep a member if it is wanted; how many bytes that took."""
-    path = _safe(member.name, name)
     for top, relative in _places(path):
         if selection.text(relative):
             return _keep(tar, member, name, hosts.setdefault(top, _Host()), relative, selection.limit)
@@ -187,9 +222,8 @@ def _keep(
     limit: Callable[[str], int],
 ) -> int:
     if member.issym() or member.islnk():
-        within = posixpath.dirname(path) if member.issym() else ""
-        target = posixpath.normpath(posixpath.join(within, member.linkname))
-        if target.startswith(("/", "..")):
+        target = _target(member, path)
+        if target is None:
             _refuse(name, f"{path} is a link that leads out of it")
         host.links[path] = target
         return 0
@@ -210,6 +244,13 @@ def _keep(
         raise EOFError("the archive ends in a file")
     host.files[path] = b"".join(chunks).decode("utf-8", "backslashreplace")
     return member.size
+
+
+def _target(member: tarfile.TarInfo, path: str) -> str | None:
+    """Where a link leads to; None when that is out of the archive. A hard link counts from the top."""
+    within = posixpath.dirname(path) if member.issym() else ""
+    target = posixpath.normpath(posixpath.join(within, member.linkname))
+    return None if target.startswith(("/", "..")) else target
 
 
 def _safe(path: str, name: str) -> str:

@@ -185,12 +185,39 @@ def test_one_file_that_is_too_large(
 def test_odd_members_that_nobody_wants(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A sosreport holds links to anywhere and devices: they are passed over where nothing is read."""
     links = [
-        member("h/etc/localtime", kind=tarfile.SYMTYPE, link="/usr/share/zoneinfo/UTC"),
-        member("h/dev/null", kind=tarfile.CHRTYPE),
-        member("h/dev/log", kind=tarfile.FIFOTYPE),
-        member("h/sos_commands/kernel/dmesg", b"[    0.0] Linux version 6.9.0 (a@b)\n"),
-        member("h/var/log/dmesg", kind=tarfile.SYMTYPE, link="../../sos_commands/kernel/dmesg"),
+        member("sosreport-h/etc/localtime", kind=tarfile.SYMTYPE, link="/usr/share/zoneinfo/UTC"),
+        member("sosreport-h/dev/null", kind=tarfile.CHRTYPE),
+        member("sosreport-h/dev/log", kind=tarfile.FIFOTYPE),
+        member("sosreport-h/sos_commands/kernel/dmesg", b"[    0.0] Linux version 6.9.0 (a@b)\n"),
+        member("sosreport-h/var/log/dmesg", kind=tarfile.SYMTYPE, link="../../sos_commands/kernel/dmesg"),
     ]
-    (tmp_path / "x.tar").write_bytes(tar(member("./h/proc/iomem"), *links))
+    (tmp_path / "x.tar").write_bytes(tar(member("./sosreport-h/proc/iomem"), *links))
+    assert main(["plan", "--capture", str(tmp_path / "x.tar")]) == 0
+    assert "kernel 6.9.0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("odd", [1, 2, 3, 4], ids=["device", "fifo", "link", "hard-link"])
+def test_odd_members_of_what_is_no_sosreport(
+    odd: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A capture has neither devices nor links that lead out: one that has is not looked at any further."""
+    members = {
+        1: member("h/null", kind=tarfile.CHRTYPE),
+        2: member("h/pipe", kind=tarfile.FIFOTYPE),
+        3: member("h/passwd", kind=tarfile.SYMTYPE, link="../../etc/passwd"),
+        4: member("h/passwd", kind=tarfile.LNKTYPE, link="/etc/passwd"),
+    }
+    said = refused(tmp_path, tar(member("h/proc/iomem"), members[odd]), capsys)
+    assert ("is no regular file" if odd < 3 else "leads out of it") in said
+
+
+def test_links_inside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Links inside of an archive, soft and hard, are followed where a file is wanted."""
+    data = tar(
+        member("h/sos_commands/kernel/dmesg", b"[    0.0] Linux version 6.9.0 (a@b)\n"),
+        member("h/dmesg", kind=tarfile.LNKTYPE, link="h/sos_commands/kernel/dmesg"),
+        member("h/var/log/dmesg", kind=tarfile.SYMTYPE, link="../../sos_commands/kernel/dmesg"),
+    )
+    (tmp_path / "x.tar").write_bytes(data)
     assert main(["plan", "--capture", str(tmp_path / "x.tar")]) == 0
     assert "kernel 6.9.0" in capsys.readouterr().out

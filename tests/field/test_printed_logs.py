@@ -105,6 +105,7 @@ FORMS: dict[str, Callable[[int, str], str]] = {
     "short-iso-precise": lambda t, text: f"2024-07-10T20:50:19.{t % 10**6:06}+02:00 host kernel: {text}",
     "short-full": lambda _, text: f"Wed 2024-07-10 20:50:19 CEST host kernel: {text}",
     "short-monotonic": lambda t, text: f"[{t / 1e6:12.6f}] host kernel: {text}",
+    "short-delta": lambda t, text: f"[{t / 1e6:12.6f} <    0.000123 >] host kernel: {text}",
     "short-unix": lambda t, text: f"1720637419.{t % 10**6:06} host kernel: {text}",
     "syslog": lambda t, text: f"Jul 10 20:50:19 host kernel: [{t / 1e6:12.6f}] {text}",
     "journal json": lambda t, text: json.dumps(

@@ -163,6 +163,7 @@ ERRORS: list[tuple[str, bytes, str]] = [
     ("empty", b"", "no kernel message in"),
     ("cut.gz", gzip.compress(LOG.read_bytes())[:-9], "is cut short; fetch it again"),
     ("broken.xz", b"\xfd7zXZ\x00" + b"x" * 60, "cannot be unpacked"),
+    ("program", b"\x7fELF\0\0\0", "is neither text nor an archive"),
     ("twice.gz", gzip.compress(gzip.compress(b"x")), "is compressed twice"),
 ]
 
@@ -178,6 +179,35 @@ def test_inputs_that_are_none(
     assert reason in err
     assert err.count("\n") == 1
     assert name in err
+
+
+MARKED: dict[str, bytes] = {
+    "utf-8 with a mark": b"\xef\xbb\xbf" + LOG.read_bytes(),
+    "utf-16": LOG.read_text().encode("utf-16"),
+    "utf-16 and crlf": LOG.read_text().replace("\n", "\r\n").encode("utf-16"),
+    "quoted in a mail": LOG.read_text().replace("\n", "\n> ").encode()[:-2],
+    "quoted twice": b">> " + LOG.read_text().replace("\n", "\n>> ").encode()[:-3],
+}
+
+
+@pytest.mark.parametrize("how", MARKED)
+def test_logs_that_came_a_long_way(how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What editors and mail programs do to a log changes nothing."""
+    (tmp_path / "log").write_bytes(MARKED[how])
+    (tmp_path / "plain").write_bytes(LOG.read_bytes())
+    plain, marked = (run(capsys, "plan", "--format", "json", str(tmp_path / n)) for n in ("plain", "log"))
+    assert plain == marked
+
+
+@pytest.mark.parametrize(
+    ("option", "name"), [("--log", "host.tar"), ("--facts", "host.tar.gz"), ("--capture", "dmesg.txt")]
+)
+def test_the_wrong_option(option: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An archive that is said to be a log, and the like, is an error that says what to do."""
+    (tmp_path / name).write_bytes(FILES[name])
+    status, _, err = run(capsys, "plan", option, str(tmp_path / name))
+    assert status == os.EX_DATAERR
+    assert f"tar archive; name it without {option}" in err
 
 
 def test_an_empty_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

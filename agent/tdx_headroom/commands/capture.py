@@ -9,7 +9,6 @@ import time
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import show_size
-from tdx_headroom.capture.build import make_capture
 from tdx_headroom.errors import AgentError
 from tdx_headroom.inputs.named import STDIN
 from tdx_headroom.root import Root
@@ -34,6 +33,9 @@ def add_capture(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_capture(options: argparse.Namespace) -> int:
+    # Loaded here: no other command writes archives.
+    from tdx_headroom.capture.build import make_capture  # noqa: PLC0415
+
     to_stdout = options.output == STDIN
     if to_stdout and sys.stdout.isatty():
         raise AgentError("a terminal is no place for an archive", hint="-o FILE.tar.gz", status=os.EX_USAGE)

@@ -13,15 +13,7 @@ from tdx_headroom.errors import AgentError, one_line
 from tdx_headroom.facts import FactsError
 from tdx_headroom.fleet import Totals, audit_host, targets_of
 from tdx_headroom.inputs.flags import add_inputs, named_inputs
-from tdx_headroom.inputs.read import read_hosts
-from tdx_headroom.output.fleet_report import (
-    csv_header,
-    host_csv,
-    host_json,
-    host_lines,
-    totals_json,
-    totals_text,
-)
+from tdx_headroom.output import fleet_report as report
 
 if TYPE_CHECKING:
     import argparse
@@ -51,21 +43,21 @@ def _run_fleet(options: argparse.Namespace) -> int:
     inputs = named_inputs(options)
     audit = _Audit(inputs, targets_of(options.kernel))
     if options.format == "csv":
-        print(csv_header(), end="")
+        print(report.csv_header(), end="")
     listed = False
     for host in audit.hosts():
         if options.format == "json":
-            print(json.dumps(host_json(host)))
+            print(json.dumps(report.host_json(host)))
         elif options.format == "csv":
-            print(host_csv(host), end="")
+            print(report.host_csv(host), end="")
         else:
-            for line in host_lines(host, everything=options.all):
+            for line in report.host_lines(host, everything=options.all):
                 print(line)
                 listed = True
     if options.format == "json":
-        print(json.dumps(totals_json(audit.totals)))
+        print(json.dumps(report.totals_json(audit.totals)))
     elif options.format == "text":
-        print(("\n" if listed else "") + totals_text(audit.totals), end="")
+        print(("\n" if listed else "") + report.totals_text(audit.totals), end="")
     return audit.status
 
 
@@ -86,6 +78,9 @@ class _Audit:
 
     def hosts(self) -> Iterator[HostAudit]:
         """Every host that can be audited, in order."""
+        # Loaded here: a daemon needs neither archives nor what unpacks them.
+        from tdx_headroom.inputs.read import read_hosts  # noqa: PLC0415
+
         for found in read_hosts(self._stepping()):
             host = self._audit(found)
             self._progress.item()

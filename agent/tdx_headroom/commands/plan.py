@@ -15,7 +15,6 @@ from tdx_headroom.errors import AgentError, one_line
 from tdx_headroom.facts import FactsError
 from tdx_headroom.inputs.facts_lines import FactsLineError
 from tdx_headroom.inputs.flags import add_inputs, named_inputs, only_facts
-from tdx_headroom.inputs.read import read_hosts
 from tdx_headroom.output.check_report import check_json, check_text
 from tdx_headroom.output.plan_json import error_to_json, to_json
 from tdx_headroom.output.text import render
@@ -99,6 +98,9 @@ class _Outlet:
         Raises:
             AgentError: there is but one input, and it cannot be read.
         """
+        # Loaded here: a daemon needs neither archives nor what unpacks them.
+        from tdx_headroom.inputs.read import read_hosts  # noqa: PLC0415
+
         what_if = what_if_of(self._options)
         for found in read_hosts(self._inputs):
             self._name = found.name

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from contextlib import contextmanager
@@ -65,13 +66,15 @@ def _hosts_of(named: Named, name: str) -> Iterator[Found]:
         yield Found(name, facts_of_root(Root(named.path), name))
         return
     if named.kind is Kind.ROOT:
-        raise AgentError(f"{name} is no directory", hint="give a captured tree", status=os.EX_NOINPUT)
+        hint = "give a captured tree, or an archive without --root"
+        raise AgentError(f"{name} is no directory", hint=hint, status=os.EX_NOINPUT)
     with _opened(named.path) as raw:
         start, stream = with_start(decompressed(raw, name, MAX_UNPACKED), _START)
         kind = named.kind if named.kind is not Kind.ANY else _kind_of(start, name)
+        if (kind is Kind.CAPTURE) != is_tar(start):
+            what = "is no tar archive" if kind is Kind.CAPTURE else "is a tar archive"
+            raise AgentError(f"{name} {what}", hint=f"name it without --{kind}: what it is will be found out")
         if kind is Kind.CAPTURE:
-            if not is_tar(start):
-                raise AgentError(f"{name} is no tar archive", hint="give what `tdx-headroom capture` writes")
             yield Found(name, facts_of_root(read_archive(stream, name, SELECTION), name))
         elif kind is Kind.FACTS:
             for number, facts in facts_stream(stream):
@@ -100,17 +103,26 @@ def _facts_of_log(stream: io.BufferedReader, name: str) -> HostFacts:
     data = stream.read(MAX_LOG + 1)
     if len(data) > MAX_LOG:
         raise AgentError(f"{name} is larger than {MAX_LOG >> 20} MiB", hint="cut it to one boot")
-    reading = read_log_file(name, data.decode("utf-8", "backslashreplace"))
+    reading = read_log_file(name, _text_of(data))
     if reading.error is not None:
         raise AgentError(str(reading.error))
     return facts_from_log(reading)
+
+
+def _text_of(data: bytes) -> str:
+    """The text of a log; editors of other systems begin it with a mark, or write it in UTF-16."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace")
+    return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "backslashreplace")
 
 
 def _kind_of(start: bytes, name: str) -> Kind:
     """What a file holds, by how it begins."""
     if is_tar(start):
         return Kind.CAPTURE
-    if start.lstrip().startswith(b"{"):
+    if b"\0" in start and not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise AgentError(f"{name} is neither text nor an archive", hint="give a log, facts or a capture")
+    if start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{"):
         if b'"tdx-headroom/facts/' in start:
             return Kind.FACTS
         for schema in (b"plan", b"check", b"error"):

@@ -36,7 +36,7 @@ _SYSLOG = re.compile(
     )\ (?P<host>[^\s\[\]:]+)\ (?P<program>[^\s\[\]:]+)(?:\[[0-9]+\])?:\ ?(?P<text>.*)""",
     re.VERBOSE,
 )
-_SHORT_MONOTONIC = re.compile(r"\[ *[0-9]+\.[0-9]{6}\] [^\s\[\]:]+ kernel: (?P<text>.*)")
+_SHORT_MONOTONIC = re.compile(r"\[ *[0-9]+\.[0-9]{6}(?: <[ 0-9.]{0,24}>)?\] [^\s\[\]:]+ kernel: (?P<text>.*)")
 # dmesg -r: <priority>. dmesg -x: facility and level by name.
 _PRIORITY = re.compile(r"<([0-9]{1,3})>")
 _FACILITY = re.compile(
@@ -116,6 +116,9 @@ def strip_prefix(line: str) -> tuple[str | None, bool | None]:
     The message is None when the line is another program's, or empty.
     """
     text = _ANSI.sub("", line).strip()
+    if text.startswith(">"):
+        # Quoted in a mail, perhaps more than once.
+        text = text.lstrip("> ")
     trusted: bool | None = None
     syslog = _SHORT_MONOTONIC.fullmatch(text) or _SYSLOG.fullmatch(text)
     if syslog is not None:
