@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tdx_headroom import __version__
 from tdx_headroom.commands.arguments import duration, strategy
-from tdx_headroom.commands.capture import add_capture
-from tdx_headroom.commands.fleet import add_fleet
-from tdx_headroom.commands.plan import add_check, add_plan
+from tdx_headroom.commands.options import add_capture, add_check, add_fleet, add_plan
 from tdx_headroom.errors import AgentError
 from tdx_headroom.inputs.named import STDIN, Kind, Named
 from tdx_headroom.oneshot import add_open_files, add_textfile

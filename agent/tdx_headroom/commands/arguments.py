@@ -4,12 +4,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import sys
 
 from tdx_headroom.address import ADDRESS_SPACE, Range
-from tdx_headroom.output.text import Style
 from tdx_headroom.plan import Strategy
 from tdx_headroom.whatif import WhatIf
 
@@ -83,10 +80,3 @@ def what_if_of(options: argparse.Namespace) -> WhatIf:
         holes=tuple(options.add_hole),
         without_memmap=options.without_memmap,
     )
-
-
-def style_of(options: argparse.Namespace) -> Style:
-    """What standard output can show."""
-    colour = sys.stdout.isatty() and not options.no_color and not os.environ.get("NO_COLOR")
-    unicode = (sys.stdout.encoding or "").lower().replace("-", "") in ("utf8", "utf16")
-    return Style(colour=colour, unicode=unicode)

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import show_size
+from tdx_headroom.capture.build import make_capture
 from tdx_headroom.errors import AgentError
 from tdx_headroom.inputs.named import STDIN
 from tdx_headroom.root import Root
@@ -20,22 +21,8 @@ if TYPE_CHECKING:
 MODE = 0o640
 
 
-def add_capture(parser: argparse.ArgumentParser) -> None:
-    """Options of ``tdx-headroom capture``."""
-    parser.set_defaults(run=_run_capture)
-    parser.add_argument(
-        "-o", "--output", required=True, metavar="FILE.tar.gz", help="archive to write; - is stdout"
-    )
-    parser.add_argument(
-        "--path.rootfs", dest="rootfs", default="/", metavar="DIR", help="the host's root (default /)"
-    )
-    parser.add_argument("--keep-host-name", action="store_true", help="leave the host's name in it")
-
-
-def _run_capture(options: argparse.Namespace) -> int:
-    # Loaded here: no other command writes archives.
-    from tdx_headroom.capture.build import make_capture  # noqa: PLC0415
-
+def run_capture(options: argparse.Namespace) -> int:
+    """Write a capture; the exit status."""
     to_stdout = options.output == STDIN
     if to_stdout and sys.stdout.isatty():
         raise AgentError("a terminal is no place for an archive", hint="-o FILE.tar.gz", status=os.EX_USAGE)

@@ -12,7 +12,8 @@ from tdx_headroom.commands.progress import Progress
 from tdx_headroom.errors import AgentError, one_line
 from tdx_headroom.facts import FactsError
 from tdx_headroom.fleet import Totals, audit_host, targets_of
-from tdx_headroom.inputs.flags import add_inputs, named_inputs
+from tdx_headroom.inputs.flags import named_inputs
+from tdx_headroom.inputs.read import read_hosts
 from tdx_headroom.output import fleet_report as report
 
 if TYPE_CHECKING:
@@ -24,22 +25,8 @@ if TYPE_CHECKING:
     from tdx_headroom.inputs.read import Found
 
 
-def add_fleet(parser: argparse.ArgumentParser) -> None:
-    """Options of ``tdx-headroom fleet``."""
-    parser.set_defaults(run=_run_fleet)
-    add_inputs(parser)
-    parser.add_argument(
-        "--kernel",
-        action="append",
-        default=[],
-        metavar="RELEASE",
-        help="audit for this kernel, by its `uname -r`; repeatable (default: each host's own, and mainline)",
-    )
-    parser.add_argument("--format", choices=("text", "json", "csv"), default="text", help="default text")
-    parser.add_argument("--all", action="store_true", help="in text, list hosts that fit, too")
-
-
-def _run_fleet(options: argparse.Namespace) -> int:
+def run_fleet(options: argparse.Namespace) -> int:
+    """The audit; the exit status, 0 when every input was read."""
     inputs = named_inputs(options)
     audit = _Audit(inputs, targets_of(options.kernel))
     if options.format == "csv":
@@ -78,9 +65,6 @@ class _Audit:
 
     def hosts(self) -> Iterator[HostAudit]:
         """Every host that can be audited, in order."""
-        # Loaded here: a daemon needs neither archives nor what unpacks them.
-        from tdx_headroom.inputs.read import read_hosts  # noqa: PLC0415
-
         for found in read_hosts(self._stepping()):
             host = self._audit(found)
             self._progress.item()

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.assessment import assess
 from tdx_headroom.checks import Status, run_checks, status_of
-from tdx_headroom.commands.arguments import add_what_if, strategy, style_of, what_if_of
+from tdx_headroom.commands.arguments import what_if_of
 from tdx_headroom.errors import AgentError, one_line
 from tdx_headroom.facts import FactsError
 from tdx_headroom.inputs.facts_lines import FactsLineError
-from tdx_headroom.inputs.flags import add_inputs, named_inputs, only_facts
+from tdx_headroom.inputs.flags import named_inputs, only_facts
+from tdx_headroom.inputs.read import read_hosts
 from tdx_headroom.output.check_report import check_json, check_text
 from tdx_headroom.output.plan_json import error_to_json, to_json
-from tdx_headroom.output.text import render
+from tdx_headroom.output.text import Style, render
 
 if TYPE_CHECKING:
     import argparse
@@ -27,38 +28,19 @@ if TYPE_CHECKING:
     from tdx_headroom.plan import Strategy
 
 
-def add_plan(parser: argparse.ArgumentParser) -> None:
-    """Options of ``tdx-headroom plan``."""
-    parser.set_defaults(run=_run_plan)
-    add_inputs(parser)
-    parser.add_argument("--strategy", type=strategy, metavar="S", help="only this hole strategy")
-    parser.add_argument("--format", choices=("text", "json"), help="text, or JSON (the default with --facts)")
-    add_what_if(parser)
-    parser.add_argument("--no-color", action="store_true", help="no colour, even on a terminal")
-
-
-def add_check(parser: argparse.ArgumentParser) -> None:
-    """Options of ``tdx-headroom check``."""
-    parser.set_defaults(run=_run_check)
-    add_inputs(parser)
-    parser.add_argument("--format", choices=("text", "json"), help="text, or JSON (the default with --facts)")
-    parser.add_argument("--short", action="store_true", help="only what is not well")
-    parser.add_argument("--no-color", action="store_true", help="no colour, even on a terminal")
-    add_what_if(parser)
-
-
-def _run_plan(options: argparse.Namespace) -> int:
+def run_plan(options: argparse.Namespace) -> int:
+    """Plans of all inputs; the exit status."""
     outlet = _Outlet(options)
     for answer in outlet.answers():
         if outlet.json:
             outlet.line(_only(to_json(answer), options.strategy))
         else:
-            outlet.text(render(answer, style_of(options), options.strategy))
+            outlet.text(render(answer, _style_of(options), options.strategy))
     return outlet.status
 
 
-def _run_check(options: argparse.Namespace) -> int:
-    """The worst status of all hosts; an input that cannot be read is unknown."""
+def run_check(options: argparse.Namespace) -> int:
+    """Checks of all inputs; the worst status of all hosts. An input that cannot be read is unknown."""
     outlet = _Outlet(options)
     seen: set[Status] = set()
     for answer in outlet.answers():
@@ -68,7 +50,7 @@ def _run_check(options: argparse.Namespace) -> int:
         if outlet.json:
             outlet.line(check_json(answer, checks, status))
         else:
-            outlet.text(check_text(checks, status, style_of(options), short=options.short))
+            outlet.text(check_text(checks, status, _style_of(options), short=options.short))
     if outlet.status != os.EX_OK:
         seen.add(Status.UNKNOWN)
     ranked = (Status.CRITICAL, Status.UNKNOWN, Status.WARNING, Status.OK)
@@ -98,9 +80,6 @@ class _Outlet:
         Raises:
             AgentError: there is but one input, and it cannot be read.
         """
-        # Loaded here: a daemon needs neither archives nor what unpacks them.
-        from tdx_headroom.inputs.read import read_hosts  # noqa: PLC0415
-
         what_if = what_if_of(self._options)
         for found in read_hosts(self._inputs):
             self._name = found.name
@@ -148,3 +127,10 @@ def _only(plan: dict[str, Any], only: Strategy | None) -> dict[str, Any]:
     if only is not None:
         plan["strategies"] = {name: p if name == only else None for name, p in plan["strategies"].items()}
     return plan
+
+
+def _style_of(options: argparse.Namespace) -> Style:
+    """What standard output can show."""
+    colour = sys.stdout.isatty() and not options.no_color and not os.environ.get("NO_COLOR")
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "") in ("utf8", "utf16")
+    return Style(colour=colour, unicode=unicode)
