@@ -57,6 +57,19 @@ MESSAGES = (
     "EXT4-fs ({0}): mounted filesystem {0}",
     "{0}",
 )
+BROKEN = {
+    "proc/iomem": "fee00000 : {0}\n",
+    "proc/zoneinfo": "Node 0, zone {0}\n",
+    "sys/kernel/debug/memblock/memory": "0: {0}\n",
+    "sys/kernel/debug/memblock/reserved": "0: {0}\n",
+    "sys/firmware/memmap/0/start": "{0}",
+    "sys/firmware/memmap/0/type": "{0}",
+    "sys/devices/system/memory/block_size_bytes": "{0}",
+    "dev/kmsg": "{0}\n",
+    "dmesg": "{0}\n",
+}
+"""What no parser reads: an error that quotes it must not get into a capture either."""
+
 IN_FILES = {
     "proc/cpuinfo": "\nserial\t\t: {0}\nHardware\t: {0}\nbugs\t\t: {0}\n",
     "proc/cmdline": " root=UUID={0} ip={0} user={0} {0}",
@@ -77,6 +90,21 @@ def uncompressed(data: bytes) -> str:
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         parts = [f"{m.name}\n" + (((f := tar.extractfile(m)) and f.read().decode()) or "") for m in tar]
     return "\n".join(parts)
+
+
+@pytest.mark.parametrize("where", BROKEN)
+def test_no_secret_of_a_broken_file_gets_into_a_capture(where: str, tmp_path: Path) -> None:
+    """A file that cannot be read is left out, and what is said about it does not quote it."""
+    secret = "rack7-zq123.corp.example"
+    shutil.copytree(SMALL, tmp_path / "host")
+    if where == "dmesg":
+        (tmp_path / "host/dev/kmsg").unlink()
+    path = tmp_path / "host" / where
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(BROKEN[where].format(secret))
+    text = uncompressed(make_capture(Root(tmp_path / "host"), 0, keep_host_name=False).data)
+    assert "rack7" not in text
+    assert str(tmp_path) not in text
 
 
 @settings(max_examples=40)

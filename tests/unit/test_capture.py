@@ -22,7 +22,8 @@ from tdx_headroom.capture.reduce import reduce_file
 from tdx_headroom.cli import main
 from tdx_headroom.errors import AgentError
 from tdx_headroom.host import read_facts
-from tdx_headroom.root import Root
+from tdx_headroom.root import MAX_FILE, Root
+from tdx_headroom.sources.wanted import Want, wanted
 
 HOSTS = sorted(path for path in (Path(__file__).parents[1] / "hosts").iterdir() if path.is_dir())
 each_host = pytest.mark.parametrize("host", HOSTS, ids=lambda path: path.name)
@@ -91,6 +92,27 @@ def test_a_capture_of_a_capture_is_the_same(host: Path, tmp_path: Path) -> None:
     before, after = contents(first.data), contents(again.data)
     del before["manifest.json"], after["manifest.json"]
     assert before == after
+
+
+class Spy(Root):
+    """Notes every path that is read."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.paths: set[str] = set()
+
+    def read(self, source: str, relative: str, *, limit: int = MAX_FILE) -> str:
+        self.paths.add(relative)
+        return super().read(source, relative, limit=limit)
+
+
+@each_host
+def test_everything_that_is_read_is_wanted(host: Path) -> None:
+    """A file that the agent reads and that archives and captures do not know would be missing in them."""
+    spy = Spy(host)
+    read_facts(spy)
+    unknown = {path for path in spy.paths if wanted(path) is not Want.TEXT}
+    assert not unknown, "add them to sources/wanted.py and capture/reduce.py"
 
 
 @each_host
@@ -207,3 +229,16 @@ def test_losses_and_forgeries_are_counted_on(tmp_path: Path) -> None:
     assert "alice" not in text
     assert "ABC12" not in text
     assert text.count("(redacted)") == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("System RAM\n", "System RAM\n"),
+        ("Persistent Memory (legacy)\n", "Persistent Memory (legacy)\n"),
+        ("type 0x7f of rack7\n", "another type\n"),
+    ],
+)
+def test_types_of_the_firmware(text: str, kept: str) -> None:
+    """A type that no kernel has yet is no reason to lose the map."""
+    assert reduce_file("sys/firmware/memmap/3/type", text)[0] == kept

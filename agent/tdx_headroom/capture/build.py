@@ -141,11 +141,14 @@ def _manifest(
         ],
         "left_out": {path: why for path, why in sorted(kept.items()) if path not in contents},
         "not_read": {
-            source.source: (source.error or "").replace(f"{root.path.rstrip('/')}/", "/")
-            for source in facts.sources
-            if not source.ok
+            source.source: _reason(source.error or "", root) for source in facts.sources if not source.ok
         },
     }
+
+
+def _reason(error: str, root: Root) -> str:
+    """Why a source failed, without the text that was at fault, and without where the root lies."""
+    return error.split(": '", 1)[0].replace(f"{root.path.rstrip('/')}/", "/")
 
 
 def _archive(contents: dict[str, str], names: list[str]) -> bytes:
