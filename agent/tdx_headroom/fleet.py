@@ -127,7 +127,7 @@ def audit_host(facts: HostFacts, name: str, line: int | None, targets: Sequence[
             verdict = judge(apply(WhatIf(kernel=target.kernel), facts), plans, what_if=True)
         plan = plans[verdict.strategy]
         fit = _fit(verdict)
-        why = _unknown(facts) if fit is Fit.CANNOT_TELL else _why(verdict, plan)
+        why = _unknown(facts, verdict, plan) if fit is Fit.CANNOT_TELL else _why(verdict, plan)
         results.append(TargetResult(target, verdict.strategy, fit, why))
     no_tdx = own.state is State.NOT_TDX
     return HostAudit(
@@ -151,8 +151,13 @@ def _of_plan(plan: Plan | None) -> Fit:
     return Fit.CANNOT_TELL if plan is None else _OF_STATE[predict(plan)]
 
 
-def _unknown(facts: HostFacts) -> str:
-    return f"The {'memory regions' if facts.memory_regions is None else 'CMRs'} are unknown."
+def _unknown(facts: HostFacts, verdict: Verdict, plan: Plan | None) -> str:
+    """Why it cannot be told; what happened in this boot is no answer to that."""
+    if plan is None:
+        return f"The {'memory regions' if facts.memory_regions is None else 'CMRs'} are unknown."
+    if verdict.state is State.CANNOT_TELL or not verdict.warnings:
+        return verdict.summary
+    return verdict.warnings[0]
 
 
 def _why(verdict: Verdict, plan: Plan | None) -> str:

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -134,6 +135,26 @@ def test_inputs_that_cannot_be_read(capsys: pytest.CaptureFixture[str], tmp_path
     assert lines[0] == "tdx-headroom: /nope: No such file or directory"
     assert lines[1].startswith(f"tdx-headroom: {tmp_path}/bad.jsonl line 1: memory_regions is missing")
     assert fleet(capsys, "/nope", good)[0] == os.EX_NOINPUT
+
+
+def test_why_it_cannot_be_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """It is what is missing, also where something has happened in this boot."""
+    kmsg = (HOSTS / "good-2-node/dev/kmsg").read_text().splitlines()
+    texts = [line.partition(";")[2] for line in kmsg if not line.startswith(" ")]
+    above = re.compile(r"BIOS-e820: \[mem 0x(?!0{8})")
+    logs = {
+        "no-map": [text for text in texts if "mem 0x" not in text],
+        "no-sign": [text for text in texts if "tdx" not in text],
+        "part": [t for t in texts if "node  " not in t and not above.match(t)],
+    }
+    for name, kept in logs.items():
+        (tmp_path / f"{name}.log").write_text("".join(f"{text}\n" for text in kept))
+    _, out, _ = fleet(capsys, str(tmp_path), "--kernel", "6.17.0", "--format", "json")
+    hosts, _ = json_of(out)
+    why = {Path(host["input"]).stem: host["targets"][0]["why"] for host in hosts}
+    assert why["no-map"] == "The memory regions are unknown."
+    assert why["no-sign"].startswith("Nothing shows that this host can do TDX")
+    assert why["part"].startswith("The log shows only a part of the memory map")
 
 
 def test_progress_is_for_terminals() -> None:
