@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from typing import TYPE_CHECKING
@@ -13,14 +14,13 @@ from tdx_headroom.assessment import Assessment, assess
 from tdx_headroom.checks import run_checks, status_of
 from tdx_headroom.facts import FactsError, GivenBases, HostFacts
 from tdx_headroom.host import read_facts
-from tdx_headroom.inputs import FactsLineError, _facts_line
+from tdx_headroom.inputs.facts_lines import FactsLineError, facts_stream
 from tdx_headroom.memory_root import MemoryRoot
 from tdx_headroom.output import metrics
 from tdx_headroom.output.check_report import check_json, check_text
 from tdx_headroom.output.page import render_page
 from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.output.text import Style, render
-from tdx_headroom.root import Root
 from tdx_headroom.whatif import UNCHANGED, WhatIf
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ def check_shown(error: Exception) -> None:
 
 def facts_line(data: bytes) -> None:
     """One line of `plan --facts`, with all that can be shown of it."""
-    facts = _facts_line(1, data)
+    _, facts = next(facts_stream(io.BytesIO(data)), (0, None))
+    if facts is None:
+        return
     if isinstance(facts, FactsLineError):
         check_shown(facts)
         return
@@ -70,7 +72,8 @@ def facts_line(data: bytes) -> None:
 def host(data: bytes) -> None:
     """A captured host whose files hold anything."""
     files = FILE.split(data.decode("utf-8", "backslashreplace"))
-    show(assess(read_facts(Files(dict(zip(files[1::2], files[2::2], strict=True))))))
+    texts = {name: text.removeprefix("\n") for name, text in zip(files[1::2], files[2::2], strict=True)}
+    show(assess(read_facts(MemoryRoot("/captured", texts))))
 
 
 def hosts(folder: Path) -> Iterator[bytes]:
@@ -80,25 +83,6 @@ def hosts(folder: Path) -> Iterator[bytes]:
         names = {path.relative_to(tree.resolve()).as_posix(): path for path in files}
         small = {name: path for name, path in names.items() if not re.search(r"memory[0-9]{2,}", name)}
         yield "".join(f"=== {name}\n{path.read_text('utf-8')}" for name, path in small.items()).encode()
-
-
-class Files(MemoryRoot):
-    """A captured host of just these files."""
-
-    def __init__(self, files: dict[str, str]) -> None:
-        Root.__init__(self, "/captured")
-        self._files = {_plain(name): text.removeprefix("\n") for name, text in files.items()}
-        self._folders: dict[str, list[str]] = {"": []}
-        for name in self._files:
-            parts = name.split("/")
-            for depth, part in enumerate(parts):
-                names = self._folders.setdefault("/".join(parts[:depth]), [])
-                if part not in names:
-                    names.append(part)
-
-
-def _plain(name: str) -> str:
-    return "/".join(part for part in name.split("/") if part)
 
 
 def show(assessment: Assessment) -> None:

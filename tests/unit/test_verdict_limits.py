@@ -64,7 +64,7 @@ def test_a_map_that_fits_is_no_promise_on_any_server() -> None:
     for text in (START + "later\n", (LOGS / "neighbour-icx-r750xs.log").read_text()):
         verdict = of_log(text).verdict
         assert (verdict.state, verdict.next_boot) == (State.CANNOT_TELL, None)
-        assert "nothing in the log shows that this host has TDX" in verdict.summary
+        assert "Nothing shows that this host can do TDX" in verdict.summary
     assert of_log(START + KEYIDS).verdict.state is State.WILL_INITIALIZE
     assert assess(HostFacts(memory_regions=ROOMY)).verdict.state is State.WILL_INITIALIZE
     assert of_log(START + "later\n", WhatIf(max_tdmrs=1)).verdict.state is State.WILL_FAIL

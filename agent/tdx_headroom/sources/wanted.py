@@ -22,7 +22,7 @@ _TEXT = re.compile(
     r"|sys/firmware/memmap/[0-9]{1,6}/(?:start|end|type)"
     r"|sys/kernel/debug/memblock/(?:memory|reserved)"
     r"|sys/devices/system/memory/(?:block_size_bytes|memory[0-9]{1,9}/state)"
-    r"|sys/module/kvm_intel/parameters/tdx|sys/power/disk|sys/fs/cgroup/misc\.capacity"
+    r"|sys/module/(?:kvm_intel/parameters/tdx|kvm/parameters/enable_virt_at_load)|sys/power/disk|sys/fs/cgroup/misc\.capacity"
     r"|sys/devices/faux/tdx_host/version|sys/class/dmi/id/bios_version"
     r"|sos_commands/(?:kernel|host)/(?:uname_-a|hostname)"
 )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the next TDX initialisation on a host will do, why, and what to do about it."""
 
-from tdx_headroom.verdict.judge import hibernation_blocks, judge, not_a_tdx_host
+from tdx_headroom.verdict.judge import hibernation_blocks, judge
 from tdx_headroom.verdict.model import (
     Basis,
     CrossCheck,
@@ -14,6 +14,7 @@ from tdx_headroom.verdict.model import (
     outcome_of,
     predict,
 )
+from tdx_headroom.verdict.signs import not_a_tdx_host
 
 __all__ = [
     "Basis",

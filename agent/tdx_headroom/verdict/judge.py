@@ -16,6 +16,7 @@ from tdx_headroom.verdict.missing import missing
 from tdx_headroom.verdict.model import Outcome, State, Verdict, describe, outcome_of, predict
 from tdx_headroom.verdict.partial import beyond_the_map, kernel_not_shown, still_sure
 from tdx_headroom.verdict.remedies import remedies
+from tdx_headroom.verdict.signs import no_keyids, not_a_tdx_host, shows_no_tdx
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,44 +102,6 @@ def _failed(facts: HostFacts) -> bool:
     return facts.kernel_log is not None and facts.kernel_log.state is ModuleState.FAILED
 
 
-def not_a_tdx_host(facts: HostFacts) -> bool:
-    """Whether kernel or CPU say that TDX is not to be had here."""
-    log, platform = facts.kernel_log, facts.platform
-    if log is not None and log.state is ModuleState.UNSUPPORTED:
-        return True
-    if log is not None and (log.keyids is not None or log.cmrs is not None):
-        return False
-    if log is not None and log.state is not ModuleState.UNKNOWN:
-        return False
-    if platform is not None and platform.tdx_host_platform is not None:
-        return not platform.tdx_host_platform
-    return _no_keyids(facts)
-
-
-def _no_keyids(facts: HostFacts) -> bool:
-    """Whether the log shows the whole start of a boot, and nothing of TDX in it."""
-    health = facts.log_health
-    return health is not None and health.whole_start and not _shows_tdx(facts)
-
-
-def _shows_tdx(facts: HostFacts) -> bool:
-    """Whether any line of the log is one that only a host with TDX has."""
-    log = facts.kernel_log
-    return log is not None and (
-        log.state is not ModuleState.UNKNOWN
-        or any(x is not None for x in (log.keyids, log.cmrs, log.module_version, log.seamcall))
-    )
-
-
-def shows_no_tdx(facts: HostFacts) -> bool:
-    """Whether there is a log, and neither it nor the CPU shows TDX: it may be any server's.
-
-    It may also have been cut before the line that would tell. That a map does not fit is sure all the same.
-    """
-    flag = facts.platform is not None and facts.platform.tdx_host_platform
-    return facts.kernel_log is not None and not flag and not _shows_tdx(facts)
-
-
 def _state(
     facts: HostFacts, plan: Plan | None, next_boot: State | None, blocked: str | None, *, what_if: bool
 ) -> tuple[State, str]:
@@ -172,7 +135,7 @@ def _why_not_tdx(facts: HostFacts) -> str:
             " the BIOS has not enabled it."
         )
     text = "This is not a TDX host: the CPU does not show tdx_host_platform."
-    if facts.platform.hibernation and not _no_keyids(facts):
+    if facts.platform.hibernation and not no_keyids(facts):
         # It is not set either when hibernation stops TDX, and the line that says so may be gone.
         text += " Should it be one, hibernation may be in the way: boot with nohibernate."
     return text

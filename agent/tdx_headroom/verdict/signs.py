@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a host has TDX at all, as far as its log and its CPU show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tdx_headroom.kernel_report import ModuleState
+
+if TYPE_CHECKING:
+    from tdx_headroom.facts import HostFacts
+
+
+def not_a_tdx_host(facts: HostFacts) -> bool:
+    """Whether kernel or CPU say that TDX is not to be had here."""
+    log, platform = facts.kernel_log, facts.platform
+    if log is not None and log.state is ModuleState.UNSUPPORTED:
+        return True
+    if log is not None and (log.keyids is not None or log.cmrs is not None):
+        return False
+    if log is not None and log.state is not ModuleState.UNKNOWN:
+        return False
+    if platform is not None and platform.tdx_host_platform is not None:
+        return not platform.tdx_host_platform
+    return no_keyids(facts)
+
+
+def no_keyids(facts: HostFacts) -> bool:
+    """Whether the log shows the whole start of a boot, and nothing of TDX in it."""
+    health = facts.log_health
+    return health is not None and health.whole_start and not shows_tdx(facts)
+
+
+def shows_tdx(facts: HostFacts) -> bool:
+    """Whether any line of the log is one that only a host with TDX has."""
+    log = facts.kernel_log
+    return log is not None and (
+        log.state is not ModuleState.UNKNOWN
+        or any(x is not None for x in (log.keyids, log.cmrs, log.module_version, log.seamcall))
+    )
+
+
+def shows_no_tdx(facts: HostFacts) -> bool:
+    """Whether there is a log, and neither it nor the CPU shows TDX: it may be any server's.
+
+    It may also have been cut before the line that would tell. That a map does not fit is sure all the same.
+    """
+    flag = facts.platform is not None and facts.platform.tdx_host_platform
+    return facts.kernel_log is not None and not flag and not shows_tdx(facts)
