@@ -14,6 +14,10 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGES = {
     "openssl": "openssl",
     "promtool": "prometheus",
+    "prometheus": "prometheus",
+    "amtool": "prometheus-alertmanager",
+    "prometheus-alertmanager": "prometheus-alertmanager",
+    "prometheus-node-exporter": "prometheus-node-exporter",
     "systemd-analyze": "systemd",
     "sos": "sosreport",
     "chromium": "chromium",

@@ -16,7 +16,9 @@ def test_page_is_what_the_code_says(name: str) -> None:
     assert (DOCS / name).read_text("utf-8") == PAGES[name]()
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in sorted(DOCS.glob("*.md")))])
+@pytest.mark.parametrize(
+    "page", ["README.md", *(str(path.relative_to(CHECKOUT)) for path in sorted(DOCS.rglob("*.md")))]
+)
 def test_links_lead_somewhere(page: str) -> None:
     """Every relative link of a page leads to a file."""
     path = CHECKOUT / page
