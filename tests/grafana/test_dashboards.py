@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The dashboards as files: valid for Grafana, portable, and about metrics that exist.
+
+That their queries return data is tested beside the real Prometheus, in tests/integration/test_prometheus.py.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from jsonschema import Draft7Validator
+
+from tdx_headroom.output.metrics import FAMILIES
+from tests.grafana.files import DASHBOARDS, FOLDER, text_of
+from tests.grafana.panels import SOURCE
+from tests.grafana.schema import PACKAGES, folder, generator, make
+
+if TYPE_CHECKING:
+    from tests.grafana.panels import Json
+
+RULES = Path(__file__).parents[2] / "packaging" / "prometheus" / "tdx-headroom.rules.yml"
+each_dashboard = pytest.mark.parametrize("name", DASHBOARDS)
+
+
+@pytest.fixture(scope="module")
+def schema(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Draft7Validator:
+    if not generator().exists():
+        words = f"npm install --prefix {folder()} --ignore-scripts {' '.join(PACKAGES)}"
+        reason = f"Grafana's schema is not installed: {words}"
+        if request.config.getoption("--require-everything"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return Draft7Validator(make(tmp_path_factory.mktemp("schema")))
+
+
+def load(name: str) -> Json:
+    board: Json = json.loads((FOLDER / name).read_text("utf-8"))
+    return board
+
+
+def queries(board: Json) -> list[str]:
+    return [target["expr"] for panel in board["panels"] for target in panel.get("targets", [])]
+
+
+@each_dashboard
+def test_file_is_what_the_code_says(name: str) -> None:
+    """The shipped files are up to date: `python -m tests.grafana` writes them."""
+    assert (FOLDER / name).read_text("utf-8") == text_of()[name]
+
+
+@each_dashboard
+def test_grafana_knows_every_key(name: str, schema: Draft7Validator) -> None:
+    """Every key and value is one of Grafana's own types, of the dashboard and of each kind of panel."""
+    assert [f"{list(e.absolute_path)}: {e.message:.300}" for e in schema.iter_errors(load(name))] == []
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("refresh",), 60),
+        (("panels", 1, "options", "graphMode"), "bars"),
+        (("panels", 1, "options", "colour"), "red"),
+        (("panels", 1, "fieldConfig", "defaults", "thresholds", "steps"), None),
+        (("panels", 1, "gridPos", "w"), "wide"),
+        (("templating", "list", 0, "typ"), "query"),
+    ],
+    ids=str,
+)
+def test_the_schema_would_find_something(
+    schema: Draft7Validator, where: tuple[str | int, ...], value: object
+) -> None:
+    """The schema does look: a wrong type, value or key anywhere does not pass."""
+    board = copy.deepcopy(load("tdx-headroom-fleet.json"))
+    at = board
+    for key in where[:-1]:
+        at = at[key]  # type: ignore[index]
+    at[where[-1]] = value  # type: ignore[index]
+    assert not schema.is_valid(board)
+
+
+@each_dashboard
+def test_it_can_be_imported_anywhere(name: str) -> None:
+    """No number of a database, no data source but the chosen one, ids of panels that are unique."""
+    board = load(name)
+    assert "id" not in board
+    assert "__inputs" not in board
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    sources = [
+        item["datasource"]
+        for panel in board["panels"]
+        for item in [panel, *panel.get("targets", [])]
+        if "datasource" in item
+    ]
+    sources += [v["datasource"] for v in board["templating"]["list"] if "datasource" in v]
+    assert all(source == SOURCE for source in sources)
+    assert len({b["uid"] for b in DASHBOARDS.values()}) == len(DASHBOARDS)
+
+
+@each_dashboard
+def test_every_variable_is_there(name: str) -> None:
+    """What queries and links name as a variable is one of the dashboard, or Grafana's."""
+    board = load(name)
+    known = {variable["name"] for variable in board["templating"]["list"]} | {
+        "__rate_interval",
+        "__data",
+        "__all",
+    }
+    text = json.dumps(board)
+    assert {a or b for a, b in re.findall(r"\$\{(\w+)[}.]|\$(\w+)", text)} <= known
+
+
+@each_dashboard
+def test_panels_lie_side_by_side(name: str) -> None:
+    """No panel covers another or sticks out of the 24 columns."""
+    taken: set[tuple[int, int]] = set()
+    for panel in load(name)["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & taken, panel["title"]
+        assert at["x"] + at["w"] <= 24
+        taken |= cells
+
+
+@each_dashboard
+def test_every_panel_says_what_it_shows(name: str) -> None:
+    """Titles are unique, and every panel has a description."""
+    panels = [panel for panel in load(name)["panels"] if panel["type"] != "row"]
+    assert len({panel["title"] for panel in panels}) == len(panels)
+    assert all(panel["description"].endswith(".") for panel in panels)
+
+
+@each_dashboard
+def test_only_series_that_exist_are_asked_for(name: str) -> None:
+    """Metrics are the agent's, recorded series are those of the rules."""
+    groups = yaml.safe_load(RULES.read_text("utf-8"))["groups"]
+    recorded = {rule["record"] for group in groups for rule in group["rules"] if "record" in rule}
+    for query in queries(load(name)):
+        names = set(re.findall(r"[a-z_]*:?tdx_[a-z_]+(?::[a-z]+)?", query))
+        assert names <= recorded | set(FAMILIES), query
+
+
+def test_links_lead_to_the_other_dashboard() -> None:
+    """Links between the dashboards name their uids."""
+    uids = {board["uid"] for board in DASHBOARDS.values()}
+    for board in DASHBOARDS.values():
+        assert set(re.findall(r"/d/([a-z-]+)", json.dumps(board))) <= uids
