@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules as a Kubernetes object: ``python -m tests.tools.make_rule_object``."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
+RULES = PACKAGING / "prometheus" / "tdx-headroom.rules.yml"
+OBJECT = PACKAGING / "kubernetes" / "base" / "prometheusrule.yaml"
+
+_HEAD = """\
+# SPDX-License-Identifier: Apache-2.0
+# Made from packaging/prometheus/tdx-headroom.rules.yml by `python -m tests.tools.make_rule_object`; edit that
+# file. Add the label that your Prometheus selects rules by.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: tdx-headroom
+  namespace: tdx-headroom
+  labels:
+    app.kubernetes.io/name: tdx-headroom
+spec:
+"""
+
+
+def rule_object() -> str:
+    """The file: a head, and the rules from `groups:` on, letter by letter."""
+    text = RULES.read_text("utf-8")
+    return _HEAD + textwrap.indent(text[text.index("groups:\n") :], "  ")
+
+
+if __name__ == "__main__":
+    OBJECT.write_text(rule_object(), "utf-8")
