@@ -6,10 +6,11 @@ STAMP  := $(VENV)/.ready
 ARGS   ?=
 KERNEL ?= 6.12
 MAPS   ?= 60
+HOSTS  ?= 1000
 SEED   ?= 1
 SECONDS ?= 60
 
-.PHONY: run demo plan test golden lint clean kernel-test vm-test bench fuzz soak
+.PHONY: run demo plan test golden lint clean kernel-test vm-test bench fuzz soak scale-bench
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -53,6 +54,9 @@ fuzz: $(STAMP) ## fuzz every parser, SECONDS=60 each; not part of make test
 
 soak: $(STAMP) ## two agents under constant trouble for 30 minutes, as root; not part of make test
 	@$(VENV)/bin/python -m tests.soak --svg docs/soak.svg $(ARGS)
+
+scale-bench: $(STAMP) ## what a fleet costs one Prometheus: HOSTS=1000; docs/scale.md
+	@$(VENV)/bin/python -m tests.scale --hosts $(HOSTS) $(ARGS)
 
 golden: $(STAMP) ## rewrite the golden files from what the code says now
 	@$(VENV)/bin/python -m pytest tests/golden tests/integration --rewrite-golden $(ARGS)
