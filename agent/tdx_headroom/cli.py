@@ -15,7 +15,7 @@ from tdx_headroom.commands.arguments import duration, strategy
 from tdx_headroom.commands.options import add_capture, add_check, add_fleet, add_plan
 from tdx_headroom.errors import AgentError
 from tdx_headroom.inputs.named import STDIN, Kind, Named
-from tdx_headroom.oneshot import add_open_files, add_textfile
+from tdx_headroom.oneshot import add_labels, add_open_files, add_textfile
 from tdx_headroom.root import Root
 from tdx_headroom.web.flags import add_flags, settings_from
 from tdx_headroom.whatif import WhatIf
@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_fleet(commands.add_parser("fleet", help="audit many captured hosts before a kernel upgrade"))
     add_textfile(commands.add_parser("textfile", help="write the metrics once, for node_exporter"))
+    add_labels(commands.add_parser("labels", help="write node labels once, for Node Feature Discovery"))
     _add_demo(commands.add_parser("demo", help="serve a captured host on which TDX fails"))
     add_open_files(commands.add_parser("open-files"))
     return parser

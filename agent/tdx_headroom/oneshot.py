@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands that look at the host once and end: ``textfile``, and ``open-files`` for old systemd."""
+"""Commands that look at the host once and end: ``textfile``, ``labels``, ``open-files`` for old systemd."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tdx_headroom.assessment import assess
+from tdx_headroom.errors import AgentError
 from tdx_headroom.host import read_facts
 from tdx_headroom.plan import Strategy
 from tdx_headroom.root import Root
@@ -17,12 +18,24 @@ from tdx_headroom.whatif import WhatIf
 if TYPE_CHECKING:
     import argparse
 
+    from tdx_headroom.assessment import Assessment
+
 
 def add_textfile(parser: argparse.ArgumentParser) -> None:
     """Options of ``tdx-headroom textfile``."""
     parser.set_defaults(run=_run_textfile)
+    _add_host(parser, "F.prom")
+
+
+def add_labels(parser: argparse.ArgumentParser) -> None:
+    """Options of ``tdx-headroom labels``."""
+    parser.set_defaults(run=_run_labels)
+    _add_host(parser, "F")
+
+
+def _add_host(parser: argparse.ArgumentParser, file: str) -> None:
     parser.add_argument(
-        "--output", required=True, metavar="F.prom", help="file to write, replaced at once; - is stdout"
+        "--output", required=True, metavar=file, help="file to write, replaced at once; - is stdout"
     )
     parser.add_argument(
         "--path.rootfs", dest="rootfs", default="/", metavar="DIR", help="the host's root (default /)"
@@ -42,18 +55,13 @@ def add_open_files(parser: argparse.ArgumentParser) -> None:
 
 def _run_textfile(options: argparse.Namespace) -> int:
     # Loaded here: other commands need none of it.
-    from tdx_headroom import log  # noqa: PLC0415
-    from tdx_headroom.inherited import take  # noqa: PLC0415
     from tdx_headroom.output.metrics import Health  # noqa: PLC0415
     from tdx_headroom.output.textfile import check_name, render_textfile, write_textfile  # noqa: PLC0415
 
     if options.output != "-":
         check_name(options.output)
-    log.configure("warn", "logfmt")
     began = time.perf_counter()
-    root = Root(options.rootfs, take().files)
-    strategy = Strategy(options.assume_strategy) if options.assume_strategy else None
-    assessment = assess(read_facts(root), WhatIf(strategy=strategy))
+    assessment = _assess(options)
     now = time.time()
     kernel_log = assessment.facts.log_health
     health = Health(
@@ -64,6 +72,35 @@ def _run_textfile(options: argparse.Namespace) -> int:
         records_untrusted=kernel_log.untrusted if kernel_log else 0,
     )
     data = render_textfile(assessment, health)
+    if options.output == "-":
+        sys.stdout.write(data.decode())
+    else:
+        write_textfile(options.output, data)
+    return os.EX_OK
+
+
+def _assess(options: argparse.Namespace) -> Assessment:
+    """The host that the options name, as it is now."""
+    from tdx_headroom import log  # noqa: PLC0415
+    from tdx_headroom.inherited import take  # noqa: PLC0415
+
+    log.configure("warn", "logfmt")
+    root = Root(options.rootfs, take().files)
+    strategy = Strategy(options.assume_strategy) if options.assume_strategy else None
+    return assess(read_facts(root), WhatIf(strategy=strategy))
+
+
+def _run_labels(options: argparse.Namespace) -> int:
+    from tdx_headroom.output.labels import render_labels  # noqa: PLC0415
+    from tdx_headroom.output.textfile import write_textfile  # noqa: PLC0415
+
+    if os.path.basename(options.output).startswith("."):  # noqa: PTH119  split as write_textfile() does
+        raise AgentError(
+            f"{options.output} is no file that Node Feature Discovery reads",
+            hint="give a name such as /etc/kubernetes/node-feature-discovery/features.d/tdx-headroom",
+            status=os.EX_USAGE,
+        )
+    data = render_labels(_assess(options))
     if options.output == "-":
         sys.stdout.write(data.decode())
     else:
