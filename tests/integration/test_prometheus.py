@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.parse
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import bcrypt
 import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.grafana.files import DASHBOARDS
 from tests.integration.agent import agent
 from tests.integration.certificates import make_authority
 from tests.integration.servers import (
+    PACKAGING,
     Prometheus,
     Server,
     alertmanager,
@@ -215,7 +219,8 @@ def test_other_hosts_alert_for_themselves_only(site: Site) -> None:
         result["metric"]["instance"]
         for result in site.prometheus.query('tdx_host_info{job="tdx-headroom-plain"}')
     } - {alert["labels"]["instance"]}
-    firing = site.prometheus.query('ALERTS{job="tdx-headroom-plain"}')
+    # On a machine that is too busy a scrape may come too late: that is TDXAgentDown's business.
+    firing = site.prometheus.query('ALERTS{job="tdx-headroom-plain",alertname!="TDXAgentDown"}')
     assert not quiet & {result["metric"]["instance"] for result in firing}
 
 
@@ -287,3 +292,22 @@ def test_every_variable_has_values(site: Site, name: str) -> None:
                 return {r["metric"].get(label) for r in site.prometheus.query(expanded(metric))} - {None}
 
             assert wait_for(f"values of {variable['name']}", values)
+
+
+def test_a_prometheus_above_gets_few_series(site: Site) -> None:
+    """What the example of a global Prometheus asks for is there, and names hosts in alerts only."""
+    example = yaml.safe_load((PACKAGING / "prometheus" / "prometheus-global.yml").read_text("utf-8"))
+    (scrape,) = example["scrape_configs"]
+    words = urllib.parse.urlencode({"match[]": scrape["params"]["match[]"]}, doseq=True)
+
+    def federated() -> list[Any]:
+        text = site.prometheus.text(f"{scrape['metrics_path']}?{words}")
+        return [s for family in text_string_to_metric_families(text) for s in family.samples]
+
+    def complete() -> list[Any] | None:
+        samples = federated()
+        return samples if {"ALERTS", "job_verdict:tdx_verdict:sum"} <= {s.name for s in samples} else None
+
+    samples = wait_for("federated series", complete)
+    assert {s.labels["cluster"] for s in samples} == {"test"}
+    assert {s.name for s in samples if s.labels.get("instance")} == {"ALERTS"}

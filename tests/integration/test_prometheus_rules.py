@@ -52,7 +52,9 @@ def test_every_alert_fires_when_it_should_and_only_then() -> None:
 
 
 @pytest.mark.program("promtool")
-@pytest.mark.parametrize("name", ["prometheus.yml", "prometheus-tls.yml", "prometheus-textfile.yml"])
+@pytest.mark.parametrize(
+    "name", ["prometheus.yml", "prometheus-tls.yml", "prometheus-textfile.yml", "prometheus-global.yml"]
+)
 def test_promtool_checks_the_scrape_examples(name: str, tmp_path: Path) -> None:
     """`promtool check config` accepts the examples as they are, with the files that they name."""
     for file in (FOLDER / name, RULES):
