@@ -151,6 +151,21 @@ def cores(server: Prometheus, seconds: float) -> float:
     return (own(server, "process_cpu_seconds_total") - before) / (time.monotonic() - began)
 
 
+def rule_processors(server: Prometheus) -> float:
+    """How many processors the rules keep busy: one pass of their expressions, asked as queries.
+
+    Processor time tells this on a machine that has other work to do, where the time until an answer does not.
+    """
+    groups = server.json("/api/v1/rules")["data"]["groups"]
+    queries = [rule["query"] for group in groups for rule in group["rules"]]
+    used = 0.0
+    for query in queries:
+        before = own(server, "process_cpu_seconds_total")
+        server.query(query)
+        used += own(server, "process_cpu_seconds_total") - before
+    return used / 60
+
+
 def report(server: Prometheus, folder: Path, options: argparse.Namespace) -> None:
     """The table for docs/scale.md."""
     busy = cores(server, 60)
@@ -158,13 +173,14 @@ def report(server: Prometheus, folder: Path, options: argparse.Namespace) -> Non
     median, late = (value(server, f"quantile({q}, scrape_duration_seconds)") * 1000 for q in (0.5, 0.99))
     wal = sum(path.stat().st_size for path in (folder / "prometheus" / "data").rglob("*") if path.is_file())
     recorded = value(server, 'count({__name__=~"job_.+"})')
+    by_rules = rule_processors(server)
     rows = {
         "hosts": f"{options.hosts}, scraped every {options.interval}; {value(server, 'sum(up)'):.0f} up",
         "series scraped": f"{samples:.0f}, {samples / options.hosts:.0f} a host",
         "series in Prometheus": f"{own(server, 'prometheus_tsdb_head_series'):.0f}",
         "a scrape, median and 99 of 100": f"{median:.1f} ms, {late:.1f} ms",
         "resident memory": f"{own(server, 'process_resident_memory_bytes') / (1 << 20):.0f} MiB",
-        "processors": f"{busy:.2f}",
+        "processors": f"{busy:.2f}, of which rules about {by_rules:.2f}",
         f"write-ahead log after {options.minutes + 1:.0f} minutes": f"{wal / (1 << 20):.0f} MiB",
         "rule evaluations missed": f"{own(server, 'prometheus_rule_group_iterations_missed_total'):.0f}",
         **{f"rules, {name}": f"{seconds:.2f} s" for name, seconds in rule_seconds(server).items()},
