@@ -72,7 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.compare:
             return _finish(options, Path(options.compare))
-        kernel = get_kernel(options.kernel, install=not options.no_install, keep_tree=options.keep_tree)
+        kernel = get_kernel(
+            options.kernel,
+            install=not options.no_install,
+            keep_tree=options.keep_tree,
+            extra=options.extra,
+        )
         if options.build_only:
             print(kernel.image)
             return 0
@@ -114,6 +119,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--build-only", action="store_true", help="build the kernel, print its path")
     parser.add_argument(
         "--keep-tree", action="store_true", help="leave the kernel's tree in the cache folder"
+    )
+    parser.add_argument(
+        "--extra",
+        type=lambda name: Path(name).resolve(),
+        metavar="DIR",
+        help="a kernel with this folder's configuration and modules too",
     )
     parser.add_argument("--no-install", action="store_true", help="install no packages: say what is missing")
     return parser.parse_args(arguments)

@@ -27,6 +27,7 @@ from tests.kernel.tools import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 OBJECTS = 1950
@@ -46,6 +47,7 @@ class Kernel:
         key: hash of the configuration and the stand-in.
         image: the bzImage.
         initramfs: the guest's only program, as a cpio archive.
+        modules: what the extra folder has built besides, by name without ``.ko``.
     """
 
     series: str
@@ -53,12 +55,14 @@ class Kernel:
     key: str
     image: Path
     initramfs: Path
+    modules: Mapping[str, Path]
 
 
 def build_key(series: str, extra: Path | None = None) -> str:
     """Hash of all that goes into the kernel besides its source."""
     digest = hashlib.sha256(_options(series, extra).encode())
     parts = [*(HERE / "standin" / name for name in standin.SOURCES), HERE / "standin.py"]
+    parts += _modules(extra)
     for path in parts:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
@@ -73,7 +77,8 @@ def get_kernel(
         series: upstream series, ``6.12``.
         install: whether missing packages may be installed with apt-get.
         keep_tree: leave source and objects in the cache folder, for work on the stand-in.
-        extra: configuration on top of this test's own, for a guest that needs more of a machine.
+        extra: a folder with configuration on top of this test's own (``*.config``), for a guest that needs
+            more of a machine, and with modules (``Kbuild`` and their sources) if it has some.
 
     Raises:
         MissingError: packages, the kernel's source or the network are not there.
@@ -105,12 +110,20 @@ def get_kernel(
 
 def _kernel(series: str, folder: Path) -> Kernel:
     version, key = folder.name.split("_", 2)[1:]
-    return Kernel(series, version, key, folder / "bzImage", build_initramfs(cache_folder() / "initramfs"))
+    modules = {path.stem: path for path in folder.glob("*.ko")}
+    initramfs = build_initramfs(cache_folder() / "initramfs")
+    return Kernel(series, version, key, folder / "bzImage", initramfs, modules)
 
 
 def _fragments(series: str, extra: Path | None) -> list[Path]:
     own = HERE / "config" / f"{series}.config"
-    return [HERE / "config" / "base.config", *([own] if own.exists() else []), *([extra] if extra else [])]
+    more = sorted(extra.glob("*.config")) if extra else []
+    return [HERE / "config" / "base.config", *([own] if own.exists() else []), *more]
+
+
+def _modules(extra: Path | None) -> list[Path]:
+    """What modules are built from: Kbuild and C files of the extra folder."""
+    return sorted([*extra.glob("Kbuild"), *extra.glob("*.c")]) if extra else []
 
 
 def _options(series: str, extra: Path | None) -> str:
@@ -133,6 +146,7 @@ def _build(source: Source, folder: Path, extra: Path | None, *, keep_tree: bool)
             objects.mkdir()
             _configure(tree, objects, source.series, extra)
             lines = _compile(objects, result / "build.log", source.series)
+            _build_modules(objects, _modules(extra), work / "modules", result)
             shutil.copyfile(objects / "arch/x86/boot/bzImage", result / "bzImage")
             shutil.copyfile(objects / ".config", result / "config")
             (result / "built.json").write_text(json.dumps({"version": source.version, "lines": lines}) + "\n")
@@ -167,6 +181,20 @@ def _configure(tree: Path, objects: Path, series: str, extra: Path | None) -> No
             raise KernelTestError(
                 f"kernel {series}: {option} was dropped from its configuration; see config/"
             )
+
+
+def _build_modules(objects: Path, sources: list[Path], folder: Path, result: Path) -> None:
+    """Build modules outside of the kernel's tree, for the kernel that was built in ``objects``."""
+    if not sources:
+        return
+    folder.mkdir()
+    for path in sources:
+        shutil.copyfile(path, folder / path.name)
+    make = ["make", "-s", "-C", str(objects)]
+    run([*make, "modules"])
+    run([*make, f"M={folder}", "modules"])
+    for module in folder.glob("*.ko"):
+        shutil.copyfile(module, result / module.name)
 
 
 def _compile(objects: Path, log: Path, series: str) -> int:

@@ -26,7 +26,7 @@ EX_SOFTWARE = 70
 
 KERNEL = "6.12"
 HERE = Path(__file__).parent
-CONFIG = HERE / "config" / "vm.config"
+EXTRA = HERE / "kernel"
 CHECKS = tuple(HERE / f"check_{name}.py" for name in ("service", "memory", "log"))
 
 
@@ -66,7 +66,7 @@ def _run(options: argparse.Namespace) -> int:
     for image in images.values():
         print(f"image {image.suite} ({SUITES[image.suite]}): {_took(image.seconds)}", flush=True)
     began = time.monotonic()
-    kernel = get_kernel(KERNEL, install=not options.no_install, extra=CONFIG)
+    kernel = get_kernel(KERNEL, install=not options.no_install, extra=EXTRA)
     print(f"kernel {kernel.series} {kernel.version}: {_took(time.monotonic() - began)}", flush=True)
     if options.prepare_only:
         return 0
