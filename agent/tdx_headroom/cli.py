@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options; inputs may stand before, between and behind them, which argparse does not do itself."""
-    parser = _parser()
+    parser = command_parser()
     options, left = parser.parse_known_args(arguments)
     if left and (not hasattr(options, "inputs") or any(a.startswith("-") and a != STDIN for a in left)):
         parser.error(f"unrecognized arguments: {' '.join(left)}")
@@ -70,7 +70,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
     parser = _Parser(
         prog="tdx-headroom",
         description="Tells before the reboot whether Intel TDX will come up on a host.",

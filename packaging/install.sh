@@ -1,0 +1,32 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Puts what every package has besides Python code and units into a package's tree: settings, man pages, completions,
+# the generator for old systemd, rules and dashboards. Used by debian/rules and by the RPM spec.
+#
+#   packaging/install.sh TREE MADE SETTINGS
+#     TREE      the package's root
+#     MADE      what make_man.py has made
+#     SETTINGS  /etc/default or /etc/sysconfig
+set -eu
+tree=$1 made=$2 settings=$3
+share=$tree/usr/share
+
+put() { # FOLDER FILE...
+  folder=$1
+  shift
+  for file; do
+    [ -f "$file" ] || continue # a pattern that matches nothing
+    install -D -p -m 644 "$file" "$folder/${file##*/}"
+  done
+}
+
+put "$tree$settings" packaging/etc/tdx-headroom packaging/etc/tdx-headroom-textfile
+put "$share/man/man7" "$made"/*.7 "$made"/*.7.gz
+put "$share/man/man8" "$made"/*.8 "$made"/*.8.gz
+put "$share/bash-completion/completions" "$made/tdx-headroom"
+put "$share/zsh/vendor-completions" "$made/_tdx-headroom"
+install -D -m 755 systemd/generators/tdx-headroom "$tree/usr/lib/systemd/system-generators/tdx-headroom"
+put "$share/tdx-headroom/systemd" systemd/drop-ins/*.conf
+for folder in prometheus grafana kubernetes; do
+  put "$share/tdx-headroom/$folder" "packaging/$folder"/*.yml "packaging/$folder"/*.yaml "packaging/$folder"/*.json
+done

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the release: sdist, wheel, Debian package, RPM and SHA256SUMS.
+
+``python packaging/release.py --help``. The wheel and both packages are made from the unpacked sdist, so that
+it is known to be complete. All files have the time of the last commit, or of SOURCE_DATE_EPOCH: the same source
+gives the same bytes (--check makes everything twice, in folders of different names, and compares).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+KINDS = ("sdist", "wheel", "deb", "rpm")
+SUMS = "SHA256SUMS"
+PACKAGER = "tdx-headroom maintainers <tdx-headroom@example.org>"
+
+
+class ReleaseError(Exception):
+    """A step failed; the message is what a person needs to know."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make what is asked for; 0 when all went well, 1 when not."""
+    parser = argparse.ArgumentParser(prog="packaging/release.py", description=__doc__)
+    parser.add_argument(
+        "kinds", nargs="*", choices=[*KINDS, []], metavar="KIND", help=f"of {', '.join(KINDS)} (default: all)"
+    )
+    parser.add_argument("--out", type=Path, default=CHECKOUT / "dist", metavar="DIR", help="(default: dist)")
+    parser.add_argument("--check", action="store_true", help="make everything twice and compare")
+    options = parser.parse_args(arguments)
+    kinds = options.kinds or list(KINDS)
+    try:
+        made = _make_all(kinds, options.out.resolve(), "build")
+        if options.check:
+            _check(made, kinds)
+        _sum(made, options.out)
+    except ReleaseError as error:
+        print(f"release: {error}", file=sys.stderr)
+        return 1
+    for path in made:
+        print(path)
+    return 0
+
+
+def version() -> str:
+    """The version in the code.
+
+    Raises:
+        ReleaseError: debian/changelog or the RPM's spec has another.
+    """
+    packaging = CHECKOUT / "packaging"
+    places = {
+        CHECKOUT / "agent/tdx_headroom/__init__.py": r'^__version__ = "(.+)"$',
+        packaging / "debian/changelog": r"^tdx-headroom \((.+)\) ",
+        packaging / "rpm/tdx-headroom.spec": r"^Version:\s+(\S+)$",
+    }
+    found = {}
+    for path, pattern in places.items():
+        match = re.search(pattern, path.read_text("utf-8"), re.MULTILINE)
+        found[path.relative_to(CHECKOUT)] = match[1] if match else "no version"
+    if len(set(found.values())) != 1:
+        raise ReleaseError("; ".join(f"{path}: {value}" for path, value in found.items()))
+    return next(iter(found.values()))
+
+
+def _make_all(kinds: Sequence[str], out: Path, name: str) -> list[Path]:
+    """Make the kinds in a folder of that name; gives the files, which lie in ``out``."""
+    number = version()
+    makers: dict[str, Callable[[Path, Path, str], Path]] = {"wheel": _wheel, "deb": _deb, "rpm": _rpm}
+    made: list[Path] = []
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="tdx-release-") as folder:
+        work = Path(folder) / name
+        work.mkdir()
+        _run(
+            [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", work, CHECKOUT], CHECKOUT
+        )
+        (sdist,) = work.glob("*.tar.gz")
+        for kind in kinds:
+            file = sdist if kind == "sdist" else makers[kind](work, sdist, number)
+            made.append(Path(shutil.copyfile(file, out / file.name)))
+    return made
+
+
+def _unpacked(work: Path, sdist: Path, name: str) -> Path:
+    with tarfile.open(sdist) as archive:
+        archive.extractall(work / name, filter="data")
+    return work / name / sdist.name.removesuffix(".tar.gz")
+
+
+def _wheel(work: Path, sdist: Path, _number: str) -> Path:
+    tree = _unpacked(work, sdist, "wheel")
+    _run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", work, tree], tree)
+    return next(work.glob("*.whl"))
+
+
+def _deb(work: Path, sdist: Path, number: str) -> Path:
+    tree = _unpacked(work, sdist, "deb")
+    (tree / "packaging/debian").rename(tree / "debian")
+    # The build is Debian's: its Python and its libraries, not those of a virtual environment.
+    environment = {**_environment(), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    _run(["dpkg-buildpackage", "-b", "-us", "-uc"], tree, environment)
+    return work / "deb" / f"tdx-headroom_{number}_all.deb"
+
+
+def _rpm(work: Path, sdist: Path, number: str) -> Path:
+    tree = _unpacked(work, sdist, "rpm")
+    defined = {
+        "_topdir": str(work / "rpmbuild"),
+        "_sourcedir": str(work),
+        "_buildhost": "reproducible",
+        "packager": PACKAGER,
+        "use_source_date_epoch_as_buildtime": "1",
+        "clamp_mtime_to_source_date_epoch": "1",
+        "_binary_payload": "w19.zstdio",
+    }
+    options = [word for name, value in defined.items() for word in ("--define", f"{name} {value}")]
+    environment = {**_environment(), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    # --nodeps: on Debian rpm's own database is empty; a build dependency that is missing fails in %build.
+    _run(
+        ["rpmbuild", "-bb", "--nodeps", *options, tree / "packaging/rpm/tdx-headroom.spec"], tree, environment
+    )
+    return next((work / "rpmbuild/RPMS/noarch").glob(f"tdx-headroom-{number}-*.rpm"))
+
+
+def _check(made: list[Path], kinds: Sequence[str]) -> None:
+    """Make everything again elsewhere and compare.
+
+    Raises:
+        ReleaseError: bytes differ.
+    """
+    with tempfile.TemporaryDirectory(prefix="tdx-release-check-") as folder:
+        for first, second in zip(made, _make_all(kinds, Path(folder), "another-folder"), strict=True):
+            if first.read_bytes() != second.read_bytes():
+                kept = first.with_name(f"{first.name}.second")
+                shutil.copyfile(second, kept)
+                raise ReleaseError(
+                    f"{first} is not the same when it is made twice: diffoscope {first} {kept}"
+                )
+
+
+def _sum(made: list[Path], out: Path) -> None:
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(made)]
+    (out / SUMS).write_text("".join(lines))
+
+
+def _environment() -> dict[str, str]:
+    """The environment, with the time of the last commit."""
+    environment = dict(os.environ)
+    if "SOURCE_DATE_EPOCH" not in environment:
+        log = ["git", "-C", str(CHECKOUT), "log", "-1", "--format=%ct"]
+        done = subprocess.run(log, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise ReleaseError("no git history here: set SOURCE_DATE_EPOCH to the time of the release")
+        environment["SOURCE_DATE_EPOCH"] = done.stdout.strip()
+    return environment
+
+
+def _run(command: Sequence[str | Path], folder: Path, environment: dict[str, str] | None = None) -> None:
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment or _environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise ReleaseError(f"{command[0]} is not installed; docs/release.md has what is needed") from None
+    if done.returncode != 0:
+        end = "\n".join(done.stdout.splitlines()[-25:])
+        raise ReleaseError(f"{' '.join(map(str, command))}: status {done.returncode}\n{end}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
