@@ -2,8 +2,8 @@
 """Makes the release: sdist, wheel, Debian package, RPM and SHA256SUMS.
 
 ``python packaging/release.py --help``. The wheel and both packages are made from the unpacked sdist, so that
-it is known to be complete. All files have the time of the last commit, or of SOURCE_DATE_EPOCH: the same source
-gives the same bytes (--check makes everything twice, in folders of different names, and compares).
+it is known to be complete. All files have the time of the last commit, or of SOURCE_DATE_EPOCH: the same
+source gives the same bytes (--check makes everything twice, in folders of different names, and compares).
 """
 
 from __future__ import annotations
@@ -30,27 +30,47 @@ PACKAGER = "tdx-headroom maintainers <tdx-headroom@example.org>"
 
 
 class ReleaseError(Exception):
-    """A step failed; the message is what a person needs to know."""
+    """A step failed; the message is what a person needs to know.
+
+    Args:
+        message: what failed.
+        status: what the command ends with; 69 when the machine lacks something.
+    """
+
+    def __init__(self, message: str, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make what is asked for; 0 when all went well, 1 when not."""
+    """Make what is asked for.
+
+    Returns:
+        0: all went well. 1: a step failed, or two builds differ. 69: the machine lacks something.
+    """
     parser = argparse.ArgumentParser(prog="packaging/release.py", description=__doc__)
     parser.add_argument(
         "kinds", nargs="*", choices=[*KINDS, []], metavar="KIND", help=f"of {', '.join(KINDS)} (default: all)"
     )
     parser.add_argument("--out", type=Path, default=CHECKOUT / "dist", metavar="DIR", help="(default: dist)")
     parser.add_argument("--check", action="store_true", help="make everything twice and compare")
+    parser.add_argument(
+        "--install-needed",
+        action="store_true",
+        help="install what the packages are built with (Debian, root)",
+    )
     options = parser.parse_args(arguments)
     kinds = options.kinds or list(KINDS)
     try:
+        if options.install_needed:
+            _install_needed(kinds)
         made = _make_all(kinds, options.out.resolve(), "build")
         if options.check:
             _check(made, kinds)
         _sum(made, options.out)
     except ReleaseError as error:
         print(f"release: {error}", file=sys.stderr)
-        return 1
+        return error.status
     for path in made:
         print(path)
     return 0
@@ -75,6 +95,36 @@ def version() -> str:
     if len(set(found.values())) != 1:
         raise ReleaseError("; ".join(f"{path}: {value}" for path, value in found.items()))
     return next(iter(found.values()))
+
+
+def _install_needed(kinds: Sequence[str]) -> None:
+    """Install the build dependencies that debian/control has, and rpm.
+
+    Raises:
+        ReleaseError: apt-get could not.
+    """
+    commands: list[list[str | Path]] = []
+    install: list[str | Path] = ["apt-get", "-q", "-y", "--no-install-recommends"]
+    if {"deb", "rpm"} & set(kinds) and _lacks_build_dependencies():
+        commands.append([*install, "install", "dpkg-dev"])
+        commands.append([*install, "build-dep", CHECKOUT / "packaging"])
+    if "rpm" in kinds and shutil.which("rpmbuild") is None:
+        commands.append([*install, "install", "rpm"])
+    if commands:
+        commands.insert(0, ["apt-get", "-q", "update"])
+    for command in commands:
+        try:
+            _run(command, CHECKOUT, {**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+        except ReleaseError as error:
+            raise ReleaseError(f"needs packages of Debian: {error}", 69) from None
+
+
+def _lacks_build_dependencies() -> bool:
+    command: list[str | Path] = ["dpkg-checkbuilddeps", CHECKOUT / "packaging/debian/control"]
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode != 0
+    except FileNotFoundError:
+        return True
 
 
 def _make_all(kinds: Sequence[str], out: Path, name: str) -> list[Path]:
@@ -183,7 +233,8 @@ def _run(command: Sequence[str | Path], folder: Path, environment: dict[str, str
             check=False,
         )
     except FileNotFoundError:
-        raise ReleaseError(f"{command[0]} is not installed; docs/release.md has what is needed") from None
+        hint = "try --install-needed, or see docs/release.md"
+        raise ReleaseError(f"{command[0]} is not installed: {hint}", 69) from None
     if done.returncode != 0:
         end = "\n".join(done.stdout.splitlines()[-25:])
         raise ReleaseError(f"{' '.join(map(str, command))}: status {done.returncode}\n{end}")

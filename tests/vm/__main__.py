@@ -16,7 +16,7 @@ from tests.kernel.build import get_kernel
 from tests.kernel.tools import KernelTestError, MissingError
 from tests.vm import guests
 from tests.vm.image import SUITES, check_machine, get_image
-from tests.vm.install import CHECKOUT, build_wheel
+from tests.vm.install import CHECKOUT, build_deb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,8 @@ EX_SOFTWARE = 70
 KERNEL = "6.12"
 HERE = Path(__file__).parent
 EXTRA = HERE / "kernel"
-CHECKS = tuple(HERE / f"check_{name}.py" for name in ("service", "memory", "log"))
+NAMES = ("service", "log", "flood", "memory", "maps", "package")
+CHECKS = tuple(HERE / f"check_{name}.py" for name in NAMES)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +53,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--suite", action="append", choices=sorted(SUITES), help="Debian suite, repeatable (default: all)"
     )
-    parser.add_argument("--wheel", type=Path, metavar="FILE", help="the agent (default: this checkout)")
+    agent = parser.add_mutually_exclusive_group()
+    agent.add_argument(
+        "--deb", type=Path, metavar="FILE", help="the agent (default: this checkout's package)"
+    )
+    agent.add_argument("--wheel", type=Path, metavar="FILE", help="the agent, without a package around it")
     parser.add_argument("-k", dest="only", metavar="EXPRESSION", help="only checks of these names, as pytest")
     parser.add_argument("--prepare-only", action="store_true", help="make kernel and images, run no check")
     parser.add_argument("--no-install", action="store_true", help="install no packages: say what is missing")
@@ -70,10 +75,10 @@ def _run(options: argparse.Namespace) -> int:
     print(f"kernel {kernel.series} {kernel.version}: {_took(time.monotonic() - began)}", flush=True)
     if options.prepare_only:
         return 0
-    with tempfile.TemporaryDirectory(prefix="tdx-vm-wheel-") as folder:
-        wheel = options.wheel or build_wheel(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="tdx-vm-") as folder:
+        agent = options.deb or options.wheel or build_deb(Path(folder))
         disks = {suite: image.path for suite, image in images.items()}
-        guests.PREPARED[:] = [guests.Prepared(kernel.image, disks, wheel)]
+        guests.PREPARED[:] = [guests.Prepared(kernel.image, disks, agent, kernel.modules)]
         command = [
             f"--rootdir={CHECKOUT}",
             f"--config-file={CHECKOUT}/pyproject.toml",

@@ -307,7 +307,7 @@ def test_with_the_drop_in_for_old_systemd(guest: Guest) -> None:
         remove_drop_in(guest.machine, SERVICE, "old-systemd.conf")
         drop_in(guest.machine, SERVICE, "zz-check.conf", b"[Service]\nOpenFile=\n")
     else:
-        remove_drop_in(guest.machine, SERVICE, "old-systemd.conf")
+        guest.leave_old_systemd_alone()
     try:
         guest.run(f"systemctl stop {SERVICE} && systemctl start {SERVICE}")
         sources = guest.sources()
@@ -316,8 +316,7 @@ def test_with_the_drop_in_for_old_systemd(guest: Guest) -> None:
         assert "not privileged" in guest.log(60)
     finally:
         remove_drop_in(guest.machine, SERVICE, "zz-check.conf")
-        if not guest.has_open_file:
-            drop_in(guest.machine, SERVICE, "old-systemd.conf")
+        guest.help_old_systemd()
         guest.run(f"systemctl daemon-reload && systemctl restart {SERVICE}")
 
 
@@ -325,8 +324,7 @@ def test_a_file_for_node_exporter(guest: Guest, note: Callable[[str], None]) -> 
     """The oneshot unit writes the collector's file, mode 0644, with root's view, and the timer runs it."""
     guest.run(f"mkdir -p -m 755 {COLLECTOR}")
     unit = "tdx-headroom-textfile.service"
-    if not guest.has_open_file:
-        drop_in(guest.machine, unit, "old-systemd.conf")
+    guest.help_old_systemd(unit)
     guest.run(f"systemctl start {unit}")
     assert guest.run(f"stat -c '%a %U' {COLLECTOR}/*") == "644 root"
     assert guest.run(f"ls -A {COLLECTOR}") == "tdx-headroom.prom"

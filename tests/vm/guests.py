@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.vm.install import drop_in, install
+from tests.kernel.tools import run
+from tests.vm.install import drop_in, install, mask_drop_in, remove_drop_in
 from tests.vm.machine import GuestError, Machine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 PORT = 10110
 SERVICE = "tdx-headroom.service"
+OLD = "old-systemd.conf"
 TDX_FAILS = "tdx_standin.fail_fn=45"
 """With TDX initialized, memory that is added stays offline; with TDH.SYS.CONFIG failing it comes into use."""
 
@@ -34,11 +36,13 @@ class Guest:
         suite: Debian suite.
         machine: the machine.
         systemd: version of systemd.
+        packaged: the agent was installed by dpkg, not from a wheel.
     """
 
     suite: str
     machine: Machine
     systemd: int
+    packaged: bool
 
     @property
     def has_open_file(self) -> bool:
@@ -65,8 +69,24 @@ class Guest:
         return self.run(f"systemctl show --value --property={name} {unit}")
 
     def start(self) -> None:
-        """Start the service as a package's installation would."""
-        self.run(f"systemctl enable --now tdx-headroom.socket {SERVICE}")
+        """Start the service where the installation has not."""
+        if not self.packaged:
+            self.run(f"systemctl enable --now tdx-headroom.socket {SERVICE}")
+
+    def help_old_systemd(self, unit: str = SERVICE) -> None:
+        """Have old-systemd.conf where OpenFile= is not known, as after the installation."""
+        if not self.has_open_file:
+            if self.packaged:
+                remove_drop_in(self.machine, unit, OLD)
+            else:
+                drop_in(self.machine, unit, OLD)
+
+    def leave_old_systemd_alone(self) -> None:
+        """Take old-systemd.conf away."""
+        if self.packaged:
+            mask_drop_in(self.machine, SERVICE, OLD)
+        else:
+            remove_drop_in(self.machine, SERVICE, OLD)
 
     def samples(self) -> Samples:
         """A scrape from outside the guest."""
@@ -112,13 +132,15 @@ class Prepared:
     Args:
         kernel: the guests' kernel.
         images: disk image by suite.
-        wheel: the agent.
+        agent: the agent, as a Debian package or a wheel.
+        modules: kernel modules by name.
         times: lines for the end of the report.
     """
 
     kernel: Path
     images: dict[str, Path]
-    wheel: Path
+    agent: Path
+    modules: Mapping[str, Path]
     times: list[str] = field(default_factory=list)
 
 
@@ -159,20 +181,50 @@ def note(request: pytest.FixtureRequest) -> Callable[[str], None]:
     return lambda text: PREPARED[0].times.append(f"{request.node.name}: {text}")
 
 
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A disk of the first suite that keeps what guests write, for several boots after one another."""
+    path = tmp_path_factory.mktemp("disk") / "root.ext4"
+    run(["cp", "--sparse=always", next(iter(PREPARED[0].images.values())), path])
+    yield path
+    path.unlink()
+
+
+@contextmanager
+def boot_disk(disk: Path, *, memory: int, append: str = "", more: Sequence[str] = ()) -> Iterator[Guest]:
+    """A boot from a disk that keeps what is written; the agent is installed if it is not there yet."""
+    prepared = PREPARED[0]
+    with Machine(
+        prepared.kernel, disk, port=PORT, memory=memory, append=append, keep=True, more=more
+    ) as machine:
+        guest = _guest(next(iter(prepared.images)), machine)
+        if machine.status("command -v tdx-headroom") != 0:
+            _install(guest)
+        guest.wait(lambda: guest.prop("SubState") == "running", 60, "running after a boot")
+        yield guest
+        machine.power_off()
+
+
 @contextmanager
 def _booted(suite: str, append: str) -> Iterator[Guest]:
     prepared = PREPARED[0]
     with Machine(prepared.kernel, prepared.images[suite], port=PORT, append=append) as machine:
         started = time.monotonic()
-        version = int(machine.run("systemctl --version").split()[1])
-        install(machine, prepared.wheel)
-        guest = Guest(suite, machine, version)
-        if not guest.has_open_file:
-            drop_in(machine, SERVICE, "old-systemd.conf")
-        installed = time.monotonic()
-        guest.start()
+        guest = _guest(suite, machine)
+        _install(guest)
         prepared.times.append(
-            f"{suite}: systemd {version}; boot {machine.boot_seconds:.1f} s, installation"
-            f" {installed - started:.1f} s, start of the service {time.monotonic() - installed:.1f} s"
+            f"{suite}: systemd {guest.systemd}; boot {machine.boot_seconds:.1f} s, installation and start of"
+            f" the service {time.monotonic() - started:.1f} s"
         )
         yield guest
+
+
+def _guest(suite: str, machine: Machine) -> Guest:
+    version = int(machine.run("systemctl --version").split()[1])
+    return Guest(suite, machine, version, PREPARED[0].agent.suffix == ".deb")
+
+
+def _install(guest: Guest) -> None:
+    install(guest.machine, PREPARED[0].agent)
+    guest.help_old_systemd()
+    guest.start()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tests.kernel.tools import KernelTestError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
 BOOT_SECONDS = 180
@@ -41,13 +42,25 @@ class Machine:
 
     Args:
         kernel: bzImage.
-        disk: root file system; what the guest writes is thrown away.
+        disk: root file system; what the guest writes is thrown away, unless ``keep`` is true.
         port: the guest's port that :meth:`fetch` reaches from outside the guest.
         memory: MiB at boot; there is room for as much again in :meth:`add_memory`.
         append: for the kernel's command line.
+        keep: the disk keeps what the guest writes.
+        more: arguments for QEMU.
     """
 
-    def __init__(self, kernel: Path, disk: Path, *, port: int, memory: int = 1024, append: str = "") -> None:
+    def __init__(
+        self,
+        kernel: Path,
+        disk: Path,
+        *,
+        port: int,
+        memory: int = 1024,
+        append: str = "",
+        keep: bool = False,
+        more: Sequence[str] = (),
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="tdx-vm-"))
         self.port = _free_port()
         self._number = 0
@@ -62,9 +75,10 @@ class Machine:
             *("-qmp", f"unix:{self.folder}/qmp,server=on,wait=off"),
             *("-chardev", f"socket,id=shell,path={self.folder}/shell,server=on,wait=off"),
             *("-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:{port}"),
-            *("-drive", f"file={disk},format=raw,if=virtio,snapshot=on"),
+            *("-drive", f"file={disk},format=raw,if=virtio,snapshot={'off' if keep else 'on'}"),
             *("-kernel", str(kernel)),
             *("-append", f"console=ttyS0 panic=0 quiet root=/dev/vda rw net.ifnames=0 {append}".strip()),
+            *more,
         ]
         with (self.folder / "qemu").open("wb") as out:
             self._process = subprocess.Popen(
@@ -103,6 +117,18 @@ class Machine:
         """
         self.run("systemctl --no-block reboot")
         self._come_up()
+
+    def power_off(self) -> None:
+        """Shut the guest down as an operator would, and wait until it is off.
+
+        Raises:
+            GuestError: it does not end.
+        """
+        self.run("systemctl --no-block poweroff")
+        try:
+            self._process.wait(BOOT_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise GuestError(f"it does not switch off; console: {self._last_words()}") from None
 
     def _come_up(self) -> None:
         while self._receive(BOOT_SECONDS)["id"] != 0:
