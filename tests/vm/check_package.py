@@ -80,7 +80,7 @@ def test_old_systemd_gets_its_helper_and_new_does_not(guest: Guest) -> None:
 def test_an_upgrade_restarts_it(guest: Guest, tmp_path: Path, note: Callable[[str], None]) -> None:
     """The new version runs with the old state and settings; nobody is refused meanwhile.
 
-    A request that the old process is just answering may be lost; all others wait in the socket that stays open.
+    A request that the old process is just answering may be lost; all others wait in the open socket.
     """
     guest.run("echo 'ARGS=\"--log.format json\"' > /etc/default/tdx-headroom")
     guest.run(f"systemctl restart {SERVICE}")

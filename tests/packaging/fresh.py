@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Debian package on fresh root file systems: ``python -m tests.packaging.fresh``; docs/release.md.
+
+For each suite mmdebstrap makes a root file system, into which apt installs the package with its dependencies.
+The command runs in it; without systemd the init script starts and stops the agent; with systemd, on this
+machine's own kernel, the service serves this machine's plan. At the end a purge must leave nothing behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.kernel.tools import KernelTestError, MissingError, install_packages, last_line, run
+from tests.vm.install import build_deb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+SUITES = ("trixie", "bookworm")
+PROGRAMS = {
+    "mmdebstrap": "mmdebstrap",
+    "systemd-nspawn": "systemd-container",
+    "dpkg-scanpackages": "dpkg-dev",
+    "ip": "iproute2",
+}
+URL = "http://localhost:10110/metrics"
+SCORE = "0.3"
+"""What docs/security.md says."""
+
+NSPAWN = (
+    *("systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--private-network"),
+    *("--capability=CAP_SYSLOG,CAP_SYS_ADMIN", "--bind=/dev/kmsg"),
+)
+REMAINS = ("find", "/", "-xdev", "-iname", "*tdx*headroom*", "-not", "-path", "/var/log/journal/*")
+
+
+class FreshError(KernelTestError):
+    """A check has failed."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the checks.
+
+    Returns:
+        0: all is well. 1: a check failed. 69: the machine lacks something. 70: a step failed.
+    """
+    parser = argparse.ArgumentParser(prog="python -m tests.packaging.fresh", description=__doc__)
+    parser.add_argument("--deb", type=Path, metavar="FILE", help="the package (default: this checkout's)")
+    parser.add_argument("--suite", action="append", choices=SUITES, help="repeatable (default: all)")
+    options = parser.parse_args(arguments)
+    try:
+        if os.geteuid() != 0:
+            raise MissingError("root: a root file system belongs to root")  # noqa: TRY301
+        install_packages([package for name, package in PROGRAMS.items() if shutil.which(name) is None])
+        with tempfile.TemporaryDirectory(prefix="tdx-fresh-") as name:
+            folder = Path(name)
+            deb = options.deb or build_deb(folder)
+            for suite in options.suite or SUITES:
+                _check(suite, deb, folder)
+    except MissingError as error:
+        print(f"fresh: this machine lacks something: {error}", file=sys.stderr)
+        return 69
+    except FreshError as error:
+        print(f"fresh: FAILED: {error}", file=sys.stderr)
+        return 1
+    except KernelTestError as error:
+        print(f"fresh: {error}", file=sys.stderr)
+        return 70
+    return 0
+
+
+def _check(suite: str, deb: Path, folder: Path) -> None:
+    began = time.monotonic()
+    tree = folder / suite
+    _bootstrap(suite, deb, folder, tree)
+    print(f"{suite}: root file system with the package after {time.monotonic() - began:.0f} s", flush=True)
+    for check in (_command, _init_script, _systemd, _purge):
+        began = time.monotonic()
+        said = check(tree)
+        print(f"{suite}: {check.__name__[1:]}: {said} ({time.monotonic() - began:.1f} s)", flush=True)
+    shutil.rmtree(tree)
+
+
+def _bootstrap(suite: str, deb: Path, folder: Path, tree: Path) -> None:
+    """A root file system; apt takes the package from a folder, and what it depends on from Debian."""
+    repository = folder / "repository"
+    repository.mkdir(exist_ok=True)
+    shutil.copyfile(deb, repository / deb.name)
+    (repository / "Packages").write_text(run(["dpkg-scanpackages", "--multiversion", "."], cwd=repository))
+    line = f"deb [trusted=yes] copy:{repository} ./"
+    hook = f"--setup-hook=echo '{line}' > \"$1/etc/apt/sources.list.d/tdx-headroom.list\""
+    packages = "--include=systemd,systemd-sysv,curl,tdx-headroom"
+    command = ["mmdebstrap", "--quiet", "--variant=minbase", packages, hook, suite, str(tree)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise MissingError(f"Debian {suite}: {last_line(done.stderr)}; is there a network?")
+    # The chroots of this test have no systemd to talk to; a container gets its own id.
+    (tree / "etc/machine-id").write_text("")
+
+
+def _expect(what: str, is_so: object) -> None:
+    if not is_so:
+        raise FreshError(what)
+
+
+def _chroot(tree: Path, *command: str) -> str:
+    return run(["chroot", tree, *command])
+
+
+def _command(tree: Path) -> str:
+    """The command runs with the suite's own Python and libraries, and plans the bundled host."""
+    version = _chroot(tree, "tdx-headroom", "--version").strip()
+    host = "/usr/lib/python3/dist-packages/tdx_headroom/hosts/emerald-rapids"
+    plan = json.loads(_chroot(tree, "tdx-headroom", "plan", "--root", host, "--format", "json"))
+    needed = [tdmr["needed_holes"] for tdmr in plan["strategies"]["memory-regions"]["tdmrs"]]
+    _expect(f"the bundled host needs {needed}", needed == [17, 1, 1, 1, 1])
+    _expect("dpkg --verify", _chroot(tree, "dpkg", "--verify", "tdx-headroom") == "")
+    return version
+
+
+def _init_script(tree: Path) -> str:
+    """Without systemd: start, scrape, status, reload, stop, in a network of its own."""
+    script = f"""
+        set -e
+        ip link set lo up
+        svc() {{ chroot {tree} /etc/init.d/tdx-headroom "$@" >/dev/null; }}
+        mount --bind /dev {tree}/dev; mount -t proc proc {tree}/proc; mount --rbind /sys {tree}/sys
+        trap 'svc stop' EXIT
+        svc start
+        for i in $(seq 100); do chroot {tree} curl -sf {URL} > /dev/null && break; sleep 0.1; done
+        svc status; svc reload
+        chroot {tree} curl -sf {URL}
+        ps -o user= -p "$(cat {tree}/run/tdx-headroom.pid)"
+        svc stop
+        ! svc status
+    """
+    said = run(["unshare", "--mount", "--net", "--fork", "bash", "-c", script])
+    _expect("a scrape of the agent under the init script", "\ntdx_tdmrs{" in said)
+    user = last_line(said)
+    _expect(f"under the init script it is {user}", user == "nobody")
+    return f"started, scraped and stopped, as {user}"
+
+
+@contextmanager
+def _booted(tree: Path) -> Iterator[Callable[..., str]]:
+    """Boot systemd in the tree, on this machine's kernel; gives a way to run commands in it."""
+    environment = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
+    log = tree.with_name(f"{tree.name}.log")
+    with log.open("wb") as out:
+        nspawn = subprocess.Popen(
+            [*NSPAWN, "--directory", tree], stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment
+        )
+    leader = ""
+
+    def enter(*command: str) -> str:
+        return run(["nsenter", "--target", leader, "--all", "--", *command])
+
+    try:
+        end = time.monotonic() + 60
+        while True:
+            children = Path(f"/proc/{nspawn.pid}/task/{nspawn.pid}/children").read_text().split()
+            leader = children[0] if children else ""
+            if leader:
+                state = ["nsenter", "--target", leader, "--all", "systemctl", "is-active", "tdx-headroom"]
+                said = subprocess.run(state, capture_output=True, text=True, check=False).stdout.strip()
+                if said == "active":
+                    break
+            if nspawn.poll() is not None or time.monotonic() > end:
+                said = last_line(log.read_text(errors="replace"))
+                raise FreshError(f"the service does not come up in a container: {said}")
+            time.sleep(0.1)
+        yield enter
+        enter("systemctl", "--no-block", "poweroff")
+        nspawn.wait(60)
+    finally:
+        nspawn.kill()
+        nspawn.wait()
+
+
+def _memory() -> int:
+    """Bytes of this machine's System RAM from 1 MiB on, in whole pages."""
+    total = 0
+    for line in Path("/proc/iomem").read_text().splitlines():
+        span, _, name = line.partition(" : ")
+        if not line.startswith(" ") and name.startswith("System RAM"):
+            start, end = (int(number, 16) for number in span.split("-"))
+            total += max(0, (end + 1) // 4096 * 4096 - max(-(-start // 4096) * 4096, 1 << 20))
+    return total
+
+
+def _systemd(tree: Path) -> str:
+    """Booted with systemd the service runs, and serves the plan of this machine."""
+    with _booted(tree) as enter:
+        text = enter("curl", "--silent", "--fail", URL)
+        rating = last_line(enter("systemd-analyze", "security", "--no-pager", "tdx-headroom"))
+        user = enter("systemctl", "show", "--value", "--property=MainPID", "tdx-headroom").strip()
+        status = enter("grep", "^Uid:", f"/proc/{user}/status").split()
+    families = {f.name: f for f in text_string_to_metric_families(text)}
+    sources = {s.labels["source"]: s.value for s in families["tdx_headroom_source_success"].samples}
+    _expect("iomem was read", sources["iomem"] == 1)
+    served = families["tdx_memory_bytes"].samples[0].value
+    _expect(f"{served:.0f} bytes served, {_memory()} in /proc/iomem", served == _memory())
+    _expect(f"its user is {status[1]}", 61184 <= int(status[1]) <= 65519)
+    _expect(f"systemd-analyze security: {rating}", f": {SCORE} " in rating)
+    return f"{served:.0f} bytes of memory planned, exposure {SCORE}"
+
+
+def _purge(tree: Path) -> str:
+    """After a purge nothing of the package is left, and the init script's links are gone."""
+    _chroot(tree, "dpkg", "--purge", "tdx-headroom")
+    (tree / "etc/apt/sources.list.d/tdx-headroom.list").unlink()
+    left = _chroot(tree, *REMAINS)
+    lists = [line for line in left.splitlines() if not line.startswith("/var/lib/apt/lists/")]
+    _expect(f"left behind: {' '.join(lists)}", not lists)
+    return "nothing left behind"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
