@@ -22,6 +22,13 @@ PACKAGES = {
     "sos": "sosreport",
     "chromium": "chromium",
     "chromedriver": "chromium-driver",
+    "dpkg-checkbuilddeps": "dpkg-dev",
+    "dh": "debhelper",
+    "lintian": "lintian",
+    "rpmbuild": "rpm",
+    "rpmlint": "rpmlint",
+    "man": "man-db",
+    "zsh": "zsh",
 }
 """Programs that some tests need, and the Debian package that has each."""
 

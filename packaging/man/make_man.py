@@ -15,17 +15,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from completion import bash, zsh
+
 from tdx_headroom import __version__
 from tdx_headroom.cli import command_parser
 from tdx_headroom.output.metrics import FAMILIES
-from tdx_headroom.plan import Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = Path(__file__).parent
-COMPLETED = {"FILE": "file", "F.prom": "file", "DIR": "directory", "PATH": "file"}
-"""What an argument of this metavar is completed with."""
 
 
 def commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
@@ -104,28 +103,14 @@ def make(template: str, name: str) -> str:
     return re.sub(r"@([A-Z]+)@", lambda found: values[found[1]], template)
 
 
-def completions(shell: str) -> str:
-    """Completion for bash or zsh, by shtab: options, their choices, files where a file is meant."""
-    import shtab  # noqa: PLC0415  man pages do without it
-
-    parser = command_parser()
-    for _, _, command in commands(parser):
-        for action in command._actions:  # noqa: SLF001
-            kind = COMPLETED.get(str(action.metavar))
-            if kind is not None:
-                action.complete = shtab.FILE if kind == "file" else shtab.DIRECTORY  # type: ignore[attr-defined]
-            elif action.metavar == "S" and action.choices is None:
-                action.choices = list(Strategy)
-    return str(shtab.complete(parser, shell))
-
-
 def main(folder: Path) -> None:
     """Write everything into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for template in HERE.glob("*.in"):
         (folder / template.stem).write_text(make(template.read_text("utf-8"), template.name), "utf-8")
-    (folder / "tdx-headroom").write_text(completions("bash"), "utf-8")
-    (folder / "_tdx-headroom").write_text(completions("zsh"), "utf-8")
+    known = list(commands(command_parser()))
+    (folder / "tdx-headroom").write_text(bash(known), "utf-8")
+    (folder / "_tdx-headroom").write_text(zsh(known), "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What packages are made from: man pages, the generator for old systemd, versions, lists of dependencies."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tdx_headroom import __version__
+from tdx_headroom.cli import command_parser
+from tdx_headroom.output.metrics import FAMILIES
+from tests.packaging.conftest import CHECKOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PACKAGING = CHECKOUT / "packaging"
+PYPROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+DRAWN = "import make_man, sys; sys.stdout.write(make_man.make(open(sys.argv[1]).read(), sys.argv[1]))"
+
+
+def page(name: str) -> str:
+    """A man page as make_man.py makes it, without roff's escapes."""
+    done = subprocess.run(
+        [sys.executable, "-c", DRAWN, PACKAGING / "man" / f"{name}.in"],
+        capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(PACKAGING / "man"), "SOURCE_DATE_EPOCH": "0"},
+    )  # fmt: skip
+    return done.stdout.replace("\\-", "-")
+
+
+def options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Every option that --help of any command shows, and every command's name."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            shown = {choice.dest for choice in action._choices_actions}
+            for name in shown:
+                yield name
+                yield from options(action.choices[name])
+        elif action.help != argparse.SUPPRESS:
+            yield from action.option_strings
+
+
+def test_the_man_page_has_every_option() -> None:
+    """All commands and options of the parser are in tdx-headroom.8."""
+    text = page("tdx-headroom.8")
+    assert 'TH TDX-HEADROOM 8 1970-01-01 "tdx-headroom ' + __version__ in text
+    missing = {option for option in options(command_parser()) if option not in text}
+    assert missing <= {"-h"}
+
+
+def test_the_man_page_has_every_exit_status() -> None:
+    """Each status of sysexits that the code ends with is told."""
+    used = set()
+    for path in (CHECKOUT / "agent").rglob("*.py"):
+        used |= set(re.findall(r"\bos\.(EX_\w+)", path.read_text()))
+    text = page("tdx-headroom.8")
+    section = text[text.index(".SH EXIT STATUS") : text.index(".SH SIGNALS")]
+    told = {int(number) for number in re.findall(r"\b\d+\b", section)}
+    assert {name for name in used if getattr(os, name) not in told} == set()
+
+
+def test_the_metrics_page_has_every_metric() -> None:
+    """All families of the table are in tdx-headroom-metrics.7, with their labels."""
+    text = page("tdx-headroom-metrics.7")
+    for family in FAMILIES.values():
+        assert family.name in text
+        assert family.help in text
+        assert all(label in text for label in family.labels)
+
+
+@pytest.mark.program("man")
+@pytest.mark.parametrize("name", ["tdx-headroom.8", "tdx-headroom-metrics.7"])
+def test_man_has_no_warning(name: str, tmp_path: Path) -> None:
+    """man(1) shows the page without a warning."""
+    file = tmp_path / name
+    file.write_text(page(name).replace("-", "\\-"))
+    done = subprocess.run(
+        ["man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", file],
+        capture_output=True, text=True, env={**os.environ, "MANWIDTH": "100", "LC_ALL": "C.UTF-8"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout) > 2000
+
+
+@pytest.mark.parametrize(
+    ("version", "given"), [("252 (252.38-1~deb12u1)", True), ("253 (253-1)", False), ("257.13", False)]
+)
+def test_the_generator_looks_at_the_version(version: str, given: bool, tmp_path: Path) -> None:  # noqa: FBT001
+    """Before 253 both services get the drop-in, from 253 on none does."""
+    systemctl = tmp_path / "bin" / "systemctl"
+    systemctl.parent.mkdir()
+    systemctl.write_text(f"#!/bin/sh\necho 'systemd {version}'\necho '+PAM'\n")
+    systemctl.chmod(0o755)
+    out = tmp_path / "out"
+    out.mkdir()
+    subprocess.run(
+        [CHECKOUT / "systemd/generators/tdx-headroom", out, out, out],
+        check=True, env={"PATH": f"{systemctl.parent}:/usr/bin:/bin"},
+    )  # fmt: skip
+    links = {str(path.relative_to(out)): str(path.readlink()) for path in out.rglob("*.conf")}
+    source = "/usr/share/tdx-headroom/systemd/old-systemd.conf"
+    units = ("tdx-headroom.service", "tdx-headroom-textfile.service")
+    assert links == ({f"{unit}.d/old-systemd.conf": source for unit in units} if given else {})
+
+
+def test_all_versions_are_the_same() -> None:
+    """The code, Debian's changelog and the RPM's spec have one version."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import release; print(release.version())"],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(PACKAGING)},
+    )  # fmt: skip
+    assert done.stdout.strip() == __version__, done.stderr
+
+
+def dependencies() -> dict[str, str]:
+    """Lowest version of every runtime dependency."""
+    return dict(entry.split(">=") for entry in PYPROJECT["project"]["dependencies"])
+
+
+def test_the_lowest_versions_are_pyprojects() -> None:
+    """tests/lowest.txt, which CI tests with, has the floors of pyproject.toml."""
+    lines = (CHECKOUT / "tests/lowest.txt").read_text().splitlines()
+    lowest = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    assert lowest.keys() == dependencies().keys()
+    for name, version in dependencies().items():
+        assert lowest[name].startswith(version), name
+
+
+def test_the_spec_has_pyprojects_dependencies() -> None:
+    """The RPM requires the same lowest versions."""
+    spec = (PACKAGING / "rpm/tdx-headroom.spec").read_text()
+    required = dict(re.findall(r"^Requires: +python3-(\S+) >= (\S+)$", spec, re.MULTILINE))
+    names = {"prometheus-client": "prometheus_client", "Jinja2": "jinja2", "PyYAML": "pyyaml"}
+    assert required == {names.get(name, name): version for name, version in dependencies().items()}
+
+
+def test_the_sdist_has_what_packages_need() -> None:
+    """Every tracked file is in the sdist's list, but for those that only git needs."""
+    include = PYPROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    if not (CHECKOUT / ".git").exists():
+        pytest.skip("no git checkout")
+    listed = subprocess.run(["git", "ls-files"], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    tops = {f"/{name.split('/')[0]}" for name in listed.stdout.splitlines()}
+    assert tops - set(include) <= {"/.gitignore", "/pyproject.toml"}
