@@ -10,7 +10,7 @@ HOSTS  ?= 1000
 SEED   ?= 1
 SECONDS ?= 60
 
-.PHONY: run demo plan test golden lint clean kernel-test vm-test bench fuzz soak scale-bench
+.PHONY: run demo plan test golden lint clean kernel-test vm-test package-test release bench fuzz soak scale-bench
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -42,8 +42,14 @@ test: $(STAMP) ## all tests, ruff, mypy --strict, the architecture test
 kernel-test: $(STAMP) ## the plan against a real kernel in QEMU: KERNEL=6.12|7.3 MAPS=n SEED=n
 	@$(VENV)/bin/python -m tests.kernel --kernel $(KERNEL) --maps $(MAPS) --seed $(SEED) $(ARGS)
 
-vm-test: $(STAMP) ## the units under real systemd in QEMU (Debian 13 and 12); not part of make test
+vm-test: $(STAMP) ## the package under real systemd in QEMU (Debian 13 and 12); not part of make test
 	@$(VENV)/bin/python -m tests.vm $(ARGS)
+
+package-test: $(STAMP) ## the Debian package on fresh Debian 13 and 12; needs root
+	@$(VENV)/bin/python -m tests.packaging.fresh $(ARGS)
+
+release: $(STAMP) ## sdist, wheel, .deb, .rpm and SHA256SUMS in dist/; ARGS=--check makes them twice and compares
+	@$(VENV)/bin/python packaging/release.py $(ARGS)
 
 bench: $(STAMP) ## how fast and small the agent is, beside peers; not part of make test
 	@$(VENV)/bin/python -m tests.bench $(ARGS)

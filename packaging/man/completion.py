@@ -11,10 +11,10 @@ from tdx_headroom.plan import Strategy
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FILES = ("FILE", "F.prom", "PATH")
+FILES = ("FILE", "F.")
 FOLDERS = ("DIR",)
 STRATEGY = "S"
-"""Metavars of arguments that are files, folders, and the name of a strategy."""
+"""How metavars of arguments begin that are files, or folders; and the one that is the name of a strategy."""
 
 _BASH = """\
 # SPDX-License-Identifier: Apache-2.0
@@ -125,7 +125,10 @@ def _choices(action: argparse.Action) -> list[str]:
 
 
 def _kind(action: argparse.Action) -> str:
-    return "file" if action.metavar in FILES else "folder" if action.metavar in FOLDERS else ""
+    name = str(action.metavar)
+    if name.startswith(FILES) or not action.option_strings:
+        return "file"
+    return "folder" if name.startswith(FOLDERS) else ""
 
 
 def _bash_value(action: argparse.Action) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def assess_host(name: str) -> Assessment:
 
 def show(name: str, kind: str) -> str:
     if kind == "prom":
-        return generate_latest(registry_of(name)).decode()
+        # prometheus_client before 0.22 writes e+010 where later ones write e+10: the same number.
+        return re.sub(r"e\+0([0-9]{2})\b", r"e+\1", generate_latest(registry_of(name)).decode())
     assessment = assess_host(name)
     text = {
         "txt": lambda: render(assessment, Style()),
