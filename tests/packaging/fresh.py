@@ -43,6 +43,8 @@ NSPAWN = (
     *("systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--private-network"),
     *("--capability=CAP_SYSLOG,CAP_SYS_ADMIN", "--bind=/dev/kmsg"),
 )
+CONTAINER_CAPABILITIES = ("sys_admin", "syslog", "setuid", "setgid", "setpcap", "sys_chroot")
+"""What docs/container.md gives it, and one for the chroot of this test."""
 REMAINS = ("find", "/", "-xdev", "-iname", "*tdx*headroom*", "-not", "-path", "/var/log/journal/*")
 
 
@@ -86,7 +88,7 @@ def _check(suite: str, deb: Path, folder: Path) -> None:
     tree = folder / suite
     _bootstrap(suite, deb, folder, tree)
     print(f"{suite}: root file system with the package after {time.monotonic() - began:.0f} s", flush=True)
-    for check in (_command, _init_script, _systemd, _purge):
+    for check in (_command, _init_script, _container, _systemd, _purge):
         began = time.monotonic()
         said = check(tree)
         print(f"{suite}: {check.__name__[1:]}: {said} ({time.monotonic() - began:.1f} s)", flush=True)
@@ -151,6 +153,46 @@ def _init_script(tree: Path) -> str:
     user = last_line(said)
     _expect(f"under the init script it is {user}", user == "nobody")
     return f"started, scraped and stopped, as {user}"
+
+
+def _container(tree: Path) -> str:
+    """As an engine would run it: own namespaces, read-only mounts of the host, few capabilities."""
+    command = "tdx-headroom serve --path.rootfs /host --state-directory /state"
+    few = ",".join(f"+{name}" for name in CONTAINER_CAPABILITIES)
+    script = f"""
+        set -e
+        ip link set lo up
+        mount --bind {tree} {tree}; cd {tree}
+        mkdir -p host/proc host/sys host/dev state
+        touch host/dev/kmsg
+        chown 65534:65534 state
+        mount --rbind /proc host/proc; mount -o remount,bind,ro host/proc
+        mount --rbind /sys host/sys; mount -o remount,bind,ro host/sys
+        mount --bind /dev/kmsg host/dev/kmsg; mount -o remount,bind,ro host/dev/kmsg
+        mount -t proc proc proc
+        setpriv --bounding-set=-all,{few} chroot . {command} 2> log &
+        trap 'kill %1; wait %1 || true' EXIT
+        for i in $(seq 100); do chroot . curl -sf {URL} > /dev/null && break; sleep 0.1; done
+        chroot . curl -sf {URL}
+        grep ^CapEff: proc/$!/status
+    """
+    said = run(["unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--fork", "bash", "-c", script])
+    text, _, capabilities = said.rpartition("CapEff:")
+    samples = {
+        (s.name, *s.labels.values()): s.value
+        for family in text_string_to_metric_families(text)
+        for s in family.samples
+    }
+    _expect(f"capabilities {capabilities.strip()}", int(capabilities, 16) == 0)
+    for source in ("iomem", "kernel-log", "firmware-memmap"):
+        _expect(f"{source} was read in the container", samples["tdx_headroom_source_success", source] == 1)
+    served = samples["tdx_memory_bytes",]
+    _expect(f"{served:.0f} bytes served, {_memory()} in /proc/iomem", served == _memory())
+    _expect("state is kept", (tree / "state/state.json").is_file())
+    for name in ("host", "state", "log"):
+        path = tree / name
+        path.unlink() if path.is_file() else shutil.rmtree(path)
+    return f"{served:.0f} bytes of memory planned, without a capability in the end"
 
 
 @contextmanager
