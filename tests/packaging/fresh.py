@@ -4,6 +4,7 @@
 For each suite mmdebstrap makes a root file system, into which apt installs the package with its dependencies.
 The command runs in it; without systemd the init script starts and stops the agent; with systemd, on this
 machine's own kernel, the service serves this machine's plan. At the end a purge must leave nothing behind.
+Then rpm installs the RPM there, which uses the same libraries, and it is booted once more.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.kernel.tools import KernelTestError, MissingError, install_packages, last_line, run
-from tests.vm.install import build_deb
+from tests.vm.install import build_package
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +36,7 @@ PROGRAMS = {
     "systemd-nspawn": "systemd-container",
     "dpkg-scanpackages": "dpkg-dev",
     "ip": "iproute2",
+    "rpm": "rpm",
 }
 URL = "http://localhost:10110/metrics"
 SCORE = "0.3"
@@ -60,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m tests.packaging.fresh", description=__doc__)
     parser.add_argument("--deb", type=Path, metavar="FILE", help="the package (default: this checkout's)")
+    parser.add_argument("--rpm", type=Path, metavar="FILE", help="the RPM (default: this checkout's)")
     parser.add_argument("--suite", action="append", choices=SUITES, help="repeatable (default: all)")
     options = parser.parse_args(arguments)
     try:
@@ -68,9 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         install_packages([package for name, package in PROGRAMS.items() if shutil.which(name) is None])
         with tempfile.TemporaryDirectory(prefix="tdx-fresh-") as name:
             folder = Path(name)
-            deb = options.deb or build_deb(folder)
+            deb = options.deb or build_package("deb", folder)
+            rpm = options.rpm or build_package("rpm", folder)
             for suite in options.suite or SUITES:
-                _check(suite, deb, folder)
+                _check(suite, deb, rpm, folder)
     except MissingError as error:
         print(f"fresh: this machine lacks something: {error}", file=sys.stderr)
         return 69
@@ -83,15 +88,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _check(suite: str, deb: Path, folder: Path) -> None:
+def _check(suite: str, deb: Path, rpm: Path, folder: Path) -> None:
     began = time.monotonic()
     tree = folder / suite
     _bootstrap(suite, deb, folder, tree)
     print(f"{suite}: root file system with the package after {time.monotonic() - began:.0f} s", flush=True)
-    for check in (_command, _init_script, _container, _systemd, _purge):
+    checks: dict[str, Callable[[], str]] = {
+        "the command": partial(_command, tree),
+        "the init script": partial(_init_script, tree),
+        "as in a container": partial(_container, tree),
+        "under systemd": partial(_systemd, tree),
+        "after a purge": partial(_purge, tree),
+        "from the RPM, under systemd": partial(_rpm, tree, rpm),
+    }
+    for what, check in checks.items():
         began = time.monotonic()
-        said = check(tree)
-        print(f"{suite}: {check.__name__[1:]}: {said} ({time.monotonic() - began:.1f} s)", flush=True)
+        said = check()
+        print(f"{suite}: {what}: {said} ({time.monotonic() - began:.1f} s)", flush=True)
     shutil.rmtree(tree)
 
 
@@ -141,7 +154,7 @@ def _init_script(tree: Path) -> str:
         mount --bind /dev {tree}/dev; mount -t proc proc {tree}/proc; mount --rbind /sys {tree}/sys
         trap 'svc stop' EXIT
         svc start
-        for i in $(seq 100); do chroot {tree} curl -sf {URL} > /dev/null && break; sleep 0.1; done
+        for i in $(seq 1000); do chroot {tree} curl -sf {URL} > /dev/null && break; sleep 0.1; done
         svc status; svc reload
         chroot {tree} curl -sf {URL}
         ps -o user= -p "$(cat {tree}/run/tdx-headroom.pid)"
@@ -172,7 +185,7 @@ def _container(tree: Path) -> str:
         mount -t proc proc proc
         setpriv --bounding-set=-all,{few} chroot . {command} 2> log &
         trap 'kill %1; wait %1 || true' EXIT
-        for i in $(seq 100); do chroot . curl -sf {URL} > /dev/null && break; sleep 0.1; done
+        for i in $(seq 1000); do chroot . curl -sf {URL} > /dev/null && break; sleep 0.1; done
         chroot . curl -sf {URL}
         grep ^CapEff: proc/$!/status
     """
@@ -210,7 +223,7 @@ def _booted(tree: Path) -> Iterator[Callable[..., str]]:
         return run(["nsenter", "--target", leader, "--all", "--", *command])
 
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while True:
             children = Path(f"/proc/{nspawn.pid}/task/{nspawn.pid}/children").read_text().split()
             leader = children[0] if children else ""
@@ -225,7 +238,7 @@ def _booted(tree: Path) -> Iterator[Callable[..., str]]:
             time.sleep(0.1)
         yield enter
         enter("systemctl", "--no-block", "poweroff")
-        nspawn.wait(60)
+        nspawn.wait(300)
     finally:
         nspawn.kill()
         nspawn.wait()
@@ -267,6 +280,22 @@ def _purge(tree: Path) -> str:
     lists = [line for line in left.splitlines() if not line.startswith("/var/lib/apt/lists/")]
     _expect(f"left behind: {' '.join(lists)}", not lists)
     return "nothing left behind"
+
+
+def _rpm(tree: Path, rpm: Path) -> str:
+    """Installed by rpm, the service serves the same; erased, nothing of the package is left."""
+    # --nodeps: rpm does not know what dpkg has installed.
+    database = ["rpm", "--root", str(tree), "--nodeps"]
+    run([*database, "--install", str(rpm)])
+    _chroot(tree, "systemctl", "enable", "tdx-headroom.socket", "tdx-headroom.service")
+    said = _systemd(tree)
+    _chroot(tree, "systemctl", "disable", "tdx-headroom.socket", "tdx-headroom.service")
+    run([*database, "--erase", "tdx-headroom"])
+    left = _chroot(tree, *REMAINS).splitlines()
+    # On an RPM distribution the scriptlet has systemd clean the state, which is not running here.
+    files = [path for path in left if not path.startswith("/var/lib/")]
+    _expect(f"left behind: {' '.join(files)}", not files)
+    return said
 
 
 if __name__ == "__main__":

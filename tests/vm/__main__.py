@@ -16,7 +16,7 @@ from tests.kernel.build import get_kernel
 from tests.kernel.tools import KernelTestError, MissingError
 from tests.vm import guests
 from tests.vm.image import SUITES, check_machine, get_image
-from tests.vm.install import CHECKOUT, build_deb
+from tests.vm.install import CHECKOUT, build_package
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +82,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.prepare_only:
         return 0
     with tempfile.TemporaryDirectory(prefix="tdx-vm-") as folder:
-        agent = options.deb or options.wheel or build_deb(Path(folder))
+        agent = options.deb or options.wheel or build_package("deb", Path(folder))
         disks = {suite: image.path for suite, image in images.items()}
         guests.PREPARED[:] = [guests.Prepared(kernel.image, disks, agent, kernel.modules)]
         command = [

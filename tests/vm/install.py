@@ -29,22 +29,25 @@ sys.exit(main())
 """
 
 
-def build_deb(folder: Path) -> Path:
-    """Build this checkout's Debian package.
+def build_package(kind: str, folder: Path) -> Path:
+    """Build a package of this checkout.
+
+    Args:
+        kind: ``deb`` or ``rpm``.
+        folder: where it is put.
 
     Raises:
         MissingError: its build dependencies cannot be installed.
         KernelTestError: it does not build.
     """
     program = CHECKOUT / "packaging" / "release.py"
-    command: list[str | Path] = [sys.executable, program, "deb", "--install-needed", "--out", folder]
+    command: list[str | Path] = [sys.executable, program, kind, "--install-needed", "--out", folder]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 69:
         raise MissingError(last_line(done.stderr))
     if done.returncode != 0:
-        raise KernelTestError(f"the Debian package does not build:\n{done.stderr.strip()}")
-    (deb,) = folder.glob("tdx-headroom_*.deb")
-    return deb
+        raise KernelTestError(f"the {kind} does not build:\n{done.stderr.strip()}")
+    return Path(done.stdout.strip())
 
 
 def next_version(deb: Path, folder: Path, version: str) -> Path:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-BOOT_SECONDS = 180
+BOOT_SECONDS = 600
 
 # TCG always: it is there everywhere, and with KVM the kernel would find the machine's own CPU. cmpxchg16b
 # crashes under TCG.
@@ -135,7 +135,7 @@ class Machine:
             pass
         self.run("ip link set lo up; ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0")
 
-    def run(self, command: str, *, timeout: float = 120, check: bool = True) -> str:
+    def run(self, command: str, *, timeout: float = 600, check: bool = True) -> str:
         """Run a shell command as root; gives what it wrote to both its outputs.
 
         Raises:
@@ -148,11 +148,11 @@ class Machine:
 
     def status(self, command: str) -> int:
         """Run a shell command as root; its exit status."""
-        return int(self._ask({"run": command, "timeout": 120}, 150)["status"])
+        return int(self._ask({"run": command, "timeout": 600}, 630)["status"])
 
     def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """Write a file in the guest; folders are made."""
-        answer = self._ask({"write": path, "mode": mode, "data": base64.b64encode(data).decode()}, 60)
+        answer = self._ask({"write": path, "mode": mode, "data": base64.b64encode(data).decode()}, 300)
         if answer["status"] != 0:
             raise GuestError(f"{path}: {answer['output']}")
 
