@@ -21,10 +21,13 @@ def build(kind: str, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def deb(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
     """The Debian package."""
     if subprocess.run(["dpkg-checkbuilddeps", CHECKOUT / "packaging/debian/control"]).returncode != 0:
-        pytest.skip("build dependencies are not installed: apt-get build-dep ./packaging")
+        reason = "build dependencies are not installed: apt-get build-dep ./packaging"
+        if pytestconfig.getoption("--require-everything"):
+            pytest.fail(reason)
+        pytest.skip(reason)
     return build("deb", tmp_path_factory.mktemp("deb"))
 
 

@@ -47,14 +47,6 @@ def complete(tree: Path, line: str) -> list[str]:
     return done.stdout.split()
 
 
-@pytest.mark.program("zsh")
-def test_zsh_takes_its_completion(deb_tree: Path) -> None:
-    """zsh finds no fault with the syntax."""
-    file = deb_tree / "usr/share/zsh/vendor-completions/_tdx-headroom"
-    done = subprocess.run(["zsh", "--no-exec", file], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 class TestDebian:
     pytestmark = DEB_TOOLS
 
@@ -130,6 +122,13 @@ class TestDebian:
     def test_bash_completes(self, deb_tree: Path, line: str, offered: list[str]) -> None:
         """Commands, options, choices, folders and files."""
         assert complete(deb_tree, line) == offered
+
+    @pytest.mark.program("zsh")
+    def test_zsh_takes_its_completion(self, deb_tree: Path) -> None:
+        """zsh finds no fault with the syntax."""
+        file = deb_tree / "usr/share/zsh/vendor-completions/_tdx-headroom"
+        done = subprocess.run(["zsh", "--no-exec", file], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 class TestRpm:

@@ -12,6 +12,7 @@ import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from tdx_headroom import __version__
 from tdx_headroom.cli import command_parser
@@ -151,3 +152,24 @@ def test_the_sdist_has_what_packages_need() -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=CHECKOUT, capture_output=True, text=True, check=True)
     tops = {f"/{name.split('/')[0]}" for name in listed.stdout.splitlines()}
     assert tops - set(include) <= {"/.gitignore", "/pyproject.toml"}
+
+
+def test_workflows_say_what_they_do() -> None:
+    """The test matrix has each Python that is promised, and both ends of the dependencies' versions."""
+    workflow = yaml.safe_load((CHECKOUT / ".github/workflows/test.yml").read_text())
+    matrix = workflow["jobs"]["python"]["strategy"]["matrix"]
+    assert matrix["python"] == ["3.11", "3.12", "3.13", "3.14"]
+    assert PYPROJECT["project"]["requires-python"] == ">=3.11"
+    assert {"python": "3.11", "dependencies": "lowest"} in matrix["include"]
+    release = (CHECKOUT / ".github/workflows/release.yml").read_text()
+    assert yaml.safe_load(release)["jobs"].keys() == {"make", "publish"}
+    assert "make release" in release
+
+
+def test_the_container_copies_what_there_is() -> None:
+    """Everything that the image is made from is in the checkout."""
+    recipe = (PACKAGING / "container/Containerfile").read_text()
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", recipe, re.MULTILINE)
+    names = [name for line in copied for name in line.split()]
+    assert {"agent", "pyproject.toml"} <= set(names)
+    assert [name for name in names if not (CHECKOUT / name).exists()] == []

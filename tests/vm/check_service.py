@@ -253,7 +253,7 @@ def test_a_configuration_as_credentials(guest: Guest, settings: Callable[[str], 
         "LoadCredential=web.yml:/etc/tdx-headroom/web.yml\nExecStart=\n"
         "ExecStart=/usr/bin/tdx-headroom serve --web.systemd-socket --web.config.file %d/web.yml $ARGS"
     )
-    with urllib.request.urlopen(f"http://127.0.0.1:{guest.machine.port}/", timeout=20) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{guest.machine.port}/", timeout=100) as answer:
         assert answer.headers["X-Frame-Options"] == "SAMEORIGIN"
 
 

@@ -156,7 +156,7 @@ class Machine:
         if answer["status"] != 0:
             raise GuestError(f"{path}: {answer['output']}")
 
-    def fetch(self, path: str, timeout: float = 20) -> str:
+    def fetch(self, path: str, timeout: float = 100) -> str:
         """GET a page of the guest, from outside of it."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=timeout) as answer:
             body: bytes = answer.read()
