@@ -86,6 +86,14 @@ def test_a_missing_cpu_flag_may_be_hibernations_doing() -> None:
     assert "nohibernate" not in assess(without).verdict.summary
 
 
+def test_a_cpu_feature_may_be_switched_off() -> None:
+    """A host with KeyIDs whose CPU lacks a feature gets told where to look for it."""
+    verdict = of_log(f"{KEYIDS}virt/tdx: MOVDIR64B is required for TDX\n").verdict
+    assert verdict.state is State.NOT_TDX
+    assert "MOVDIR64B" in verdict.summary
+    assert "clearcpuid=" in verdict.remedies[0]
+
+
 def test_hibernation_did_not_stop_what_is_up() -> None:
     """Where TDX is up although the kernel can hibernate, hibernation is no obstacle on that kernel."""
     log = KernelReport(ModuleState.INITIALIZED, keyids=(32, 64))

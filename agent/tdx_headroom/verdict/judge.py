@@ -213,10 +213,12 @@ def _remedies(
     *,
     what_if: bool,
 ) -> list[str]:
-    if state is State.NOT_TDX:
-        return []
-    found: list[str] = []
     log = facts.kernel_log
+    if state is State.NOT_TDX:
+        # What the CPU lacks may only be switched off.
+        switched_off = log is not None and log.reason is FailureReason.CPU_FEATURE
+        return remedies_for(log) if log is not None and switched_off else []
+    found: list[str] = []
     if (log is not None and state is State.FAILED) or (log is not None and is_persistent(log)):
         found += remedies_for(log)
     if hibernation_blocks(facts):
@@ -314,5 +316,8 @@ def _warnings(
         size = show_size(total(facts.offline))
         found.append(f"{size} of memory, added since the boot, are offline: TDX refuses memory added late.")
     if facts.kernel_log is not None and facts.kernel_log.package_offline:
-        found.append("A CPU package has no online CPU: TDX needs one in each to make and remove guests.")
+        found.append(
+            "A CPU package has no online CPU, or was to lose its last one: TDX needs one in each to make and"
+            " remove guests."
+        )
     return found
