@@ -41,3 +41,25 @@ def test_metrics_are_rendered_when_they_change(monkeypatch: pytest.MonkeyPatch) 
     agent.refresh()
     assert b"tdx_headroom_assessment_stale 1.0" in agent.exposition(render)
     assert len(asked) == 4
+
+
+def test_lost_and_forged_records_are_counted(tmp_path: Path) -> None:
+    """A gap in the log and lines that user space made up are in the metrics, and never count backwards."""
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "proc").mkdir()
+    log = tmp_path / "dev" / "kmsg"
+    watched = Agent(Root(tmp_path))
+
+    def counted() -> dict[str, float]:
+        watched.refresh()
+        samples = {s.name: s.value for family in watched.collect() for s in family.samples}
+        prefix = (
+            "tdx_headroom_kernel_log_records_lost_total",
+            "tdx_headroom_kernel_log_untrusted_records_total",
+        )
+        return {name: samples[name] for name in prefix}
+
+    log.write_text("6,1,10,-;one\n6,5,20,-;two\n12,6,30,-;virt/tdx: module initialized\n")
+    assert list(counted().values()) == [3, 1]
+    log.write_text("6,5,20,-;two\n")
+    assert list(counted().values()) == [3, 1]

@@ -139,3 +139,15 @@ def test_folder_with_too_many_names(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "d").write_text("")
     with pytest.raises(SourceError, match="has 4 entries, more than 3"):
         Root(tmp_path).entries("test", "")
+
+
+def test_a_link_does_not_lead_out_of_a_captured_tree(tmp_path: Path) -> None:
+    """A capture from somebody else must not make the agent read this host's files."""
+    (tmp_path / "tree" / "proc").mkdir(parents=True)
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "tree" / "proc" / "iomem").symlink_to(tmp_path / "secret")
+    (tmp_path / "tree" / "sys").symlink_to(tmp_path)
+    root = Root(tmp_path / "tree")
+    for relative in ("proc/iomem", "sys/secret", "../secret"):
+        assert "leads out of" in fails(root, relative)
+        assert not root.exists(relative)
