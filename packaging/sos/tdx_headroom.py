@@ -40,6 +40,7 @@ class TdxHeadroom(Plugin, RedHatPlugin, DebianPlugin, UbuntuPlugin, SuSEPlugin):
                 "/sys/fs/cgroup/misc.capacity",
                 "/sys/kernel/debug/memblock/memory",
                 "/sys/kernel/debug/memblock/reserved",
+                "/sys/module/kvm/parameters/enable_virt_at_load",
                 "/sys/module/kvm_intel/parameters/tdx",
                 "/sys/power/disk",
             ]

@@ -154,7 +154,11 @@ _REDUCTIONS = tuple(
         (r"proc/sys/kernel/random/boot_id", "nothing: it is all zeros", lambda _text: NO_BOOT + "\n"),
         (r"sys/devices/system/memory/block_size_bytes", "all", _matching(r"[0-9a-f]{1,16}")),
         (r"sys/devices/system/memory/memory[0-9]+/state", "all", _matching(r"[a-z-]{1,20}")),
-        (r"sys/module/kvm_intel/parameters/tdx", "all", _matching(r"[YN01]")),
+        (
+            r"sys/module/(?:kvm_intel/parameters/tdx|kvm/parameters/enable_virt_at_load)",
+            "all",
+            _matching(r"[YN01]"),
+        ),
         (r"sys/power/disk", "all", _matching(r"[a-z_ \[\]]{1,80}")),
         (r"sys/fs/cgroup/misc\.capacity", "the row tdx", _misc),
         (r"sys/devices/faux/tdx_host/version", "all", _matching(r"[0-9]{1,5}(?:\.[0-9]{1,5}){1,5}")),
