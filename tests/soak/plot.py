@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
@@ -33,8 +34,14 @@ def render(title: str, minutes: list[float], panels: list[Panel]) -> str:
     return "\n".join(["<!-- SPDX-License-Identifier: Apache-2.0 -->", *parts, "</svg>", ""])
 
 
+def _round_up(value: float) -> float:
+    """The next 1, 2 or 5 times a power of ten."""
+    power = 10 ** math.floor(math.log10(value)) if value > 0 else 1
+    return next(float(digit * power) for digit in (1, 2, 5, 10) if digit * power >= value)
+
+
 def _panel(panel: Panel, minutes: list[float], top: float) -> list[str]:
-    most = max(max(values) for values in panel.curves.values()) * 1.15 or 1
+    most = _round_up(max(max(values) for values in panel.curves.values()))
     end = max(minutes[-1], 1e-9)
     bottom = top + HEIGHT
     parts = [f'<text x="{LEFT}" y="{top - 6}">{escape(panel.title)}</text>']
@@ -42,9 +49,10 @@ def _panel(panel: Panel, minutes: list[float], top: float) -> list[str]:
         y = bottom - share * HEIGHT
         parts.append(f'<path d="M{LEFT} {y:.1f}h{WIDTH}" stroke="#ddd"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{share * most:.3g}</text>')
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        x = LEFT + share * WIDTH
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{share * end:.3g} min</text>')
+    step = _round_up(end / 6)
+    for i in range(int(end / step) + 1):
+        x = LEFT + i * step / end * WIDTH
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{i * step:g} min</text>')
     for i, (name, values) in enumerate(panel.curves.items()):
         points = " ".join(
             f"{LEFT + at / end * WIDTH:.1f},{bottom - value / most * HEIGHT:.1f}"

@@ -10,7 +10,7 @@ import pytest
 from tdx_headroom.address import GIB, KIB, MIB, Range
 from tdx_headroom.assessment import Assessment, assess
 from tdx_headroom.checks import Result, Status, run_checks, status_of
-from tdx_headroom.facts import NONE, HostFacts, Limits, MemoryRegion
+from tdx_headroom.facts import NONE, GivenBases, HostFacts, Limits, MemoryRegion
 from tdx_headroom.host import facts_from_log, read_facts
 from tdx_headroom.kernel_report import FailureReason, KernelReport, ModuleState, SeamcallFailure
 from tdx_headroom.observations import FirmwareRange, Platform
@@ -539,3 +539,13 @@ def test_outcomes_of_captured_hosts() -> None:
     for name, outcomes in expected.items():
         plans = assess(host(name)).plans.values()
         assert [None if plan is None else str(outcome_of(plan)) for plan in plans] == outcomes
+
+
+def test_splitting_a_tdmr_of_any_size() -> None:
+    """What splitting would do is said at once, of a TDMR of 2^33 GiB too: areas are counted, not GiB."""
+    memory = (MemoryRegion(MIB, 1 << 63, 0), MemoryRegion(1 << 63, (1 << 64) - GIB, 0))
+    bases = GivenBases((3 * GIB - MIB, 3 * GIB))
+    limits = Limits(max_reserved_per_tdmr=2)
+    host = HostFacts(memory_regions=memory, limits=limits, pamt_placement=bases)
+    split = next(text for text in assess(host).verdict.remedies if "kernel developers" in text)
+    assert "at most 2 areas of 2 a piece, 8589934593 TDMRs of 64" in split
