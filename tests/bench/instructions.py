@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -27,6 +28,8 @@ PEERS = {
     "facts line to plan line": ("json.dumps(json.loads(text))", "json in and out"),
     "metrics of a scrape": ("generate_latest(registry)", "bare prometheus_client"),
 }
+GROWTH = (1000, 10_000)
+
 SETUP = f"""
 import json, sys
 from prometheus_client import REGISTRY as registry
@@ -39,6 +42,7 @@ from tdx_headroom.log import configure
 from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.plan import plan_host
 from tdx_headroom.root import Root
+from tests.bench.planning import layout
 configure("error", "logfmt")
 host = read_facts(Root({str(HOST)!r}))
 text = json.dumps(host.to_json())
@@ -56,10 +60,14 @@ def instructions() -> Iterator[Row]:
         peer, name = PEERS[what]
         own, other = (_one(program) for program in (work, peer))
         yield Row(f"instructions: {what}", own, other, name, "M")
+    few, many = (_one(f"plan_host(HostFacts.from_json(layout({size})))", 2, 1) for size in GROWTH)
+    exponent = math.log(many / few) / math.log(GROWTH[1] / GROWTH[0])
+    what = f"instructions: growth exponent, {GROWTH[0]} to {GROWTH[1]} regions and CMRs"
+    yield Row(what, exponent, None, "", "", 1.05, of_ratio=False)
 
 
-def _one(work: str) -> float:
-    return (_count(work, 30) - _count(work, 10)) / 20e6
+def _one(work: str, many: int = 30, few: int = 10) -> float:
+    return (_count(work, many) - _count(work, few)) / (many - few) / 1e6
 
 
 def _count(work: str, times: int) -> int:
