@@ -16,7 +16,7 @@ from tdx_headroom.commands.options import add_capture, add_check, add_fleet, add
 from tdx_headroom.errors import AgentError
 from tdx_headroom.inputs.named import STDIN, Kind, Named
 from tdx_headroom.oneshot import add_labels, add_open_files, add_textfile
-from tdx_headroom.root import Root
+from tdx_headroom.root import Root, host_root
 from tdx_headroom.web.flags import add_flags, settings_from
 from tdx_headroom.whatif import WhatIf
 
@@ -131,7 +131,7 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_serve(options: argparse.Namespace) -> int:
-    return _serve(Root(options.rootfs), options)
+    return _serve(host_root(options.rootfs), options)
 
 
 def _run_demo(options: argparse.Namespace) -> int:

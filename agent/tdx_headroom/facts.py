@@ -196,7 +196,7 @@ class HostFacts:
             if key not in table:
                 raise FactsError(f"{key} is missing", hint="give null when it is unknown")
         try:
-            return cls(
+            facts = cls(
                 host=decode(str | None, table.get("host"), "host"),
                 kernel_release=decode(str | None, table.get("kernel_release"), "kernel_release"),
                 limits=_limits(table.get("limits")),
@@ -207,6 +207,9 @@ class HostFacts:
             )
         except DecodeError as error:
             raise FactsError(str(error)) from None
+        if (facts.hugetlb_bytes or 0) < 0:
+            raise FactsError(f"hugetlb_bytes is {facts.hugetlb_bytes}", hint="bytes in huge pages, or null")
+        return facts
 
 
 _EXTRA: dict[str, Any] = {

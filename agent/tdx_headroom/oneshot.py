@@ -12,7 +12,7 @@ from tdx_headroom.assessment import assess
 from tdx_headroom.errors import AgentError
 from tdx_headroom.host import read_facts
 from tdx_headroom.plan import Strategy
-from tdx_headroom.root import Root
+from tdx_headroom.root import Root, host_root
 from tdx_headroom.whatif import WhatIf
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _assess(options: argparse.Namespace) -> Assessment:
     from tdx_headroom.inherited import take  # noqa: PLC0415
 
     log.configure("warn", "logfmt")
-    root = Root(options.rootfs, take().files)
+    root = host_root(options.rootfs).holding(take().files)
     strategy = Strategy(options.assume_strategy) if options.assume_strategy else None
     return assess(read_facts(root), WhatIf(strategy=strategy))
 

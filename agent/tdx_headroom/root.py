@@ -9,7 +9,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import show_size
-from tdx_headroom.errors import SourceError
+from tdx_headroom.errors import AgentError, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +20,20 @@ MAX_FILE = 16 << 20
 MAX_ENTRIES = 1 << 17
 
 _PRIVILEGE_HINT = "run as root, or let systemd open the file for the agent"
+
+
+def host_root(path: str) -> Root:
+    """The root of a host that a user names.
+
+    Raises:
+        AgentError: there is no such directory.
+    """
+    root = Root(path)
+    if not os.path.isdir(root.path):
+        raise AgentError(
+            f"{path} is no directory", hint="give what stands for the host's /", status=os.EX_NOINPUT
+        )
+    return root
 
 
 class Root:

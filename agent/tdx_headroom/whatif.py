@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tdx_headroom.address import Range, subtract, union
+from tdx_headroom.address import Range, intersect, subtract, union
 from tdx_headroom.facts import FactsError, MemoryRegion
 from tdx_headroom.kernel_report import KernelReport, ModuleState
 from tdx_headroom.memory_map import NodeMap
@@ -66,6 +66,9 @@ def apply(what_if: WhatIf, facts: HostFacts) -> HostFacts:
     if what_if.dynamic_pamt:
         limits = limits._replace(pamt_page_bitmap_entry_bits=1)
     changed = replace(facts, limits=limits, kernel_release=what_if.kernel or facts.kernel_release)
+    if what_if.kernel is not None and changed.platform is not None and not changed.platform.tdx_host_platform:
+        # The flag is the present kernel's word: one without INTEL_TDX_HOST never sets it.
+        changed = replace(changed, platform=replace(changed.platform, tdx_host_platform=None))
     if what_if.changes_host:
         # What happened on the host as it is says nothing about the host as it would be, CMRs apart.
         changed = replace(changed, kernel_log=_without_outcome(changed))
@@ -116,6 +119,13 @@ def _without_memmap(facts: HostFacts) -> HostFacts:
 def _with_holes(facts: HostFacts, holes: tuple[Range, ...]) -> HostFacts:
     if facts.memory_regions is None:
         raise FactsError("--add-hole: the memory regions are unknown")
+    memory = [(region.start, region.end) for region in facts.memory_regions]
+    for hole in holes:
+        if not intersect(memory, [hole]):
+            raise FactsError(
+                f"--add-hole {hole.start:#x}-{hole.end:#x}: there is no memory to take away",
+                hint="`tdx-headroom plan` lists holes and TDMRs",
+            )
     pieces = [
         MemoryRegion(piece.start, piece.end, region.node)
         for region in facts.memory_regions

@@ -81,6 +81,27 @@ def test_unknown_memory_gives_a_line_all_the_same(cli: Any) -> None:  # noqa: AN
     assert plan["nodes_known"] is False
 
 
+def test_no_zones_are_unknown_zones(cli: Any) -> None:  # noqa: ANN401
+    """An empty list of zones is none at all: they are derived from the memory regions."""
+    plans = []
+    for zones in ("null", "[]"):
+        facts = lines(GOOD)[:-2] + f', "zones": {zones}}}\n'.encode()
+        status, out, _ = cli("plan", "--facts", "-", stdin=facts)
+        assert status == 0
+        plans.append(json.loads(out))
+    assert plans[0] == plans[1]
+    assert plans[0]["strategies"]["memory-regions"]["errno"] == 0
+
+
+@pytest.mark.parametrize("command", [["serve"], ["textfile", "--output", "-"], ["capture", "-o", "x.tar.gz"]])
+def test_a_root_that_is_not_there(command: list[str], tmp_path: Path, cli: Any) -> None:  # noqa: ANN401
+    """A host's root that does not exist is one line that says so, not a host without sources."""
+    status, out, err = cli(*command, "--path.rootfs", str(tmp_path / "nowhere"))
+    assert (status, out) == (os.EX_NOINPUT, "")
+    assert err.count("\n") == 1
+    assert "nowhere is no directory" in err
+
+
 BAD_LINES = {
     "not-json": (b"{nope", "the line is not JSON"),
     "not-an-object": (b"[1]", "a facts object is expected"),
@@ -104,6 +125,7 @@ BAD_LINES = {
     "placement": (lines({**GOOD, "pamt_placement": "anywhere"}), "pamt_placement is neither"),
     "too-few-bases": (lines({**GOOD, "pamt_placement": {"bases": []}}), "has 0 entries"),
     "beyond-64-bits": (lines({**GOOD, "memory_regions": [[0, 1 << 65, 0]]}), "64-bit"),
+    "huge-pages-negative": (lines({**GOOD, "hugetlb_bytes": -1}), "hugetlb_bytes is -1"),
     "extra-key-type": (lines({**GOOD, "sources": 7}), "sources: expected a list"),
 }
 

@@ -480,6 +480,17 @@ class TestWhatIf:
         with pytest.raises(Exception, match="no memmap= or mem="):
             assess(host("good-2-node"), WhatIf(without_memmap=True))
 
+    def test_a_hole_where_no_memory_is(self) -> None:
+        """A hole that takes nothing away is an error: whoever asks has another place in mind."""
+        with pytest.raises(Exception, match="--add-hole 0x80000000-0x80001000: there is no memory"):
+            assess(host("emerald-rapids"), WhatIf(holes=(Range(0x80000000, 0x80001000),)))
+
+    def test_another_kernel_may_know_the_cpu(self) -> None:
+        """A kernel without TDX does not show the flag: that is no answer about the next kernel."""
+        now = host("good-2-node", kernel_log=None, platform=Platform(tdx_host_platform=False))
+        assert assess(now).verdict.state is State.NOT_TDX
+        assert assess(now, WhatIf(kernel="6.16.0")).verdict.state is State.WILL_INITIALIZE
+
     def test_what_happened_does_not_count(self) -> None:
         """A changed host is judged by prediction, not by what this boot did."""
         verdict = assess(host("emerald-rapids"), WhatIf(holes=(Range(0x64158000, 0x64159000),))).verdict

@@ -12,7 +12,7 @@ from tdx_headroom.address import show_size
 from tdx_headroom.capture.build import make_capture
 from tdx_headroom.errors import AgentError
 from tdx_headroom.inputs.named import STDIN
-from tdx_headroom.root import Root
+from tdx_headroom.root import host_root
 from tdx_headroom.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def run_capture(options: argparse.Namespace) -> int:
     to_stdout = options.output == STDIN
     if to_stdout and sys.stdout.isatty():
         raise AgentError("a terminal is no place for an archive", hint="-o FILE.tar.gz", status=os.EX_USAGE)
-    capture = make_capture(Root(options.rootfs), time.time(), keep_host_name=options.keep_host_name)
+    capture = make_capture(host_root(options.rootfs), time.time(), keep_host_name=options.keep_host_name)
     if to_stdout:
         sys.stdout.buffer.write(capture.data)
     else:

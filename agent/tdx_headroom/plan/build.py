@@ -98,7 +98,7 @@ def _check_bases(placement: GivenBases, tdmrs: int) -> None:
 
 def _predict(facts: HostFacts, sizes: Sequence[int], nodes: Sequence[int | None]) -> list[Places]:
     memory = facts.memory_regions or ()
-    zones = facts.zones if facts.zones is not None else zones_of(memory)
+    zones = facts.zones or zones_of(memory)
     return predict(sizes, nodes, memory, zones, facts.reserved or (), facts.hugetlb_bytes or 0)
 
 
