@@ -16,6 +16,7 @@ import pytest
 from tdx_headroom.address import page_round
 from tdx_headroom.assessment import Assessment, assess
 from tdx_headroom.host import facts_from_log
+from tdx_headroom.reading import Reading
 from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
 from tdx_headroom.sources.kernel_log.kmsg import parse_kmsg
 from tdx_headroom.sources.kernel_log.reader import read_log_file
@@ -24,6 +25,8 @@ from tdx_headroom.verdict import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tdx_headroom.sources.kernel_log.records import KernelLog
 
 LOGS = sorted((Path(__file__).parent / "logs").glob("*.log"))
 HOSTS = sorted(path for path in (Path(__file__).parents[1] / "hosts").iterdir() if path.is_dir())
@@ -124,6 +127,30 @@ def test_cut_inside_a_line(path: Path) -> None:
         middle = (len(line) * (1 + n % 7)) // 8
         check("".join(lines[:n]) + line[:middle], full)
         check(line[middle:] + "".join(lines[n + 1 :]), full)
+
+
+def without(path: Path, first: int, count: int) -> KernelLog:
+    """A host's records, some of which were overwritten while they were read."""
+    lines = [line for line in (path / "dev/kmsg").read_text().splitlines() if not line.startswith(" ")]
+    return parse_kmsg("\n".join([*lines[:first], *lines[first + count :]]) + "\n")
+
+
+@pytest.mark.parametrize("path", [h for h in HOSTS if (h / "dev/kmsg").exists()], ids=lambda path: path.name)
+@pytest.mark.parametrize("count", [1, 3, 20])
+def test_records_lost_in_the_middle(path: Path, count: int) -> None:
+    """A list that lost rows in its middle, or its first or last ones, is no list."""
+    full = whole(text_of(path))
+    kinds = set()
+    for first in range(1, len((path / "dev/kmsg").read_text().splitlines()) - count):
+        log = without(path, first, count)
+        facts = facts_from_log(Reading("kernel-log", "kmsg", log))
+        if facts.memory_regions is not None:
+            assert facts.memory_source is not None
+            used = pages((r.start, r.end) for r in facts.memory_regions)
+            assert used == full.by_source[facts.memory_source]
+        kinds.add(facts.memory_source)
+        assert facts.cmrs in (None, full.cmrs)
+    assert {"log-node-ranges", "log-e820"} <= kinds
 
 
 def test_a_map_cut_at_two_gib_is_said_to_be() -> None:

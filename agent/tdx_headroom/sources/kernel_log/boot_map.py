@@ -50,8 +50,12 @@ class _List:
     first: int = -1
     last: int = -1
 
+    def is_torn(self, log: KernelLog) -> bool:
+        """Whether rows may be among records that were lost, before its end or right behind it."""
+        return log.is_torn(self.first + self.head, self.last + 1)
+
     def add(self, index: int, start: str, last: str, what: str) -> None:
-        if not self.rows:
+        if self.first < 0:
             self.first = index
         self.last = index
         self.rows.append((int(start, 16), int(last, 16) + 1, what))
@@ -109,17 +113,16 @@ def read_boot_map(log: KernelLog, origin: str) -> BootMap:
         text = record.text.strip()
         if not (_read_list(seen, text, index) or _read_zone(seen, text, index)):
             _read_fact(seen, text)
-    end = log.whole - 1
     effective = seen.user if seen.user.rows or seen.user.head else seen.bios
     return BootMap(
-        node_ranges=attempt(NODE_RANGES, origin, lambda: _nodes(_whole(NODE_RANGES, seen.nodes, end))),
-        e820=attempt(E820, origin, lambda: _firmware(_whole(E820, effective, end))),
-        firmware=attempt("log-firmware", origin, lambda: _firmware(_whole("log-firmware", seen.bios, end))),
-        srat=attempt(SRAT, origin, lambda: _srat(seen.srat, end)),
+        node_ranges=attempt(NODE_RANGES, origin, lambda: _nodes(_whole(NODE_RANGES, seen.nodes, log))),
+        e820=attempt(E820, origin, lambda: _firmware(_whole(E820, effective, log))),
+        firmware=attempt("log-firmware", origin, lambda: _firmware(_whole("log-firmware", seen.bios, log))),
+        srat=attempt(SRAT, origin, lambda: _srat(seen.srat, log)),
         zones=attempt(
             ZONES,
             origin,
-            lambda: [(name, start, stop) for start, stop, name in _whole(ZONES, seen.zones, end)],
+            lambda: [(name, start, stop) for start, stop, name in _whole(ZONES, seen.zones, log)],
         ),
         movable=tuple(seen.movable.items()),
         crash_kernel=tuple(seen.crash_kernel),
@@ -132,14 +135,14 @@ def read_boot_map(log: KernelLog, origin: str) -> BootMap:
 def _read_list(seen: _Seen, text: str, index: int) -> bool:
     """Rows of memory maps; whether this was one."""
     if boot_lines.NODE_HEAD.fullmatch(text):
-        seen.nodes = _List(head=True)
+        seen.nodes = _List(head=True, first=index)
     elif match := boot_lines.NODE_RANGE.fullmatch(text):
         seen.nodes.add(index, match[2], match[3], match[1])
     elif match := boot_lines.E820_HEAD.fullmatch(text):
         if match[1] == "BIOS-provided":
-            seen.bios = _List(head=True)
+            seen.bios = _List(head=True, first=index)
         else:
-            seen.user = _List(head=True)
+            seen.user = _List(head=True, first=index)
     elif match := boot_lines.E820_ROW.fullmatch(text):
         (seen.bios if match[1] == "BIOS-e820" else seen.user).add(index, *match.group(2, 3, 4))
     elif match := boot_lines.E820_GAP.fullmatch(text):
@@ -156,7 +159,7 @@ def _read_list(seen: _Seen, text: str, index: int) -> bool:
 def _read_zone(seen: _Seen, text: str, index: int) -> bool:
     """Zones, and where each node's movable one begins; whether this was one."""
     if boot_lines.ZONE_HEAD.fullmatch(text):
-        seen.zones = _List(head=True)
+        seen.zones = _List(head=True, first=index)
     elif match := boot_lines.ZONE.fullmatch(text):
         seen.zones.add(index, match[2], match[3], match[1])
     elif boot_lines.MOVABLE_HEAD.fullmatch(text):
@@ -181,19 +184,25 @@ def _read_fact(seen: _Seen, text: str) -> None:
         seen.hugetlb += (int(match[1]) << {"M": 20, "G": 30}[match[2]]) * int(match[3])
 
 
-def _whole(source: str, found: _List, end: int) -> Sequence[tuple[int, int, str]]:
+def _whole(source: str, found: _List, log: KernelLog) -> Sequence[tuple[int, int, str]]:
     """The rows of a list that has its head and that a later record follows."""
     if not found.rows:
         raise SourceError(source, "not in the log", absent=True)
     # A list that begins at the first page needs no headline to be whole.
     if not found.head and found.rows[0][0] > 0x1000:
         raise SourceError(source, "the head of the list is missing in the log")
-    if found.last >= end:
-        raise SourceError(source, "the log ends in the list: it may be cut")
+    _check_end(source, found, log)
     for start, stop, _ in found.rows:
         if stop <= start:
             raise SourceError(source, "range ends before it starts", text=f"0x{start:x}-0x{stop - 1:x}")
     return found.rows
+
+
+def _check_end(source: str, found: _List, log: KernelLog) -> None:
+    if found.last >= log.whole - 1:
+        raise SourceError(source, "the log ends in the list: it may be cut")
+    if found.is_torn(log):
+        raise SourceError(source, "records of the log are lost in the list")
 
 
 def _nodes(rows: Sequence[tuple[int, int, str]]) -> list[NodeRange]:
@@ -204,11 +213,10 @@ def _nodes(rows: Sequence[tuple[int, int, str]]) -> list[NodeRange]:
     return ranges
 
 
-def _srat(found: _List, end: int) -> list[NodeRange]:
+def _srat(found: _List, log: KernelLog) -> list[NodeRange]:
     if not found.rows:
         raise SourceError(SRAT, "not in the log", absent=True)
-    if found.last >= end:
-        raise SourceError(SRAT, "the log ends in the list: it may be cut")
+    _check_end(SRAT, found, log)
     return [NodeRange(start, stop, int(node)) for start, stop, node in found.rows]
 
 

@@ -75,19 +75,23 @@ def collect(records: Iterable[tuple[int, int, int, str]], overwritten: int) -> K
         records: in the order in which they were read.
         overwritten: how often the kernel said that records are gone (EPIPE).
     """
-    kept = []
+    kept: list[LogRecord] = []
     untrusted = []
     lost = 0
+    gaps = set()
     expected: int | None = None
     for priority, seq, time, text in records:
         if expected is not None and seq > expected:
             lost += seq - expected
+            gaps.add(len(kept))
         expected = seq + 1
         if priority < KERNEL_FACILITY_END:
             kept.append(LogRecord(text, seq, time))
         else:
             untrusted.append(text)
-    return KernelLog(tuple(kept), max(lost, overwritten), tuple(untrusted), verified=True)
+    return KernelLog(
+        tuple(kept), max(lost, overwritten), tuple(untrusted), verified=True, gaps=frozenset(gaps)
+    )
 
 
 def read_kmsg_device(fd: int) -> KernelLog:

@@ -33,6 +33,7 @@ class KernelLog:
         forged: how many more of those look like TDX lines.
         verified: whether the format tells who wrote a record.
         cut: whether the last record may have lost its end: a text without a last newline.
+        gaps: indexes of records right before which others were lost; a list across one is not whole.
         headless: whether the first record may have lost its beginning: a text that begins like no message.
     """
 
@@ -43,11 +44,16 @@ class KernelLog:
     verified: bool = False
     cut: bool = False
     headless: bool = False
+    gaps: frozenset[int] = frozenset()
 
     @property
     def begun(self) -> int:
         """How many records at the front are not surely whole; a list right behind them may not be, either."""
         return int(self.headless)
+
+    def is_torn(self, first: int, last: int) -> bool:
+        """Whether records were lost right before one of these, ``last`` included."""
+        return any(first <= gap <= last for gap in self.gaps)
 
     @property
     def whole(self) -> int:

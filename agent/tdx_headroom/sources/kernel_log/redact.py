@@ -47,23 +47,26 @@ _E820_TYPES = re.compile(
 def redacted(log: KernelLog) -> KernelLog:
     """The log with the same lists, whole or not, the same losses and the same outcome.
 
-    Records in a row that leave only a mark become one. Sequence numbers are counted anew, with one gap as
-    large as the losses.
+    Records in a row that leave only a mark become one. Sequence numbers are counted anew, with gaps where
+    records were lost.
     """
     forged = sum(1 for text in log.untrusted if LOOKS_LIKE_TDX.match(text))
     records: list[LogRecord] = []
     seq = forged - 1
-    lost = log.lost
-    previous: int | None = None
-    for record in log.records[log.begun :]:
+    left = log.lost
+    for index, record in enumerate(log.records[log.begun :], log.begun):
+        torn = index in log.gaps
         text = keep(record.text, verified=log.verified) or MARK
-        gap = previous is not None and record.seq is not None and record.seq > previous + 1
-        previous = record.seq
-        if text == MARK and records and records[-1].text == MARK:
+        if text == MARK and records and records[-1].text == MARK and not torn:
             continue
-        seq += 1 + (lost if gap else 0)
-        lost = 0 if gap else lost
+        # One is missing at every place where records were lost, and all others at the last one.
+        missing = (left if index >= max(log.gaps) else 1) if torn else 0
+        seq += 1 + missing
+        left -= missing
         records.append(LogRecord(text, seq if record.seq is not None else None, record.time))
+    if len(log.records) in log.gaps and records:
+        # Behind these only user space's records were left.
+        records.append(LogRecord(MARK, seq + 1 + left, records[-1].time))
     return KernelLog(
         tuple(records), log.lost, (FORGED_MARK,) * forged, log.forged, verified=log.verified, cut=log.cut
     )

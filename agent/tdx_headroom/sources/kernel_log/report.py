@@ -100,7 +100,7 @@ def read_report(log: KernelLog) -> KernelReport:
         # A version that has lost its end looks like another version.
         if line is not None and (index < log.whole or "version" not in line.groups):
             _read_line(reader, line, record.text, index)
-    return _finish(reader, log.begun, log.whole)
+    return _finish(reader, log)
 
 
 def _read_line(reader: _Reader, line: TdxLine, message: str, index: int) -> None:
@@ -279,12 +279,18 @@ _HANDLERS: dict[str, Callable[[_Reader, TdxLine, str], None]] = {
 }
 
 
-def _finish(reader: _Reader, begun: int, whole_records: int) -> KernelReport:
+def _finish(reader: _Reader, log: KernelLog) -> KernelReport:
     report = reader.report
     if reader.cmr_lists:
         # The ring buffer may begin, and a log may be cut, in the middle of a list. CMRs do not change within
         # a boot: the latest whole list counts.
-        whole = [cmrs for cmrs in reader.cmr_lists if cmrs.first > begun and cmrs.last < whole_records - 1]
+        whole = [
+            cmrs
+            for cmrs in reader.cmr_lists
+            if log.begun < cmrs.first
+            and cmrs.last < log.whole - 1
+            and not log.is_torn(cmrs.first, cmrs.last + 1)
+        ]
         latest = (whole or reader.cmr_lists)[-1]
         report = replace(report, cmrs=tuple(latest.ranges), cmrs_complete=bool(whole))
     decided = reader.last_complete
