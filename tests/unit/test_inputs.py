@@ -154,6 +154,7 @@ def test_directories(tmp_path: Path) -> None:
     ]
     only_roots = expand([Named(Kind.ROOT, str(tmp_path))])
     assert [Path(n.path).name for n in only_roots] == ["b-host", "sosreport-x"]
+    assert expand([Named(Kind.CAPTURE, str(tmp_path))]) == found
     host = Named(Kind.ANY, str(tmp_path / "b-host"))
     assert expand([host]) == [host]
 

@@ -72,6 +72,8 @@ def expand(named: Sequence[Named]) -> list[Named]:
     found: list[Named] = []
     for one in named:
         path = Path(one.path)
+        if one.kind is Kind.CAPTURE and path.is_dir():
+            one = Named(Kind.ANY, one.path)  # noqa: PLW2901  unpacked, or a directory of captures
         if one.kind in (Kind.ROOT, Kind.ANY) and path.is_dir() and not looks_like_root(path):
             found += list(_captures(path, one.kind, MAX_DEPTH)) or [one]
         else:
