@@ -36,6 +36,7 @@ PROGRAMS = {
     "systemd-nspawn": "systemd-container",
     "dpkg-scanpackages": "dpkg-dev",
     "ip": "iproute2",
+    "ps": "procps",
     "rpm": "rpm",
 }
 URL = "http://localhost:10110/metrics"

@@ -83,7 +83,7 @@ def test_an_upgrade_restarts_it(guest: Guest, tmp_path: Path, note: Callable[[st
     A request that the old process is just answering may be lost; all others wait in the open socket.
     """
     guest.run("echo 'ARGS=\"--log.format json\"' > /etc/default/tdx-headroom")
-    guest.run(f"systemctl restart {SERVICE}")
+    guest.run(f"systemctl restart {SERVICE} && systemctl enable --now {TIMER}")
     pid = guest.prop("MainPID")
     state = guest.run("stat -c %i /var/lib/private/tdx-headroom")
     guest.machine.write("/opt/vm-test/ask.py", ASK_ON.encode())
@@ -101,6 +101,7 @@ def test_an_upgrade_restarts_it(guest: Guest, tmp_path: Path, note: Callable[[st
     assert result
     assert (int(result[1]) > 3, int(result[2]) <= 1) == (True, True), asked
     assert "refused" not in asked
+    assert [active(guest, unit) for unit in (SERVICE, SOCKET, TIMER)] == ["active"] * 3
     assert "--log.format json" in guest.run(f"tr '\\0' ' ' < /proc/{guest.prop('MainPID')}/cmdline")
     assert guest.run("stat -c %i /var/lib/private/tdx-headroom") == state
     assert guest.value("tdx_headroom_state_write_success") == 1
@@ -108,7 +109,7 @@ def test_an_upgrade_restarts_it(guest: Guest, tmp_path: Path, note: Callable[[st
 
 def test_a_removal_leaves_nothing_running(guest: Guest) -> None:
     """No process, no socket, no timer, no file that node_exporter would go on exporting; the state stays."""
-    guest.run(f"mkdir -p {TEXTFILE.rpartition('/')[0]} && systemctl enable --now {TIMER}")
+    guest.run(f"mkdir -p {TEXTFILE.rpartition('/')[0]}")
     guest.run("systemctl start tdx-headroom-textfile.service")
     assert guest.machine.status(f"test -s {TEXTFILE}") == 0
     guest.run("dpkg --remove tdx-headroom")
