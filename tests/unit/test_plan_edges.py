@@ -131,6 +131,25 @@ def test_worst_case_counts_each_pamt_where_it_could_land() -> None:
     assert [t.needed_worst for t in given.tdmrs] == [2, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("end", "hugetlb", "worst"),
+    [(LOW + 64 * MIB, 0, [3, 3]), (5 * GIB, 0, [1, 2]), (5 * GIB, 900 * MIB, [3, 2])],
+)
+def test_worst_case_of_a_tdmr_where_no_pamt_is_predicted(end: int, hugetlb: int, worst: list[int]) -> None:
+    """Where NORMAL has little room, or huge pages have taken it, PAMTs could land below 4 GiB as well."""
+    regions = (MemoryRegion(MIB, 3 * GIB, 0), MemoryRegion(LOW, end, 0))
+    plan = mainline(HostFacts(memory_regions=regions, hugetlb_bytes=hugetlb))
+    assert [t.needed_pamts for t in plan.tdmrs] == [0, 2]
+    assert [t.needed_worst for t in plan.tdmrs] == worst
+
+
+def test_memory_of_another_node_in_a_zone_is_not_used() -> None:
+    """Where nodes interleave, a zone's span holds memory of other nodes too."""
+    memory = [MemoryRegion(LOW, LOW + GIB, 1), MemoryRegion(LOW + GIB, LOW + 2 * GIB, 0)]
+    (place,) = predict([BLOCK], [0], memory, [Zone(0, "Normal", LOW, LOW + 2 * GIB)], ())
+    assert place.base == LOW + GIB
+
+
 def test_zones_that_are_given_count() -> None:
     """Where the zones are known, they and not the map say where blocks may lie."""
     regions = (MemoryRegion(MIB, 32 * GIB, 0),)
