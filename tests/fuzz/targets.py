@@ -36,6 +36,7 @@ from tdx_headroom.state import SCHEMA, _parse
 from tdx_headroom.web.auth import read_credentials
 from tdx_headroom.web.config import parse as parse_web_config
 from tdx_headroom.web.pages import accepts_gzip
+from tests.fuzz.archives import archive, archives
 from tests.fuzz.whole import check_shown, facts_line, host, hosts
 
 if TYPE_CHECKING:
@@ -189,6 +190,7 @@ TARGETS: dict[str, Target] = {
         text_of(lambda text: (read_credentials(text), accepts_gzip(text))),
         texts=("Basic cHJvbTpzZWNyZXQ=", "gzip;q=0.5, *;q=0"),
     ),
+    "archive": Target(archive, more=archives),
     "facts": Target(facts_line, ("faults/facts/*", "cases/*.jsonl")),
     "host": Target(host, more=lambda: hosts(TESTS / "hosts")),
 }
