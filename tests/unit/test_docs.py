@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from tests.tools.make_docs import DOCS, PAGES
 
+from tdx_headroom.cli import main
+
 CHECKOUT = Path(__file__).parents[2]
 
 
@@ -24,3 +26,14 @@ def test_links_lead_somewhere(page: str) -> None:
     path = CHECKOUT / page
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text("utf-8")):
         assert (path.parent / target).exists(), target
+
+
+def test_example_in_the_readme_is_real(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the README shows of a run is what that command prints, as far as it is shown."""
+    block = (
+        (CHECKOUT / "README.md").read_text("utf-8").split("    $ tdx-headroom ", 1)[1].split("\n\n![", 1)[0]
+    )
+    command, *shown = [line.removeprefix("    ") for line in block.split("\n")]
+    arguments = [str(CHECKOUT / word) if word.startswith("tests/") else word for word in command.split()]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.split("\n")[: len(shown)] == shown
