@@ -37,7 +37,7 @@ while time.monotonic() < end:
     began = time.monotonic()
     asked += 1
     try:
-        urllib.request.urlopen("http://127.0.0.1:10110/metrics", timeout=60).read()
+        urllib.request.urlopen("http://127.0.0.1:10110/metrics", timeout=300).read()
     except OSError as error:
         failed += 1
         print(error)
