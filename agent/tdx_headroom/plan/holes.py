@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import Containment, Range
@@ -49,17 +48,15 @@ def _trimmed(cmrs: Sequence[tuple[int, int]]) -> list[Range]:
 def _walk_all(tdmrs: Sequence[Range], entries: Sequence[Range]) -> list[list[Range]]:
     """Walk the entries for every TDMR.
 
-    The kernel starts at the head of the list for each TDMR. Where starts and ends both ascend, entries
-    that end at or below a TDMR's base change nothing, and so the walk may begin after them; that makes
-    the whole linear. A list in any other order is walked from its head, as the kernel does.
+    The kernel starts at the head of the list for each TDMR. The first entries that end at or below a TDMR's
+    base change nothing, in whatever order the list is, and the next TDMR lies further up: so the walk begins
+    after them, and all of it is linear for a list in order.
     """
-    ascending = all(a.start <= b.start and a.end <= b.end for a, b in pairwise(entries))
     found = []
     first = 0
     for tdmr in tdmrs:
-        if ascending:
-            while first < len(entries) and entries[first].end <= tdmr.start:
-                first += 1
+        while first < len(entries) and entries[first].end <= tdmr.start:
+            first += 1
         found.append(_walk(tdmr, entries, first))
     return found
 
