@@ -119,13 +119,13 @@ def idle(seconds: float) -> Iterator[Row]:
         yield Row(
             "idle CPU, a minute", cpu["agent"] * scale * 1e3, cpu[peer] * scale * 1e3, NAMES[peer], "ms"
         )
-        # The slow timer, once a minute, and one look at the connection that stays open.
+        # The slow timer and its pause afterwards, and one look at each connection that stays open.
         yield Row(
             "idle wake-ups, a minute",
             woken["agent"] * scale,
             woken[peer] * scale,
             NAMES[peer],
             "",
-            3,
+            4,
             of_ratio=False,
         )

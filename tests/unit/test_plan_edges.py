@@ -243,6 +243,8 @@ def test_walk_of_a_list_out_of_order() -> None:
     cmrs = ((0, GIB + 8 * MIB), (GIB + 2 * MIB, MIB), (GIB + 16 * MIB, GIB - 16 * MIB))
     holes = holes_of(Strategy.CMR_WALK, tdmrs, [], cmrs)
     assert holes == [[], [Range(GIB + 3 * MIB, GIB + 16 * MIB)]]
+    below = ((GIB, 256 * MIB), (0, 256 * MIB), (GIB + 512 * MIB, 512 * MIB))
+    assert holes_of(Strategy.CMR_WALK, tdmrs[1:], [], below) == [[Range(GIB + 256 * MIB, GIB + 512 * MIB)]]
     # The first entry above a TDMR ends its walk, and one that ends at its base moves it back there.
     backwards = ((GIB, GIB), (0, GIB))
     assert holes_of(Strategy.CMR_WALK, tdmrs, [], backwards) == [[Range(0, GIB)], [Range(GIB, 2 * GIB)]]
