@@ -120,16 +120,17 @@ def audit_host(facts: HostFacts, name: str, line: int | None, targets: Sequence[
     # A kernel changes the strategy, not the plans: they are made once.
     plans = plan_host(facts)
     own = judge(facts, plans)
+    # A fleet has many hosts without TDX: they are told by how they run now, not doubted for each kernel.
+    no_tdx = own.state is State.NOT_TDX
     results = []
     for target in targets:
         verdict = own
-        if target.kernel is not None:
+        if target.kernel is not None and not no_tdx:
             verdict = judge(apply(WhatIf(kernel=target.kernel), facts), plans, what_if=True)
         plan = plans[verdict.strategy]
         fit = _fit(verdict)
         why = _unknown(facts, verdict, plan) if fit is Fit.CANNOT_TELL else _why(verdict, plan)
         results.append(TargetResult(target, verdict.strategy, fit, why))
-    no_tdx = own.state is State.NOT_TDX
     return HostAudit(
         name=name,
         line=line,

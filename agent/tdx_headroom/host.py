@@ -14,6 +14,7 @@ from tdx_headroom.observations import LogHealth, NodeRange
 from tdx_headroom.reading import Reading
 from tdx_headroom.sources.firmware_memmap import firmware_ram, read_firmware_memmap
 from tdx_headroom.sources.iomem import crash_kernel, read_iomem, system_ram
+from tdx_headroom.sources.kernel_log.boot_lines import RUNNING
 from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
 from tdx_headroom.sources.kernel_log.reader import read_kernel_log
 from tdx_headroom.sources.kernel_log.records import KernelLog
@@ -299,7 +300,7 @@ def _health(log: KernelLog) -> LogHealth:
     forged = log.forged + sum(1 for text in log.untrusted if LOOKS_LIKE_TDX.match(text))
     from_boot = any(record.text.startswith("Linux version ") for record in log.records)
     # tdx_init() is an early initcall; smp_init() comes after those.
-    started = any(record.text.startswith("smp: Brought up ") for record in log.records)
+    started = any(RUNNING.fullmatch(record.text.strip()) for record in log.records)
     return LogHealth(
         lost=log.lost,
         untrusted=forged,

@@ -67,8 +67,10 @@ def apply(what_if: WhatIf, facts: HostFacts) -> HostFacts:
         limits = limits._replace(pamt_page_bitmap_entry_bits=1)
     changed = replace(facts, limits=limits, kernel_release=what_if.kernel or facts.kernel_release)
     if what_if.kernel is not None and changed.platform is not None and not changed.platform.tdx_host_platform:
-        # The flag is the present kernel's word: one without INTEL_TDX_HOST never sets it.
+        # The flag is the present kernel's word: one without INTEL_TDX_HOST never sets it, nor names KeyIDs.
         changed = replace(changed, platform=replace(changed.platform, tdx_host_platform=None))
+    if what_if.kernel is not None and changed.log_health is not None:
+        changed = replace(changed, log_health=replace(changed.log_health, whole_start=False))
     if what_if.changes_host:
         # What happened on the host as it is says nothing about the host as it would be, CMRs apart.
         changed = replace(changed, kernel_log=_without_outcome(changed))

@@ -28,4 +28,6 @@ HUGETLB = re.compile(
 VERSION = re.compile(r"Linux version ([0-9][A-Za-z0-9._+~-]*) ?\(.*")
 # What the boot loader was told to load, where the log does not reach back to the version.
 BOOT_IMAGE = re.compile(r"BOOT_IMAGE=[!-~]*/vmlinuz-([0-9]+[.][0-9]+[.][A-Za-z0-9._+~-]+)")
+# smp_init(): all processors run.
+RUNNING = re.compile(r"smp: Brought up [0-9]{1,5} nodes?, [0-9]{1,6} CPUs?")
 COMMAND_LINE = re.compile(r"(?:Kernel command|Command) line: ?(.*)")

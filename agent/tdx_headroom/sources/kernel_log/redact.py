@@ -35,6 +35,7 @@ _PLAIN = (
     boot_lines.MOVABLE,
     boot_lines.CRASH_KERNEL,
     boot_lines.HUGETLB,
+    boot_lines.RUNNING,
 )
 _ZONES = ("DMA", "DMA32", "Normal", "HighMem", "Movable", "Device")
 _SRAT_FLAGS = {"hotplug", "non-volatile"}
