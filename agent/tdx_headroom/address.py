@@ -99,6 +99,17 @@ def intersect(ranges: Iterable[tuple[int, int]], others: Iterable[tuple[int, int
     return both
 
 
+def clip(ranges: Iterable[Range], start: int, end: int) -> list[Range]:
+    """What of each range lies in ``[start, end)``; ranges that have nothing there go."""
+    if start >= end:
+        return []
+    return [
+        r if start <= r.start and r.end <= end else Range(max(r.start, start), min(r.end, end))
+        for r in ranges
+        if r.start < end and r.end > start
+    ]
+
+
 def total(ranges: Iterable[tuple[int, int]]) -> int:
     """Bytes in the ranges, each address counted as often as it appears."""
     return sum(r[1] - r[0] for r in ranges)

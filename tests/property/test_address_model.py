@@ -18,6 +18,7 @@ from tdx_headroom.address import (
     Range,
     align_down,
     align_up,
+    clip,
     intersect,
     page_round,
     show,
@@ -76,6 +77,13 @@ def test_difference(a: list[tuple[int, int]], b: list[tuple[int, int]]) -> None:
     rest = subtract(a, b)
     check_form(rest)
     assert quarters(rest) == quarters(a) - quarters(b)
+
+
+@given(ranges, st.tuples(st.integers(0, END * UNIT), st.integers(0, END * UNIT)))
+@moderate
+def test_clipping(a: list[tuple[int, int]], window: tuple[int, int]) -> None:
+    """What is clipped is what an intersection with the window has; a window of no byte shows nothing."""
+    assert clip(union(a), *window) == intersect(a, [window])
 
 
 @given(ranges, ranges)

@@ -19,7 +19,7 @@ from tdx_headroom.address import (
     Range,
     align_down,
     align_up,
-    intersect,
+    clip,
     page_round,
     subtract,
     union,
@@ -152,9 +152,10 @@ class _Free:
     def _largest_first(self, zone: Zone) -> list[Range]:
         """What is free in a zone before any PAMT; most zones are never asked."""
         if zone not in self._by_size:
-            inside = intersect(self._pages_of(zone.node), [(zone.start, zone.end)])
-            movable = ((z.start, z.end) for z in self._movable if z.node == zone.node)
-            free = subtract(inside, [*self._busy, *movable])
+            free = clip(self._pages_of(zone.node), zone.start, zone.end)
+            taken = [*self._busy, *((z.start, z.end) for z in self._movable if z.node == zone.node)]
+            if taken:
+                free = subtract(free, taken)
             self._by_size[zone] = sorted(free, key=lambda r: r.size, reverse=True)
         return self._by_size[zone]
 

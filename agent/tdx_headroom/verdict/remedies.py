@@ -8,7 +8,7 @@ from collections import Counter
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
-from tdx_headroom.address import GIB, KIB, MIB, Range, intersect, show, show_size
+from tdx_headroom.address import GIB, KIB, MIB, Range, clip, show, show_size, union
 from tdx_headroom.plan import AreaKind, Strategy
 from tdx_headroom.plan.regions import tdx_memory_list
 from tdx_headroom.verdict.kernels import names_with
@@ -135,9 +135,8 @@ def _joined(between: Sequence[Sliver], count: int) -> tuple[str, str] | None:
 
 def slivers(facts: HostFacts, tdmr: Tdmr, holes: Sequence[Range]) -> list[Sliver]:
     """Memory between two neighbouring holes of a TDMR, the shortest first."""
-    inside = intersect(
-        ((r.start, r.end) for r in tdx_memory_list(facts.memory_regions or ())), [(tdmr.base, tdmr.end)]
-    )
+    near = (r for r in facts.memory_regions or () if r.start < tdmr.end and r.end > tdmr.base)
+    inside = clip(union((r.start, r.end) for r in tdx_memory_list(near)), tdmr.base, tdmr.end)
     starts = {hole.start for hole in holes}
     ends = {hole.end for hole in holes}
     between = [Sliver(r.start, r.size) for r in inside if r.start in ends and r.end in starts]
