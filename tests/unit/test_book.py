@@ -79,6 +79,36 @@ def test_losses_are_counted() -> None:
     assert book_of((6, 5, "a"), (6, 6, "b"), (6, 10, "c")).lost == 3
 
 
+TORN = (
+    (6, 0, "x"),
+    (6, 1, "virt/tdx: CMR: [0x100000, 0x6f800000)"),
+    (6, 5, "virt/tdx: CMR: [0x100000000, 0x140000000)"),
+    (6, 6, "virt/tdx: module initialized"),
+)
+
+
+def test_a_list_with_losses_inside_is_not_whole() -> None:
+    """CMRs may be among the records that were lost; the same list said again without a loss is whole."""
+    book = book_of(*TORN)
+    report = read_report(book.log())
+    assert (report.state, report.cmrs_complete) == (ModuleState.INITIALIZED, False)
+    again = LogBook()
+    again.restore(book.records, book.last_seq)
+    assert read_report(again.log()) == report
+    for seq, text in ((7, "x"), (8, TORN[1][2]), (9, TORN[2][2]), (10, "y")):
+        again.add(6, seq, seq * 10, text)
+    assert read_report(again.log()).cmrs_complete
+
+
+def test_records_from_elsewhere_fill_a_gap() -> None:
+    """What the journal has of lost records makes the list whole again."""
+    book = book_of(*TORN)
+    book.insert(book_of((6, 2, "virt/tdx: CMR: [0x80000000, 0x90000000)")).records, 2)
+    report = read_report(book.log())
+    assert report.cmrs is not None
+    assert (len(report.cmrs), report.cmrs_complete) == (3, True)
+
+
 def test_a_restored_book_goes_on() -> None:
     """After a restart the log is read again from its start; what was known counts once."""
     first = book_of((6, 0, "x"), (6, 1, "virt/tdx: CMR: [0x100000, 0x6f800000)"), (6, 2, "y"))

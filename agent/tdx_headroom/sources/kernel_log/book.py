@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 MAX_RECORDS = 8192
 """More than any boot says about memory and TDX; past it the middle is dropped."""
 
+_GAP = "\0"
+"""Text of what stands where records were lost; a record of the kernel's has control characters escaped."""
+
 _TDX = re.compile(r"(?:virt/)?tdx: |kvm_intel: |SEAMCALL \(|seamldr: ")
 _MEMORY_MAP = re.compile(
     r"BIOS-e820: |user: \[|BIOS-provided |user-defined |Early memory node ranges|node +[0-9]|ACPI: SRAT: "
@@ -33,7 +36,8 @@ class LogBook:
     """Keeps the records that tell about TDX and memory, and where others stood between them.
 
     Between kept records one empty record stands for all that are left out: a list is whole only when another
-    record follows it, and so that there was one has to be remembered.
+    record follows it, and so that there was one has to be remembered. Where records were lost stands a mark,
+    since a list across it is not whole.
 
     Attributes:
         lost: records that were overwritten before they were read.
@@ -63,8 +67,9 @@ class LogBook:
             return False
         if self.first is None:
             self.first = (seq, time)
-        if self.last_seq is not None:
+        if self.last_seq is not None and seq > self.last_seq + 1:
             self.lost += seq - self.last_seq - 1
+            self._mark_gap(seq, time)
         self.last_seq = seq
         if priority >= KERNEL_FACILITY_END:
             forged = LOOKS_LIKE_TDX.match(text) is not None
@@ -78,16 +83,26 @@ class LogBook:
         return self._stand_in(seq, time)
 
     def insert(self, records: Iterable[LogRecord], after: int = 0) -> None:
-        """Put records of the same boot, kept elsewhere, after the first so many that are here."""
-        self._records[after:after] = records
+        """Put records of the same boot, kept elsewhere, after the first so many: they fill a gap there."""
+        filled = after < len(self._records) and self._records[after].text == _GAP
+        self._records[after : after + filled] = records
 
     def log(self) -> KernelLog:
         """The log of this boot, as far as it matters."""
-        return KernelLog(tuple(self._records), lost=self.lost, forged=self.forged, verified=True)
+        records: list[LogRecord] = []
+        gaps = set()
+        for record in self._records:
+            if record.text == _GAP:
+                gaps.add(len(records))
+            else:
+                records.append(record)
+        return KernelLog(
+            tuple(records), lost=self.lost, forged=self.forged, verified=True, gaps=frozenset(gaps)
+        )
 
     @property
     def records(self) -> tuple[LogRecord, ...]:
-        """What is kept, oldest first."""
+        """What is kept, oldest first; marks where records were lost included."""
         return tuple(self._records)
 
     def _keep(self, record: LogRecord) -> None:
@@ -95,7 +110,13 @@ class LogBook:
         if len(self._records) > MAX_RECORDS:
             # Boot lines are at the front, the latest attempt at the back; a flood of errors is between them.
             third = MAX_RECORDS // 3
-            self._records = self._records[:third] + self._records[-third:]
+            dropped = self._records[third]
+            gap = LogRecord(_GAP, dropped.seq, dropped.time)
+            self._records = [*self._records[:third], gap, *self._records[-third:]]
+
+    def _mark_gap(self, seq: int, time: int) -> None:
+        if self._records and self._records[-1].text != _GAP:
+            self._records.append(LogRecord(_GAP, seq, time))
 
     def _stand_in(self, seq: int, time: int) -> bool:
         """Remember that a record of another kind stands here; whether that closes a TDX list."""
