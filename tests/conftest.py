@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.lacking import give_up
+
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
@@ -50,10 +52,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("program"):
         name = mark.args[0]
         if shutil.which(name) is None:
-            reason = f"{name} is not installed: apt-get install {PACKAGES[name]}"
-            if item.config.getoption("--require-everything"):
-                pytest.fail(reason)
-            pytest.skip(reason)
+            give_up(item.config, f"{name} is not installed: apt-get install {PACKAGES[name]}")
 
 
 @pytest.hookimpl(trylast=True)

@@ -20,6 +20,7 @@ from tdx_headroom.output.metrics import FAMILIES
 from tests.grafana.files import DASHBOARDS, FOLDER, text_of
 from tests.grafana.panels import SOURCE
 from tests.grafana.schema import PACKAGES, folder, generator, make
+from tests.lacking import give_up
 
 if TYPE_CHECKING:
     from tests.grafana.panels import Json
@@ -33,9 +34,7 @@ def schema(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if not generator().exists():
         words = f"npm install --prefix {folder()} --ignore-scripts {' '.join(PACKAGES)}"
         reason = f"Grafana's schema is not installed: {words}"
-        if request.config.getoption("--require-everything"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        give_up(request.config, reason)
     return Draft7Validator(make(tmp_path_factory.mktemp("schema")))
 
 

@@ -228,47 +228,52 @@ def test_a_file_that_changes_while_it_is_read(running: tuple[Running, Path]) -> 
     record("file that changes between two reads (`/proc/iomem`)", "reads what is there, or refuses it")
 
 
-def test_a_service_manager_that_goes_away(tmp_path: Path) -> None:
-    """The socket of NOTIFY_SOCKET vanishes under the agent: it goes on, and reloads as before."""
-    address = tmp_path / "notify"
+@contextlib.contextmanager
+def managed(address: Path, watchdog: float) -> Iterator[tuple[Running, socket.socket]]:
+    """An agent that tells a service manager how it is, and the manager's socket; seconds of its watchdog."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(address))
         manager.settimeout(10)
-        told = ["env", f"NOTIFY_SOCKET={address}", "WATCHDOG_USEC=200000"]
+        told = ["env", f"NOTIFY_SOCKET={address}", f"WATCHDOG_USEC={watchdog * 1e6:.0f}"]
         with agent("--path.rootfs", str(HOST), "--user", "root", before=told) as started:
-            while b"READY=1" not in manager.recv(4096):
-                pass
-            manager.close()
-            address.unlink()
-            before = started.value("tdx_headroom_assessment_timestamp_seconds") or 0
-            started.process.send_signal(signal.SIGHUP)
-            until(lambda: (started.value("tdx_headroom_assessment_timestamp_seconds") or 0) > before)
-            time.sleep(0.5)
-            assert started.get("/-/ready")[0] == 200
+            wait_for(manager, b"READY=1")
+            yield started, manager
+
+
+def wait_for(manager: socket.socket, message: bytes) -> None:
+    """Read what the agent tells until this is among it."""
+    while message not in manager.recv(4096):
+        pass
+
+
+def test_a_service_manager_that_goes_away(tmp_path: Path) -> None:
+    """The socket of NOTIFY_SOCKET vanishes under the agent: it goes on, and reloads as before."""
+    address = tmp_path / "notify"
+    with managed(address, watchdog=0.2) as (started, manager):
+        manager.close()
+        address.unlink()
+        before = started.value("tdx_headroom_assessment_timestamp_seconds") or 0
+        started.process.send_signal(signal.SIGHUP)
+        until(lambda: (started.value("tdx_headroom_assessment_timestamp_seconds") or 0) > before)
+        time.sleep(0.5)
+        assert started.get("/-/ready")[0] == 200
     record("service manager's socket gone", "goes on without it", "not needed")
 
 
 def test_it_was_stopped_for_longer_than_the_watchdog_allows(tmp_path: Path) -> None:
     """Woken up late, the agent feeds the watchdog at once and serves on: systemd may yet let it live."""
-    address = tmp_path / "notify"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(address))
+    with managed(tmp_path / "notify", watchdog=0.4) as (started, manager):
+        wait_for(manager, b"WATCHDOG=1")
+        started.process.send_signal(signal.SIGSTOP)
+        time.sleep(1)
+        manager.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while manager.recv(4096):
+                pass
+        started.process.send_signal(signal.SIGCONT)
         manager.settimeout(10)
-        told = ["env", f"NOTIFY_SOCKET={address}", "WATCHDOG_USEC=400000"]
-        with agent("--path.rootfs", str(HOST), "--user", "root", before=told) as started:
-            while b"WATCHDOG=1" not in manager.recv(4096):
-                pass
-            started.process.send_signal(signal.SIGSTOP)
-            time.sleep(1)
-            manager.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                while manager.recv(4096):
-                    pass
-            started.process.send_signal(signal.SIGCONT)
-            manager.settimeout(10)
-            while b"WATCHDOG=1" not in manager.recv(4096):
-                pass
-            assert started.get("/-/ready")[0] == 200
+        wait_for(manager, b"WATCHDOG=1")
+        assert started.get("/-/ready")[0] == 200
     record("watchdog fed late", "feeds it as soon as it runs again, unless systemd has killed it (tests/vm)")
 
 

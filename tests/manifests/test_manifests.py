@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.integration.agent import free_port
+from tests.lacking import give_up
 from tests.manifests.models import PACKAGES, compiler, complaints, folder
 from tests.tools.make_rule_object import OBJECT, RULES, rule_object
 
@@ -45,9 +46,7 @@ def scratch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if not compiler().exists():
         words = f"npm install --prefix {folder()} --ignore-scripts {' '.join(PACKAGES)}"
         reason = f"Kubernetes' definitions are not installed: {words}"
-        if request.config.getoption("--require-everything"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        give_up(request.config, reason)
     return tmp_path_factory.mktemp("models")
 
 
