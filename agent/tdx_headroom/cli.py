@@ -11,7 +11,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, NoReturn
 
 from tdx_headroom import __version__
-from tdx_headroom.commands.arguments import duration, strategy
+from tdx_headroom.commands.arguments import add_rootfs, duration, strategy
 from tdx_headroom.commands.options import add_capture, add_check, add_fleet, add_plan
 from tdx_headroom.errors import AgentError
 from tdx_headroom.inputs.named import STDIN, Kind, Named
@@ -101,9 +101,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("STATE_DIRECTORY") or None,
         help="keep what was learnt from the log here, for after a restart (default $STATE_DIRECTORY)",
     )
-    parser.add_argument(
-        "--path.rootfs", dest="rootfs", default="/", metavar="DIR", help="the host's root (default /)"
-    )
+    add_rootfs(parser)
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:

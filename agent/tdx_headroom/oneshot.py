@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tdx_headroom.assessment import assess
+from tdx_headroom.commands.arguments import add_rootfs
 from tdx_headroom.errors import AgentError
 from tdx_headroom.host import read_facts
 from tdx_headroom.plan import Strategy
@@ -37,9 +38,7 @@ def _add_host(parser: argparse.ArgumentParser, file: str) -> None:
     parser.add_argument(
         "--output", required=True, metavar=file, help="file to write, replaced at once; - is stdout"
     )
-    parser.add_argument(
-        "--path.rootfs", dest="rootfs", default="/", metavar="DIR", help="the host's root (default /)"
-    )
+    add_rootfs(parser)
     parser.add_argument(
         "--assume-strategy",
         choices=list(Strategy),

@@ -14,6 +14,13 @@ _SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 
 
+def add_rootfs(parser: argparse.ArgumentParser) -> None:
+    """The option that names the host's root."""
+    parser.add_argument(
+        "--path.rootfs", dest="rootfs", default="/", metavar="DIR", help="the host's root (default /)"
+    )
+
+
 def duration(text: str) -> float:
     """A time such as ``60s``, in seconds."""
     match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)(ms|s|m|h)", text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tdx_headroom.commands.arguments import add_what_if, strategy
+from tdx_headroom.commands.arguments import add_rootfs, add_what_if, strategy
 from tdx_headroom.inputs.flags import add_inputs
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ def add_capture(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", required=True, metavar="FILE.tar.gz", help="archive to write; - is stdout"
     )
-    parser.add_argument(
-        "--path.rootfs", dest="rootfs", default="/", metavar="DIR", help="the host's root (default /)"
-    )
+    add_rootfs(parser)
     parser.add_argument("--keep-host-name", action="store_true", help="leave the host's name in it")
 
 
