@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 
 from tdx_headroom.errors import AgentError
 
@@ -22,8 +23,12 @@ def write_whole(path: str, data: bytes, mode: int) -> None:
         mode: its permissions, whatever the umask.
 
     Raises:
-        AgentError: the folder cannot be written to, or is full; an old file stays as it is.
+        AgentError: the folder cannot be written to, or is full; an old file stays as it is. What is there is a
+            device, a pipe or the like, or a link to such as ``/dev/stdout``: root must not put a file there.
     """
+    if _is_special(path):
+        hint = "give a file's name, or - for standard output"
+        raise AgentError(f"{path} is no regular file", hint=hint, status=os.EX_CANTCREAT)
     folder, name = os.path.split(path)
     try:
         folder_fd = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -41,6 +46,16 @@ def write_whole(path: str, data: bytes, mode: int) -> None:
         with contextlib.suppress(FileNotFoundError, OSError):
             os.unlink(temporary, dir_fd=folder_fd)
         os.close(folder_fd)
+
+
+def _is_special(path: str) -> bool:
+    try:
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode):
+            return os.readlink(path).startswith(("/dev/", "/proc/"))
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _write(folder_fd: int, name: str, data: bytes, mode: int) -> None:

@@ -95,6 +95,20 @@ def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     assert path.read_text() == "new\n"
 
 
+@pytest.mark.parametrize("there", ["pipe", "/proc/self/fd/1", "/dev/null"])
+def test_a_device_or_pipe_is_not_replaced(tmp_path: Path, there: str) -> None:
+    """Root that writes to /dev/null, a pipe, or a link such as /dev/stdout is told, and they stay."""
+    path = tmp_path / "x.prom"
+    if there == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(there)
+    mode = path.lstat().st_mode
+    with pytest.raises(AgentError, match="is no regular file; give a file's name, or - for standard output"):
+        write_textfile(str(path), b"new\n")
+    assert path.lstat().st_mode == mode
+
+
 def test_a_link_in_place_of_the_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even with its name guessed, a temporary file that is there already is neither followed nor used."""
     monkeypatch.setattr(secrets, "token_hex", lambda _: "guessed")
