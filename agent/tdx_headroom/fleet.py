@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.plan import Strategy, plan_host
 from tdx_headroom.verdict import State, describe, judge, predict
+from tdx_headroom.verdict.kernels import predates_tdx, why_not_tried
 from tdx_headroom.whatif import WhatIf, apply
 
 if TYPE_CHECKING:
@@ -111,6 +112,11 @@ def targets_of(kernels: Sequence[str]) -> tuple[Target, ...]:
     return tuple(Target(kernel, kernel) for kernel in dict.fromkeys(kernels)) or (OWN, MAINLINE)
 
 
+def notes_of(targets: Sequence[Target]) -> list[str]:
+    """What is to be known of targets under which TDX is not even tried, whatever the host."""
+    return [note for target in targets if (note := why_not_tried(target.kernel)) is not None]
+
+
 def audit_host(facts: HostFacts, name: str, line: int | None, targets: Sequence[Target]) -> HostAudit:
     """One host under every target.
 
@@ -120,8 +126,10 @@ def audit_host(facts: HostFacts, name: str, line: int | None, targets: Sequence[
     # A kernel changes the strategy, not the plans: they are made once.
     plans = plan_host(facts)
     own = judge(facts, plans)
-    # A fleet has many hosts without TDX: they are told by how they run now, not doubted for each kernel.
-    no_tdx = own.state is State.NOT_TDX
+    # A fleet has many hosts without TDX: they are told by how they run now, not doubted for each kernel,
+    # unless they run one that is too old to tell.
+    old = own.state is State.NOT_TDX and predates_tdx(facts.kernel_release)
+    no_tdx = own.state is State.NOT_TDX and not old
     results = []
     for target in targets:
         verdict = own
@@ -130,6 +138,8 @@ def audit_host(facts: HostFacts, name: str, line: int | None, targets: Sequence[
         plan = plans[verdict.strategy]
         fit = _fit(verdict)
         why = _unknown(facts, verdict, plan) if fit is Fit.CANNOT_TELL else _why(verdict, plan)
+        if old and fit in (Fit.FITS, Fit.AT_RISK):
+            fit, why = Fit.CANNOT_TELL, f"Its kernel is too old to tell whether it can do TDX. {why}"
         results.append(TargetResult(target, verdict.strategy, fit, why))
     return HostAudit(
         name=name,

@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 import stat
+from pathlib import Path
 
 from tdx_headroom.errors import AgentError
 
@@ -23,8 +24,8 @@ def write_whole(path: str, data: bytes, mode: int) -> None:
         mode: its permissions, whatever the umask.
 
     Raises:
-        AgentError: the folder cannot be written to, or is full; an old file stays as it is. What is there is a
-            device, a pipe or the like, or a link to such as ``/dev/stdout``: root must not put a file there.
+        AgentError: the folder cannot be written to, or is full; an old file stays as it is. Or what is there
+            is a device, a pipe, or a link to one such as ``/dev/stdout``: root must not put a file there.
     """
     if _is_special(path):
         hint = "give a file's name, or - for standard output"
@@ -52,7 +53,7 @@ def _is_special(path: str) -> bool:
     try:
         mode = os.lstat(path).st_mode
         if stat.S_ISLNK(mode):
-            return os.readlink(path).startswith(("/dev/", "/proc/"))
+            return str(Path(path).readlink()).startswith(("/dev/", "/proc/"))
     except OSError:
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))

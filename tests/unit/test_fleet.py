@@ -12,15 +12,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pytest
 
 from tdx_headroom.cli import main
 from tdx_headroom.commands.progress import Progress
 from tdx_headroom.host import read_facts
 from tdx_headroom.root import Root
-
-if TYPE_CHECKING:
-    import pytest
 
 HOSTS = Path(__file__).parents[1] / "hosts"
 NAMES = ["emerald-rapids", "good-2-node", "granite-rapids-like", "no-tdx", "small-vm"]
@@ -155,6 +154,43 @@ def test_why_it_cannot_be_told(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert why["no-map"] == "The memory regions are unknown."
     assert why["no-sign"].startswith("Nothing shows that this host can do TDX")
     assert why["part"].startswith("The log shows only a part of the memory map")
+
+
+def test_a_kernel_too_old_to_show_tdx(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A host whose kernel sets no flag for TDX may have it: only its own kernel is answered by no-tdx."""
+    regions = [[0x100000, 0x80000000, 0]]
+    facts = {"schema": "tdx-headroom/facts/1", "memory_regions": regions, "cmrs": None}
+    lines = [
+        {**facts, "kernel_release": release, "platform": {"tdx_host_platform": False}}
+        for release in ("5.15.0-101-generic", "6.7.9", "5.14.0-570.el9.x86_64", "6.16.0")
+    ]
+    path = tmp_path / "facts.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    hosts, _ = json_of(fleet(capsys, str(path), "--format", "json")[1])
+    fits = [[target["fit"] for target in host["targets"]] for host in hosts]
+    assert fits == 2 * [["no-tdx", "cannot-tell"]] + 2 * [["no-tdx", "no-tdx"]]
+    assert hosts[0]["targets"][1]["why"].startswith("Its kernel is too old to tell whether it can do TDX.")
+    hosts, _ = json_of(fleet(capsys, str(path), "--format", "json", "--kernel", "6.17.0")[1])
+    assert [host["targets"][0]["fit"] for host in hosts] == [*2 * ["cannot-tell"], *2 * ["no-tdx"]]
+
+
+def test_a_target_that_never_tries(capsys: pytest.CaptureFixture[str]) -> None:
+    """That hosts fit is no promise where the kernel does not initialize TDX: it is said once, on stderr."""
+    status, out, err = fleet(capsys, *PATHS, "--kernel", "6.12.0", "--kernel", "5.15.0", "--kernel", "6.17.0")
+    assert status == 0
+    assert "never" not in out
+    assert [line.split(":")[1] for line in err.splitlines()] == [
+        " Mainline 6.8 to 6.15 never initializes TDX, since KVM does not ask for it",
+        " Mainline has TDX for hosts since 6.8",
+    ]
+
+
+@pytest.mark.parametrize("release", ["", "6", "abc", "=1.2", "6.17.0 x", "6.17.0\n"])
+def test_a_kernel_that_is_none(capsys: pytest.CaptureFixture[str], release: str) -> None:
+    """A slip in --kernel is refused; it would be answered as mainline is."""
+    for command in ("fleet", "plan", "check"):
+        assert main([command, PATHS[0], f"--kernel={release}"]) == os.EX_USAGE
+        assert "is no kernel release such as" in capsys.readouterr().err
 
 
 def test_progress_is_for_terminals() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tdx_headroom.address import GIB, MIB
+from tdx_headroom.address import GIB, MIB, Range
 from tdx_headroom.assessment import Assessment, assess
 from tdx_headroom.facts import HostFacts, MemoryRegion
 from tdx_headroom.host import facts_from_log
@@ -21,6 +21,7 @@ from tdx_headroom.whatif import WhatIf
 
 LOGS = Path(__file__).parents[1] / "field" / "logs"
 ROOMY = (MemoryRegion(MIB, GIB, 0), MemoryRegion(4 * GIB, 12 * GIB, 0))
+CMRS = (Range(MIB, GIB), Range(4 * GIB, 12 * GIB))
 KEYIDS = "virt/tdx: BIOS enabled: private KeyID range [32, 64)\n"
 MAP = (
     "BIOS-provided physical RAM map:\n"
@@ -76,6 +77,17 @@ def test_a_kernel_that_never_tries_is_named(release: str, *, warned: bool) -> No
     facts = HostFacts(memory_regions=ROOMY)
     warnings = assess(facts, WhatIf(kernel=release)).verdict.warnings
     assert any("never initializes TDX" in w for w in warnings) is warned
+
+
+@pytest.mark.parametrize(
+    ("release", "warned"),
+    [("5.15.0", True), ("6.7.12-x", True), ("5.14.0-570.el9.x86_64", False), ("6.4.0-150600.21", False)],
+)
+def test_a_kernel_before_tdx_is_named(release: str, *, warned: bool) -> None:
+    """Mainline before 6.8 has no TDX for hosts, vendors' kernels may; those in the table do."""
+    facts = HostFacts(memory_regions=ROOMY, cmrs=CMRS)
+    warnings = assess(facts, WhatIf(kernel=release)).verdict.warnings
+    assert any("only if its vendor has put it in" in w for w in warnings) is warned
 
 
 def test_a_missing_cpu_flag_may_be_hibernations_doing() -> None:

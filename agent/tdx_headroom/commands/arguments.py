@@ -36,6 +36,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def release(text: str) -> str:
+    """A kernel release, as ``uname -r`` prints it: a wrong one would be answered as mainline is."""
+    if not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,4}(?:[.+~_-][A-Za-z0-9.+~_-]{0,80})?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no kernel release such as 6.14.0-1009-intel")
+    return text
+
+
 def address_range(text: str) -> Range:
     """A range ``START-END`` in bytes, with units, end exclusive."""
     match = re.fullmatch(r"(0x[0-9a-fA-F]+|[0-9]+)([KMGT]?)-(0x[0-9a-fA-F]+|[0-9]+)([KMGT]?)", text)
@@ -59,7 +66,9 @@ def add_what_if(parser: argparse.ArgumentParser) -> None:
     """Changes to try."""
     group = parser.add_argument_group("what if")
     group.add_argument("--assume-strategy", type=strategy, metavar="S", help="take this kernel to use S")
-    group.add_argument("--kernel", metavar="RELEASE", help="with another kernel, by its `uname -r`")
+    group.add_argument(
+        "--kernel", type=release, metavar="RELEASE", help="with another kernel, by its `uname -r`"
+    )
     group.add_argument("--max-reserved", type=count, metavar="N", help="with N reserved areas a TDMR")
     group.add_argument("--max-tdmrs", type=count, metavar="N", help="with N TDMRs")
     group.add_argument("--dynamic-pamt", action="store_true", help="with Dynamic PAMT")

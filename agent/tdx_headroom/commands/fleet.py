@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tdx_headroom.commands.progress import Progress
 from tdx_headroom.errors import AgentError, one_line
 from tdx_headroom.facts import FactsError
-from tdx_headroom.fleet import Totals, audit_host, targets_of
+from tdx_headroom.fleet import Totals, audit_host, notes_of, targets_of
 from tdx_headroom.inputs.flags import named_inputs
 from tdx_headroom.inputs.read import read_hosts
 from tdx_headroom.output import fleet_report as report
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 def run_fleet(options: argparse.Namespace) -> int:
     """The audit; the exit status, 0 when every input was read."""
     inputs = named_inputs(options)
-    audit = _Audit(inputs, targets_of(options.kernel))
+    targets = targets_of(options.kernel)
+    for note in notes_of(targets):
+        print(f"tdx-headroom: {note}", file=sys.stderr)
+    audit = _Audit(inputs, targets)
     if options.format == "csv":
         print(report.csv_header(), end="")
     listed = False

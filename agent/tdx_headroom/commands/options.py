@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tdx_headroom.commands.arguments import add_rootfs, add_what_if, strategy
+from tdx_headroom.commands.arguments import add_rootfs, add_what_if, release, strategy
 from tdx_headroom.inputs.flags import add_inputs
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def add_fleet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--kernel",
         action="append",
+        type=release,
         default=[],
         metavar="RELEASE",
         help="audit for this kernel, by its `uname -r`; repeatable (default: each host's own, and mainline)",

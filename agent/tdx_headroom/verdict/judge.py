@@ -11,7 +11,7 @@ from tdx_headroom.plan.tdmrs import TDMR_NR_WARN
 from tdx_headroom.verdict.crosscheck import cross_check, estimate
 from tdx_headroom.verdict.decode import describe_failure, is_persistent, remedies_for
 from tdx_headroom.verdict.evidence import find_strategy
-from tdx_headroom.verdict.kernels import InitTime, look_up, names_with
+from tdx_headroom.verdict.kernels import InitTime, look_up, names_with, why_not_tried
 from tdx_headroom.verdict.missing import missing
 from tdx_headroom.verdict.model import Outcome, State, Verdict, describe, outcome_of, predict
 from tdx_headroom.verdict.partial import beyond_the_map, kernel_not_shown, still_sure
@@ -278,12 +278,8 @@ def _overclaims(facts: HostFacts, plan: Plan | None, state: State) -> list[str]:
     """What a good plan does not say."""
     if plan is None or state not in (State.WILL_INITIALIZE, State.AT_RISK):
         return []
-    row = look_up(facts.kernel_release)
-    if row is not None and row.init is InitTime.NEVER:
-        name = row.name[:1].upper() + row.name[1:]
-        text = "never initializes TDX, since KVM does not ask for it: this is about a kernel that does"
-        return [f"{name} {text}, with the same memory map."]
-    return []
+    why = why_not_tried(facts.kernel_release)
+    return [] if why is None else [why]
 
 
 def _warnings(

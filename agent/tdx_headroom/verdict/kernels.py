@@ -148,6 +148,28 @@ def look_up(release: str | None) -> KernelRow | None:
     return next((row for row in KERNELS if re.fullmatch(row.pattern, release, re.ASCII)), None)
 
 
+def predates_tdx(release: str | None) -> bool:
+    """Whether a kernel is older than mainline's TDX for hosts, and no vendor's that is known to have it."""
+    return (
+        release is not None
+        and look_up(release) is None
+        and re.match(r"[0-5]\.|6\.[0-7]\b", release) is not None
+    )
+
+
+def why_not_tried(release: str | None) -> str | None:
+    """Why a kernel does not initialize TDX, whatever the memory map; None when it may."""
+    row = look_up(release)
+    if row is not None and row.init is InitTime.NEVER:
+        name = row.name[:1].upper() + row.name[1:]
+        text = "never initializes TDX, since KVM does not ask for it: this is about a kernel that does"
+        return f"{name} {text}, with the same memory map."
+    if predates_tdx(release):
+        text = "Mainline has TDX for hosts since 6.8"
+        return f"{text}: kernel {release} initializes it only if its vendor has put it in."
+    return None
+
+
 def names_with(strategies: set[Strategy]) -> list[str]:
     """Kernels that use one of these strategies, vendors' before mainline, which is named once."""
     rows = (row.name for row in KERNELS if row.strategy in strategies)
