@@ -160,7 +160,7 @@ def _inputs(assessment: Assessment) -> Iterator[Check]:
     if facts.disagreements:
         pairs = ", ".join(f"{d.a} and {d.b} by {show_size(d.bytes)}" for d in facts.disagreements)
         yield Check(group, "sources-agree", Result.WARN, f"differ: {pairs}", "see `tdx-headroom plan`")
-    else:
+    elif facts.memory_regions is not None:
         yield Check(group, "sources-agree", Result.PASS, "all sources show the same memory")
     if facts.log_health is not None and facts.log_health.untrusted:
         text = f"{facts.log_health.untrusted} log records are forged TDX lines"

@@ -218,6 +218,15 @@ def test_an_empty_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "holds nothing of a host" in err
 
 
+def test_a_host_of_which_nothing_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is there and of no use is named, not denied."""
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/iomem").write_text("00000000-00000000 : System RAM\n")
+    status, _, err = run(capsys, "plan", str(tmp_path))
+    assert status == os.EX_NOINPUT
+    assert "holds nothing of a host that can be read: iomem: not privileged: every address is zero" in err
+
+
 def test_xz_in_several_parts() -> None:
     """What parallel compressors write, several streams with padding between, is read to its end."""
     data = lzma.compress(b"a" * 100_000) + bytes(8) + lzma.compress(b"b" * 3)

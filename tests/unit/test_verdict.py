@@ -270,6 +270,12 @@ class TestVerdict:
             assert check.result is result
             assert (assessment.verdict.next_boot is State.WILL_FAIL) == (result is Result.FAIL)
 
+    def test_no_memory_is_no_agreement(self) -> None:
+        """Sources that tell nothing of memory do not pass for agreeing ones."""
+        for regions in (None, holed(4)):
+            names = [check.name for check in run_checks(assess(HostFacts(memory_regions=regions)))]
+            assert ("sources-agree" in names) is (regions is not None)
+
     def test_not_tdx_has_no_next_boot(self) -> None:
         """A host without TDX gets no prediction, remedies or warnings."""
         verdict = assess(host("no-tdx")).verdict

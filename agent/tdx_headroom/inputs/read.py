@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 import sys
 from contextlib import contextmanager
@@ -91,9 +92,14 @@ def facts_of_root(root: Root, name: str) -> HostFacts:
     """
     facts = read_facts(root)
     if not any(source.ok for source in facts.sources):
+        missing = os.strerror(errno.ENOENT)
+        errors = (source.error or "" for source in facts.sources)
+        why = next((error for error in errors if error and missing not in error), None)
         raise AgentError(
-            f"{name} holds nothing of a host",
-            hint="a captured tree has proc/iomem, sys/firmware/memmap, dev/kmsg or dmesg below it",
+            f"{name} holds nothing of a host" + ("" if why is None else f" that can be read: {why}"),
+            hint=None
+            if why
+            else "a captured tree has proc/iomem, sys/firmware/memmap, dev/kmsg or dmesg below it",
             status=os.EX_NOINPUT,
         )
     return facts
