@@ -31,15 +31,29 @@ _MAGIC_SIZE = max(map(len, _MAGIC))
 _DAMAGED = (OSError, lzma.LZMAError, zlib.error, ValueError, *((zstd.ZstdError,) if zstd else ()))
 
 
-def with_start(stream: Any, size: int) -> tuple[bytes, io.BufferedReader]:  # noqa: ANN401  any binary stream
-    """The first bytes of a stream, and a stream that still has them; a pipe may give them one by one."""
-    chunks = []
-    left = size
-    while left and (chunk := stream.read(left)):
-        chunks.append(chunk)
-        left -= len(chunk)
-    start = b"".join(chunks)
+def with_start(
+    stream: Any,  # noqa: ANN401  any binary stream
+    size: int,
+    enough: Callable[[bytes], bool] = lambda _start: False,
+) -> tuple[bytes, io.BufferedReader]:
+    """The first bytes of a stream, and a stream that still has them; a pipe may give them one by one.
+
+    Args:
+        stream: to read.
+        size: how many bytes.
+        enough: whether fewer will do: those behind them may be long in coming.
+    """
+    read1 = _read1(stream)
+    start = b""
+    while len(start) < size and not enough(start) and (chunk := read1(size - len(start))):
+        start += chunk
     return start, io.BufferedReader(_Chain(start, stream), _CHUNK)
+
+
+def _read1(stream: Any) -> Callable[[int], bytes]:  # noqa: ANN401  any binary stream
+    """Reads what there is, without waiting for more."""
+    read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
+    return read
 
 
 def decompressed(stream: Any, name: str, limit: int) -> io.BufferedReader:  # noqa: ANN401  any binary stream
@@ -96,7 +110,7 @@ class _Chain(io.RawIOBase):
 
     def __init__(self, start: bytes, stream: Any) -> None:  # noqa: ANN401  any binary stream
         self._start = memoryview(start)
-        self._stream = stream
+        self._read1 = _read1(stream)
 
     def readable(self) -> bool:
         return True
@@ -107,9 +121,8 @@ class _Chain(io.RawIOBase):
             buffer[:count] = self._start[:count]
             self._start = self._start[count:]
             return count
-        # What there is, without waiting for more: facts come a line at a time.
-        read1 = getattr(self._stream, "read1", self._stream.read)
-        data = read1(len(buffer))
+        # Facts come a line at a time.
+        data = self._read1(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 

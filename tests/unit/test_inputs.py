@@ -99,17 +99,20 @@ def test_standard_input(
 
 
 def test_a_line_is_answered_before_the_next_one_comes() -> None:
-    """A stream of facts is answered as it comes: nobody waits for a buffer to fill."""
-    command = [sys.executable, "-u", "-m", "tdx_headroom", "plan", "--facts", "-"]
+    """A stream of facts is answered as it comes, however short: nobody waits for a buffer to fill."""
+    short = (
+        '{"schema": "tdx-headroom/facts/1", "host": "good-2-node", "memory_regions": null, "cmrs": null}\n'
+    )
+    command = [sys.executable, "-m", "tdx_headroom", "plan", "--facts", "-"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        for _ in range(3):
-            process.stdin.write(FACTS.encode())
+        for facts, schema in ((short, "plan"), (FACTS, "plan"), ("{}\n", "error"), (short, "plan")):
+            process.stdin.write(facts.encode())
             process.stdin.flush()
-            assert json.loads(process.stdout.readline())["host"] == "good-2-node"
+            assert json.loads(process.stdout.readline())["schema"] == f"tdx-headroom/{schema}/1"
         process.stdin.close()
-        assert process.wait() == 0
+        assert process.wait() == os.EX_DATAERR
 
 
 def test_several_inputs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,7 +98,9 @@ class _Outlet:
 
     def line(self, value: dict[str, Any]) -> None:
         """Print one host's JSON; which input it comes from is said when there are several."""
-        print(json.dumps({**value, "input": self._name} if self._several else value))
+        value = {**value, "input": self._name} if self._several else value
+        # At once: whoever writes facts into a pipe may wait for the answer.
+        print(json.dumps(value), flush=True)
 
     def text(self, text: str) -> None:
         """Print one host's report, under the name of its input when there are several."""
@@ -114,7 +116,8 @@ class _Outlet:
             sys.stdout.flush()
             print(f"tdx-headroom: {error}", file=sys.stderr)
         elif self.json and isinstance(error, FactsLineError):
-            print(json.dumps(error_to_json(error.line, error.host, error.message, error.hint)))
+            answer = error_to_json(error.line, error.host, error.message, error.hint)
+            print(json.dumps(answer), flush=True)
         else:
             sys.stdout.flush()
             print(f"tdx-headroom: {one_line(self._name)} line {line}: {error}", file=sys.stderr)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _START = 4096
 """Bytes by which a file's kind is told."""
 
+_FACTS = b'"tdx-headroom/facts/'
+
 SELECTION = Selection(
     text=lambda path: wanted(path) is Want.TEXT, name=lambda path: wanted(path) is Want.NAME, limit=limit
 )
@@ -70,7 +72,7 @@ def _hosts_of(named: Named, name: str) -> Iterator[Found]:
         hint = "give a captured tree, or an archive without --root"
         raise AgentError(f"{name} is no directory", hint=hint, status=os.EX_NOINPUT)
     with _opened(named.path) as raw:
-        start, stream = with_start(decompressed(raw, name, MAX_UNPACKED), _START)
+        start, stream = with_start(decompressed(raw, name, MAX_UNPACKED), _START, _is_facts_line)
         kind = named.kind if named.kind is not Kind.ANY else _kind_of(start, name)
         if (kind is Kind.CAPTURE) != is_tar(start):
             what = "is no tar archive" if kind is Kind.CAPTURE else "is a tar archive"
@@ -122,6 +124,10 @@ def _text_of(data: bytes) -> str:
     return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "backslashreplace")
 
 
+def _is_facts_line(start: bytes) -> bool:
+    return start.startswith(b"{") and b"\n" in start and _FACTS in start
+
+
 def _kind_of(start: bytes, name: str) -> Kind:
     """What a file holds, by how it begins."""
     if is_tar(start):
@@ -129,7 +135,7 @@ def _kind_of(start: bytes, name: str) -> Kind:
     if b"\0" in start and not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise AgentError(f"{name} is neither text nor an archive", hint="give a log, facts or a capture")
     if start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{"):
-        if b'"tdx-headroom/facts/' in start:
+        if _FACTS in start:
             return Kind.FACTS
         for schema in (b"plan", b"check", b"error"):
             if b'"tdx-headroom/' + schema in start:
