@@ -53,6 +53,8 @@ _TIME = re.compile(
     | [0-9-]{10}T[0-9:]+,[0-9]+[+-][0-9:]+\ ?                            # dmesg --time-format iso""",
     re.VERBOSE,
 )
+# What grep -n, cat -n and pagers put before a line that begins with its time.
+_NUMBERED = re.compile(r"[0-9]{1,7}(?:[:-]|\s)\s*(?=\[ *[0-9]+\.[0-9]{6}\])")
 _CALLER = re.compile(r"\[ *[TC][0-9]+\] ?")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _BOOT_MARK = re.compile(r"-- (?:Reboot --|Boot [0-9a-f]{32}(?: --)?)")
@@ -119,6 +121,8 @@ def strip_prefix(line: str) -> tuple[str | None, bool | None]:
     if text.startswith(">"):
         # Quoted in a mail, perhaps more than once.
         text = text.lstrip("> ")
+    if number := _NUMBERED.match(text):
+        text = text[number.end() :]
     trusted: bool | None = None
     syslog = _SHORT_MONOTONIC.fullmatch(text) or _SYSLOG.fullmatch(text)
     if syslog is not None:
