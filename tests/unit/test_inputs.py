@@ -145,6 +145,7 @@ def test_directories(tmp_path: Path) -> None:
     (tmp_path / "README.md").touch()
     (tmp_path / ".hidden.log").touch()
     (tmp_path / "c.log").touch()
+    (tmp_path / "d\n.log").touch()
     (tmp_path / "dmesg-host7").touch()
     (tmp_path / "loop").symlink_to(tmp_path)
     found = expand([Named(Kind.ANY, str(tmp_path))])
@@ -152,6 +153,7 @@ def test_directories(tmp_path: Path) -> None:
         (Kind.ANY, "a.tar.xz"),
         (Kind.ROOT, "b-host"),
         (Kind.ANY, "c.log"),
+        (Kind.ANY, "d\n.log"),
         (Kind.ANY, "dmesg-host7"),
         (Kind.ROOT, "site/rack/sosreport-x"),
     ]
@@ -164,6 +166,8 @@ def test_directories(tmp_path: Path) -> None:
 
 ERRORS: list[tuple[str, bytes, str]] = [
     ("plan.json", b'{"schema": "tdx-headroom/plan/1"}', "is output of this agent, not a host"),
+    ("audit.json", b'{"schema": "tdx-headroom/fleet-host/1"}', "is output of this agent, not a host"),
+    ("manifest.json", b'{\n "schema": "tdx-headroom/capture/1"}', "is output of this agent, not a host"),
     ("empty", b"", "no kernel message in"),
     ("cut.gz", gzip.compress(LOG.read_bytes())[:-9], "is cut short; fetch it again"),
     ("broken.xz", b"\xfd7zXZ\x00" + b"x" * 60, "cannot be unpacked"),

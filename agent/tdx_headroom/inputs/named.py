@@ -52,7 +52,8 @@ _OF_A_ROOT = (
 # In a directory only what is named like an input is taken: a README is no log, nor is a checksum.
 _LIKE_AN_INPUT = re.compile(
     r".+\.(?:tar|tgz|txz|tbz2?|(?:tar|log|txt|dmesg|jsonl?|facts)\.(?:gz|xz|bz2|zst)|log|dmesg|txt|jsonl?|facts)"
-    r"|(?:dmesg|journal)[^/]*"
+    r"|(?:dmesg|journal)[^/]*",
+    re.DOTALL,
 )
 
 

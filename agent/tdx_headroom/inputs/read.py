@@ -137,11 +137,8 @@ def _kind_of(start: bytes, name: str) -> Kind:
     if start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{"):
         if _FACTS in start:
             return Kind.FACTS
-        for schema in (b"plan", b"check", b"error"):
-            if b'"tdx-headroom/' + schema in start:
-                raise AgentError(
-                    f"{name} is output of this agent, not a host", hint="give facts or a capture"
-                )
+        if b'"tdx-headroom/' in start:
+            raise AgentError(f"{name} is output of this agent, not a host", hint="give facts or a capture")
     return Kind.LOG
 
 
