@@ -8,8 +8,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from tdx_headroom.commands.complaints import complain, worse
 from tdx_headroom.commands.progress import Progress
-from tdx_headroom.errors import AgentError, one_line
+from tdx_headroom.errors import AgentError
 from tdx_headroom.facts import FactsError
 from tdx_headroom.fleet import Totals, audit_host, notes_of, targets_of
 from tdx_headroom.inputs.flags import named_inputs
@@ -95,9 +96,6 @@ class _Audit:
 
     def _unreadable(self, found: Found, error: AgentError) -> None:
         self._progress.clear()
-        sys.stdout.flush()
-        where = f"{one_line(found.name)} line {found.line}: " if found.line is not None else ""
-        print(f"tdx-headroom: {where}{error}", file=sys.stderr)
+        complain(found.name, found.line, error)
         self.totals.unreadable += 1
-        status = error.status if found.line is None else os.EX_DATAERR
-        self.status = os.EX_DATAERR if os.EX_DATAERR in (status, self.status) else status
+        self.status = worse(self.status, found.line, error)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tdx_headroom.assessment import assess
 from tdx_headroom.checks import Status, run_checks, status_of
 from tdx_headroom.commands.arguments import what_if_of
+from tdx_headroom.commands.complaints import complain, worse
 from tdx_headroom.errors import AgentError, one_line
 from tdx_headroom.facts import FactsError
 from tdx_headroom.inputs.facts_lines import FactsLineError
@@ -110,20 +111,14 @@ class _Outlet:
         print(text, end="")
 
     def _complain(self, error: AgentError, line: int | None) -> None:
-        if line is None:
-            if not self._several:
-                raise error
-            sys.stdout.flush()
-            print(f"tdx-headroom: {error}", file=sys.stderr)
-        elif self.json and isinstance(error, FactsLineError):
+        if line is None and not self._several:
+            raise error
+        if self.json and isinstance(error, FactsLineError):
             answer = error_to_json(error.line, error.host, error.message, error.hint)
             print(json.dumps(answer), flush=True)
         else:
-            sys.stdout.flush()
-            print(f"tdx-headroom: {one_line(self._name)} line {line}: {error}", file=sys.stderr)
-        # A line or file that cannot be understood counts for more than one that is not there.
-        status = os.EX_DATAERR if line is not None else error.status
-        self.status = os.EX_DATAERR if os.EX_DATAERR in (status, self.status) else status
+            complain(self._name, line, error)
+        self.status = worse(self.status, line, error)
 
 
 def _only(plan: dict[str, Any], only: Strategy | None) -> dict[str, Any]:
