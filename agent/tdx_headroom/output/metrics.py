@@ -89,6 +89,7 @@ _TABLE = (
     ),
     Family("tdx_module_info", "The TDX module that the kernel named.", ("version", "build")),
     Family("tdx_host_info", "The host.", ("kernel_release", "cpu_model", "bios_version")),
+    Family("tdx_boot_time_seconds", "When this boot began, by the host's clock."),
     Family("tdx_private_keyids", "Private KeyIDs that the BIOS has enabled."),
     Family("tdx_cmrs", "Convertible memory ranges that the TDX module reports."),
     Family("tdx_cmr_bytes", "Memory in convertible memory ranges."),
@@ -252,6 +253,8 @@ def _host_samples(assessment: Assessment) -> Iterator[Sample]:
     cpu_model = platform.cpu_model if platform else None
     bios = platform.bios_version if platform else None
     yield ("tdx_host_info", (_text(facts.kernel_release), _text(cpu_model), _text(bios)), 1)
+    if platform is not None and platform.boot_time is not None:
+        yield ("tdx_boot_time_seconds", (), platform.boot_time)
     if facts.memory_regions is not None:
         regions = tdx_memory_list(facts.memory_regions)
         yield ("tdx_memory_regions", (), len(regions))
