@@ -64,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.install_needed:
             _install_needed(kinds)
+        _require(kinds, CHECKOUT / "packaging/debian/control")
         made = _make_all(kinds, options.out.resolve(), "build")
         if options.check:
             _check(made, kinds)
@@ -105,7 +106,7 @@ def _install_needed(kinds: Sequence[str]) -> None:
     """
     commands: list[list[str | Path]] = []
     install: list[str | Path] = ["apt-get", "-q", "-y", "--no-install-recommends"]
-    if {"deb", "rpm"} & set(kinds) and _lacks_build_dependencies():
+    if {"deb", "rpm"} & set(kinds) and _lacking_build_dependencies(CHECKOUT / "packaging/debian/control"):
         commands.append([*install, "install", "dpkg-dev"])
         commands.append([*install, "build-dep", CHECKOUT / "packaging"])
     if "rpm" in kinds and shutil.which("rpmbuild") is None:
@@ -119,12 +120,39 @@ def _install_needed(kinds: Sequence[str]) -> None:
             raise ReleaseError(f"needs packages of Debian: {error}", 69) from None
 
 
-def _lacks_build_dependencies() -> bool:
-    command: list[str | Path] = ["dpkg-checkbuilddeps", CHECKOUT / "packaging/debian/control"]
+def _require(kinds: Sequence[str], control: Path) -> None:
+    """See that all programs and libraries are there, before anything is made.
+
+    Raises:
+        ReleaseError: something is missing; one line names all of it.
+    """
+    lacking = []
+    if "deb" in kinds:
+        lacking += _lacking_build_dependencies(control)
+    if "rpm" in kinds and shutil.which("rpmbuild") is None:
+        lacking.append("rpm")
+    if lacking:
+        hint = "--install-needed installs that, or see docs/release.md"
+        raise ReleaseError(f"not installed: {', '.join(lacking)}; {hint}", 69)
+
+
+def _lacking_build_dependencies(control: Path) -> list[str]:
     try:
-        return subprocess.run(command, capture_output=True, check=False).returncode != 0
+        command: list[str | Path] = ["dpkg-checkbuilddeps", control]
+        done = subprocess.run(
+            command,
+            env={**os.environ, "LC_ALL": "C"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     except FileNotFoundError:
-        return True
+        return ["dpkg-dev"]
+    if done.returncode == 0:
+        return []
+    # one line, whose end is a list such as `debhelper-compat (= 13) dh-python`
+    names = done.stderr.strip().rpartition(": ")[2]
+    return re.findall(r"\S+(?: \([^)]*\))?", names) or ["build dependencies"]
 
 
 def _make_all(kinds: Sequence[str], out: Path, name: str) -> list[Path]:

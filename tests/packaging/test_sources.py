@@ -122,6 +122,19 @@ def test_all_versions_are_the_same() -> None:
     assert done.stdout.strip() == __version__, done.stderr
 
 
+@pytest.mark.program("dpkg-checkbuilddeps")
+def test_what_a_release_needs_is_named_in_one_line(tmp_path: Path) -> None:
+    """Everything that is missing is told at once, before anything is made, with what would bring it."""
+    control = tmp_path / "control"
+    control.write_text("Source: x\nBuild-Depends: no-such-tool (>= 2), no-such-library\n")
+    script = f"import pathlib, release; release._require(['deb', 'rpm'], pathlib.Path({str(control)!r}))"
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGING)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    said = done.stderr.splitlines()[-1]
+    assert "no-such-tool (>= 2), no-such-library" in said
+    assert "--install-needed" in said
+
+
 def dependencies() -> dict[str, str]:
     """Lowest version of every runtime dependency."""
     return dict(entry.split(">=") for entry in PYPROJECT["project"]["dependencies"])
