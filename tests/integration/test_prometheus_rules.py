@@ -91,6 +91,15 @@ def test_alerts_go_where_they_should(severity: str, receiver: str) -> None:
     assert done.stdout.split() == [receiver], done.stderr
 
 
+def test_no_alert_is_repeated_before_its_time() -> None:
+    """Alertmanager forgets after 120 h, by default, that it has notified; no interval is longer."""
+    route = load("alertmanager.yml")["route"]
+    hours = {"h": 1, "d": 24}
+    intervals = [r["repeat_interval"] for r in (route, *route["routes"])]
+    assert len(intervals) == 3
+    assert max(int(text[:-1]) * hours[text[-1]] for text in intervals) <= 120
+
+
 def test_there_is_a_test_for_every_alert() -> None:
     """Every alert has a test in which it fires, and one in which it does not."""
     checks = [
