@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).resolve().parents[1]
 KINDS = ("sdist", "wheel", "deb", "rpm")
 SUMS = "SHA256SUMS"
+LIBRARIES = {
+    "bcrypt": "python3-bcrypt",
+    "jinja2": "python3-jinja2",
+    "prometheus_client": "python3-prometheus-client",
+    "psutil": "python3-psutil",
+    "structlog": "python3-structlog",
+    "tornado": "python3-tornado",
+    "yaml": "python3-yaml",
+}
+"""What the system's Python needs to make man pages while rpmbuild runs, and Debian's packages of it."""
+SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+"""The build is the distribution's: its Python and its libraries, not those of a virtual environment."""
 PACKAGER = "tdx-headroom maintainers <tdx-headroom@example.org>"
 
 
@@ -129,11 +141,21 @@ def _require(kinds: Sequence[str], control: Path) -> None:
     lacking = []
     if "deb" in kinds:
         lacking += _lacking_build_dependencies(control)
-    if "rpm" in kinds and shutil.which("rpmbuild") is None:
-        lacking.append("rpm")
+    if "rpm" in kinds:
+        lacking += ["rpm"] if shutil.which("rpmbuild") is None else []
+        lacking += [package for package in _lacking_libraries() if package not in lacking]
     if lacking:
         hint = "--install-needed installs that, or see docs/release.md"
         raise ReleaseError(f"not installed: {', '.join(lacking)}; {hint}", 69)
+
+
+def _lacking_libraries() -> list[str]:
+    script = f"import importlib.util as u; print(*(n for n in {list(LIBRARIES)} if u.find_spec(n) is None))"
+    python = shutil.which("python3", path=SYSTEM_PATH)
+    if python is None:
+        return ["python3", *LIBRARIES.values()]
+    done = subprocess.run([python, "-I", "-c", script], capture_output=True, text=True, check=False)
+    return [LIBRARIES[name] for name in done.stdout.split()]
 
 
 def _lacking_build_dependencies(control: Path) -> list[str]:
@@ -189,8 +211,7 @@ def _wheel(work: Path, sdist: Path, _number: str) -> Path:
 def _deb(work: Path, sdist: Path, number: str) -> Path:
     tree = _unpacked(work, sdist, "deb")
     (tree / "packaging/debian").rename(tree / "debian")
-    # The build is Debian's: its Python and its libraries, not those of a virtual environment.
-    environment = {**_environment(), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    environment = {**_environment(), "PATH": SYSTEM_PATH}
     _run(["dpkg-buildpackage", "-b", "-us", "-uc"], tree, environment)
     return work / "deb" / f"tdx-headroom_{number}_all.deb"
 
@@ -207,7 +228,7 @@ def _rpm(work: Path, sdist: Path, number: str) -> Path:
         "_binary_payload": "w19.zstdio",
     }
     options = [word for name, value in defined.items() for word in ("--define", f"{name} {value}")]
-    environment = {**_environment(), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    environment = {**_environment(), "PATH": SYSTEM_PATH}
     # --nodeps: on Debian rpm's own database is empty; a build dependency that is missing fails in %build.
     _run(
         ["rpmbuild", "-bb", "--nodeps", *options, tree / "packaging/rpm/tdx-headroom.spec"], tree, environment

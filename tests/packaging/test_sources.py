@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import subprocess
@@ -133,6 +134,16 @@ def test_what_a_release_needs_is_named_in_one_line(tmp_path: Path) -> None:
     said = done.stderr.splitlines()[-1]
     assert "no-such-tool (>= 2), no-such-library" in said
     assert "--install-needed" in said
+
+
+def test_the_rpms_libraries_are_pyprojects() -> None:
+    """What is looked for before rpmbuild runs are the runtime dependencies, by their names for import."""
+    script = "import json, release; print(json.dumps(release.LIBRARIES))"
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGING)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    packages = set(json.loads(done.stdout).values())
+    renamed = {"pyyaml": "python3-yaml"}
+    assert packages == {renamed.get(n.lower(), f"python3-{n.lower()}") for n in dependencies()}
 
 
 def dependencies() -> dict[str, str]:
