@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tdx_headroom.kernel_report import FailureReason
 from tdx_headroom.output.metrics import FAMILIES
 
 CHECKOUT = Path(__file__).parents[2]
@@ -138,6 +139,12 @@ def test_every_alert_has_a_runbook(name: str) -> None:
     assert text.startswith(f"# {name}\n")
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == HEADINGS
     assert all(len(part.strip()) > 20 for part in re.split(r"^## .*$", text, flags=re.MULTILINE)[1:])
+
+
+def test_the_runbook_has_every_reason() -> None:
+    """Whatever TDXInitFailed gives as the reason, its page says what to do about it."""
+    text = (RUNBOOKS / "TDXInitFailed.md").read_text("utf-8")
+    assert [reason for reason in (*FailureReason, "unknown") if f"`{reason}`" not in text] == []
 
 
 def test_every_runbook_has_an_alert() -> None:
