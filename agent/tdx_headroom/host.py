@@ -307,6 +307,7 @@ def _health(log: KernelLog) -> LogHealth:
         from_boot=from_boot,
         whole_start=from_boot and started and not log.lost,
         verified=log.verified,
+        earlier_boots=log.earlier,
     )
 
 

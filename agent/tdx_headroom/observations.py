@@ -78,6 +78,7 @@ class LogHealth:
         whole_start: whether it reaches, without a gap, from the boot to where all processors run: before
             that a kernel names the KeyIDs of TDX, if there are any.
         verified: whether its format tells who wrote a record (plain text does not).
+        earlier_boots: boots before this one that the text held, of this host or another; they are not used.
     """
 
     lost: int = 0
@@ -85,3 +86,4 @@ class LogHealth:
     from_boot: bool = False
     whole_start: bool = False
     verified: bool = False
+    earlier_boots: int = 0

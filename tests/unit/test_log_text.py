@@ -157,6 +157,18 @@ def test_last_boot_counts(mark: str) -> None:
     assert log.records[-1].text == "new"
 
 
+def test_earlier_boots_are_counted() -> None:
+    """A log of several boots says so; a mail around one does not make it two."""
+    boot = "[ 0.0] Linux version 6.8.0 (x)\n[ 0.0] BIOS-provided physical RAM map:\n"
+    for text, earlier in (
+        ("Hello, see below:\n" + boot, 0),
+        (f"-- Boot {BOOT_B} --\n" + boot, 0),
+        (boot + "-- Reboot --\n" + boot, 1),
+        (3 * boot, 2),
+    ):
+        assert parse_log_text(text).earlier == earlier
+
+
 def test_lines_of_processes_in_an_earlier_boot_do_not_count() -> None:
     """A forgery of an earlier boot is not held against this one."""
     log = parse_log_text("<14>[ 1.0] virt/tdx: module initialized\n-- Reboot --\n[ 1.0] new\n")
@@ -252,6 +264,7 @@ def test_journal_of_several_boots() -> None:
     )
     assert [record.text for record in log.records] == ["virt/tdx: module initialized"]
     assert log.untrusted == ()
+    assert log.earlier == 1
 
 
 def test_journal_message_of_bytes() -> None:

@@ -158,6 +158,9 @@ def _sources(assessment: Assessment) -> Iterable[str]:
         yield f"  {source.source:<16} {said}"
     if facts.log_health is not None and not facts.log_health.verified:
         yield "  The log is plain text: who wrote its lines cannot be verified."
+    if facts.log_health is not None and (earlier := facts.log_health.earlier_boots):
+        boots = "a boot" if earlier == 1 else f"{earlier} boots"
+        yield f"  The log holds {boots} before this one, of this host or another: not looked at."
     for disagreement in facts.disagreements:
         yield from _disagreement(disagreement)
 

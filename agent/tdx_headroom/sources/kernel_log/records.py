@@ -34,6 +34,7 @@ class KernelLog:
         verified: whether the format tells who wrote a record.
         cut: whether the last record may have lost its end: a text without a last newline.
         gaps: indexes of records right before which others were lost; a list across one is not whole.
+        earlier: how many boots before this one the text held; nothing of them is here.
         headless: whether the first record may have lost its beginning: a text that begins like no message.
     """
 
@@ -44,6 +45,7 @@ class KernelLog:
     verified: bool = False
     cut: bool = False
     headless: bool = False
+    earlier: int = 0
     gaps: frozenset[int] = frozenset()
 
     @property

@@ -78,9 +78,11 @@ def parse_log_text(text: str) -> KernelLog:
     records: list[LogRecord] = []
     untrusted: list[str] = []
     all_verified = True
+    earlier = 0
     headless = _may_be_headless(first)
     for line in lines:
         if _BOOT_MARK.fullmatch(line.strip()):
+            earlier += _tells(records)
             records.clear()
             untrusted.clear()
             headless = False
@@ -92,6 +94,7 @@ def parse_log_text(text: str) -> KernelLog:
             untrusted.append(message)
             continue
         if _NEW_BOOT.fullmatch(message):
+            earlier += _tells(records)
             records.clear()
             untrusted.clear()
             headless = False
@@ -103,7 +106,13 @@ def parse_log_text(text: str) -> KernelLog:
         verified=all_verified and bool(records),
         cut=not text.endswith("\n"),
         headless=headless and bool(records),
+        earlier=earlier,
     )
+
+
+def _tells(records: list[LogRecord]) -> bool:
+    """Whether these are of a boot, and no greeting above it."""
+    return any(matters(record.text) for record in records)
 
 
 def _may_be_headless(line: str) -> bool:
@@ -183,6 +192,7 @@ def _from_journal_json(lines: list[str]) -> KernelLog:
     untrusted: list[str] = []
     verified = True
     boot: object = None
+    earlier = 0
     for entry in _entries(lines):
         if not isinstance(entry, dict) or entry.get("_TRANSPORT", "kernel") != "kernel":
             continue
@@ -192,13 +202,14 @@ def _from_journal_json(lines: list[str]) -> KernelLog:
             continue
         if entry.get("_BOOT_ID") != boot:
             boot = entry.get("_BOOT_ID")
+            earlier += _tells(records)
             records.clear()
             untrusted.clear()
         if str(entry.get("SYSLOG_FACILITY", "0")) == "0":
             records.append(LogRecord(message))
         else:
             untrusted.append(message)
-    return KernelLog(tuple(records), untrusted=tuple(untrusted), verified=verified)
+    return KernelLog(tuple(records), untrusted=tuple(untrusted), verified=verified, earlier=earlier)
 
 
 def _entries(lines: list[str]) -> Iterator[Any]:
