@@ -6,17 +6,23 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import AgentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def write_whole(path: str, data: bytes, mode: int) -> None:
     """Put the data in place of the file, at once: a reader sees the old file or the new one.
 
     The temporary file is in the same folder, has a name that cannot be guessed, and is created by this call
-    or not at all; no link is followed: the folder may be writable by others.
+    or not at all; no link is followed: the folder may be writable by others. Who ends the process meanwhile,
+    as systemd does, waits until the temporary file is gone.
 
     Args:
         path: the file; it may exist, and may be a link, which is replaced and not followed.
@@ -37,16 +43,29 @@ def write_whole(path: str, data: bytes, mode: int) -> None:
         raise _failed(folder or ".", error, os.EX_CANTCREAT) from None
     temporary = f".{name}.{os.getpid()}.{secrets.token_hex(8)}"
     try:
-        _write(folder_fd, temporary, data, mode)
-        os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
-        # The name is on disk only when the folder is.
-        os.fsync(folder_fd)
+        with _end_delayed():
+            try:
+                _write(folder_fd, temporary, data, mode)
+                os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+                # The name is on disk only when the folder is.
+                os.fsync(folder_fd)
+            finally:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary, dir_fd=folder_fd)
     except OSError as error:
         raise _failed(path, error, os.EX_IOERR) from None
     finally:
-        with contextlib.suppress(FileNotFoundError, OSError):
-            os.unlink(temporary, dir_fd=folder_fd)
         os.close(folder_fd)
+
+
+@contextlib.contextmanager
+def _end_delayed() -> Iterator[None]:
+    """Let signals that would end the process without a ``finally`` wait."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGHUP))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _is_special(path: str) -> bool:

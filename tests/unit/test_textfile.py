@@ -189,6 +189,22 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["tdx.prom"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_ended_while_it_writes(tmp_path: Path, number: signal.Signals) -> None:
+    """A signal that ends the process waits until the file is whole; nothing else is left."""
+    path = tmp_path / "tdx.prom"
+    program = (
+        "import os, sys\nfrom tdx_headroom.output import textfile\nfsync = os.fsync\n"
+        "os.fsync = lambda fd: (os.kill(os.getpid(), int(sys.argv[2])), fsync(fd))\n"
+        "textfile.write_textfile(sys.argv[1], b'x')\nprint('went on')"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, path, str(int(number))], timeout=60, capture_output=True, text=True
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (-number, "", "")
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("tdx.prom", "x")]
+
+
 def test_killed_while_it_writes(tmp_path: Path) -> None:
     """What is left of a run that was killed has a hidden name that no collector reads."""
     path = tmp_path / "tdx.prom"
