@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 NEXT = "99.0"
 SOCKET = "tdx-headroom.socket"
 TIMER = "tdx-headroom-textfile.timer"
+ONE_SHOT = "tdx-headroom-textfile.service"
 TEXTFILE = "/var/lib/prometheus/node-exporter/tdx-headroom.prom"
 NEEDED = ("iomem", "memblock", "kernel-log")
 
@@ -83,6 +84,8 @@ def test_an_upgrade_restarts_it(guest: Guest, tmp_path: Path, note: Callable[[st
     A request that the old process is just answering may be lost; all others wait in the open socket.
     """
     guest.run("echo 'ARGS=\"--log.format json\"' > /etc/default/tdx-headroom")
+    # Before the timer, which may elapse at any moment: a unit that is starting does not see a new folder.
+    guest.run(f"mkdir -p {TEXTFILE.rpartition('/')[0]}")
     guest.run(f"systemctl restart {SERVICE} && systemctl enable --now {TIMER}")
     pid = guest.prop("MainPID")
     state = guest.run("stat -c %i /var/lib/private/tdx-headroom")
@@ -108,12 +111,20 @@ def test_an_upgrade_restarts_it(guest: Guest, tmp_path: Path, note: Callable[[st
 
 
 def test_a_removal_leaves_nothing_running(guest: Guest) -> None:
-    """No process, no socket, no timer, no file that node_exporter would go on exporting; the state stays."""
-    guest.run(f"mkdir -p {TEXTFILE.rpartition('/')[0]}")
-    guest.run("systemctl start tdx-headroom-textfile.service")
+    """No process, no socket, no timer, no file that node_exporter would go on exporting; the state stays.
+
+    Nor is anything left as failed, although the one shot is just being carried out.
+    """
+    guest.run(f"systemctl start {ONE_SHOT}")
     assert guest.machine.status(f"test -s {TEXTFILE}") == 0
+    guest.run(f"systemctl start --no-block {ONE_SHOT}")
+    guest.run(
+        f"until pid=$(systemctl show --value --property=MainPID {ONE_SHOT}) && [ $pid != 0 ]; do :; done;"
+        " kill -STOP $pid"
+    )
+    assert active(guest, ONE_SHOT) == "activating"
     guest.run("dpkg --remove tdx-headroom")
-    assert [active(guest, unit) for unit in (SERVICE, SOCKET, TIMER)] == ["inactive"] * 3
+    assert [active(guest, unit) for unit in (SERVICE, SOCKET, TIMER, ONE_SHOT)] == ["inactive"] * 4
     assert guest.machine.run("pgrep --full bin/tdx-headroom", check=False) == ""
     assert guest.run(f"ss --listening --tcp --no-header 'sport = :{PORT}'") == ""
     assert guest.machine.status(f"test -e {TEXTFILE}") == 1

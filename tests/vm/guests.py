@@ -24,6 +24,7 @@ PATIENCE = 5
 """A guest is that much slower on a machine that does other things too."""
 
 SERVICE = "tdx-headroom.service"
+ALL = "tdx-headroom*"
 OLD = "old-systemd.conf"
 TDX_FAILS = "tdx_standin.fail_fn=45"
 """With TDX initialized, memory that is added stays offline; with TDH.SYS.CONFIG failing it comes into use."""
@@ -61,11 +62,11 @@ class Guest:
         try:
             return self.machine.run(command).strip()
         except GuestError as error:
-            raise GuestError(f"{error}\n{self.log(15)}") from None
+            raise GuestError(f"{error}\n{self.log(15, ALL)}") from None
 
-    def log(self, lines: int) -> str:
+    def log(self, lines: int, units: str = SERVICE) -> str:
         """The last lines of what the service and systemd have logged about it."""
-        return self.machine.run(f"journalctl --no-pager --output=cat --lines={lines} --unit={SERVICE}")
+        return self.machine.run(f"journalctl --no-pager --output=cat --lines={lines} --unit='{units}'")
 
     def prop(self, name: str, unit: str = SERVICE) -> str:
         """A property of a unit, as `systemctl show` has it."""
@@ -128,7 +129,7 @@ class Guest:
         started = time.monotonic()
         while not holds():
             if time.monotonic() - started > seconds * PATIENCE:
-                raise GuestError(f"not within {seconds:.0f} s: {what}\n{self.log(15)}")
+                raise GuestError(f"not within {seconds:.0f} s: {what}\n{self.log(15, ALL)}")
             time.sleep(0.1)
         return time.monotonic() - started
 
