@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from itertools import pairwise, product
@@ -19,6 +20,7 @@ from tdx_headroom.observations import FirmwareRange
 from tdx_headroom.output.looks import Area, Firmware, Look, Piece, areas_of
 from tdx_headroom.output.page import _answers, _headline, render_page, stylesheet
 from tdx_headroom.output.picture import EXACT_SLOTS, WIDTH, draw_gauge, draw_map, exact_slots
+from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.plan import AreaKind, Pamt, ReservedArea, Strategy, Tdmr
 from tdx_headroom.sources.iomem import parse_iomem
 from tdx_headroom.verdict import State
@@ -117,6 +119,23 @@ def test_a_quoted_line_stays_on_the_host(line: str) -> None:
     page = render_page(assessment)
     assert "5d169000" not in page
     assert "line 2" in page
+
+
+def test_it_says_what_is_missing() -> None:
+    """Each thing that would make the answer surer is there with its command; an offending line is not."""
+    error = "log-e820: line 3: not a range: 'BIOS-e820: 5d169000-5d22bfff'"
+    facts = replace(
+        host(1, 2), memory_regions=None, sources=(SourceStatus("log-e820", "dmesg", ok=False, error=error),)
+    )
+    assessment = assess(facts)
+    page = render_page(assessment)
+    assert "<h3>What is missing</h3>" in page
+    assert "<code>sudo cat /proc/iomem</code>" in page
+    assert "see below" in page
+    assert "5d169000" in render_page(assessment, full_addresses=True)
+    assert "5d169000" in json.dumps(to_json(assessment))
+    assert "5d169000" not in page + json.dumps(to_json(assessment, full_addresses=False))
+    assert "What is missing" not in render_page(assess_host("emerald-rapids"))
 
 
 def test_equal_pictures_are_drawn_once() -> None:

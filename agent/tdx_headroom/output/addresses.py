@@ -11,6 +11,7 @@ from tdx_headroom.address import GIB, MIB
 _ADDRESS = re.compile(r"(0x[0-9a-fA-F]+|(?<=[$#!@%])[0-9]+)([KMGTPE]?)", re.IGNORECASE)
 _SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
 _PHYSICAL = range(MIB, 1 << 52)
+_QUOTED = re.compile(r": (['\"]).*\1")
 
 
 def coarse(text: str) -> str:
@@ -29,3 +30,8 @@ def coarse(text: str) -> str:
         return "0x…" if value in _PHYSICAL and value % GIB else match[0]
 
     return _ADDRESS.sub(replaced, text)
+
+
+def coarse_error(text: str) -> str:
+    """As :func:`coarse`, for what may quote an offending line, which may hold any address in any notation."""
+    return coarse(_QUOTED.sub(" (the line is shown on the host only)", text))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
@@ -15,7 +14,7 @@ from tdx_headroom import __version__
 from tdx_headroom.address import show, show_size
 from tdx_headroom.errors import one_line
 from tdx_headroom.output import picture
-from tdx_headroom.output.addresses import coarse
+from tdx_headroom.output.addresses import coarse, coarse_error
 from tdx_headroom.output.cards import fullest, in_words, tdmr_section
 from tdx_headroom.output.looks import Firmware
 from tdx_headroom.plan import Strategy
@@ -67,7 +66,6 @@ _RULES = {
     Strategy.CMR_SUBREGION: "As memory-regions, but what lies inside one CMR is no hole.",
     Strategy.CMR_WALK: "Only what lies outside every CMR is a hole.",
 }
-_QUOTED = re.compile(r": (['\"]).*\1")
 
 
 def render_page(
@@ -129,6 +127,7 @@ def _context(assessment: Assessment, *, full_addresses: bool) -> dict[str, Any]:
         "host": one_line(facts.host, 80) if facts.host else None,
         "kernel": one_line(facts.kernel_release, 80) if facts.kernel_release else None,
         "verdict": _verdict(assessment, firmware, shown),
+        "missing": _missing(assessment.verdict, full_addresses=full_addresses),
         "tdmrs": tdmr_section(assessment, firmware, full_addresses=full_addresses),
         "strategies": [
             _strategy(assessment, strategy, plan, shown) for strategy, plan in assessment.plans.items()
@@ -161,12 +160,17 @@ def _verdict(assessment: Assessment, firmware: Firmware, shown: Callable[[str], 
     }
 
 
+def _missing(verdict: Verdict, *, full_addresses: bool) -> list[list[str]]:
+    """Each as text and commands in turn."""
+    return [(text if full_addresses else coarse_error(text)).split("`") for text in verdict.missing]
+
+
 def _no_remedy(verdict: Verdict) -> str | None:
     """What to say where there is nothing to propose."""
     if verdict.state is State.NOT_TDX:
         return None
     if verdict.state is State.CANNOT_TELL:
-        return "Give the agent what is missing, as said above."
+        return "Give the agent what is missing, see below."
     calm = verdict.state in (State.INITIALIZED, State.WILL_INITIALIZE) and verdict.next_boot in (
         State.WILL_INITIALIZE,
         None,
@@ -249,8 +253,7 @@ def _strategy(
 def _source(assessment: Assessment, source: SourceStatus, *, full_addresses: bool) -> dict[str, Any]:
     error = (source.error or "").removeprefix(f"{source.source}: ")
     if not full_addresses:
-        # An offending line is quoted, and may hold any address in any notation.
-        error = coarse(_QUOTED.sub(" (the line is shown on the host only)", error))
+        error = coarse_error(error)
     return {
         "name": source.source,
         "ok": source.ok,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tdx_headroom.output.addresses import coarse
+from tdx_headroom.output.addresses import coarse, coarse_error
 
 if TYPE_CHECKING:
     from tdx_headroom.assessment import Assessment
@@ -109,8 +109,11 @@ def _observed(log: KernelReport | None, *, full_addresses: bool) -> dict[str, An
 def verdict_to_json(verdict: Verdict, *, full_addresses: bool = True) -> dict[str, Any]:
     """The verdict with what it rests on; without ``full_addresses`` no text has a fine address in it."""
 
+    def shown(text: str) -> str:
+        return text if full_addresses else coarse(text)
+
     def texts(given: tuple[str, ...]) -> list[str]:
-        return [text if full_addresses else coarse(text) for text in given]
+        return [shown(text) for text in given]
 
     guess = verdict.estimate
     return {
@@ -118,12 +121,12 @@ def verdict_to_json(verdict: Verdict, *, full_addresses: bool = True) -> dict[st
         "next_boot": None if verdict.next_boot is None else str(verdict.next_boot),
         "strategy": str(verdict.strategy),
         "strategy_basis": str(verdict.finding.basis),
-        "contradiction": verdict.finding.contradiction,
-        "summary": verdict.summary,
+        "contradiction": shown(verdict.finding.contradiction) if verdict.finding.contradiction else None,
+        "summary": shown(verdict.summary),
         "evidence": texts(verdict.evidence),
         "remedies": texts(verdict.remedies),
         "warnings": texts(verdict.warnings),
-        "missing": texts(verdict.missing),
+        "missing": [text if full_addresses else coarse_error(text) for text in verdict.missing],
         "plan_matches_kernel": verdict.cross_check.matches,
         "estimate": None
         if guess is None
