@@ -124,7 +124,9 @@ def _fixed(kinds: Sequence[Any], make: Callable[[list[Any]], object]) -> Reader:
 
 def _object(kind: type) -> Reader:
     hints = typing.get_type_hints(kind)
-    readers = {f.name: _reader(hints[f.name]) for f in dataclasses.fields(kind)}
+    fields = dataclasses.fields(kind)
+    readers = {f.name: _reader(hints[f.name]) for f in fields}
+    required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
 
     def read(value: object) -> object:
         given = {}
@@ -135,10 +137,9 @@ def _object(kind: type) -> Reader:
                 given[key] = readers[key](item)
             except _Misfit as misfit:
                 raise misfit.inside(f".{key}") from None
-        try:
-            return kind(**given)
-        except TypeError as error:
-            raise _Misfit(str(error).split("__init__() ")[-1]) from None
+        if missing := [name for name in required if name not in given]:
+            raise _Misfit(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
+        return kind(**given)
 
     return read
 
@@ -171,12 +172,16 @@ def _plain(kind: type) -> Reader:
 def _expect(kind: type, value: Any) -> Any:  # noqa: ANN401  it is a ``kind`` when it is returned
     # bool is an int in Python; in JSON true is no number.
     if type(value) is not kind:
-        raise _Misfit(f"expected {_NAMES.get(kind, kind.__name__)}, got {_name_of(value)}")
+        raise _Misfit(f"expected {_NAMES[kind]}, got {_NAMES[type(value)]}")
     return value
 
 
-_NAMES = {dict: "an object", list: "a list", str: "a string", int: "an integer", bool: "true or false"}
-
-
-def _name_of(value: object) -> str:
-    return "null" if value is None else _NAMES.get(type(value), "a number")
+_NAMES = {
+    dict: "an object",
+    list: "a list",
+    str: "a string",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}

@@ -277,7 +277,7 @@ PLACEMENT_HINT = 'give "predicted", "none" or {"bases": [b0, b1, …]}'
         ({**MINIMAL, "sources": None}, "sources: expected a list, got null", None),
         (
             {**MINIMAL, "sources": [{}]},
-            "sources[0]: missing 3 required positional arguments: 'source', 'origin', and 'ok'",
+            "sources[0]: source, origin, ok are missing",
             None,
         ),
         ({**MINIMAL, "firmware_map": [[0, 1]]}, "firmware_map[0]: 2 entries instead of 3", None),
