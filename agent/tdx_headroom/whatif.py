@@ -6,18 +6,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tdx_headroom.address import Range, intersect, subtract, union
+from tdx_headroom.address import Range, intersect, subtract
 from tdx_headroom.facts import FactsError, MemoryRegion
 from tdx_headroom.kernel_report import KernelReport, ModuleState
 from tdx_headroom.memory_map import NodeMap
 from tdx_headroom.observations import NodeRange
+from tdx_headroom.sources.firmware_memmap import firmware_ram
 from tdx_headroom.verdict.decode import is_persistent
 
 if TYPE_CHECKING:
     from tdx_headroom.facts import HostFacts
     from tdx_headroom.plan import Strategy
-
-RAM = "System RAM"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +105,16 @@ def _without_memmap(facts: HostFacts) -> HostFacts:
         raise FactsError("--without-memmap needs the firmware's memory map, which no source tells")
     if not any(argument.startswith(("memmap=", "mem=")) for argument in facts.command_line or ()):
         raise FactsError("--without-memmap: there is no memmap= or mem= on this host's command line")
-    ram = union((r.start, r.end) for r in facts.firmware_map if r.kind == RAM)
-    other = [(r.start, r.end) for r in facts.firmware_map if r.kind != RAM]
+    ram = firmware_ram(facts.firmware_map)
+    if not ram:
+        raise FactsError("--without-memmap: there is no System RAM in the firmware's memory map")
     known = [r for r in facts.memory_regions or () if r.node is not None]
     spans: list[NodeRange] = []
     for i, region in enumerate(known):
         # A gap in the present map belongs to the node below it: memmap= punched it out of that node.
         end = known[i + 1].start if i + 1 < len(known) else ram[-1].end
         spans.append(NodeRange(region.start, max(end, region.end), region.node or 0))
-    regions = NodeMap("firmware-memmap", spans).split(subtract(ram, other))
+    regions = NodeMap("firmware-memmap", spans).split(ram)
     return replace(facts, memory_regions=tuple(regions), memory_source="firmware-memmap", zones=None)
 
 

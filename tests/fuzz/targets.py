@@ -37,7 +37,7 @@ from tdx_headroom.web.auth import read_credentials
 from tdx_headroom.web.config import parse as parse_web_config
 from tdx_headroom.web.pages import accepts_gzip
 from tests.fuzz.archives import archive, archives
-from tests.fuzz.whole import check_shown, facts_line, host, hosts
+from tests.fuzz.whole import check_shown, facts_line, facts_lines, host, hosts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -191,6 +191,8 @@ TARGETS: dict[str, Target] = {
         texts=("Basic cHJvbTpzZWNyZXQ=", "gzip;q=0.5, *;q=0"),
     ),
     "archive": Target(archive, more=archives),
-    "facts": Target(facts_line, ("faults/facts/*", "cases/*.jsonl")),
+    "facts": Target(
+        facts_line, ("faults/facts/*", "cases/*.jsonl"), more=lambda: facts_lines(TESTS / "hosts")
+    ),
     "host": Target(host, more=lambda: hosts(TESTS / "hosts")),
 }

@@ -21,6 +21,7 @@ from tdx_headroom.output.check_report import check_json, check_text
 from tdx_headroom.output.page import render_page
 from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.output.text import Style, render
+from tdx_headroom.root import Root
 from tdx_headroom.whatif import UNCHANGED, WhatIf
 
 if TYPE_CHECKING:
@@ -64,9 +65,16 @@ def facts_line(data: bytes) -> None:
             assessment = assess(facts, what_if)
         except FactsError as error:
             check_shown(error)
-            assert isinstance(facts.pamt_placement, GivenBases), error  # noqa: PT017  no test of pytest's
+            # What was given, or asked for, may make no sense.
+            assert isinstance(facts.pamt_placement, GivenBases) or what_if.without_memmap, error  # noqa: PT017  no test of pytest's
         else:
             show(assessment)
+
+
+def facts_lines(folder: Path) -> Iterator[bytes]:
+    """The captured hosts in a folder as facts lines, which have all keys."""
+    for tree in sorted(path for path in folder.iterdir() if path.is_dir()):
+        yield json.dumps(read_facts(Root(tree)).to_json()).encode()
 
 
 def host(data: bytes) -> None:

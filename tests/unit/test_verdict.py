@@ -10,7 +10,7 @@ import pytest
 from tdx_headroom.address import GIB, KIB, MIB, Range
 from tdx_headroom.assessment import Assessment, assess
 from tdx_headroom.checks import Result, Status, run_checks, status_of
-from tdx_headroom.facts import NONE, GivenBases, HostFacts, Limits, MemoryRegion
+from tdx_headroom.facts import NONE, FactsError, GivenBases, HostFacts, Limits, MemoryRegion
 from tdx_headroom.host import facts_from_log, read_facts
 from tdx_headroom.kernel_report import FailureReason, KernelReport, ModuleState, SeamcallFailure
 from tdx_headroom.observations import FirmwareRange, Platform
@@ -485,6 +485,15 @@ class TestWhatIf:
         """Without memmap= on the command line there is nothing to try, and that is said."""
         with pytest.raises(Exception, match="no memmap= or mem="):
             assess(host("good-2-node"), WhatIf(without_memmap=True))
+
+    @pytest.mark.parametrize("firmware", [(), (FirmwareRange(0, 4096, "Reserved"),)])
+    def test_without_memmap_needs_memory(self, firmware: tuple[FirmwareRange, ...]) -> None:
+        """A firmware's map without memory gives nothing to go back to, and that is said."""
+        facts = HostFacts(
+            memory_regions=(MemoryRegion(MIB, GIB, 0),), firmware_map=firmware, command_line=("mem=1G",)
+        )
+        with pytest.raises(FactsError, match="no System RAM in the firmware's memory map"):
+            assess(facts, WhatIf(without_memmap=True))
 
     def test_a_hole_where_no_memory_is(self) -> None:
         """A hole that takes nothing away is an error: whoever asks has another place in mind."""
