@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is known about one host: the input of the plan. Frozen; round-trips through JSON.
 
-The JSON form is ``tdx-headroom/facts/1`` (docs/facts.md); integers are bytes.
+The JSON form is ``tdx-headroom/facts/1`` (docs/formats.md); integers are bytes.
 """
 
 from __future__ import annotations

@@ -28,6 +28,18 @@ def test_links_lead_somewhere(page: str) -> None:
         assert (path.parent / target).exists(), target
 
 
+def test_pages_that_the_code_names_exist() -> None:
+    """A docstring or comment sends nobody to a page that is not there."""
+    files = [path for folder in ("agent", "packaging", "tests") for path in (CHECKOUT / folder).rglob("*.py")]
+    assert files
+    named = {
+        (str(path.relative_to(CHECKOUT)), page)
+        for path in files
+        for page in re.findall(r"\bdocs/[a-z-]+\.md\b", path.read_text("utf-8"))
+    }
+    assert not {(name, page) for name, page in named if not (CHECKOUT / page).exists()}
+
+
 def test_example_in_the_readme_is_real(capsys: pytest.CaptureFixture[str]) -> None:
     """What the README shows of a run is what that command prints, as far as it is shown."""
     block = (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plans as JSON: ``tdx-headroom/plan/1`` (docs/plan-json.md). Integers are bytes."""
+"""Plans as JSON: ``tdx-headroom/plan/1`` (docs/formats.md). Integers are bytes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from tdx_headroom.verdict import Verdict
 
 SCHEMA = "tdx-headroom/plan/1"
-
-
 ERROR_SCHEMA = "tdx-headroom/error/1"
 
 
