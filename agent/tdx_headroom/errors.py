@@ -6,13 +6,18 @@ from __future__ import annotations
 import os
 
 
-def one_line(text: str, limit: int = 300) -> str:
-    """The text without line breaks and control characters, shortened: safe in a log, an error, a page.
+def printable(text: str) -> str:
+    r"""The text without line breaks and control characters: those stand as ``\xNN``.
 
     External text (file contents, names, kernel messages) goes through here before it is shown: a newline
-    in it must not start a line of its own.
+    in it must not start a line of its own, nor may it command the terminal.
     """
-    clean = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """The same, shortened to so many characters: for a log, an error, a page."""
+    clean = printable(text)
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -220,6 +221,24 @@ def test_colour_only_on_a_terminal(cli: Any) -> None:  # noqa: ANN401
     _, out, _ = cli("plan", "--root", str(HOSTS / "emerald-rapids"))
     assert "\x1b" not in out
     assert "TDMR" in out
+
+
+@pytest.mark.parametrize("command", ["plan", "check"])
+def test_a_captured_host_cannot_command_the_terminal(command: str, tmp_path: Path, cli: Any) -> None:  # noqa: ANN401
+    """Neither a control character nor a line of its own gets from a host's files into a report."""
+    root = tmp_path / "host"
+    shutil.copytree(HOSTS / "emerald-rapids", root)
+    (root / "dev/kmsg").unlink()
+    version = root / "sys/devices/faux/tdx_host/version"
+    version.parent.mkdir(parents=True)
+    version.write_text("1.5\x1b[2J\nALL WELL\n")
+    for kind in root.glob("sys/firmware/memmap/*/type"):
+        if kind.read_text() == "Reserved\n":
+            kind.write_text("Kind\x1b[2J\nALL WELL\n")
+    _, out, _ = cli(command, "--root", str(root))
+    assert r"1.5\x1b[2J\x0aALL WELL" in out
+    assert "\x1b" not in out
+    assert not [line for line in out.splitlines() if line.startswith("ALL WELL")]
 
 
 def test_a_closed_pipe_is_no_error() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.checks import Check, Result, Status
+from tdx_headroom.errors import printable
 from tdx_headroom.output.plan_json import verdict_to_json
 from tdx_headroom.verdict import State
 
@@ -31,9 +32,9 @@ def check_text(checks: Sequence[Check], status: Status, style: Style, *, short: 
             group = check.group
             lines.append(group)
         word = style.paint(f"{check.result:<4}", _LIKE.get(check.result))
-        lines.append(f"  {word}  {check.name:<15}  {check.message}")
+        lines.append(f"  {word}  {check.name:<15}  {printable(check.message)}")
         if check.hint is not None and check.result in (Result.WARN, Result.FAIL):
-            lines.append(f"                         {check.hint}")
+            lines.append(f"                         {printable(check.hint)}")
     return "\n".join([*lines, f"status: {status}"]) + "\n"
 
 

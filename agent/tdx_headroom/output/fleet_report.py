@@ -7,7 +7,7 @@ import csv
 import io
 from typing import TYPE_CHECKING, Any
 
-from tdx_headroom.errors import one_line
+from tdx_headroom.errors import one_line, printable
 from tdx_headroom.fleet import Fit
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def host_lines(audit: HostAudit, *, everything: bool) -> Iterable[str]:
         if everything or result.fit in (Fit.AT_RISK, Fit.WILL_FAIL, Fit.CANNOT_TELL):
             kernel = audit.kernel_release if result.target.kernel is None else None
             label = result.target.label + (f" {one_line(kernel, 60)}" if kernel else "")
-            yield f"{_WORDS[result.fit].upper():<11}  {name}: {label} ({result.strategy}): {result.why}"
+            why = printable(result.why)
+            yield f"{_WORDS[result.fit].upper():<11}  {name}: {label} ({result.strategy}): {why}"
 
 
 def shown_name(audit: HostAudit) -> str:

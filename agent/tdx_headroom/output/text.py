@@ -7,7 +7,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import show, show_size
-from tdx_headroom.errors import one_line
+from tdx_headroom.errors import one_line, printable
 from tdx_headroom.plan import AreaKind, Strategy
 from tdx_headroom.verdict import State, describe, predict
 
@@ -75,7 +75,7 @@ def _head(assessment: Assessment, style: Style) -> Iterable[str]:
     release = f", kernel {one_line(facts.kernel_release, 80)}" if facts.kernel_release else ""
     yield f"{host}{release}"
     yield ""
-    yield f"  {style.paint(_WORDS[verdict.state], verdict.state)}: {verdict.summary}"
+    yield f"  {style.paint(_WORDS[verdict.state], verdict.state)}: {printable(verdict.summary)}"
     if verdict.next_boot is not None and verdict.next_boot is not verdict.state:
         plan = assessment.plans[verdict.strategy]
         if plan is not None and predict(plan) is not verdict.next_boot:
@@ -93,7 +93,7 @@ def _head(assessment: Assessment, style: Style) -> Iterable[str]:
             yield ""
             yield f"  {title}"
             for text in texts:
-                yield from wrap(text, width=WIDTH, initial_indent="  - ", subsequent_indent="    ")
+                yield from wrap(printable(text), width=WIDTH, initial_indent="  - ", subsequent_indent="    ")
 
 
 def _strategy(assessment: Assessment, strategy: Strategy, plan: Plan | None, style: Style) -> Iterable[str]:
@@ -155,7 +155,7 @@ def _sources(assessment: Assessment) -> Iterable[str]:
     for source in facts.sources:
         use = f"  used for {uses[source.source]}" if source.source in uses else ""
         said = f"ok{use}" if source.ok else f"FAILED  {source.error}"
-        yield f"  {source.source:<16} {said}"
+        yield printable(f"  {source.source:<16} {said}")
     if facts.log_health is not None and not facts.log_health.verified:
         yield "  The log is plain text: who wrote its lines cannot be verified."
     if facts.log_health is not None and (earlier := facts.log_health.earlier_boots):
@@ -166,9 +166,9 @@ def _sources(assessment: Assessment) -> Iterable[str]:
 
 
 def _disagreement(found: Disagreement) -> Iterable[str]:
-    yield f"  {found.a} and {found.b} differ by {show_size(found.bytes)}:"
+    yield printable(f"  {found.a} and {found.b} differ by {show_size(found.bytes)}:")
     for source, ranges in ((found.a, found.only_a), (found.b, found.only_b)):
         if ranges:
             shown = ", ".join(show(*r) for r in ranges[:MAX_RANGES])
             more = f" and {len(ranges) - MAX_RANGES} more" if len(ranges) > MAX_RANGES else ""
-            yield f"    only in {source}: {shown}{more}"
+            yield printable(f"    only in {source}: {shown}{more}")
