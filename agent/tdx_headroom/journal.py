@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 
 from tdx_headroom.errors import SourceError
@@ -16,21 +17,26 @@ MAX_OUTPUT = 128 << 20
 
 
 async def read_journal() -> list[tuple[int, int, str]] | None:
-    """Kernel records of this boot as ``(priority, microseconds, text)``; None without a journal.
+    """Kernel records of this boot as ``(priority, microseconds, text)``.
+
+    None without a journal: there is no journalctl, or it ends with an error.
 
     Raises:
-        SourceError: journalctl is there, but fails, takes too long or says too much.
+        SourceError: journalctl cannot be run, takes too long, says too much, or prints no JSON.
     """
     program = shutil.which(COMMAND[0])
     if program is None:
         return None
-    process = await asyncio.create_subprocess_exec(
-        program,
-        *COMMAND[1:],
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            program,
+            *COMMAND[1:],
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+    except OSError as error:
+        raise SourceError("journal", f"{program} cannot be run: {os.strerror(error.errno or 0)}") from None
     if process.stdout is None:
         raise SourceError("journal", "journalctl has no output")
     chunks = []
