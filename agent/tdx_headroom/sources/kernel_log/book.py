@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from tdx_headroom.sources.kernel_log.records import KERNEL_FACILITY_END, KernelLog, LogRecord
-from tdx_headroom.sources.kernel_log.tdx_lines import LOOKS_LIKE_TDX
+from tdx_headroom.sources.kernel_log.tdx_lines import CANDIDATE, LOOKS_LIKE_TDX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,7 +18,6 @@ MAX_RECORDS = 8192
 _GAP = "\0"
 """Text of what stands where records were lost; a record of the kernel's has control characters escaped."""
 
-_TDX = re.compile(r"(?:virt/)?tdx: |kvm_intel: |SEAMCALL \(|seamldr: ")
 _MEMORY_MAP = re.compile(
     r"BIOS-e820: |user: \[|BIOS-provided |user-defined |Early memory node ranges|node +[0-9]|ACPI: SRAT: "
     r"|Faking a node|Zone ranges:|[A-Z][A-Za-z0-9]{2,9} +(?:\[mem |empty)|Movable zone start|Node [0-9]"
@@ -29,7 +28,7 @@ _MEMORY_MAP = re.compile(
 def matters(text: str) -> bool:
     """Whether a message tells about TDX, memory at boot, the kernel or its arguments."""
     stripped = text.lstrip()
-    return _TDX.match(stripped) is not None or _MEMORY_MAP.match(stripped) is not None
+    return CANDIDATE.match(stripped) is not None or _MEMORY_MAP.match(stripped) is not None
 
 
 class LogBook:
@@ -76,7 +75,7 @@ class LogBook:
             self.forged += forged
             return forged
         stripped = text.lstrip()
-        is_tdx = _TDX.match(stripped) is not None
+        is_tdx = CANDIDATE.match(stripped) is not None
         if is_tdx or _MEMORY_MAP.match(stripped):
             self._keep(LogRecord(text, seq, time))
             return is_tdx
@@ -122,6 +121,6 @@ class LogBook:
         """Remember that a record of another kind stands here; whether that closes a TDX list."""
         if self._records and not self._records[-1].text:
             return False
-        closes = bool(self._records) and _TDX.match(self._records[-1].text.lstrip()) is not None
+        closes = bool(self._records) and CANDIDATE.match(self._records[-1].text.lstrip()) is not None
         self._records.append(LogRecord("", seq, time))
         return closes

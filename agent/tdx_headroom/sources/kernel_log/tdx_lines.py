@@ -83,8 +83,8 @@ _BARE = {
 _PATTERNS = [(kind, re.compile(_PREFIX + "(?:" + p + ")", re.ASCII)) for kind, p in _PREFIXED.items()]
 _PATTERNS += [(kind, re.compile(p, re.ASCII)) for kind, p in _BARE.items()]
 
-# One cheap test before some thirty patterns: nearly every line of a log is about something else.
-_CANDIDATE = re.compile(r"(?:virt/)?tdx: |kvm_intel: |SEAMCALL \(|seamldr: ")
+CANDIDATE = re.compile(r"(?:virt/)?tdx: |kvm_intel: |SEAMCALL \(|seamldr: ")
+"""How each of these begins: one cheap test before some thirty, for nearly all lines tell something else."""
 
 LOOKS_LIKE_TDX = re.compile(r"\s*(?:(?:virt/)?tdx: |SEAMCALL )")
 """What a record must begin with to count as a forgery when user space wrote it."""
@@ -104,7 +104,7 @@ FAILURES: dict[str, tuple[FailureReason, int | None]] = {
 
 def match_tdx_line(message: str) -> TdxLine | None:
     """The line's kind and contents, or None when it is none of the kernel's TDX lines."""
-    if not _CANDIDATE.match(message):
+    if not CANDIDATE.match(message):
         return None
     for kind, pattern in _PATTERNS:
         if match := pattern.fullmatch(message):
