@@ -13,6 +13,7 @@ from tdx_headroom.plan import ModuleStatus
 from tdx_headroom.plan.tdmrs import TDMR_NR_WARN
 from tdx_headroom.verdict import Outcome, State, describe, hibernation_blocks, outcome_of
 from tdx_headroom.verdict.decode import describe_failure
+from tdx_headroom.verdict.model import AT_RISK_HEADROOM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -178,7 +179,7 @@ def _plan(assessment: Assessment) -> Iterator[Check]:
     result = Result.FAIL if left < 0 else Result.WARN if left < TDMR_NR_WARN else Result.PASS
     yield Check(group, "tdmrs", result, f"{plan.tdmrs_needed} TDMRs, {left} left")
     yield from _areas(plan, group, hint)
-    if plan.errno == -12:
+    if outcome_of(plan) is Outcome.NO_MEMORY:
         yield Check(group, "pamt-memory", Result.FAIL, describe(plan), hint)
     if plan.module is None:
         yield Check(group, "module-checks", Result.SKIP, "the CMRs are unknown, or the kernel fails before")
@@ -212,7 +213,7 @@ def _areas(plan: Plan, group: str, hint: str | None) -> Iterator[Check]:
     fullest = min(known, key=lambda t: t.headroom or 0)
     headroom, worst = fullest.headroom or 0, plan.headroom_worst or 0
     text = f"the fullest TDMR {show(fullest.base, fullest.end)} needs {fullest.needed} of {fullest.limit}"
-    result = Result.FAIL if headroom < 0 else Result.WARN if headroom <= 2 else Result.PASS
+    result = Result.FAIL if headroom < 0 else Result.WARN if headroom <= AT_RISK_HEADROOM else Result.PASS
     yield Check(group, "reserved-areas", result, text, hint if result is not Result.PASS else None)
     if headroom >= 0 > worst:
         text = f"{-worst} areas short if every PAMT that could land in one TDMR did"

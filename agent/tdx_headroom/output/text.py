@@ -10,6 +10,7 @@ from tdx_headroom.address import show, show_size
 from tdx_headroom.errors import one_line, printable
 from tdx_headroom.plan import AreaKind, Strategy
 from tdx_headroom.verdict import State, describe, predict
+from tdx_headroom.verdict.model import AT_RISK_HEADROOM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -127,7 +128,8 @@ def _row(tdmr: Tdmr, width: int, gauge: int, style: Style) -> str:
     start = f"  {show(tdmr.base, tdmr.end):<{width}}  {node:>4}  {show_size(tdmr.size):>9}"
     if tdmr.needed is None or tdmr.headroom is None:
         return f"{start}  not looked at"
-    state = State.WILL_FAIL if tdmr.headroom < 0 else State.AT_RISK if tdmr.headroom <= 2 else None
+    tight = State.AT_RISK if tdmr.headroom <= AT_RISK_HEADROOM else None
+    state = State.WILL_FAIL if tdmr.headroom < 0 else tight
     bar = style.paint(_gauge(tdmr, gauge, style), state)
     return (
         f"{start}  {bar} {tdmr.needed:>4}/{tdmr.limit:<2}"
