@@ -67,21 +67,30 @@ WHY = {
     FailureReason.OTHER: "for a reason that the kernel does not name",
 }
 
+NO_HIBERNATE = "Add nohibernate to the kernel's command line."
+EARLIER = "Initialize TDX early (load kvm_intel at boot); reserve fewer huge pages and less movable memory."
+_CONVERTIBLE = "Have the firmware make all memory convertible, or keep the kernel off the rest (memmap=)."
+_ENABLE = "In the BIOS, enable TME, TME-MT, TDX and the SEAM loader; update the BIOS if they are."
+_UPDATE = "Update the TDX module: with the BIOS, or through the SEAM loader."
 
-_OTHER_REMEDIES = {
-    FailureReason.CPU_FEATURE: [
+_REMEDIES = {
+    FailureReason.HIBERNATION: NO_HIBERNATE,
+    FailureReason.KEYIDS: "In the BIOS, give TDX more of the KeyIDs (the TME-MT/TDX key split).",
+    FailureReason.NOT_LOADED: _ENABLE,
+    FailureReason.EXCEPTION: _ENABLE,
+    FailureReason.RBP_BUG: (
+        "Update the TDX module (with the BIOS, or through the SEAM loader) to 1.5.06 or later."
+    ),
+    FailureReason.METADATA: _UPDATE,
+    FailureReason.CPU_FEATURE: (
         "Enable the feature in the BIOS, and take its clearcpuid= or no… off the command line."
-    ],
-    FailureReason.NO_MEMORY: [
-        "Initialize TDX early (load kvm_intel at boot); reserve fewer huge pages and less movable memory."
-    ],
-    FailureReason.NOT_CONVERTIBLE: [
-        "Have the firmware make all memory convertible, or keep the kernel off the rest (memmap=)."
-    ],
-    FailureReason.MEMORY_NOTIFIER: ["Boot again; should it come back, report it to the kernel's vendor."],
-    FailureReason.OTHER: [
+    ),
+    FailureReason.NO_MEMORY: EARLIER,
+    FailureReason.NOT_CONVERTIBLE: _CONVERTIBLE,
+    FailureReason.MEMORY_NOTIFIER: "Boot again; should it come back, report it to the kernel's vendor.",
+    FailureReason.OTHER: (
         "Look for what the kernel says before it (`journalctl -k -b`); update kernel and TDX module."
-    ],
+    ),
 }
 
 _PERSISTENT = (
@@ -126,24 +135,12 @@ def describe_seamcall(call: SeamcallFailure) -> str:
 
 def remedies_for(log: KernelReport) -> list[str]:
     """What to do about a failure that the memory map has no part in."""
-    reason = log.reason
-    if reason is FailureReason.HIBERNATION:
-        return ["Add nohibernate to the kernel's command line."]
-    if reason is FailureReason.KEYIDS:
-        return ["In the BIOS, give TDX more of the KeyIDs (the TME-MT/TDX key split)."]
-    if reason is FailureReason.NOT_LOADED or reason is FailureReason.EXCEPTION:
-        return ["In the BIOS, enable TME, TME-MT, TDX and the SEAM loader; update the BIOS if they are."]
-    if reason is FailureReason.RBP_BUG:
-        return ["Update the TDX module (with the BIOS, or through the SEAM loader) to 1.5.06 or later."]
-    if reason is FailureReason.METADATA:
-        return ["Update the TDX module: with the BIOS, or through the SEAM loader."]
-    if reason is FailureReason.SEAMCALL:
+    if log.reason is FailureReason.SEAMCALL:
         status = log.seamcall.status >> 32 if log.seamcall is not None else 0
         if status in _CONFIG_ERRORS:
-            return [
-                "Have the firmware make all memory convertible, or keep the kernel off the rest (memmap=)."
-            ]
+            return [_CONVERTIBLE]
         if status in _UNKNOWN_FIELD:
             return ["Update the TDX module (with the BIOS): it does not know a field that this kernel reads."]
-        return ["Update the TDX module: with the BIOS, or through the SEAM loader."]
-    return _OTHER_REMEDIES.get(reason or FailureReason.OTHER, [])
+        return [_UPDATE]
+    remedy = _REMEDIES.get(log.reason or FailureReason.OTHER)
+    return [] if remedy is None else [remedy]

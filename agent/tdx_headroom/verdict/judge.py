@@ -9,7 +9,7 @@ from tdx_headroom.address import show_size, total
 from tdx_headroom.kernel_report import FailureReason, ModuleState
 from tdx_headroom.plan.tdmrs import TDMR_NR_WARN
 from tdx_headroom.verdict.crosscheck import cross_check, estimate
-from tdx_headroom.verdict.decode import describe_failure, is_persistent, remedies_for
+from tdx_headroom.verdict.decode import NO_HIBERNATE, describe_failure, is_persistent, remedies_for
 from tdx_headroom.verdict.evidence import find_strategy
 from tdx_headroom.verdict.kernels import InitTime, look_up, names_with, why_not_tried
 from tdx_headroom.verdict.missing import missing
@@ -222,7 +222,7 @@ def _remedies(
     if (log is not None and state is State.FAILED) or (log is not None and is_persistent(log)):
         found += remedies_for(log)
     if hibernation_blocks(facts):
-        found.append("Add nohibernate to the kernel's command line.")
+        found.append(NO_HIBERNATE)
     if state is State.FAILED and log is not None and log.reason not in _MAP_REASONS and found:
         return list(dict.fromkeys(found))
     found += remedies(facts, plans, strategy)

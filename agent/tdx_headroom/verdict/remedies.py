@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tdx_headroom.address import GIB, KIB, MIB, Range, clip, show, show_size, union
 from tdx_headroom.plan import AreaKind, Strategy
 from tdx_headroom.plan.regions import tdx_memory_list
+from tdx_headroom.verdict.decode import EARLIER
 from tdx_headroom.verdict.kernels import names_with
 from tdx_headroom.verdict.model import AT_RISK_HEADROOM, Outcome, State, outcome_of, predict
 
@@ -53,9 +54,7 @@ def remedies(facts: HostFacts, plans: Mapping[Strategy, Plan | None], strategy: 
             " gaps of a GiB and more between memory ranges, or fewer NUMA nodes (sub-NUMA clustering off)."
         )
     elif outcome is Outcome.NO_MEMORY and plan.tdmrs:
-        found.append(
-            "Initialize TDX early (load kvm_intel at boot); reserve fewer huge pages and less movable memory."
-        )
+        found.append(EARLIER)
     elif outcome is Outcome.REJECTED:
         found.append(
             "Have the firmware make all memory convertible (populate DIMMs evenly, no CXL or persistent"
