@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tdx_headroom import __version__
-from tdx_headroom.address import show, show_size
+from tdx_headroom.address import show_size
 from tdx_headroom.errors import one_line
 from tdx_headroom.output import picture
 from tdx_headroom.output.addresses import coarse, coarse_error
 from tdx_headroom.output.cards import fullest, in_words, tdmr_section
 from tdx_headroom.output.looks import Firmware
+from tdx_headroom.output.sources import only_in, used_for
 from tdx_headroom.plan import Strategy
 from tdx_headroom.verdict import State, describe, outcome_of, predict
 from tdx_headroom.verdict.kernels import names_with
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from tdx_headroom.facts import Disagreement, SourceStatus
     from tdx_headroom.plan import Plan
     from tdx_headroom.verdict import Verdict
-
-MAX_RANGES = 4
 
 _MOODS = {
     State.WILL_INITIALIZE: "good",
@@ -258,24 +257,14 @@ def _source(assessment: Assessment, source: SourceStatus, *, full_addresses: boo
         "name": source.source,
         "ok": source.ok,
         "error": one_line(error),
-        "used": _used(assessment, source.source),
+        "used": used_for(assessment.facts, source.source),
     }
 
 
-def _used(assessment: Assessment, source: str) -> str:
-    facts = assessment.facts
-    uses = (
-        ("memory regions", facts.memory_source),
-        ("nodes", facts.node_source),
-        ("CMRs", facts.cmr_source),
-    )
-    return ", ".join(what for what, used in uses if used == source)
-
-
 def _disagreement(found: Disagreement, *, full_addresses: bool) -> dict[str, Any]:
-    only = []
-    for source, ranges in ((found.a, found.only_a), (found.b, found.only_b)):
-        if ranges and full_addresses:
-            more = f" and {len(ranges) - MAX_RANGES} more" if len(ranges) > MAX_RANGES else ""
-            only.append(f"only in {source}: {', '.join(show(*r) for r in ranges[:MAX_RANGES])}{more}")
-    return {"a": found.a, "b": found.b, "size": show_size(found.bytes), "only": only}
+    return {
+        "a": found.a,
+        "b": found.b,
+        "size": show_size(found.bytes),
+        "only": only_in(found) if full_addresses else [],
+    }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.address import show, show_size
 from tdx_headroom.errors import one_line, printable
+from tdx_headroom.output.sources import only_in, used_for
 from tdx_headroom.plan import AreaKind, Strategy
 from tdx_headroom.verdict import State, describe, predict
 from tdx_headroom.verdict.model import AT_RISK_HEADROOM
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tdx_headroom.assessment import Assessment
-    from tdx_headroom.facts import Disagreement
     from tdx_headroom.plan import Plan, Tdmr
 
 _COLOURS = {
@@ -37,7 +37,6 @@ _WORDS = {
     State.CANNOT_TELL: "CANNOT TELL",
 }
 MAX_GAUGE = 32
-MAX_RANGES = 4
 WIDTH = 110
 
 
@@ -147,30 +146,16 @@ def _gauge(tdmr: Tdmr, slots: int, style: Style) -> str:
 def _sources(assessment: Assessment) -> Iterable[str]:
     facts = assessment.facts
     yield "Sources"
-    uses = {
-        facts.memory_source: "memory regions",
-        facts.node_source: "nodes",
-        facts.cmr_source: "CMRs",
-    }
-    if facts.memory_source is not None and facts.memory_source == facts.node_source:
-        uses[facts.memory_source] = "memory regions, nodes"
     for source in facts.sources:
-        use = f"  used for {uses[source.source]}" if source.source in uses else ""
-        said = f"ok{use}" if source.ok else f"FAILED  {source.error}"
-        yield printable(f"  {source.source:<16} {said}")
+        uses = used_for(facts, source.source)
+        ok = f"ok  used for {uses}" if uses else "ok"
+        yield printable(f"  {source.source:<16} {ok if source.ok else f'FAILED  {source.error}'}")
     if facts.log_health is not None and not facts.log_health.verified:
         yield "  The log is plain text: who wrote its lines cannot be verified."
     if facts.log_health is not None and (earlier := facts.log_health.earlier_boots):
         boots = "a boot" if earlier == 1 else f"{earlier} boots"
         yield f"  The log holds {boots} before this one, of this host or another: not looked at."
-    for disagreement in facts.disagreements:
-        yield from _disagreement(disagreement)
-
-
-def _disagreement(found: Disagreement) -> Iterable[str]:
-    yield printable(f"  {found.a} and {found.b} differ by {show_size(found.bytes)}:")
-    for source, ranges in ((found.a, found.only_a), (found.b, found.only_b)):
-        if ranges:
-            shown = ", ".join(show(*r) for r in ranges[:MAX_RANGES])
-            more = f" and {len(ranges) - MAX_RANGES} more" if len(ranges) > MAX_RANGES else ""
-            yield printable(f"    only in {source}: {shown}{more}")
+    for found in facts.disagreements:
+        yield printable(f"  {found.a} and {found.b} differ by {show_size(found.bytes)}:")
+        for line in only_in(found):
+            yield printable(f"    {line}")
