@@ -11,7 +11,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, NoReturn
 
 from tdx_headroom import __version__
-from tdx_headroom.commands.arguments import add_rootfs, duration, strategy
+from tdx_headroom.commands.arguments import add_assume_strategy, add_rootfs, duration
 from tdx_headroom.commands.options import add_capture, add_check, add_fleet, add_plan
 from tdx_headroom.errors import AgentError
 from tdx_headroom.inputs.named import STDIN, Kind, Named
@@ -111,21 +111,33 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 
 def _add_web(parser: argparse.ArgumentParser) -> None:
     add_flags(parser)
-    parser.add_argument(
-        "--assume-strategy", type=strategy, metavar="S", help="take this kernel to look for holes by S"
-    )
+    add_assume_strategy(parser)
     parser.add_argument(
         "--user",
         metavar="NAME",
         help="started as root: become this user before listening (default tdx-headroom or nobody)",
     )
     parser.add_argument(
-        "--refresh-interval", type=duration, default=60.0, metavar="TIME", help="such as 60s (default), 5m"
+        "--refresh-interval",
+        type=duration,
+        default=60.0,
+        metavar="TIME",
+        help="look at the host at least this often, such as 60s (default) or 5m",
     )
     parser.add_argument(
-        "--log.level", dest="log_level", choices=("debug", "info", "warn", "error"), default="info"
+        "--log.level",
+        dest="log_level",
+        choices=("debug", "info", "warn", "error"),
+        default="info",
+        help="the least that is logged (default info)",
     )
-    parser.add_argument("--log.format", dest="log_format", choices=("logfmt", "json"), default="logfmt")
+    parser.add_argument(
+        "--log.format",
+        dest="log_format",
+        choices=("logfmt", "json"),
+        default="logfmt",
+        help="of the log on standard error (default logfmt)",
+    )
 
 
 def _run_serve(options: argparse.Namespace) -> int:

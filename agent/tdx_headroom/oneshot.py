@@ -9,10 +9,9 @@ import time
 from typing import TYPE_CHECKING
 
 from tdx_headroom.assessment import assess
-from tdx_headroom.commands.arguments import add_rootfs
+from tdx_headroom.commands.arguments import add_assume_strategy, add_rootfs
 from tdx_headroom.errors import AgentError
 from tdx_headroom.host import read_facts
-from tdx_headroom.plan import Strategy
 from tdx_headroom.root import Root, host_root
 from tdx_headroom.whatif import WhatIf
 
@@ -39,12 +38,7 @@ def _add_host(parser: argparse.ArgumentParser, file: str) -> None:
         "--output", required=True, metavar=file, help="file to write, replaced at once; - is stdout"
     )
     add_rootfs(parser)
-    parser.add_argument(
-        "--assume-strategy",
-        choices=list(Strategy),
-        metavar="S",
-        help="take this kernel to look for holes by S",
-    )
+    add_assume_strategy(parser)
 
 
 def add_open_files(parser: argparse.ArgumentParser) -> None:
@@ -85,8 +79,7 @@ def _assess(options: argparse.Namespace) -> Assessment:
 
     log.configure("warn", "logfmt")
     root = host_root(options.rootfs).holding(take().files)
-    strategy = Strategy(options.assume_strategy) if options.assume_strategy else None
-    return assess(read_facts(root), WhatIf(strategy=strategy))
+    return assess(read_facts(root), WhatIf(strategy=options.assume_strategy))
 
 
 def _run_labels(options: argparse.Namespace) -> int:

@@ -184,6 +184,11 @@ ERRORS = [
     (["plan", "--log", "/nonexistent"], os.EX_NOINPUT, "/nonexistent: No such file or directory"),
     (["plan", "--facts", "/"], os.EX_NOINPUT, "/: Is a directory"),
     (["plan", "--strategy", "guess"], os.EX_USAGE, "is none of memory-regions, cmr-subregion, cmr-walk"),
+    (
+        ["labels", "--output", "-", "--assume-strategy", "guess"],
+        os.EX_USAGE,
+        "'guess' is none of memory-regions, cmr-subregion, cmr-walk",
+    ),
     (["plan", "-", "--log", "-"], os.EX_USAGE, "standard input is named twice"),
     (["plan", "--root", "/a", "/b", "--what"], os.EX_USAGE, "unrecognized arguments: --what"),
     (["plan", "--capture", "/proc/cmdline"], os.EX_DATAERR, "is no tar archive"),

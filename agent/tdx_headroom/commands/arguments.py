@@ -62,10 +62,20 @@ def strategy(text: str) -> Strategy:
         raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(Strategy)}") from None
 
 
+def add_assume_strategy(parser: argparse._ActionsContainer) -> None:
+    """The operator's word on how this kernel looks for holes."""
+    parser.add_argument(
+        "--assume-strategy",
+        type=strategy,
+        metavar="S",
+        help=f"take this kernel to look for holes by S: {', '.join(Strategy)}",
+    )
+
+
 def add_what_if(parser: argparse.ArgumentParser) -> None:
     """Changes to try."""
     group = parser.add_argument_group("what if")
-    group.add_argument("--assume-strategy", type=strategy, metavar="S", help="take this kernel to use S")
+    add_assume_strategy(group)
     group.add_argument(
         "--kernel", type=release, metavar="RELEASE", help="with another kernel, by its `uname -r`"
     )

@@ -16,7 +16,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     """Options of ``tdx-headroom plan``."""
     parser.set_defaults(run=_run_plan)
     add_inputs(parser)
-    parser.add_argument("--strategy", type=strategy, metavar="S", help="only this hole strategy")
+    parser.add_argument("--strategy", type=strategy, metavar="S", help="show only this hole strategy's plan")
     parser.add_argument("--format", choices=("text", "json"), help="text, or JSON (the default with --facts)")
     add_what_if(parser)
     parser.add_argument("--no-color", action="store_true", help="no colour, even on a terminal")

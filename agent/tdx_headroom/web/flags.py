@@ -42,7 +42,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="TLS, passwords and headers, as in the Prometheus exporter-toolkit",
     )
     parser.add_argument(
-        "--web.telemetry-path", dest="telemetry_path", type=_path, default="/metrics", metavar="PATH"
+        "--web.telemetry-path",
+        dest="telemetry_path",
+        type=_path,
+        default="/metrics",
+        metavar="PATH",
+        help="where the metrics are (default /metrics)",
     )
     parser.add_argument(
         "--web.max-requests",
