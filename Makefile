@@ -10,7 +10,7 @@ HOSTS  ?= 1000
 SEED   ?= 1
 SECONDS ?= 60
 
-.PHONY: run demo plan test golden lint clean kernel-test vm-test package-test release bench fuzz soak scale-bench
+.PHONY: help run demo plan test golden lint clean kernel-test vm-test package-test release bench fuzz soak scale-bench
 .DEFAULT_GOAL := help
 
 help: ## show this

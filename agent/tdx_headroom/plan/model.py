@@ -133,8 +133,9 @@ class ModuleVerdict(NamedTuple):
 class Plan:
     """What one hole strategy makes of one host.
 
-    ``errno`` is 0, -28 (reserved areas or TDMRs exhausted), -12 (no TDX memory at all) or -22 (an area
-    that is not page aligned). ``messages`` are the kernel's lines without their prefix, in print order.
+    ``errno`` is 0, -28 (reserved areas or TDMRs exhausted), -12 (no TDX memory at all, or no room for a
+    predicted PAMT) or -22 (an area that is not page aligned).
+    ``messages`` are the kernel's lines without their prefix, in print order.
     ``failed_tdmr`` is the index of the TDMR whose reserved areas ran out. ``module`` is None when the
     kernel itself gives up or the CMRs are unknown; ``not_convertible_bytes`` when the CMRs are unknown.
     ``placement`` tells where the PAMTs' places come from.

@@ -13,9 +13,14 @@ if TYPE_CHECKING:
 
 
 def pamt_for(tdmr_size: int, limits: Limits, base: int | None) -> Pamt:
-    """The PAMT of a TDMR of this size; each part is rounded up to whole pages on its own.
+    """The PAMT of a TDMR; each part is rounded up to whole pages on its own.
 
     With Dynamic PAMT the 4K part is a bitmap of ``pamt_page_bitmap_entry_bits`` per page.
+
+    Args:
+        tdmr_size: bytes.
+        limits: of the TDX module.
+        base: address of the block; None: outside every TDMR, or not known yet.
     """
     entry = limits.pamt_entry_size
     bits = limits.pamt_page_bitmap_entry_bits

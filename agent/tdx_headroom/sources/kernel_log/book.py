@@ -61,6 +61,12 @@ class LogBook:
         """Take one record in; whether it changes what the log says about TDX.
 
         Records up to the newest one seen are passed over, so that a log can be read again from its start.
+
+        Args:
+            priority: facility x 8 + level, as ``/dev/kmsg`` has it.
+            seq: its sequence number.
+            time: microseconds since the boot.
+            text: the message, control characters escaped.
         """
         if self.last_seq is not None and seq <= self.last_seq:
             return False
