@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,7 @@ from tdx_headroom.inputs.named import Kind, Named, expand
 from tdx_headroom.root import Root
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 HOSTS = Path(__file__).parents[1] / "hosts"
 GOOD = HOSTS / "good-2-node"
@@ -127,6 +129,51 @@ def test_several_inputs(capsys: pytest.CaptureFixture[str]) -> None:
     assert [json.loads(line)["input"] for line in out.splitlines()] == [
         str(p) for p in (LOG, GOOD, LOG, HOSTS / "no-tdx")
     ]
+
+
+def test_inputs_that_the_system_refuses(capsys: pytest.CaptureFixture[str]) -> None:
+    """A name that is too long and a file that gives EIO are named, and the others are answered."""
+    too_long, broken = "a" * 300, "/proc/self/mem"
+    status, out, err = run(capsys, "plan", "--format", "json", too_long, str(GOOD), broken, str(LOG))
+    assert [json.loads(line)["input"] for line in out.splitlines()] == [str(GOOD), str(LOG)]
+    assert status == os.EX_NOINPUT
+    first, second = err.splitlines()
+    assert first.startswith("tdx-headroom: aaaa")
+    assert second == "tdx-headroom: /proc/self/mem: Input/output error"
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Without root's right to look everywhere."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_a_directory_that_nobody_may_look_into(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is named, and what lies beside it is answered."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        shutil.copy(LOG, folder / "good.log")
+        (folder / "closed" / "host").mkdir(parents=True)
+        expected = run(capsys, "plan", str(folder / "good.log"))[1]
+        (folder / "closed").chmod(0)
+        try:
+            with as_nobody():
+                status, out, err = run(capsys, "plan", str(folder))
+                inside = run(capsys, "plan", str(folder / "closed" / "host"))
+        finally:
+            (folder / "closed").chmod(0o700)
+    assert out == f"==> {folder}/good.log <==\n{expected}"
+    assert (status, err.count("\n")) == (os.EX_NOINPUT, 1)
+    assert f"{folder}/closed holds nothing of a host that can be read: " in err
+    assert inside == (os.EX_NOINPUT, "", f"tdx-headroom: {folder}/closed/host: Permission denied\n")
 
 
 def test_check_of_several(capsys: pytest.CaptureFixture[str]) -> None:

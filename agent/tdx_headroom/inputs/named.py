@@ -59,7 +59,12 @@ _LIKE_AN_INPUT = re.compile(
 
 def looks_like_root(path: Path) -> bool:
     """Whether something of a host's /proc, /sys or log lies below a directory, or a sosreport does."""
-    return any((path / part).exists() for part in _OF_A_ROOT)
+    return any(os.path.exists(path / part) for part in _OF_A_ROOT)  # noqa: PTH110  as below
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a directory; not where that cannot be seen: whoever opens it is told why."""
+    return os.path.isdir(path)  # noqa: PTH112  Path's raise where nobody may look
 
 
 def expand(named: Sequence[Named]) -> list[Named]:
@@ -73,9 +78,9 @@ def expand(named: Sequence[Named]) -> list[Named]:
     found: list[Named] = []
     for one in named:
         path = Path(one.path)
-        if one.kind is Kind.CAPTURE and path.is_dir():
+        if one.kind is Kind.CAPTURE and is_folder(path):
             one = Named(Kind.ANY, one.path)  # noqa: PLW2901  unpacked, or a directory of captures
-        if one.kind in (Kind.ROOT, Kind.ANY) and path.is_dir() and not looks_like_root(path):
+        if one.kind in (Kind.ROOT, Kind.ANY) and is_folder(path) and not looks_like_root(path):
             found += list(_captures(path, one.kind, MAX_DEPTH)) or [one]
         else:
             found.append(one)
@@ -86,14 +91,15 @@ def _captures(folder: Path, kind: Kind, depth: int) -> Iterator[Named]:
     try:
         paths = sorted(folder.iterdir())
     except OSError:
+        yield Named(kind, str(folder))  # reading it says why not
         return
     for path in paths:
         if path.name.startswith("."):
             continue
-        if path.is_dir():
+        if is_folder(path):
             if looks_like_root(path):
                 yield Named(Kind.ROOT, str(path))
             elif depth and not path.is_symlink():
                 yield from _captures(path, kind, depth - 1)
-        elif kind is Kind.ANY and path.is_file() and _LIKE_AN_INPUT.fullmatch(path.name):
+        elif kind is Kind.ANY and os.path.isfile(path) and _LIKE_AN_INPUT.fullmatch(path.name):  # noqa: PTH113
             yield Named(Kind.ANY, str(path))

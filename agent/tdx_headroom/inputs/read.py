@@ -16,7 +16,7 @@ from tdx_headroom.compressed import decompressed, with_start
 from tdx_headroom.errors import AgentError
 from tdx_headroom.host import facts_from_log, read_facts
 from tdx_headroom.inputs.facts_lines import facts_stream
-from tdx_headroom.inputs.named import STDIN, Kind, Named
+from tdx_headroom.inputs.named import STDIN, Kind, Named, is_folder
 from tdx_headroom.root import Root
 from tdx_headroom.sources.kernel_log.reader import MAX_LOG, read_log_file
 from tdx_headroom.sources.wanted import Want, limit, wanted
@@ -59,13 +59,15 @@ def read_hosts(inputs: Iterable[Named]) -> Iterator[Found]:
             yield from _hosts_of(named, name)
         except AgentError as error:
             yield Found(name, error)
+        except OSError as error:
+            yield Found(name, AgentError(f"{name}: {error.strerror}", status=os.EX_NOINPUT))
 
 
 def _hosts_of(named: Named, name: str) -> Iterator[Found]:
     if named.kind is Kind.HOST:
         yield Found(name, facts_of_root(Root("/"), name))
         return
-    if named.path != STDIN and Path(named.path).is_dir() and named.kind in (Kind.ROOT, Kind.ANY):
+    if named.path != STDIN and is_folder(Path(named.path)) and named.kind in (Kind.ROOT, Kind.ANY):
         yield Found(name, facts_of_root(Root(named.path), name))
         return
     if named.kind is Kind.ROOT:
@@ -147,9 +149,5 @@ def _opened(path: str) -> Iterator[Any]:
     if path == STDIN:
         yield sys.stdin.buffer
         return
-    try:
-        stream = Path(path).open("rb")  # noqa: SIM115  closed below
-    except OSError as error:
-        raise AgentError(f"{path}: {error.strerror}", status=os.EX_NOINPUT) from None
-    with stream:
+    with Path(path).open("rb") as stream:
         yield stream
