@@ -180,6 +180,7 @@ def test_check_of_several(capsys: pytest.CaptureFixture[str]) -> None:
     """The worst host decides; an input that cannot be read is unknown, which is worse than well."""
     assert run(capsys, "check", str(GOOD))[0] == 0
     assert run(capsys, "check", str(GOOD), "/nope")[0] == 3
+    assert run(capsys, "check", "/nope") == (3, "", "tdx-headroom: /nope: No such file or directory\n")
     assert run(capsys, "check", str(HOSTS / "emerald-rapids"), "/nope", str(GOOD))[0] == 2
 
 

@@ -76,11 +76,7 @@ class _Outlet:
         self._gap = ""
 
     def answers(self) -> Iterator[Assessment]:
-        """The hosts that can be assessed; what is wrong with the others is said on the way.
-
-        Raises:
-            AgentError: there is but one input, and it cannot be read.
-        """
+        """The hosts that can be assessed; what is wrong with the others is said on the way."""
         what_if = what_if_of(self._options)
         for found in read_hosts(self._inputs):
             self._name = found.name
@@ -111,8 +107,6 @@ class _Outlet:
         print(text, end="")
 
     def _complain(self, error: AgentError, line: int | None) -> None:
-        if line is None and not self._several:
-            raise error
         if self.json and isinstance(error, FactsLineError):
             answer = error_to_json(error.line, error.host, error.message, error.hint)
             print(json.dumps(answer), flush=True)
