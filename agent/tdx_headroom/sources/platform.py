@@ -70,13 +70,16 @@ def parse_power_disk(text: str) -> bool:
 
 def parse_meminfo_total(text: str) -> int | None:
     """``MemTotal`` of ``/proc/meminfo`` in bytes."""
-    match = re.search(r"^MemTotal: +([0-9]{1,15}) kB$", text, re.MULTILINE)
-    return int(match[1]) * 1024 if match else None
+    return _meminfo(text, "MemTotal")
 
 
 def parse_hugetlb(text: str) -> int | None:
     """``Hugetlb`` of ``/proc/meminfo`` in bytes: huge pages of all sizes, used or not."""
-    match = re.search(r"^Hugetlb: +([0-9]{1,15}) kB$", text, re.MULTILINE)
+    return _meminfo(text, "Hugetlb")
+
+
+def _meminfo(text: str, name: str) -> int | None:
+    match = re.search(rf"^{name}: +([0-9]{{1,15}}) kB$", text, re.MULTILINE)
     return int(match[1]) * 1024 if match else None
 
 
