@@ -191,7 +191,8 @@ class HostFacts:
         table = cast("dict[str, Any]", value)
         schema = table.get("schema")
         if schema != SCHEMA:
-            raise FactsError(f"schema is {schema!r}", hint=f"this agent reads {SCHEMA}")
+            what = "missing" if schema is None else repr(schema)
+            raise FactsError(f"schema is {what}", hint=f"this agent reads {SCHEMA}")
         for key in ("memory_regions", "cmrs"):
             if key not in table:
                 raise FactsError(f"{key} is missing", hint="give null when it is unknown")

@@ -187,7 +187,7 @@ PLACEMENT_HINT = 'give "predicted", "none" or {"bases": [b0, b1, …]}'
         (None, "a facts object is expected, {...}", None),
         ([MINIMAL], "a facts object is expected, {...}", None),
         ("x", "a facts object is expected, {...}", None),
-        ({}, "schema is None", f"this agent reads {SCHEMA}"),
+        ({}, "schema is missing", f"this agent reads {SCHEMA}"),
         (
             {**MINIMAL, "schema": "tdx-headroom/facts/2"},
             "schema is 'tdx-headroom/facts/2'",
