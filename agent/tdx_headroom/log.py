@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from tdx_headroom.errors import printable
+
 if TYPE_CHECKING:
     from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
@@ -64,6 +66,6 @@ class _Stderr:
 
 
 def _event_to_msg(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    """Names as the Prometheus exporters log them; no value may start a line of its own."""
+    """Names as the Prometheus exporters log them; no value may start a line or command a terminal."""
     event["msg"] = event.pop("event")
-    return {k: v.replace("\n", "\\n") if isinstance(v, str) else v for k, v in event.items()}
+    return {k: printable(v.replace("\n", "\\n")) if isinstance(v, str) else v for k, v in event.items()}

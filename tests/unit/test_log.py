@@ -40,9 +40,10 @@ def test_no_value_starts_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     for form in log.FORMATS:
         structlog.reset_defaults()
         log.configure("info", form)
-        log.get().info("source failed", error="a\nlevel=info msg=forged")
+        log.get().info("source failed", error="a\nlevel=info msg=forged\x1b[2J\u2028")
         log.get().debug("not shown")
         (line,) = capsys.readouterr().err.splitlines()
         assert "source failed" in line
+        assert line.isprintable()
         if form == "json":
             assert json.loads(line)["level"] == "info"
