@@ -212,5 +212,5 @@ def test_walk_begins_where_it_matters(cmrs: list[tuple[int, int]], bases: list[i
     listed = tuple((base * quarter, size * quarter) for base, size in cmrs)
     tdmrs = [Range(base * GIB, (base + 1) * GIB) for base in bases]
     entries = [Range(base, base + size) for base, size in listed]
-    expected = [_walk(tdmr, entries, 0) for tdmr in tdmrs]
+    expected = [_walk(tdmr, entries) for tdmr in tdmrs]
     assert holes_of(Strategy.CMR_WALK, tdmrs, [], listed) == expected

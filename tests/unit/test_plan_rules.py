@@ -3,11 +3,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tdx_headroom.address import GIB, MIB, Range
 from tdx_headroom.facts import GivenBases, HostFacts, Limits, MemoryRegion
-from tdx_headroom.plan import AreaKind, Plan, ReservedArea, Strategy, plan_host
+from tdx_headroom.plan import AreaKind, Plan, ReservedArea, Strategy, holes, plan_host
 from tdx_headroom.plan.holes import holes_of
 from tdx_headroom.plan.reserved import EINVAL, ENOSPC, first_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pytest
 
 TDMR = Range(GIB, 2 * GIB)
 
@@ -27,6 +34,23 @@ def test_an_entry_that_ends_at_the_base_is_not_skipped() -> None:
 def test_the_walk_ends_at_the_first_entry_above_the_tdmr() -> None:
     """What comes after it in the list is not looked at, and so is a hole."""
     assert walked((3 * GIB, 4 * GIB), (GIB, 2 * GIB)) == [TDMR]
+
+
+def test_an_entry_that_reaches_far_keeps_no_others_in_the_walks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CMR over all others, first in the list, does not make every TDMR's walk look at all of them."""
+    looked_at = []
+
+    def walk(tdmr: Range, entries: Sequence[Range]) -> list[Range]:
+        looked_at.append(len(entries))
+        return kernels_walk(tdmr, entries)
+
+    kernels_walk = holes._walk
+    monkeypatch.setattr(holes, "_walk", walk)
+    tdmrs = [Range(n * GIB, (n + 1) * GIB) for n in range(50)]
+    cmrs = [(0, 50 * GIB), *((tdmr.start + MIB, MIB) for tdmr in tdmrs)]
+    found = holes_of(Strategy.CMR_WALK, tdmrs, [], cmrs)
+    assert found == [[Range(t.start + 2 * MIB, t.end)] for t in tdmrs]
+    assert max(looked_at) == 2
 
 
 def test_the_table_ends_at_its_first_empty_entry() -> None:

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import Containment, Range
 from tdx_headroom.plan.model import Strategy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from tdx_headroom.facts import MemoryRegion
 
@@ -48,26 +49,29 @@ def _trimmed(cmrs: Sequence[tuple[int, int]]) -> list[Range]:
 def _walk_all(tdmrs: Sequence[Range], entries: Sequence[Range]) -> list[list[Range]]:
     """Walk the entries for every TDMR.
 
-    The kernel starts at the head of the list for each TDMR. The first entries that end at or below a TDMR's
-    base change nothing, in whatever order the list is, and the next TDMR lies further up: so the walk begins
-    after them, and all of it is linear for a list in order.
+    The kernel starts at the head of the list for each TDMR. TDMRs ascend, so an entry that ends below one is
+    skipped for all that follow too: it is dropped, in whatever order the list is, and the walks are linear
+    in the entries and in the TDMRs that each of them reaches.
     """
     found = []
-    first = 0
+    rest = deque(entries)
     for tdmr in tdmrs:
-        while first < len(entries) and entries[first].end <= tdmr.start:
-            first += 1
-        found.append(_walk(tdmr, entries, first))
+        reaching = []
+        while rest and rest[0].start < tdmr.end:
+            entry = rest.popleft()
+            if entry.end >= tdmr.start:
+                reaching.append(entry)
+        found.append(_walk(tdmr, reaching))
+        rest.extendleft(entry for entry in reversed(reaching) if entry.end >= tdmr.end)
     return found
 
 
-def _walk(tdmr: Range, entries: Sequence[Range], first: int) -> list[Range]:
+def _walk(tdmr: Range, entries: Iterable[Range]) -> list[Range]:
     """The holes that the entries leave in one TDMR."""
     base, limit = tdmr
     holes = []
     prev = base
-    for i in range(first, len(entries)):
-        start, end = entries[i]
+    for start, end in entries:
         if start >= limit:
             break
         if end < base:
