@@ -74,6 +74,12 @@ def test_other_names_are_no_ram(name: str) -> None:
     assert system_ram(rows) == [(0x100000, 0x200000)]
 
 
+def test_a_resource_may_have_no_name() -> None:
+    """A driver's resource with an empty name is a row like any other."""
+    rows = parse_iomem("00001000-0009ffff : System RAM\nfed10000-fed17fff : \n")
+    assert rows[1] == IomemRow(0xFED10000, 0xFED18000, "", 0)
+
+
 def test_byte_granular_neighbours_are_joined_before_rounding() -> None:
     """RAM that is split inside a page stays whole: rounding each part would lose pages."""
     text = """\

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SOURCE = "iomem"
 PATH = "proc/iomem"
 
-_ROW = re.compile(r"( *)([0-9a-f]{1,16})-([0-9a-f]{1,16}) : (.*)")
+_ROW = re.compile(r"( *)([0-9a-f]{1,16})-([0-9a-f]{1,16}) :(?: (.*))?")
 _KERNEL_IMAGE = re.compile(r"Kernel (code|rodata|data|bss)")
 
 
@@ -54,10 +54,11 @@ def parse_iomem(text: str) -> list[IomemRow]:
             raise SourceError(SOURCE, "not a row `start-end : name`", line=number, text=line)
         indent, start, last, name = match.groups()
         seen += 1
-        row = IomemRow(int(start, 16), int(last, 16) + 1, name, len(indent) // 2)
+        # A driver may give a resource an empty name.
+        row = IomemRow(int(start, 16), int(last, 16) + 1, name or "", len(indent) // 2)
         if row.end <= row.start:
             raise SourceError(SOURCE, "range ends before it starts", line=number, text=line)
-        if not _KERNEL_IMAGE.fullmatch(name):
+        if not _KERNEL_IMAGE.fullmatch(row.name):
             rows.append(row)
     if seen and all(row.end == 1 for row in rows):
         raise SourceError(
