@@ -105,6 +105,11 @@ def test_a_root_that_is_not_there(command: list[str], tmp_path: Path, cli: Any) 
 
 BAD_LINES = {
     "not-json": (b"{nope", "the line is not JSON"),
+    "cut": (
+        b'{"host": "a",',
+        "the line is not JSON: Expecting property name enclosed in double quotes at column",
+    ),
+    "digits": (b'{"host": ' + b"1" * 10_000 + b"}", "a number in the line has too many digits"),
     "not-an-object": (b"[1]", "a facts object is expected"),
     "not-utf8": (b'{"host": "\xff"}', "the line is not UTF-8"),
     "too-deep": (b"[" * 100_000, "nested too deeply"),

@@ -44,7 +44,7 @@ def facts_stream(stream: BinaryIO) -> Iterator[tuple[int, HostFacts | FactsLineE
 def _facts_line(number: int, raw: bytes) -> HostFacts | FactsLineError:
     value: object = None
     try:
-        value = json.loads(raw.decode("utf-8-sig"))
+        value = json.loads(raw.decode("utf-8-sig").rstrip("\r\n"))
         return HostFacts.from_json(value)
     except UnicodeDecodeError:
         cause: AgentError = FactsError("the line is not UTF-8")
@@ -52,8 +52,13 @@ def _facts_line(number: int, raw: bytes) -> HostFacts | FactsLineError:
         cause = FactsError("the line is nested too deeply")
     except FactsError as error:
         cause = error
-    except ValueError as error:
-        cause = FactsError(f"the line is not JSON: {error}", hint="give one JSON object a line")
+    except json.JSONDecodeError as error:
+        # Its own text counts lines too: a second number for the line would only confuse.
+        where = f"{error.msg} at column {error.colno}"
+        cause = FactsError(f"the line is not JSON: {where}", hint="give one JSON object a line")
+    except ValueError:
+        # int() refuses more than some thousand digits.
+        cause = FactsError("a number in the line has too many digits", hint="addresses have at most 64 bits")
     return FactsLineError(number, host_in(value), cause)
 
 
