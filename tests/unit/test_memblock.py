@@ -65,6 +65,7 @@ def test_new_format() -> None:
         ("    0 RSV_NIT|RSV_KERN|RSV_HUGETLB", 0, ("RSV_NIT", "RSV_KERN", "RSV_HUGETLB")),
         ("    0 UNKNOWN", 0, ("UNKNOWN",)),
         ("    0 A_FLAG_OF_TOMORROW|UNKNOWN|UNKNOWN", 0, ("A_FLAG_OF_TOMORROW", "UNKNOWN", "UNKNOWN")),
+        ("    0 RSV_2M|HOTPLUG", 0, ("RSV_2M", "HOTPLUG")),
         ("    0 HOTPLUG ", 0, ("HOTPLUG",)),
         ("", None, ()),
     ],

@@ -21,7 +21,7 @@ RESERVED_PATH = "sys/kernel/debug/memblock/reserved"
 # Index and range; since v6.6 also a node (`x`: none) and flag names, `NONE` or joined by `|`.
 _ROW = re.compile(
     r"\s*([0-9]{1,9}): 0x([0-9a-f]{1,16})\.\.0x([0-9a-f]{1,16})"
-    r"(?:\s+([0-9]{1,5}|x)\s+([A-Z_]+(?:\|[A-Z_]+)*))?\s*"
+    r"(?:\s+([0-9]{1,5}|x)\s+([A-Z][A-Z0-9_]*(?:\|[A-Z][A-Z0-9_]*)*))?\s*"
 )
 
 
