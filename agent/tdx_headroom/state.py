@@ -158,17 +158,22 @@ class StateFile:
         """The state, and what was wrong with the file, if something was."""
         self._remove_leftovers()
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            return _parse(self._read()), None
         except FileNotFoundError:
             return State(), None
         except OSError as error:
-            return State(), f"{self._path}: {error.strerror}"
-        with open(fd, "rb") as stream:  # noqa: PTH123  a descriptor, opened without following links
-            try:
-                data = stream.read(MAX_FILE + 1)
-                return _parse(data), None
-            except (OSError, ValueError, RecursionError) as error:
-                return State(), f"{self._path} {self._set_aside()}: {error}"
+            return State(), f"{self._path} cannot be read and {self._set_aside()}: {error.strerror}"
+        except (ValueError, RecursionError) as error:
+            return State(), f"{self._path} is corrupt and {self._set_aside()}: {error}"
+
+    def _read(self) -> bytes:
+        fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            # Not closed by it: for a directory open() fails, and leaves the descriptor to whoever made it.
+            with open(fd, "rb", closefd=False) as stream:
+                return stream.read(MAX_FILE + 1)
+        finally:
+            os.close(fd)
 
     def save(self, state: State) -> None:
         """Write the state, if it differs from what was written last.
@@ -206,8 +211,8 @@ class StateFile:
         try:
             os.rename(self._path, aside)  # noqa: PTH104
         except OSError as error:
-            return f"is corrupt and stays ({error.strerror})"
-        return f"is corrupt and was set aside as {aside}"
+            return f"stays ({error.strerror})"
+        return f"was set aside as {aside}"
 
 
 def _parse(data: bytes) -> State:

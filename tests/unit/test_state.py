@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -102,6 +103,38 @@ def test_a_fifo_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "state.json")
     state, problem = StateFile(str(tmp_path)).load()
     assert (state, problem is not None) == (State(), True)
+
+
+def test_a_directory_in_its_place_is_set_aside(tmp_path: Path) -> None:
+    """What cannot even be read does not end the agent, is kept under another name, and makes room."""
+    (tmp_path / "state.json").mkdir()
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    state, problem = StateFile(str(tmp_path)).load()
+    assert state == State()
+    path = tmp_path / "state.json"
+    assert problem == f"{path} cannot be read and was set aside as {path}.corrupt: Is a directory"
+    assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors
+    StateFile(str(tmp_path)).save(State(BOOT, None))
+    assert StateFile(str(tmp_path)).load()[0].current == BOOT
+
+
+def test_a_file_that_may_not_be_read_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another user's agent has kept there stays, under another name."""
+    StateFile(str(tmp_path)).save(State(BOOT, None))
+    kept = (tmp_path / "state.json").read_bytes()
+
+    def refuse(path: str, *_: object) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        _, problem = StateFile(str(tmp_path)).load()
+    assert problem is not None
+    assert problem.endswith(": Permission denied")
+    StateFile(str(tmp_path)).save(State(None, BOOT))
+    assert (tmp_path / "state.json.corrupt").read_bytes() == kept
 
 
 def test_it_is_on_disk_before_it_takes_the_old_ones_place(
