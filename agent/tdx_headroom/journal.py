@@ -9,11 +9,14 @@ import os
 import shutil
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.sources.kernel_log.text import parse_journal_entries
+from tdx_headroom.sources.kernel_log.text import JournalEntries
 
 COMMAND = ("journalctl", "--dmesg", "--boot", "--output=json", "--no-pager", "--quiet")
 SECONDS = 20.0
+END_SECONDS = 5.0
 MAX_OUTPUT = 128 << 20
+MAX_LINE = 1 << 20
+CHUNK = 1 << 16
 
 
 async def read_journal() -> list[tuple[int, int, str]] | None:
@@ -39,22 +42,42 @@ async def read_journal() -> list[tuple[int, int, str]] | None:
         raise SourceError("journal", f"{program} cannot be run: {os.strerror(error.errno or 0)}") from None
     if process.stdout is None:
         raise SourceError("journal", "journalctl has no output")
-    chunks = []
-    size = 0
     try:
         async with asyncio.timeout(SECONDS):
-            while chunk := await process.stdout.read(1 << 16):
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > MAX_OUTPUT:
-                    raise SourceError("journal", f"more than {MAX_OUTPUT >> 20} MiB for one boot")
+            entries = await _entries(process.stdout)
             status = await process.wait()
     except TimeoutError:
         raise SourceError("journal", f"journalctl took more than {SECONDS:.0f} s") from None
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-    if status != 0:
-        return None
-    return parse_journal_entries(b"".join(chunks).decode("utf-8", "backslashreplace"))
+        await _end(process, process.stdout)
+    return entries.found if status == 0 else None
+
+
+async def _entries(output: asyncio.StreamReader) -> JournalEntries:
+    """Line by line: as a whole it is more than the agent may take of memory."""
+    entries = JournalEntries()
+    size = 0
+    rest = b""
+    while chunk := await output.read(CHUNK):
+        size += len(chunk)
+        if size > MAX_OUTPUT:
+            raise SourceError("journal", f"more than {MAX_OUTPUT >> 20} MiB for one boot")
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > MAX_LINE:
+            raise SourceError("journal", f"a line of more than {MAX_LINE >> 20} MiB")
+        for line in lines:
+            entries.add(line.decode("utf-8", "backslashreplace"))
+    if rest:
+        entries.add(rest.decode("utf-8", "backslashreplace"))
+    return entries
+
+
+async def _end(process: asyncio.subprocess.Process, output: asyncio.StreamReader) -> None:
+    """End it. What it has written has to be read: until then wait() does not return, though it is dead."""
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(END_SECONDS):
+            while await output.read(CHUNK):
+                pass
+            await process.wait()

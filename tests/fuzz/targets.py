@@ -18,7 +18,7 @@ from tdx_headroom.sources.kernel_log.book import LogBook
 from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
 from tdx_headroom.sources.kernel_log.kmsg import parse_kmsg, parse_kmsg_record
 from tdx_headroom.sources.kernel_log.report import read_report
-from tdx_headroom.sources.kernel_log.text import parse_journal_entries, parse_log_text
+from tdx_headroom.sources.kernel_log.text import JournalEntries, parse_log_text
 from tdx_headroom.sources.memblock import parse_memblock
 from tdx_headroom.sources.nodes import node_ranges, parse_block_size
 from tdx_headroom.sources.platform import (
@@ -33,6 +33,7 @@ from tdx_headroom.sources.platform import (
 from tdx_headroom.sources.uevents import is_memory_event
 from tdx_headroom.sources.zoneinfo import parse_zoneinfo
 from tdx_headroom.state import SCHEMA, _parse
+from tdx_headroom.textlines import lines_of
 from tdx_headroom.web.auth import read_credentials
 from tdx_headroom.web.config import parse as parse_web_config
 from tdx_headroom.web.pages import accepts_gzip
@@ -120,7 +121,10 @@ def follow(text: str) -> None:
 
 
 def journal(text: str) -> None:
-    for priority, time, message in parse_journal_entries(text):
+    entries = JournalEntries()
+    for line in lines_of(text):
+        entries.add(line)
+    for priority, time, message in entries.found:
         assert isinstance(priority, int)
         assert isinstance(time, int)
         assert isinstance(message, str)

@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tdx_headroom import journal
 from tdx_headroom.errors import SourceError
 from tdx_headroom.journal import read_journal
 
@@ -60,3 +62,56 @@ def test_a_journalctl_of_no_use(text: str, problem: str, journalctl: Path) -> No
     program(journalctl, text)
     with pytest.raises(SourceError, match=problem):
         asyncio.run(read_journal())
+
+
+def shell(path: Path, command: str) -> None:
+    program(path, f"#!/bin/sh\nPATH=/usr/bin:/bin\nexec {command}\n")
+
+
+def read_in_time() -> list[tuple[int, int, str]] | None:
+    """Fails where it would wait for ever."""
+
+    async def limited() -> list[tuple[int, int, str]] | None:
+        async with asyncio.timeout(60):
+            return await read_journal()
+
+    return asyncio.run(limited())
+
+
+def test_a_journalctl_that_goes_on_and_on(journalctl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is ended, and whatever it has written meanwhile, nobody waits for it any longer."""
+    monkeypatch.setattr(journal, "SECONDS", 0.3)
+    shell(journalctl, "yes '{}'")
+    for _ in range(4):
+        with pytest.raises(SourceError, match="took more than"):
+            read_in_time()
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        (f'yes \'{{"MESSAGE": "{"x" * 2000}"}}\'', "more than 2 MiB for one boot"),
+        ("cat /dev/zero", "a line of more than 1 MiB"),
+    ],
+)
+def test_a_journalctl_that_says_too_much(
+    command: str, problem: str, journalctl: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is ended, in the whole and in a single line."""
+    monkeypatch.setattr(journal, "MAX_OUTPUT", 2 << 20)
+    shell(journalctl, command)
+    with pytest.raises(SourceError, match=problem):
+        read_in_time()
+
+
+def test_a_long_journal(journalctl: Path, tmp_path: Path) -> None:
+    """It is not held in memory as a whole: the unit limits the agent to 256 MiB."""
+    line = ENTRY.replace("kernel", "audit").replace("virt", "x" * 4000)
+    (tmp_path / "entries").write_text(f"{line}\n" * 4000)
+    shell(journalctl, f"cat {tmp_path}/entries")
+    tracemalloc.start()
+    try:
+        assert read_in_time() == []
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()

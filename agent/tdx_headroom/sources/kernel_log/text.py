@@ -242,31 +242,39 @@ def _journal_message(value: object) -> str | None:
     return value.strip().replace("\n", "\\x0a") or None
 
 
-def parse_journal_entries(text: str) -> list[tuple[int, int, str]]:
-    """Records of the last boot in ``journalctl -o json``: ``(priority, microseconds since boot, text)``.
+class JournalEntries:
+    """Records of the last boot in ``journalctl -o json``, taken in line by line: it may be long.
 
-    The priority is facility x 8 + level, as in ``/dev/kmsg``. Entries without a kernel time are left out.
-
-    Raises:
-        SourceError: a line is no JSON object.
+    Attributes:
+        found: ``(priority, microseconds since boot, text)``. The priority is facility x 8 + level, as in
+            ``/dev/kmsg``. Entries without a kernel time are left out.
     """
-    found: list[tuple[int, int, str]] = []
-    boot: object = None
-    for number, line in enumerate(lines_of(text), 1):
+
+    def __init__(self) -> None:
+        self.found: list[tuple[int, int, str]] = []
+        self._boot: object = None
+        self._lines = 0
+
+    def add(self, line: str) -> None:
+        """Take one line in.
+
+        Raises:
+            SourceError: it is no JSON.
+        """
+        self._lines += 1
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):
-            raise SourceError("journal", "not a journal entry in JSON", line=number, text=line) from None
+            raise SourceError("journal", "not a journal entry in JSON", line=self._lines, text=line) from None
         if not isinstance(entry, dict) or entry.get("_TRANSPORT") != "kernel":
-            continue
+            return
         message = _journal_message(entry.get("MESSAGE"))
         facility, level, time = (
             str(entry.get(key, "0")) for key in ("SYSLOG_FACILITY", "PRIORITY", "_SOURCE_MONOTONIC_TIMESTAMP")
         )
         if message is None or not _NUMBER.fullmatch(facility + level) or not _NUMBER.fullmatch(time):
-            continue
-        if entry.get("_BOOT_ID") != boot:
-            boot = entry.get("_BOOT_ID")
-            found.clear()
-        found.append((int(facility) * 8 + int(level), int(time), message))
-    return found
+            return
+        if entry.get("_BOOT_ID") != self._boot:
+            self._boot = entry.get("_BOOT_ID")
+            self.found.clear()
+        self.found.append((int(facility) * 8 + int(level), int(time), message))
