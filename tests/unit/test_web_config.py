@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tdx_headroom.errors import AgentError
 from tdx_headroom.web.config import ConfigError, WebConfig, parse, read_file
+from tdx_headroom.web.watch import ConfigWatch
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 HASH = "$2y$10$" + "a" * 53
@@ -119,6 +121,7 @@ def test_defaults(tmp_path: Path) -> None:
         (f"basic_auth_users: {{alice: {HASH}x}}", "basic_auth_users.alice", "not a bcrypt hash"),
         (f"basic_auth_users: {{alice: $2y$31${'a' * 53}}}", "basic_auth_users.alice", "cost"),
         (f"basic_auth_users: {{'a:b': {HASH}}}", "basic_auth_users.a:b", "colon"),
+        (f'basic_auth_users: {{"\\ud800": {HASH}}}', "basic_auth_users.\\xd800", "no character"),
         (f"basic_auth_users: {{5: {HASH}}}", "basic_auth_users.5", "must be text"),
         ("basic_auth_users: {}\nbasic_auth_users: {}", "basic_auth_users", "twice (line 2)"),
         (f"basic_auth_users: {{bob: {HASH}, bob: {HASH}}}", "bob", "twice"),
@@ -182,6 +185,21 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=reason) as caught:
             read_file("tls_server_config.cert_file", path)
         assert str(caught.value).startswith("tls_server_config.cert_file: ")
+
+
+@pytest.mark.parametrize("name", ["\\0", "\\ud800"])
+def test_a_path_that_no_file_can_have(name: str, tmp_path: Path) -> None:
+    """An error that names the key, at the start and after a change: counted, and the last one stays."""
+    path = tmp_path / "web.yml"
+    path.write_text("http_server_config: {headers: {X-Frame-Options: sameorigin}}")
+    watch = ConfigWatch(path)
+    path.write_text(f'tls_server_config: {{cert_file: "{name}", key_file: k}}')
+    with pytest.raises(AgentError, match=r"tls_server_config\.cert_file: "):
+        ConfigWatch(path)
+    for _ in range(2):
+        assert watch.current().config.headers == (("X-Frame-Options", "sameorigin"),)
+        assert (watch.failing, watch.failures) == (True, 1)
+    watch.close()
 
 
 def test_the_examples_are_good() -> None:

@@ -246,6 +246,8 @@ def _users(section: dict[str, object]) -> tuple[tuple[bytes, bytes], ...]:
         key = f"basic_auth_users.{name}"
         if ":" in name:
             raise ConfigError(key, "a user's name cannot have a colon in it")
+        if any("\ud800" <= character <= "\udfff" for character in name):
+            raise ConfigError(key, "half of a surrogate pair is no character")
         match = _BCRYPT.fullmatch(value.encode("utf-8", "replace")) if isinstance(value, str) else None
         if match is None:
             raise ConfigError(key, "not a bcrypt hash; make one with: htpasswd -nBC 10 USER")

@@ -99,6 +99,6 @@ class ConfigWatch:
 def _sign(path: Path) -> Signature:
     try:
         s = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL in the path; reading it will say so
         return None
     return (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
