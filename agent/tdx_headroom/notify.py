@@ -93,7 +93,8 @@ class Notifier:
             self._send("BARRIER=1", descriptors=(writing,))
         finally:
             os.close(writing)
-        return _wait_for_end(reading, seconds)
+        # What nobody has got ends at once too.
+        return _wait_for_end(reading, seconds) and not self._lost
 
     def close(self) -> None:
         """Give the socket back."""

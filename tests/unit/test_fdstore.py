@@ -85,6 +85,14 @@ def test_systemd_does_not_answer(
         notifier.close()
 
 
+def test_systemd_cannot_be_reached(host_tree: Callable[[Mapping[str, str]], Root], tmp_path: Path) -> None:
+    """Nothing is said to be handed over that nobody could take."""
+    notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")})
+    with pytest.raises(AgentError, match="systemd has not taken the files"):
+        store_files(host_tree({"proc/iomem": IOMEM}), notifier)
+    notifier.close()
+
+
 def test_the_command_is_not_in_the_help() -> None:
     """Nobody is invited to run what only a unit runs."""
     run = subprocess.run([sys.executable, "-m", "tdx_headroom", "--help"], capture_output=True, text=True)
