@@ -68,6 +68,13 @@ def test_success() -> None:
     )
 
 
+def test_version_after_the_pamt() -> None:
+    """A kernel that prints the version between PAMT and success tells of one attempt, with its PAMT."""
+    found = report(PAMT, "virt/tdx: module verson: 1.5.1.0", UP)
+    assert found.state is ModuleState.INITIALIZED
+    assert (found.pamt_kib, found.module_version) == (1050644, "1.5.1.0")
+
+
 @pytest.mark.parametrize(
     "line", [PAMT, UP, "tdx: TDX module initialized.", "virt/tdx: TDX-Module initialized"]
 )

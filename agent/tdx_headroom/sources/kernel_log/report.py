@@ -181,8 +181,9 @@ def _read_version(reader: _Reader, line: TdxLine, _message: str) -> None:
         version = known
     build = " ".join(parts) or reader.report.module_build
     reader.report = replace(reader.report, module_version=version, module_build=build)
-    # The version comes after the RBP line on some kernels and before all else on others.
-    reader.progress()
+    # The version comes before all else, after the RBP line or, as a part of that success, after the PAMT.
+    if reader.attempt.state is not ModuleState.INITIALIZED:
+        reader.progress()
 
 
 def _read_seamcall(reader: _Reader, line: TdxLine, _message: str) -> None:
