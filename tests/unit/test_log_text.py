@@ -31,6 +31,14 @@ FORMS = {
     "grep -n": ("12:[    1.630945] {}", None),
     "grep -n -A": ("12-[    1.630945] {}", None),
     "cat -n": ("    12\t[    1.630945] {}", None),
+    "console, logged": ("[2024-07-10 20:50:19] [    1.630945] {}", None),
+    "console, logged with parts of a second": ("2024-07-10T20:50:19.123Z [    1.630945] {}", None),
+    "console, logged by the hour": ("20:50:19: [    1.630945] {}", None),
+    "quoted": ("> [    1.630945] {}", None),
+    "quoted in a quotation": ("> >> [    1.630945] {}", None),
+    "quoted on a web page": ("&gt; &gt; [    1.630945] {}", None),
+    "dmesg -r on a web page": ("&lt;6&gt;[    1.630945] {}", None),
+    "blanks of a web page": ("[\xa0 \xa0 1.630945]\xa0{}", None),
     "caller thread": ("[    1.630945] [    T1] {}", None),
     "caller cpu": ("[    1.630945] [   C12] {}", None),
     "caller of six digits": ("[    1.630945] [T123456] {}", None),
@@ -43,6 +51,9 @@ FORMS = {
     "dmesg -r of facility 1 level 0": ("<8>[    1.630945] {}", False),
     "dmesg -T": ("[Wed Jul 10 20:50:19 2024] {}", None),
     "dmesg -T, day of one digit": ("[Wed Jul  3 20:50:19 2024] {}", None),
+    "dmesg -T, German": ("[Mi Okt  2 20:50:19 2024] {}", None),
+    "dmesg -T, French": ("[mer. juil. 10 20:50:19 2024] {}", None),
+    "dmesg -T, Chinese": ("[\u4e09 7\u6708 10 20:50:19 2024] {}", None),
     "dmesg -d": ("[    1.630945 <    0.000003>] {}", None),
     "dmesg -d -T": ("[Wed Jul 10 20:50:19 2024 <    0.000003>] {}", None),
     "dmesg -H first of a minute": ("[Jul10 20:50] {}", None),
@@ -55,6 +66,11 @@ FORMS = {
         None,
     ),
     "colour of an error": ("\x1b[32m[    1.630945] \x1b[0m\x1b[1m\x1b[31m{}\x1b[0m", None),
+    "colours of grep": ("[    1.630945] \x1b[01;31m\x1b[K{}\x1b[m\x1b[K", None),
+    "journal short, French": ("juil. 10 20:50:19 host kernel: {}", None),
+    "journal short, Chinese": ("7\u6708 10 20:50:19 host kernel: {}", None),
+    "journal short, Urdu": ("\u0633\u062a\u0645\u0628\u0631 10 20:50:19 host kernel: {}", None),
+    "journal short-full, French": ("mer. 2024-07-10 20:50:19 CEST host kernel: {}", None),
     "journal short": ("Jul 10 20:50:19 host kernel: {}", None),
     "journal short, day of one digit": ("Jul  3 20:50:19 host kernel: {}", None),
     "journal short-precise": ("Jul 10 20:50:19.630945 host kernel: {}", None),
@@ -110,6 +126,7 @@ def test_number_below_8_proves_nothing(number: int) -> None:
     [
         "Jul 10 20:50:19 host systemd[1]: virt/tdx: module initialized",
         "Jul 10 20:50:19 host virt/tdx: module initialized",
+        "juil. 10 20:50:19 host systemd[1]: virt/tdx: module initialized",
         "Jul 10 20:50:19 host kernel-helper: virt/tdx: module initialized",
         "2024-07-10T20:50:19+0200 host logger[4711]: virt/tdx: module initialized",
         "Wed 2024-07-10 20:50:19 CEST host sshd[9]: virt/tdx: module initialized",
@@ -129,6 +146,12 @@ def test_mixed_log_is_unverified() -> None:
     log = parse_log_text(f"kern  :info  : [    1.0] {MESSAGE}\n{MESSAGE}\n")
     assert len(log.records) == 2
     assert not log.verified
+
+
+def test_second_time_is_a_part_of_the_message() -> None:
+    """A process that writes a line with a time into the log does not get it taken for the kernel's."""
+    text = f"[    2.000000] {MESSAGE}"
+    assert strip_prefix(f"[    1.630945] {text}")[0] == text
 
 
 def test_empty_text() -> None:

@@ -26,12 +26,14 @@ SOURCE = "log"
 # journalctl -o json-seq and json-sse
 _SEPARATOR = re.compile(r"^(?:\x1e|data: (?=\{))")
 
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+# Colours, and what grep --color prints after each of them.
+_ANSI = re.compile(r"\x1b\[[0-9;]*[mK]")
 # journalctl and syslog daemons: date, host, program. Another program's line is no record of the kernel's.
+# Weekdays and months are those of the user's locale: `Okt`, `juil.`, `7月`.
 _SYSLOG = re.compile(
-    r"""(?:[A-Z][a-z]{2}\ +[0-9]{1,2}\ [0-9:.]+                          # Jul 10 20:50:19
+    r"""(?:\w{2,12}\.?\ +[0-9]{1,2}\ [0-9]{2}:[0-9]{2}:[0-9.]+              # Jul 10 20:50:19
       | [0-9-]{10}[T\ ][0-9:.]+(?:Z|\ ?[+-][0-9:]{4,6})?                 # 2024-07-10T20:50:19+0200
-      | [A-Z][a-z]{2}\ [0-9-]{10}\ [0-9:.]+\ (?:[A-Z]{2,5}|[+-][0-9]{2,4})  # Wed 2024-07-10 20:50:19 CEST
+      | \w{1,12}\.?\ [0-9-]{10}\ [0-9:.]+\ (?:[A-Z]{2,5}|[+-][0-9]{2,4})  # Wed 2024-07-10 20:50:19 CEST
       | [0-9]{9,}\.[0-9]{6}                                              # 1720637419.123456
     )\ (?P<host>[^\s\[\]:]+)\ (?P<program>[^\s\[\]:]+)(?:\[[0-9]+\])?:\ ?(?P<text>.*)""",
     re.VERBOSE,
@@ -46,15 +48,17 @@ _FACILITY = re.compile(
 _TIME = re.compile(
     r"""\[(?:\ *[0-9]+\.[0-9]+(?:\ <[^>\]]*>)?                           # [    1.630945], also of dmesg -d
       | \ *\+[0-9]+\.[0-9]+ | \ *<\ *[0-9.]+>                            # dmesg -H and --reltime
-      | [A-Z][a-z]{2}\ ?[0-9]{1,2}\ [0-9:]+                              # [Jul10 20:50]
-      | [A-Z][a-z]{2}\ [A-Z][a-z]{2}\ +[0-9]{1,2}\ [0-9:]+\ [0-9]{4}(?:\ <[^>\]]*>)?  # dmesg -T
+      | \w{2,12}\.?\ *[0-9]{1,2}\ [0-9]{2}:[0-9]{2}                      # [Jul10 20:50]
+      | \w{1,12}\.?\ +\w{2,12}\.?\ +[0-9]{1,2}\ [0-9:]+\ [0-9]{4}(?:\ <[^>\]]*>)?  # dmesg -T
       | \.\.+                                                            # as documentation cuts it
     )\]\ ?
     | [0-9-]{10}T[0-9:]+,[0-9]+[+-][0-9:]+\ ?                            # dmesg --time-format iso""",
     re.VERBOSE,
 )
-# What grep -n, cat -n and pagers put before a line that begins with its time.
-_NUMBERED = re.compile(r"[0-9]{1,7}(?:[:-]|\s)\s*(?=\[ *[0-9]+\.[0-9]{6}\])")
+# What grep -n, cat -n, and programs that log a serial console put before a line that begins with its time.
+_NUMBERED = re.compile(
+    r"(?!\[ *[0-9]+\.[0-9]+\])[][0-9:.,TZ+-][][0-9:.,TZ \t+-]{0,40}?\s*(?=\[ *[0-9]+\.[0-9]{6}\])"
+)
 _CALLER = re.compile(r"\[ *[TC][0-9]+\] ?")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _BOOT_MARK = re.compile(r"-- (?:Reboot --|Boot [0-9a-f]{32}(?: --)?)")
@@ -126,10 +130,7 @@ def strip_prefix(line: str) -> tuple[str | None, bool | None]:
 
     The message is None when the line is another program's, or empty.
     """
-    text = _ANSI.sub("", line).strip()
-    if text.startswith(">"):
-        # Quoted in a mail, perhaps more than once.
-        text = text.lstrip("> ")
+    text = _plain(line)
     if number := _NUMBERED.match(text):
         text = text[number.end() :]
     trusted: bool | None = None
@@ -151,6 +152,16 @@ def strip_prefix(line: str) -> tuple[str | None, bool | None]:
         text = text[caller.end() :]
     text = text.strip()
     return text or None, trusted
+
+
+def _plain(line: str) -> str:
+    """A line without colours, marks of a quotation, and what a web page makes of blanks and ``>``."""
+    text = _ANSI.sub("", line) if "\x1b" in line else line
+    if "&" in text:
+        text = text.replace("&gt;", ">").replace("&lt;", "<").replace("&nbsp;", " ")
+    text = text.replace("\xa0", " ").strip()
+    # Quoted perhaps more than once.
+    return text.lstrip("> ") if text.startswith(">") else text
 
 
 def _parse_json(lines: list[str]) -> KernelLog:
