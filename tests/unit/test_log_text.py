@@ -148,6 +148,17 @@ def test_mixed_log_is_unverified() -> None:
     assert not log.verified
 
 
+@pytest.mark.parametrize("after", ["```", "Any help is welcome!", "user@host:~$ ", "[    0.0133"])
+def test_what_stands_below_a_log_is_no_record(after: str) -> None:
+    """Only a later record of the kernel shows that a list has ended, not what people write below a log."""
+    text = "```\n[    0.013350] Early memory node ranges\n[    0.013351]   node   0: [mem 0x1000-0x9ffff]\n"
+    assert len(parse_log_text(text + after).records) == 2
+    assert len(parse_log_text(text + after + "\n").records) == 2
+    assert not parse_log_text(text + after).cut
+    bare = parse_log_text("Early memory node ranges\n  node   0: [mem 0x1000-0x9ffff]\n```\n")
+    assert len(bare.records) == 2
+
+
 def test_second_time_is_a_part_of_the_message() -> None:
     """A process that writes a line with a time into the log does not get it taken for the kernel's."""
     text = f"[    2.000000] {MESSAGE}"

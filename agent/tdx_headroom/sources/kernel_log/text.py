@@ -59,6 +59,7 @@ _TIME = re.compile(
 _NUMBERED = re.compile(
     r"(?!\[ *[0-9]+\.[0-9]+\])[][0-9:.,TZ+-][][0-9:.,TZ \t+-]{0,40}?\s*(?=\[ *[0-9]+\.[0-9]{6}\])"
 )
+_FENCE = "```"
 _CALLER = re.compile(r"\[ *[TC][0-9]+\] ?")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _BOOT_MARK = re.compile(r"-- (?:Reboot --|Boot [0-9a-f]{32}(?: --)?)")
@@ -84,6 +85,7 @@ def parse_log_text(text: str) -> KernelLog:
     all_verified = True
     earlier = 0
     headless = _may_be_headless(first)
+    stamped = kept = False
     for line in lines:
         if _BOOT_MARK.fullmatch(line.strip()):
             earlier += _tells(records)
@@ -91,8 +93,12 @@ def parse_log_text(text: str) -> KernelLog:
             untrusted.clear()
             headless = False
             continue
-        message, trusted = strip_prefix(line)
-        if message is None:
+        plain = _plain(line)
+        message, trusted = _unprefixed(plain)
+        bare = message in (None, plain)
+        stamped = stamped or not bare
+        kept = message is not None and not (bare and _is_no_record(message, stamped=stamped))
+        if message is None or not kept:
             continue
         if trusted is False:
             untrusted.append(message)
@@ -108,10 +114,15 @@ def parse_log_text(text: str) -> KernelLog:
         tuple(records),
         untrusted=tuple(untrusted),
         verified=all_verified and bool(records),
-        cut=not text.endswith("\n"),
+        cut=kept and not text.endswith("\n"),
         headless=headless and bool(records),
         earlier=earlier,
     )
+
+
+def _is_no_record(message: str, *, stamped: bool) -> bool:
+    """Whether a line without a prefix is what people write around a log, which shows no end of a list."""
+    return message.startswith(_FENCE) or (stamped and not matters(message))
 
 
 def _tells(records: list[LogRecord]) -> bool:
@@ -130,7 +141,10 @@ def strip_prefix(line: str) -> tuple[str | None, bool | None]:
 
     The message is None when the line is another program's, or empty.
     """
-    text = _plain(line)
+    return _unprefixed(_plain(line))
+
+
+def _unprefixed(text: str) -> tuple[str | None, bool | None]:
     if number := _NUMBERED.match(text):
         text = text[number.end() :]
     trusted: bool | None = None
