@@ -555,6 +555,21 @@ def test_seamcall_in_words() -> None:
     assert describe_seamcall(SeamcallFailure(0x99, 1 << 60)) == "leaf 0x99 returned status 0x1000000000000000"
 
 
+def test_refused_call_without_an_end() -> None:
+    """A kernel that gives TDX up after a refused call says no more: no promise, and the call in words."""
+    log = KernelReport(keyids=(32, 64), seamcall=SeamcallFailure(0x23, 0xC0000900_00000000))
+    verdict = assess(host("good-2-node", kernel_log=log, kernel_release="6.17.0")).verdict
+    assert (verdict.state, verdict.next_boot) == (State.CANNOT_TELL, None)
+    assert "TDH.SYS.LP.INIT returned TDX_INCORRECT_CPUID_VALUE" in verdict.summary
+    assert "The memory map alone: All 3 TDMRs fit" in verdict.summary
+    assert verdict.remedies[0].startswith("Update the TDX module")
+    fails = host("emerald-rapids", kernel_log=log, kernel_release="6.17.0")
+    assert assess(fails).verdict.state is State.WILL_FAIL
+    up = Platform(tdx_module_version="1.5.24")
+    found = assess(host("good-2-node", kernel_log=log, kernel_release="7.2.0", platform=up)).verdict
+    assert (found.state, found.next_boot) == (State.INITIALIZED, State.WILL_INITIALIZE)
+
+
 def test_outcomes_of_captured_hosts() -> None:
     """Each captured host's plans end as they should."""
     expected = {

@@ -6,17 +6,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import show_size, total
-from tdx_headroom.kernel_report import FailureReason, ModuleState
+from tdx_headroom.kernel_report import FailureReason, KernelReport, ModuleState
 from tdx_headroom.plan.tdmrs import TDMR_NR_WARN
 from tdx_headroom.verdict.crosscheck import cross_check, estimate
-from tdx_headroom.verdict.decode import NO_HIBERNATE, describe_failure, is_persistent, remedies_for
+from tdx_headroom.verdict.decode import (
+    NO_HIBERNATE,
+    describe_failure,
+    describe_seamcall,
+    is_persistent,
+    remedies_for,
+)
 from tdx_headroom.verdict.evidence import find_strategy
 from tdx_headroom.verdict.kernels import InitTime, look_up, names_with, why_not_tried
 from tdx_headroom.verdict.missing import missing
 from tdx_headroom.verdict.model import Outcome, State, Verdict, describe, outcome_of, predict
 from tdx_headroom.verdict.partial import beyond_the_map, kernel_not_shown, still_sure
 from tdx_headroom.verdict.remedies import remedies
-from tdx_headroom.verdict.signs import no_keyids, not_a_tdx_host, shows_no_tdx
+from tdx_headroom.verdict.signs import no_keyids, not_a_tdx_host, refused_call, shows_no_tdx
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +75,7 @@ def judge(
     beyond = None if blocked else beyond_the_map(facts, plan)
     if beyond is not None:
         next_boot = still_sure(next_boot, plan)
-    if next_boot is not State.WILL_FAIL and shows_no_tdx(facts):
+    if next_boot is not State.WILL_FAIL and (shows_no_tdx(facts) or refused_call(facts) is not None):
         next_boot = None
     check = cross_check(facts, None if what_if else plan)
     if check.matches is not True and blocked is None and kernel_not_shown(facts, finding, plans, next_boot):
@@ -152,6 +158,13 @@ def _doubts(facts: HostFacts, state: State, beyond: str | None) -> list[str]:
 
 
 def _missing(facts: HostFacts, plan: Plan | None) -> str:
+    call = refused_call(facts)
+    if call is not None:
+        alone = "" if plan is None else f" The memory map alone: {describe(plan)}"
+        return (
+            f"The TDX module refused a call ({describe_seamcall(call)}), and the log does not show what came"
+            f" of it.{alone}"
+        )
     if facts.memory_regions is None:
         return (
             "No source tells the memory regions. Run as root, or give the kernel log from its beginning"
@@ -221,6 +234,8 @@ def _remedies(
     found: list[str] = []
     if (log is not None and state is State.FAILED) or (log is not None and is_persistent(log)):
         found += remedies_for(log)
+    if refused_call(facts) is not None:
+        found += remedies_for(KernelReport(reason=FailureReason.SEAMCALL, seamcall=refused_call(facts)))
     if hibernation_blocks(facts):
         found.append(NO_HIBERNATE)
     if state is State.FAILED and log is not None and log.reason not in _MAP_REASONS and found:

@@ -9,6 +9,7 @@ from tdx_headroom.kernel_report import ModuleState
 
 if TYPE_CHECKING:
     from tdx_headroom.facts import HostFacts
+    from tdx_headroom.kernel_report import SeamcallFailure
 
 
 def not_a_tdx_host(facts: HostFacts) -> bool:
@@ -38,6 +39,17 @@ def shows_tdx(facts: HostFacts) -> bool:
         log.state is not ModuleState.UNKNOWN
         or any(x is not None for x in (log.keyids, log.cmrs, log.module_version, log.seamcall))
     )
+
+
+def refused_call(facts: HostFacts) -> SeamcallFailure | None:
+    """The call that the module has refused, when nothing shows what came of it.
+
+    Some kernels give TDX up after it and say no more.
+    """
+    log, platform = facts.kernel_log, facts.platform
+    if log is None or log.state is not ModuleState.UNKNOWN:
+        return None
+    return None if platform is not None and platform.tdx_module_version is not None else log.seamcall
 
 
 def shows_no_tdx(facts: HostFacts) -> bool:
