@@ -27,6 +27,8 @@ RUNTIME = (
 # The message after the prefix, its kind, and what it tells.
 LINES: list[tuple[str, str, dict[str, str]]] = [
     ("BIOS enabled: private KeyID range [32, 64)", "keyids", {"first": "32", "end": "64"}),
+    ("BIOS enabled: private KeyID range: [16, 64)", "keyids", {"first": "16", "end": "64"}),
+    ("BIOS enabled: private KeyID range: [16, 64).", "keyids", {"first": "16", "end": "64"}),
     ("BIOS enabled: private KeyID range [1, 65535)", "keyids", {"first": "1", "end": "65535"}),
     ("initialization failed: too few private KeyIDs available.", "init-failed-keyids", {}),
     ("initialization failed: Hibernation support is enabled", "init-failed-hibernation", {}),
@@ -78,6 +80,11 @@ LINES: list[tuple[str, str, dict[str, str]]] = [
     ("initialization failed: TDMRs exhausted.", "init-failed-tdmrs", {}),
     (
         "initialization failed: TDMR [0x0, 0x80000000): reserved areas exhausted.",
+        "init-failed-areas",
+        {"start": "0", "end": "80000000"},
+    ),
+    (
+        "initialization failed: TDMR [0x0, 0x80000000): reserved areas",
         "init-failed-areas",
         {"start": "0", "end": "80000000"},
     ),

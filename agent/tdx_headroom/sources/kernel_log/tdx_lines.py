@@ -29,7 +29,7 @@ _PACKAGES = r"TDX requires all packages to have an online CPU\.(?: [A-Z][A-Za-z 
 
 # kind -> pattern of the message after the prefix. Since-notes name the first mainline kernel, where known.
 _PREFIXED = {
-    "keyids": r"BIOS enabled: private KeyID range \[(?P<first>[0-9]{1,5}), (?P<end>[0-9]{1,5})\)",
+    "keyids": r"BIOS enabled: private KeyID range:? \[(?P<first>[0-9]{1,5}), (?P<end>[0-9]{1,5})\)\.?",
     "init-failed-keyids": r"initialization failed: too few private KeyIDs available\.?",
     "init-failed-hibernation": r"initialization failed: Hibernation support is enabled\.?",
     "init-failed-notifier": rf"initialization failed: register_memory_notifier\(\) failed {_ERRNO}\.?",
@@ -53,7 +53,8 @@ _PREFIXED = {
     "no-rbp-mod": r"NO_RBP_MOD feature is not supported",
     "tdmr-limit": r"consumed TDMRs reaching limit: (?P<used>[0-9]{1,9}) used out of (?P<limit>[0-9]{1,9})",
     "init-failed-tdmrs": r"initialization failed: TDMRs exhausted\.?",
-    "init-failed-areas": rf"initialization failed: TDMR {_RANGE}: reserved areas exhausted\.?",
+    # Mail programs break it: nothing else has ever followed the range.
+    "init-failed-areas": rf"initialization failed: TDMR {_RANGE}:(?: reserved(?: areas(?: exhausted\.?)?)?)?",
     "no-local-node": rf"TDMR {_RANGE}: unable to find local NUMA node for PAMT allocation,"
     r" fallback to use node 0\.?",
     "not-convertible": r"memory region \[0x[0-9a-f]+, 0x[0-9a-f]+\) is not TDX convertible memory\.?",
