@@ -140,7 +140,18 @@ class TestTable:
         assert row is not None
         assert (row.strategy, row.init) == (strategy, init)
 
-    @pytest.mark.parametrize("release", ["6.7.0", "5.15.0-generic", "6.8.0-1005-intel\n", "", "hurd"])
+    @pytest.mark.parametrize(
+        "release",
+        [
+            "6.7.0",
+            "5.15.0-generic",
+            "6.8.0-1005-intel\n",
+            "6.8.0-1005-intel",
+            "6.11.0-1006-intel",
+            "",
+            "hurd",
+        ],
+    )
     def test_unknown_release(self, release: str) -> None:
         """What the table does not know it does not guess."""
         assert look_up(release) is None
