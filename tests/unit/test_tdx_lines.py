@@ -46,9 +46,25 @@ LINES: list[tuple[str, str, dict[str, str]]] = [
     ("module not loaded", "not-loaded", {}),
     ("TDX module is not loaded.", "not-loaded-old", {}),
     ("not enabled by BIOS.", "not-loaded-old", {}),
+    ("[firmware bug]: TDX is not enabled by BIOS.", "not-loaded-old", {}),
     ("Module version: 1.5.24", "version", {"version": "1.5.24"}),
     ("TDX module version: 1.5.24", "version", {"version": "1.5.24"}),
     ("module version: 1.5.1.0", "version", {"version": "1.5.1.0"}),
+    (
+        "module version: 1.5.00.00.0481 (build_date 20230323).",
+        "version",
+        {"version": "1.5.00.00.0481", "date": "20230323"},
+    ),
+    (
+        "Module version: 1.5.00.00.0481, build_date: 20230323",
+        "version",
+        {"version": "1.5.00.00.0481", "date": "20230323"},
+    ),
+    (
+        "Initializing TDX module: 1.5.00.00.0481 (build_date 20230323), TDX_FEATURES0 0xfbf",
+        "initializing",
+        {"version": "1.5.00.00.0481", "date": "20230323"},
+    ),
     ("module verson: 1.5.1.0", "version", {"version": "1.5.1.0"}),
     (
         ATTRIBUTES,

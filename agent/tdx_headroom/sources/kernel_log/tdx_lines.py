@@ -37,9 +37,9 @@ _PREFIXED = {
     "unsupported": r"TDX not supported by the host platform\.?",  # since v7.1, at error level
     "cpu-feature": r"(?P<feature>XSAVE|MOVDIR64B|Self-snoop) is required for TDX\.?",
     "not-loaded": r"module not loaded\.?",
-    "not-loaded-old": r"(?:TDX module is not loaded|not enabled by BIOS)\.?",
+    "not-loaded-old": r"(?:TDX module is not loaded|(?:\[firmware bug\]: TDX is )?not enabled by BIOS)\.?",
     "version": r"(?:Module version|TDX module version|module ver(?:sion|son)):"
-    r" (?P<version>[0-9]+(?:\.[0-9]+)+)",
+    r" (?P<version>[0-9]+(?:\.[0-9]+)+)(?:(?: \(build_date|, build_date:) (?P<date>[0-9]{1,9})\)?)?\.?",
     "attributes": r"TDX module: att?ributes 0x[0-9a-f]+, vendor_id 0x[0-9a-f]+,"
     r" major_version (?P<major>[0-9]{1,5}), minor_version (?P<minor>[0-9]{1,5}),"
     r" build_date (?P<date>[0-9]{1,9}), build_num (?P<build>[0-9]{1,9})",
@@ -47,7 +47,7 @@ _PREFIXED = {
     "version-ubuntu": r"TDX module (?P<version>[0-9]+(?:\.[0-9]+)+), build number (?P<build>[0-9]{1,9}),"
     r" build date (?P<date_hex>[0-9a-f]{1,16})",
     "initializing": r"Initializing TDX module: (?P<version>[0-9]+(?:\.[0-9]+)+)"
-    r" \(build_date (?P<date>[0-9]{1,9}), [A-Za-z]+ module\), TDX_FEATURES0 0x[0-9a-f]+",
+    r" \(build_date (?P<date>[0-9]{1,9})(?:, [A-Za-z]+ module)?\), TDX_FEATURES0 0x[0-9a-f]+",
     "cmr": rf"CMR(?:\[[0-9]+\])?: {_RANGE}",
     "rbp-bug": r"frame pointer \(RBP\) clobber bug present, upgrade TDX module",
     "no-rbp-mod": r"NO_RBP_MOD feature is not supported",
