@@ -203,6 +203,35 @@ def test_earlier_boots_are_counted() -> None:
         assert parse_log_text(text).earlier == earlier
 
 
+COMMAND_LINE = "Command line: BOOT_IMAGE=/boot/vmlinuz-6.8.0-1006-intel ro"
+
+
+def test_boots_that_grep_has_left() -> None:
+    """`grep tdx kern.log` shows no versions: KeyIDs at another time, or other ones, are another boot's."""
+    up = f"[    1.6] {MESSAGE}\n[    9.0] virt/tdx: module initialized\n"
+    log = parse_log_text(f"{up}[    1.7] {MESSAGE}\n")
+    assert [record.text for record in log.records] == [MESSAGE]
+    assert log.earlier == 1
+
+
+@pytest.mark.parametrize("other", ["", " kvm_intel.tdx=0"])
+def test_command_line_of_the_boot_that_counts(other: str) -> None:
+    """The command line, whose time is always 0, stays with the KeyIDs that follow it."""
+    line = f"[    0.000000] {COMMAND_LINE}"
+    up = f"{line}\n[    1.6] {MESSAGE}\n[    9.0] virt/tdx: module initialized\n"
+    log = parse_log_text(f"{up}{line}{other}\n[    1.7] {MESSAGE}\n")
+    assert [record.text for record in log.records] == [COMMAND_LINE + other, MESSAGE]
+    assert log.earlier == 1
+
+
+@pytest.mark.parametrize("copy", [f"[    1.6] {MESSAGE}", f"> [    1.6] {MESSAGE}", MESSAGE])
+def test_copy_of_a_line_begins_no_boot(copy: str) -> None:
+    """A line that somebody quotes below the log is the same boot's, and so is one without its time."""
+    log = parse_log_text(f"[    1.6] {MESSAGE}\n[    9.0] virt/tdx: module initialized\n{copy}\n")
+    assert [record.text for record in log.records] == [MESSAGE, "virt/tdx: module initialized", MESSAGE]
+    assert log.earlier == 0
+
+
 def test_lines_of_processes_in_an_earlier_boot_do_not_count() -> None:
     """A forgery of an earlier boot is not held against this one."""
     log = parse_log_text("<14>[ 1.0] virt/tdx: module initialized\n-- Reboot --\n[ 1.0] new\n")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.errors import SourceError
@@ -64,6 +64,14 @@ _CALLER = re.compile(r"\[ *[TC][0-9]+\] ?")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _BOOT_MARK = re.compile(r"-- (?:Reboot --|Boot [0-9a-f]{32}(?: --)?)")
 _NEW_BOOT = re.compile(r"Linux version [0-9][^\s\[\]]* ?\(.*")
+# A log that grep has been at has no version: a second one of these is another boot's, or a copy. They are
+# longer than a process name, with which a record of the kernel's may begin.
+_ONCE_A_BOOT = (
+    "Command line: BOOT_IMAGE=",
+    "virt/tdx: BIOS enabled: private KeyID range",
+    "tdx: BIOS enabled: private KeyID range",
+)
+_COMMAND_LINES = 2
 
 
 def parse_log_text(text: str) -> KernelLog:
@@ -80,18 +88,12 @@ def parse_log_text(text: str) -> KernelLog:
     if kmsg.RECORD.fullmatch(first):
         # Only when all of it has this form: a process could write such a line into a log of another.
         return replace(kmsg.parse_kmsg(text), cut=not text.endswith("\n"))
-    records: list[LogRecord] = []
-    untrusted: list[str] = []
+    boot = _Boot(_may_be_headless(first))
     all_verified = True
-    earlier = 0
-    headless = _may_be_headless(first)
     stamped = kept = False
     for line in lines:
         if _BOOT_MARK.fullmatch(line.strip()):
-            earlier += _tells(records)
-            records.clear()
-            untrusted.clear()
-            headless = False
+            boot.begin()
             continue
         plain = _plain(line)
         message, trusted = _unprefixed(plain)
@@ -101,33 +103,66 @@ def parse_log_text(text: str) -> KernelLog:
         if message is None or not kept:
             continue
         if trusted is False:
-            untrusted.append(message)
+            boot.untrusted.append(message)
             continue
         if _NEW_BOOT.fullmatch(message):
-            earlier += _tells(records)
-            records.clear()
-            untrusted.clear()
-            headless = False
+            boot.begin()
+        elif not bare and message.startswith(_ONCE_A_BOOT):
+            boot.look_at(message, plain)
         all_verified = all_verified and trusted is True
-        records.append(LogRecord(message))
+        boot.records.append(LogRecord(message))
     return KernelLog(
-        tuple(records),
-        untrusted=tuple(untrusted),
-        verified=all_verified and bool(records),
+        tuple(boot.records),
+        untrusted=tuple(boot.untrusted),
+        verified=all_verified and bool(boot.records),
         cut=kept and not text.endswith("\n"),
-        headless=headless and bool(records),
-        earlier=earlier,
+        headless=boot.headless and bool(boot.records),
+        earlier=boot.earlier,
     )
 
 
-def _is_no_record(message: str, *, stamped: bool) -> bool:
-    """Whether a line without a prefix is what people write around a log, which shows no end of a list."""
-    return message.startswith(_FENCE) or (stamped and not matters(message))
+@dataclass(slots=True)
+class _Boot:
+    """What a text has shown of the boot that is read, and how many were before it."""
+
+    headless: bool
+    records: list[LogRecord] = field(default_factory=list)
+    untrusted: list[str] = field(default_factory=list)
+    earlier: int = 0
+    once: dict[str, str] = field(default_factory=dict)
+    copied: int = -1
+
+    def begin(self, kept: int = 0) -> None:
+        """Forget all records but the last ``kept``: another boot begins."""
+        first = len(self.records) - kept
+        self.earlier += _tells(self.records[:first])
+        del self.records[:first]
+        self.untrusted.clear()
+        self.once.clear()
+        self.headless = False
+
+    def look_at(self, message: str, line: str) -> None:
+        """A line that comes once a boot: with another time, or other words, it is another boot's.
+
+        Of the first line of all, the time is always 0: it goes with the next one that differs.
+        """
+        mark = next(mark for mark in _ONCE_A_BOOT if message.startswith(mark))
+        if self.once.get(mark, line) != line:
+            behind = len(self.records) - self.copied
+            self.begin(behind if self.copied >= 0 and behind <= _COMMAND_LINES else 0)
+        elif mark in self.once:
+            self.copied = len(self.records)
+        self.once[mark] = line
 
 
 def _tells(records: list[LogRecord]) -> bool:
     """Whether these are of a boot, and no greeting above it."""
     return any(matters(record.text) for record in records)
+
+
+def _is_no_record(message: str, *, stamped: bool) -> bool:
+    """Whether a line without a prefix is what people write around a log, which shows no end of a list."""
+    return message.startswith(_FENCE) or (stamped and not matters(message))
 
 
 def _may_be_headless(line: str) -> bool:
