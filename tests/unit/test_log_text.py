@@ -155,6 +155,7 @@ def test_what_stands_below_a_log_is_no_record(after: str) -> None:
     assert len(parse_log_text(text + after).records) == 2
     assert len(parse_log_text(text + after + "\n").records) == 2
     assert not parse_log_text(text + after).cut
+    assert not parse_log_text(text + after).headless
     bare = parse_log_text("Early memory node ranges\n  node   0: [mem 0x1000-0x9ffff]\n```\n")
     assert len(bare.records) == 2
 

@@ -168,7 +168,9 @@ def _is_no_record(message: str, *, stamped: bool) -> bool:
 def _may_be_headless(line: str) -> bool:
     """Whether a first line may be the rest of one: no prefix, and it begins like no message that matters."""
     message, _ = strip_prefix(line)
-    return message is not None and message == line.strip() and not matters(message)
+    if message is None or message.startswith(_FENCE):
+        return False
+    return message == line.strip() and not matters(message)
 
 
 def strip_prefix(line: str) -> tuple[str | None, bool | None]:
