@@ -12,8 +12,9 @@ from tdx_headroom.kernel_report import ModuleState
 from tdx_headroom.plan import ModuleStatus
 from tdx_headroom.plan.tdmrs import TDMR_NR_WARN
 from tdx_headroom.verdict import Outcome, State, describe, hibernation_blocks, outcome_of
-from tdx_headroom.verdict.decode import describe_failure
+from tdx_headroom.verdict.decode import describe_failure, describe_seamcall
 from tdx_headroom.verdict.model import AT_RISK_HEADROOM
+from tdx_headroom.verdict.signs import refused_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,9 +124,12 @@ def _hibernation(assessment: Assessment, group: str) -> Check:
 def _module(assessment: Assessment, group: str) -> Check:
     log = assessment.facts.kernel_log
     state = log.state if log is not None else ModuleState.UNKNOWN
+    hint = assessment.verdict.remedies[0] if assessment.verdict.remedies else None
     if log is not None and state is ModuleState.FAILED:
-        hint = assessment.verdict.remedies[0] if assessment.verdict.remedies else None
         return Check(group, "module", Result.FAIL, f"failed in this boot: {describe_failure(log)}", hint)
+    call = refused_call(assessment.facts)
+    if call is not None:
+        return Check(group, "module", Result.WARN, f"it refused a call: {describe_seamcall(call)}", hint)
     if log is not None and log.package_offline:
         hint = "bring a CPU of each package online"
         return Check(group, "module", Result.WARN, "a CPU package has no online CPU", hint)

@@ -574,6 +574,10 @@ def test_refused_call_without_an_end() -> None:
     assert "TDH.SYS.LP.INIT returned TDX_INCORRECT_CPUID_VALUE" in verdict.summary
     assert "The memory map alone: All 3 TDMRs fit" in verdict.summary
     assert verdict.remedies[0].startswith("Update the TDX module")
+    module = next(
+        check for check in run_checks(assess(host("good-2-node", kernel_log=log))) if check.name == "module"
+    )
+    assert (module.result, module.hint) == (Result.WARN, verdict.remedies[0])
     fails = host("emerald-rapids", kernel_log=log, kernel_release="6.17.0")
     assert assess(fails).verdict.state is State.WILL_FAIL
     up = Platform(tdx_module_version="1.5.24")
