@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 from typing import TYPE_CHECKING
 
@@ -134,6 +135,26 @@ def test_what_a_release_needs_is_named_in_one_line(tmp_path: Path) -> None:
     said = done.stderr.splitlines()[-1]
     assert "no-such-tool (>= 2), no-such-library" in said
     assert "--install-needed" in said
+
+
+def test_debian_12s_python_can_unpack_the_sdist(tmp_path: Path) -> None:
+    """Python 3.11.2, with which the release is made on Debian 12, has an extractall() without filter=."""
+    (tmp_path / "file").write_text("x")
+    with tarfile.open(tmp_path / "sdist-1.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "file", "sdist-1/file")
+    script = (
+        "import pathlib, sys, tarfile, release\n"
+        "new = tarfile.TarFile.extractall\n"
+        "def old(self, path='.', members=None, *, numeric_owner=False):\n"
+        "    new(self, path, members, numeric_owner=numeric_owner)\n"
+        "tarfile.TarFile.extractall = old\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "print((release._unpacked(folder, folder / 'sdist-1.tar.gz', 'deb') / 'file').read_text())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGING)}
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.stdout == "x\n", done.stderr
 
 
 def test_the_rpms_libraries_are_pyprojects() -> None:
