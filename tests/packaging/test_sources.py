@@ -115,6 +115,20 @@ def test_the_generator_looks_at_the_version(version: str, given: bool, tmp_path:
     assert links == ({f"{unit}.d/old-systemd.conf": source for unit in units} if given else {})
 
 
+@pytest.mark.parametrize("dynamic", [True, False], ids=["link and folder", "folder"])
+def test_a_purge_takes_the_state_away(dynamic: bool, tmp_path: Path) -> None:  # noqa: FBT001
+    """Of a service with a user of its own, and of one with a fixed user or none."""
+    kept = tmp_path / "var/lib" / ("private/tdx-headroom" if dynamic else "tdx-headroom")
+    kept.mkdir(parents=True)
+    (kept / "state.json").write_text("{}")
+    if dynamic:
+        (tmp_path / "var/lib/tdx-headroom").symlink_to("private/tdx-headroom")
+    script = (PACKAGING / "debian/tdx-headroom.postrm").read_text().replace("/var/", f"{tmp_path}/var/")
+    done = subprocess.run(["sh", "-c", script, "postrm", "purge"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list((tmp_path / "var/lib").iterdir()) == []
+
+
 def test_all_versions_are_the_same() -> None:
     """The code, Debian's changelog and the RPM's spec have one version."""
     done = subprocess.run(
