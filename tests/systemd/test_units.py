@@ -107,3 +107,15 @@ def test_the_port_is_the_agents() -> None:
     assert commands[0] == ""
     assert f"--web.listen-address :{DEFAULT_PORT}" in commands[1]
     assert ("SocketBindAllow", f"tcp:{DEFAULT_PORT}") in settings(DROP_INS / "network.conf")
+
+
+def test_the_pages_commands_install_what_they_say(tmp_path: Path) -> None:
+    """Each `install` line of docs/systemd.md works where none of the folders is there yet."""
+    page = (UNITS.parent / "docs" / "systemd.md").read_text()
+    lines = re.findall(r"^    (install .*)$", page, re.MULTILINE)
+    assert len(lines) >= 3
+    for line in lines:
+        command = re.sub(r" /(?=etc/|usr/)", f" {tmp_path}/", line)
+        done = subprocess.run(["bash", "-c", command], cwd=UNITS.parent, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, ""), line
+    assert {path.name for path in tmp_path.rglob("*")} >= {path.name for path in ALL}
