@@ -20,6 +20,7 @@ from tdx_headroom import __version__
 from tdx_headroom.cli import command_parser
 from tdx_headroom.output.metrics import FAMILIES
 from tests.packaging.conftest import CHECKOUT
+from tests.packaging.fresh import CONTAINER_CAPABILITIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -232,3 +233,10 @@ def test_the_container_copies_what_there_is() -> None:
     names = [name for line in copied for name in line.split()]
     assert {"agent", "pyproject.toml"} <= set(names)
     assert [name for name in names if not (CHECKOUT / name).exists()] == []
+
+
+def test_the_container_gets_the_capabilities_that_were_tried() -> None:
+    """Each in an option of its own: docker takes a list with commas for the name of one capability."""
+    page = (CHECKOUT / "docs/container.md").read_text()
+    given = re.findall(r"--cap-add (\S+)", page)
+    assert [name.lower() for name in given] == [*CONTAINER_CAPABILITIES][:-1]
