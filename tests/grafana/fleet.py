@@ -67,8 +67,8 @@ NUMBERS = (
     ),
     stat(
         "Agents down",
-        "Agents that cannot be scraped.",
-        f"sum(1 - up{{{JOB}}})",
+        "Agents that cannot be scraped: of jobs that have tdx-headroom in their names, as TDXAgentDown.",
+        f'sum(1 - up{{{JOB},job=~".*tdx-headroom.*"}})',
         colours=ANY_IS_A_WARNING,
     ),
 )

@@ -144,6 +144,15 @@ def test_only_series_that_exist_are_asked_for(name: str) -> None:
         assert names <= recorded | set(FAMILIES), query
 
 
+def test_targets_of_other_jobs_are_not_counted() -> None:
+    """All jobs are chosen as `.+`: what asks for `up`, which every target has, names TDXAgentDown's jobs."""
+    matcher = re.search(r"up\{(job=~\"[^\"]+\")\}", RULES.read_text("utf-8"))
+    assert matcher
+    asking = [query for name in DASHBOARDS for query in queries(load(name)) if re.search(r"\bup\{", query)]
+    assert asking
+    assert all(matcher[1] in query for query in asking), asking
+
+
 def test_links_lead_to_the_other_dashboard() -> None:
     """Links between the dashboards name their uids."""
     uids = {board["uid"] for board in DASHBOARDS.values()}
