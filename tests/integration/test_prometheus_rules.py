@@ -101,6 +101,20 @@ def test_no_alert_is_repeated_before_its_time() -> None:
     assert max(int(text[:-1]) * hours[text[-1]] for text in intervals) <= 120
 
 
+def test_what_a_critical_alert_does_not_inhibit() -> None:
+    """Alerts about the agent itself and about forged records are told beside a host's worst alert."""
+    (worst, _) = load("alertmanager.yml")["inhibit_rules"]
+    (spared,) = (m.partition("!~")[2].strip('"') for m in worst["target_matchers"] if "!~" in m)
+    assert {name for name in ALERTS if re.fullmatch(spared, name)} == {
+        "TDXAgentStale",
+        "TDXAgentDown",
+        "TDXAgentsAbsent",
+        "TDXStateNotKept",
+        "TDXWebConfigReloadFailed",
+        "TDXUntrustedLogRecords",
+    }
+
+
 def test_there_is_a_test_for_every_alert() -> None:
     """Every alert has a test in which it fires, and one in which it does not."""
     checks = [
