@@ -13,6 +13,7 @@ import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 import bcrypt
@@ -83,7 +84,7 @@ async def fetch(
     reader, writer = connection
     lines = (f"GET {path} HTTP/1.1", "Host: x", "Connection: close", *headers, "", "")
     writer.write("\r\n".join(lines).encode())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         data = await reader.read()
     writer.close()
     head, _, body = data.partition(b"\r\n\r\n")
@@ -119,9 +120,9 @@ def basic(user: str, password: str) -> str:
     return "Authorization: Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def protected(tmp_path: Path, cost: int = 4, max_requests: int = 40) -> WebSettings:
+def protected(tmp_path: Path, max_requests: int = 40) -> WebSettings:
     config = tmp_path / "web.yml"
-    hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(cost)).decode()
+    hashed = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
     config.write_text(f"basic_auth_users: {{alice: {hashed}}}\n")
     return replace(SETTINGS, config_file=config, max_requests=max_requests)
 
@@ -143,7 +144,7 @@ def test_who_keeps_it_waiting_is_closed(data: bytes, limits: Limits) -> None:
     async def test(served: Served) -> None:
         began = time.monotonic()
         answer = await served.say(data)
-        assert 0.15 < time.monotonic() - began < 2
+        assert 0.15 < time.monotonic() - began < 5
         assert answer.count(b"HTTP/1.1 200") == data.count(b"/-/healthy")
 
     serve(test, replace(SETTINGS, limits=limits))
@@ -167,9 +168,10 @@ def test_who_does_not_shake_hands_is_closed(data: bytes, tmp_path: Path) -> None
         )
         assert (await fetch(secure, "/-/healthy"))[0] == 200
         assert await silent == b""
-        assert 0.15 < time.monotonic() - began < 2
+        assert 0.9 < time.monotonic() - began < 5
 
-    serve(test, replace(SETTINGS, config_file=config, limits=Limits(request_seconds=0.2)))
+    # Long enough for a busy machine to shake hands with the other one.
+    serve(test, replace(SETTINGS, config_file=config, limits=Limits(request_seconds=1)))
 
 
 def test_a_check_that_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,12 +195,14 @@ def test_a_slow_reader_is_closed() -> None:
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
             client.connect(("127.0.0.1", served.port))
+            began = time.monotonic()
             client.sendall(GET % b"/" * 50)
-            await asyncio.sleep(0.1)
-            before = await served.metric('tdx_headroom_http_connections_dropped_total{reason="slow"}')
-            await asyncio.sleep(0.35)
-            after = await served.metric('tdx_headroom_http_connections_dropped_total{reason="slow"}')
-            assert (before, after) == (0, 1)
+            dropped = 'tdx_headroom_http_connections_dropped_total{reason="slow"}'
+            async with asyncio.timeout(15):
+                while not await served.metric(dropped):  # noqa: ASYNC110  nobody tells
+                    await asyncio.sleep(0.02)
+            assert time.monotonic() - began >= 0.3
+            assert await served.metric(dropped) == 1
 
     serve(test, replace(SETTINGS, limits=Limits(send_seconds=0.3)))
 
@@ -220,7 +224,7 @@ def test_what_is_too_large_or_no_http(data: bytes, capfd: pytest.CaptureFixture[
     """It is refused at once; nothing of it comes back or is logged."""
 
     async def test(served: Served) -> None:
-        answer = await served.say(data, seconds=2)
+        answer = await served.say(data)
         assert b"yy" not in answer
         assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
 
@@ -312,49 +316,80 @@ def test_passwords(tmp_path: Path) -> None:
     serve(test, protected(tmp_path))
 
 
-def test_above_max_requests(tmp_path: Path) -> None:
+class HeldChecks:
+    """Password checks that take as long as the test wants."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun = 0
+        self._go_on = Event()
+        self._check = bcrypt.checkpw
+        monkeypatch.setattr(bcrypt, "checkpw", self._held)
+
+    def go_on(self) -> None:
+        self._go_on.set()
+
+    def _held(self, given: bytes, against: bytes) -> bool:
+        self.begun += 1
+        self._go_on.wait(60)
+        return self._check(given, against)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not holds():  # noqa: ASYNC110  nobody tells
+            await asyncio.sleep(0.01)
+
+
+def test_above_max_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests that would have to wait behind too many others get 503 at once; who is known gets by."""
 
     async def test(served: Served) -> None:
         assert (await served.get("/-/healthy", basic("alice", "secret")))[0] == 200
+        checks = HeldChecks(monkeypatch)
 
-        async def timed(user: str) -> tuple[int, float]:
-            began = time.monotonic()
+        async def ask(user: str) -> int:
             status, headers, _ = await served.get("/-/healthy", basic(user, "wrong"))
             assert (headers.get("Retry-After") == "1") is (status == 503)
-            return status, time.monotonic() - began
+            return status
 
-        attackers = [asyncio.create_task(timed(f"user{i}")) for i in range(20)]
-        await asyncio.sleep(0.05)
-        began = time.monotonic()
-        assert (await served.get("/metrics", basic("alice", "secret")))[0] == 200
-        known = time.monotonic() - began
-        answers = await asyncio.gather(*attackers)
-        refused = [seconds for status, seconds in answers if status == 503]
-        checked = [seconds for status, seconds in answers if status == 401]
-        assert len(checked) == 3
-        assert len(refused) == 17
-        assert max(refused) < 0.5
-        assert known < 0.5
+        attackers = {asyncio.create_task(ask(f"user{i}")) for i in range(20)}
+        try:
+            refused = set[asyncio.Task[int]]()
+            while len(refused) < 17:
+                done, attackers = await asyncio.wait(attackers, return_when=asyncio.FIRST_COMPLETED)
+                refused |= done
+            assert [task.result() for task in refused] == [503] * 17
+            assert (await served.get("/metrics", basic("alice", "secret")))[0] == 200
+            await until(lambda: checks.begun == 1)
+        finally:
+            checks.go_on()
+        assert await asyncio.gather(*attackers) == [401] * 3
 
-    serve(test, protected(tmp_path, cost=10, max_requests=3))
+    limits = Limits(auth_seconds=60)
+    serve(test, replace(protected(tmp_path, max_requests=3), limits=limits))
 
 
-def test_gone_before_its_turn(tmp_path: Path) -> None:
+def test_gone_before_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests whose clients have gone are not checked: a flood of them does not hold up who comes after."""
 
     async def test(served: Served) -> None:
-        for i in range(30):
-            _, writer = await asyncio.open_connection("127.0.0.1", served.port)
-            writer.write(f"GET / HTTP/1.1\r\n{basic(f'user{i}', 'x')}\r\n\r\n".encode())
-            await asyncio.sleep(0)
-            writer.close()
-        await asyncio.sleep(0.1)
-        began = time.monotonic()
-        assert (await served.get("/-/healthy", basic("alice", "secret")))[0] == 200
-        assert time.monotonic() - began < 0.8
+        checks, desk = HeldChecks(monkeypatch), served.server._desk
+        try:
+            first = asyncio.create_task(served.get("/", basic("first", "x")))
+            await until(lambda: checks.begun == 1)
+            for i in range(30):
+                _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+                writer.write(f"GET / HTTP/1.1\r\n{basic(f'user{i}', 'x')}\r\n\r\n".encode())
+                await asyncio.sleep(0)
+                writer.close()
+            known = asyncio.create_task(served.get("/-/healthy", basic("alice", "secret")))
+            await until(lambda: (len(desk._waiting), len(desk.connections)) == (32, 2))
+        finally:
+            checks.go_on()
+        assert ((await first)[0], (await known)[0]) == (401, 200)
+        assert checks.begun == 2
 
-    serve(test, protected(tmp_path, cost=10))
+    serve(test, replace(protected(tmp_path), limits=Limits(auth_seconds=60)))
 
 
 def test_a_unix_socket_shows_all_and_asks_for_nothing(tmp_path: Path) -> None:
@@ -421,7 +456,7 @@ def test_out_of_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
                 client.setblocking(False)
                 await loop.sock_connect(client, ("127.0.0.1", served.port))
             await loop.sock_sendall(clients[-1], GET % b"/-/healthy")
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(8):
                 answer = await loop.sock_recv(clients[-1], 1000)
             assert answer.startswith(b"HTTP/1.1 200 ")
         finally:
