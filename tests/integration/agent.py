@@ -8,12 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from threading import Thread
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,19 +22,35 @@ from prometheus_client.parser import text_string_to_metric_families
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+SECONDS = 60.0
+"""That a busy machine may take for what takes a fraction of one."""
+
 
 @dataclass
 class Running:
-    """A running agent."""
+    """A running agent.
 
-    process: subprocess.Popen[str]
+    Args:
+        process: of the agent.
+        port: that it listens on.
+        stderr: the file that its log goes to. Not a pipe: of that a busy machine may read a line late, after
+            the agent has answered the next request.
+    """
+
+    process: subprocess.Popen[bytes]
     port: int
-    log: list[str] = field(default_factory=list)
+    stderr: Path
+
+    @property
+    def log(self) -> list[str]:
+        """The lines that it has logged so far."""
+        lines = self.stderr.read_text("utf-8").splitlines(keepends=True)
+        return [line for line in lines if line.endswith("\n")]
 
     def get(self, path: str, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str], str]:
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers or {})
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=SECONDS) as answer:
                 return answer.status, dict(answer.headers), answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, dict(error.headers), error.read().decode()
@@ -46,7 +63,7 @@ class Running:
     def value(self, name: str, **labels: str) -> float | None:
         return self.samples().get((name, tuple(sorted(labels.items()))))
 
-    def wait_for(self, text: str, seconds: float = 10) -> str:
+    def wait_for(self, text: str, seconds: float = SECONDS) -> str:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             for line in self.log:
@@ -74,34 +91,29 @@ def agent(*arguments: str, command: str = "serve", before: list[str] | None = No
     port = free_port()
     # Scratch folders of a test are its user's alone: an agent that gave up root could not read them.
     keep_root = ("--user", "root") if os.geteuid() == 0 and not before and _own_files(arguments) else ()
-    process = subprocess.Popen(
-        [
-            *(before or []),
-            sys.executable,
-            "-m",
-            "tdx_headroom",
-            command,
-            "--web.listen-address",
-            f"127.0.0.1:{port}",
-            *arguments,
-            *keep_root,
-        ],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-    running = Running(process, port)
-    assert process.stderr is not None
-    reader = Thread(target=running.log.extend, args=(process.stderr,), daemon=True)
-    reader.start()
-    try:
-        running.wait_for("msg=serving")
-        yield running
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0, "".join(running.log)
-    finally:
-        process.kill()
-        process.wait()
-        reader.join(5)
-        process.stderr.close()
+    with tempfile.NamedTemporaryFile(prefix="tdx-headroom-log-") as log:
+        process = subprocess.Popen(
+            [
+                *(before or []),
+                sys.executable,
+                "-m",
+                "tdx_headroom",
+                command,
+                "--web.listen-address",
+                f"127.0.0.1:{port}",
+                *arguments,
+                *keep_root,
+            ],
+            stderr=log,
+            stdout=subprocess.DEVNULL,
+        )
+        running = Running(process, port, Path(log.name))
+        try:
+            running.wait_for("msg=serving")
+            yield running
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            assert process.wait(SECONDS) == 0, "".join(running.log)
+        finally:
+            process.kill()
+            process.wait()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.agent import Running, agent
+from tests.integration.agent import SECONDS, Running, agent
 
 
 def writable_kmsg() -> bool:
@@ -19,25 +19,24 @@ def writable_kmsg() -> bool:
 needs_kmsg = pytest.mark.skipif(not writable_kmsg(), reason="only root can write to /dev/kmsg")
 
 
-def until(running: Running, name: str, value: float, seconds: float = 5, **labels: str) -> float:
-    """Seconds until a metric has a value."""
+def until(running: Running, name: str, least: float) -> None:
+    """Wait until a metric has at least this value."""
     began = time.monotonic()
-    while running.value(name, **labels) != value:
-        assert time.monotonic() - began < seconds, f"{name} is {running.value(name, **labels)}, not {value}"
+    while (running.value(name) or 0) < least:
+        assert time.monotonic() - began < SECONDS, f"{name} is {running.value(name)}, not {least}"
         time.sleep(0.005)
-    return time.monotonic() - began
 
 
 @needs_kmsg
 def test_a_forged_line_is_counted_at_once_and_changes_nothing() -> None:
-    """User space's TDX line in the kernel's log shows in the counter, and nowhere else."""
+    """User space's TDX line in the kernel's log shows in the counter, without the timer, and nowhere else."""
     with agent("--refresh-interval", "1h") as running:
         before = running.samples()
         counter = "tdx_headroom_kernel_log_untrusted_records_total"
         count = running.value(counter)
         assert count is not None
         Path("/dev/kmsg").write_text("virt/tdx: module initialized\n")
-        assert until(running, counter, count + 1) < 0.5
+        until(running, counter, count + 1)
         changed = {
             name
             for (name, labels), value in running.samples().items()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.agent import agent, free_port
+from tests.integration.agent import SECONDS, agent, free_port
 
 HOSTS = Path(__file__).parents[1] / "hosts"
 IS_ROOT = os.geteuid() == 0
@@ -133,7 +133,7 @@ def test_sighup_reads_the_host_anew(tmp_path: Path) -> None:
         iomem.write_text("00100000-3fffffff : System RAM\n")
         assert running.value("tdx_memory_regions") == before
         running.process.send_signal(signal.SIGHUP)
-        end = time.monotonic() + 5
+        end = time.monotonic() + SECONDS
         while running.value("tdx_memory_regions") != 1 and time.monotonic() < end:
             time.sleep(0.02)
         assert running.value("tdx_memory_regions") == 1
@@ -145,7 +145,9 @@ def test_the_timer_reads_the_host_anew(tmp_path: Path) -> None:
     root = tmp_path / "host"
     shutil.copytree(HOSTS / "good-2-node", root)
     with agent("--path.rootfs", str(root), "--refresh-interval", "100ms") as running:
-        (root / "proc/iomem").write_text("garbage\n")
+        new = tmp_path / "iomem"
+        new.write_text("garbage\n")
+        new.replace(root / "proc/iomem")
         line = running.wait_for("source failed")
         assert "iomem line 1: not a row" in line
         assert running.value("tdx_headroom_source_success", source="iomem") == 0
@@ -162,7 +164,7 @@ def test_a_taken_port_is_one_line() -> None:
             [sys.executable, "-m", "tdx_headroom", "demo", "--web.listen-address", f"127.0.0.1:{port}"],
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=SECONDS,
         )
     assert run.returncode == os.EX_UNAVAILABLE
     assert run.stderr.splitlines()[-1].startswith(f"tdx-headroom: cannot listen on 127.0.0.1:{port}")
@@ -174,7 +176,7 @@ def test_stops_cleanly(number: signal.Signals) -> None:
     """Ctrl-C and SIGTERM end it with status 0 and a last line."""
     with agent(command="demo") as running:
         running.process.send_signal(number)
-        assert running.process.wait(10) == 0
+        assert running.process.wait(SECONDS) == 0
         running.wait_for("msg=stopped")
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import bcrypt
 import pytest
 
-from tests.integration.agent import agent, free_port
+from tests.integration.agent import SECONDS, agent, free_port
 from tests.integration.certificates import Authority, make_authority
 
 if TYPE_CHECKING:
@@ -49,13 +49,15 @@ def config(tmp_path: Path, authority: Authority) -> Path:
 def get(
     port: int, context: ssl.SSLContext, path: str = "/metrics", headers: dict[str, str] | None = None
 ) -> tuple[int, str]:
-    with closing(http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=10)) as connection:
+    with closing(
+        http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=SECONDS)
+    ) as connection:
         connection.request("GET", path, headers=headers or {})
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 5) -> None:
+def wait_until(true: Callable[[], bool], seconds: float = SECONDS) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
@@ -64,7 +66,7 @@ def wait_until(true: Callable[[], bool], seconds: float = 5) -> None:
 
 def serial_seen(port: int, context: ssl.SSLContext) -> str:
     with (
-        socket.create_connection(("127.0.0.1", port), 10) as plain,
+        socket.create_connection(("127.0.0.1", port), SECONDS) as plain,
         context.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
     ):
         certificate = secure.getpeercert()
@@ -135,7 +137,9 @@ def test_certificate_rotates(config: Path, authority: Authority) -> None:
     with agent("--web.config.file", str(config), command="demo") as running:
         client = authority.client()
         first = serial_seen(running.port, client)
-        open_since_before = http.client.HTTPSConnection("127.0.0.1", running.port, context=client, timeout=10)
+        open_since_before = http.client.HTTPSConnection(
+            "127.0.0.1", running.port, context=client, timeout=SECONDS
+        )
         open_since_before.connect()
 
         authority.issue("server", folder=config.parent)
@@ -192,7 +196,10 @@ def start(config: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tdx_headroom", "demo", "--web.config.file", str(config)]
     address = f"127.0.0.1:{free_port()}"
     return subprocess.run(
-        [*command, *KEEP_ROOT, "--web.listen-address", address], capture_output=True, text=True, timeout=20
+        [*command, *KEEP_ROOT, "--web.listen-address", address],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
     )
 
 

@@ -11,11 +11,10 @@ import socket
 import subprocess
 import sys
 import time
-from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.integration.agent import Running, free_port
+from tests.integration.agent import SECONDS, Running, free_port
 
 from tdx_headroom import privileges
 from tdx_headroom.errors import AgentError
@@ -254,7 +253,7 @@ except AgentError as error:
 
 
 @pytest.mark.parametrize("command", ["demo", "serve"])
-def test_after_preloading_nothing_is_loaded(command: str) -> None:
+def test_after_preloading_nothing_is_loaded(command: str, tmp_path: Path) -> None:
     """A whole life of the agent after preload() loads no further module or template: they may be root's."""
     port = free_port()
     # As root it would load all over again, which proves nothing.
@@ -269,13 +268,11 @@ def watch(event, arguments):
 sys.addaudithook(watch)
 sys.exit(main(["{command}", *{extra!r}, "--web.listen-address", "127.0.0.1:{port}"]))
 """
-    process = subprocess.Popen([sys.executable, "-c", PRELUDE + program], stderr=subprocess.PIPE, text=True)
-    running = Running(process, port)
-    assert process.stderr is not None
-    reader = Thread(target=running.log.extend, args=(process.stderr,))
-    reader.start()
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-c", PRELUDE + program], stderr=log)
+    running = Running(process, port, tmp_path / "log")
     try:
-        running.wait_for("msg=serving", 30)
+        running.wait_for("msg=serving")
         for path in ("/", "/style.css", "/metrics", "/api/v1/plan", "/-/healthy", "/-/ready", "/nothing"):
             running.get(path)
         running.get("/metrics", {"Accept": "application/openmetrics-text; version=1.0.0"})
@@ -285,10 +282,8 @@ sys.exit(main(["{command}", *{extra!r}, "--web.listen-address", "127.0.0.1:{port
         time.sleep(0.5)
         running.get("/metrics")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(SECONDS) == 0
     finally:
         process.kill()
         process.wait()
-        reader.join()
-        process.stderr.close()
     assert [line for line in running.log if line.startswith("loaded:")] == []
