@@ -2,7 +2,8 @@
 """Asks as fast as it can, over many connections, for a time: `python -m tests.integration.flood --help`.
 
 Each connection waits for its answer before it asks again, or connects again if it is to have a new one for
-each request. Prints a JSON object: how many answers by status, and how many connections were cut.
+each request. Prints a line when it begins, and at the end a JSON object: how many answers by status, and how
+many connections were cut.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ class Flood:
         end = time.monotonic() + seconds
         for _ in range(connections):
             self.connect()
+        print("begun", flush=True)
         while time.monotonic() < end:
             for key, events in self.selector.select(0.1):
                 self.turn(key.data, writable=bool(events & selectors.EVENT_WRITE))

@@ -22,7 +22,7 @@ import bcrypt
 import psutil
 import pytest
 
-from tests.integration.agent import Running, agent
+from tests.integration.agent import SECONDS, Running, agent
 from tests.integration.certificates import make_authority
 from tests.integration.recorded import record
 
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 MOST = 512
 """Connections that the agent keeps."""
+
+SCRAPE_TIMEOUT = 10.0
+"""Seconds: Prometheus' default. An answer that comes later is none."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -55,9 +58,9 @@ class Scraper:
     def scrape(self) -> tuple[int, str]:
         port = self.running.port
         connection = (
-            http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
             if self.context is None
-            else http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=self.context)
+            else http.client.HTTPSConnection("127.0.0.1", port, timeout=SECONDS, context=self.context)
         )
         with closing(connection):
             headers = {"Authorization": self.authorization} if self.authorization else {}
@@ -80,6 +83,11 @@ class Scraper:
     def value(self, line: str) -> float:
         rows = self.scrape()[1].splitlines()
         return float(next(row.split()[-1] for row in rows if row.startswith(line + " ")))
+
+
+def in_time(seconds: list[float]) -> bool:
+    """Whether no scrape came too late, and the one in the middle was answered at once."""
+    return seconds[-1] < SCRAPE_TIMEOUT and seconds[len(seconds) // 2] < SCRAPE_TIMEOUT / 5
 
 
 def rss(running: Running) -> float:
@@ -130,7 +138,9 @@ def flood(port: int, connections: int, seconds: float, *more: str) -> Iterator[l
             for _ in range(2)
         ]
         try:
-            time.sleep(0.5)
+            for process in running:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "begun\n"
             yield answers
             for process in running:
                 assert process.stdout is not None
@@ -153,10 +163,10 @@ def test_a_thousand_silent_clients(tmp_path: Path, *, tls: bool) -> None:
             after = rss(scraper.running)
             tell(f"{len(silent)} silent clients, {'TLS' if tls else 'plain'}", seconds, before, after)
         assert kept <= MOST
-        assert seconds[-1] < 1
+        assert in_time(seconds), seconds
         assert after - before < 48
     what = "that never shake hands (TLS)" if tls else "that never send"
-    record(f"1000 clients {what}", f"keeps at most {MOST} of them, answers a scraper within a second")
+    record(f"1000 clients {what}", f"keeps at most {MOST} of them, answers a scraper within its timeout")
 
 
 def test_a_hundred_slow_readers(tmp_path: Path) -> None:
@@ -178,29 +188,39 @@ def test_a_hundred_slow_readers(tmp_path: Path) -> None:
             while scraper.value(dropped) < 60:
                 assert time.monotonic() < end, f"{scraper.value(dropped)} slow readers were dropped"
                 time.sleep(0.1)
-        assert seconds[-1] < 1
+        assert in_time(seconds), seconds
         assert after - before < 48
     record(
-        "100 clients that never read", "drops all but --web.max-requests, answers a scraper within a second"
+        "100 clients that never read",
+        "drops all but --web.max-requests, answers a scraper within its timeout",
     )
 
 
 @pytest.mark.parametrize("how", ["kept", "reconnecting"])
 def test_a_flood(tmp_path: Path, how: str) -> None:
-    """Beside 2000 clients that ask as fast as they can a scraper is answered in a fraction of its timeout."""
+    """Beside 2000 clients that ask as fast as they can a scraper has its turn as each of them has.
+
+    How long a turn of all of them takes is a matter of the machine, and of what else it does.
+    """
+    clients, lasting = 2000, 4
     more = () if how == "kept" else ("--reconnect",)
     with served(tmp_path, tls=False) as scraper:
         scraper.latencies(5)
         before = rss(scraper.running)
-        with flood(scraper.running.port, 2000, 4, *more) as answers:
+        with flood(scraper.running.port, clients, lasting, *more) as answers:
             seconds = scraper.latencies(3)
             after = rss(scraper.running)
-        tell(f"2000 {how} clients, answers {answers}", seconds, before, after)
-        assert sum(sum(found.values()) for found in answers) > 1000
-        assert seconds[-1] < 5
+        tell(f"{clients} {how} clients, answers {answers}", seconds, before, after)
+        answered = sum(sum(found.values()) for found in answers)
+        assert answered > 100
+        assert seconds[-1] < 5 * clients * lasting / answered
         assert after - before < 48
-        assert scraper.latencies(5)[-1] < 1, "it must be over when the flood is"
-    record(f"2000 {how} clients that ask as fast as they can", "answers a scraper within five seconds")
+        end = time.monotonic() + SECONDS
+        while scraper.latencies(5)[-1] > 1:
+            assert time.monotonic() < end, "it must be over when the flood is"
+    record(
+        f"{clients} {how} clients that ask as fast as they can", "gives a scraper its turn as each of them"
+    )
 
 
 def test_a_flood_of_wrong_passwords(tmp_path: Path) -> None:
@@ -213,14 +233,14 @@ def test_a_flood_of_wrong_passwords(tmp_path: Path) -> None:
         scraper = Scraper(running, authorization="Basic " + base64.b64encode(b"alice:secret").decode())
         scraper.latencies(5)
         before = rss(running)
-        with flood(running.port, 200, 3, "--header", wrong) as answers:
+        with flood(running.port, 200, 6, "--header", wrong) as answers:
             seconds = scraper.latencies(5)
             after = rss(running)
         tell(f"200 clients that guess, answers {answers}", seconds, before, after)
         assert all(set(found) <= {"401", "503"} for found in answers)
         refused, checked = (sum(found.get(code, 0) for found in answers) for code in ("503", "401"))
         assert refused > 10 * checked > 0
-        assert seconds[-1] < 2
+        assert in_time(seconds), seconds
         assert after - before < 24
     record(
         "200 clients that guess passwords",
