@@ -105,7 +105,7 @@ def run(kind: type[Server], words: list[str], ready: str, folder: Path) -> Itera
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(DEADLINE)
         finally:
             process.kill()
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.kernel.build import Kernel
     from tests.kernel.guestmap import GuestMap
 
-SECONDS = 120
+SECONDS = 300
 """A guest that takes longer hangs: 384 GiB take about 20 s."""
 
 TRIES = 2

@@ -152,4 +152,4 @@ def test_the_capabilities_are_enough(open_folder: Path) -> None:
         assert (state / "state.json").stat().st_uid == 65534
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(60)

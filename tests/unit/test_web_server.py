@@ -431,7 +431,11 @@ def test_configured_headers(tmp_path: Path) -> None:
 def test_sockets_of_others_are_served() -> None:
     """A listening socket that was handed over is served beside the addresses."""
     given = socket.socket(socket.AF_INET6)
-    given.bind(("::1", 0))
+    try:
+        given.bind(("::1", 0))
+    except OSError:
+        given.close()
+        pytest.skip("there is no IPv6 here")
     given.listen()
 
     async def test(served: Served) -> None:

@@ -230,7 +230,7 @@ class Machine:
         return answer
 
     def _connect(self, name: str) -> socket.socket:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while True:
             connection = socket.socket(socket.AF_UNIX)
             try:
