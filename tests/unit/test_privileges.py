@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from tests.integration.agent import SECONDS, Running, free_port
@@ -19,9 +20,6 @@ from tests.integration.agent import SECONDS, Running, free_port
 from tdx_headroom import privileges
 from tdx_headroom.errors import AgentError
 from tdx_headroom.root import Root
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 IS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="dropping privileges takes some")
@@ -39,10 +37,12 @@ def status():
 """
 
 
-def process(program: str, before: list[str] | None = None) -> subprocess.CompletedProcess[str]:
+def process(
+    program: str, before: list[str] | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run a program that uses the agent's modules."""
     command = [*(before or []), sys.executable, "-c", PRELUDE + program]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ | environment)
 
 
 @needs_root
@@ -204,6 +204,30 @@ assert read_iomem(Root("/")).error is not None
 """
     )
     assert run.returncode == 0, run.stderr
+
+
+@needs_root
+def test_a_checkout_that_is_roots_alone(tmp_path: Path) -> None:
+    """The page is rendered after dropping although the agent's own files cannot be read any more."""
+    package = Path(privileges.__file__).parent
+    shutil.copytree(package, tmp_path / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    tmp_path.chmod(0o700)
+    run = process(
+        f"""
+from tdx_headroom.assessment import assess
+from tdx_headroom.host import read_facts
+from tdx_headroom.output.page import render_page
+assert privileges.__file__.startswith({str(tmp_path)!r})
+host = assess(read_facts(Root({str(tmp_path / package.name / "hosts" / "emerald-rapids")!r})))
+privileges.preload(Root("/"))
+privileges.drop("nobody")
+assert not os.path.exists(privileges.__file__)
+print(len(render_page(host)))
+""",
+        PYTHONPATH=str(tmp_path),
+    )
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout.splitlines()[-1]) > 10_000
 
 
 @needs_root

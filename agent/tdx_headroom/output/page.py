@@ -114,6 +114,8 @@ def _template() -> Template:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        # Otherwise a template is looked for at each use; who is no longer root may not find it any more.
+        auto_reload=False,
     )
     return environment.get_template("page.html")
 
