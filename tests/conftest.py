@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -45,6 +46,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Some tests make files that another user is to read.
+    os.umask(0o022)
     config.addinivalue_line("markers", "program(name): runs this program; skipped when it is not installed")
 
 
