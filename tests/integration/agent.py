@@ -65,7 +65,9 @@ class Running:
 
     def wait_for(self, text: str, seconds: float = SECONDS) -> str:
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        ended = False
+        while not ended and time.monotonic() < end:
+            ended = self.process.poll() is not None
             for line in self.log:
                 if text in line:
                     return line

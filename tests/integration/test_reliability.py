@@ -250,7 +250,8 @@ def managed(address: Path, watchdog: float) -> Iterator[tuple[Running, socket.so
         manager.bind(str(address))
         manager.settimeout(60)
         told = ["env", f"NOTIFY_SOCKET={address}", f"WATCHDOG_USEC={watchdog * 1e6:.0f}"]
-        with agent("--path.rootfs", str(HOST), "--user", "root", before=told) as started:
+        keep_root = ("--user", "root") if os.geteuid() == 0 else ()
+        with agent("--path.rootfs", str(HOST), *keep_root, before=told) as started:
             wait_for(manager, b"READY=1")
             yield started, manager
 
