@@ -135,7 +135,8 @@ def test_every_target_is_up(site: Site) -> None:
     """Prometheus scrapes all agents, the one with TLS and a password too."""
     count = 2 + len(OTHERS)
     wait_for("scrape of every target", lambda: len(site.prometheus.query("up == 1")) == count)
-    assert site.prometheus.query(f'tdx_verdict{{instance="{site.instance}",verdict="initialized"}} == 1')
+    query = f'tdx_verdict{{instance="{site.instance}",verdict="initialized"}} == 1'
+    wait_for("verdict", lambda: site.prometheus.query(query))
 
 
 def test_no_rule_fails(site: Site) -> None:
@@ -211,9 +212,8 @@ def test_other_hosts_alert_for_themselves_only(site: Site) -> None:
         return site.prometheus.alerts("TDXInitFailed", "firing", job="tdx-headroom-plain")
 
     (alert,) = wait_for("alert of the Granite Rapids host", granite)
-    (info,) = site.prometheus.query(
-        'tdx_host_info{kernel_release="6.14.0-1009-intel",job="tdx-headroom-plain"}'
-    )
+    query = 'tdx_host_info{kernel_release="6.14.0-1009-intel",job="tdx-headroom-plain"}'
+    (info,) = wait_for("scrape", lambda: site.prometheus.query(query))
     assert alert["labels"]["instance"] == info["metric"]["instance"]
     quiet = {
         result["metric"]["instance"]
@@ -278,7 +278,7 @@ def test_every_query_of_every_panel_returns_data(site: Site, name: str) -> None:
         if any(part in asked for part in MAY_BE_EMPTY):
             site.prometheus.query(asked)
             continue
-        wait_for(f"data for {title}: {asked}", lambda asked=asked: site.prometheus.query(asked), 20)  # type: ignore[misc]
+        wait_for(f"data for {title}: {asked}", lambda asked=asked: site.prometheus.query(asked))  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
