@@ -16,6 +16,7 @@ PACKAGE = CHECKOUT / "agent" / "tdx_headroom"
 LAYERS = [
     {
         "address",
+        "command_line",
         "errors",
         "textlines",
         "codec",
@@ -64,6 +65,7 @@ READS_OR_WAITS = {
 }
 PURE = (
     "address.py",
+    "command_line.py",
     "plan",
     "facts.py",
     "verdict",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import Range, intersect, subtract
+from tdx_headroom.command_line import map_edits
 from tdx_headroom.facts import FactsError, MemoryRegion
 from tdx_headroom.kernel_report import KernelReport, ModuleState
 from tdx_headroom.memory_map import NodeMap
@@ -103,7 +104,7 @@ def _without_memmap(facts: HostFacts) -> HostFacts:
     """Memory as the firmware gives it; nodes as the present regions have them."""
     if facts.firmware_map is None:
         raise FactsError("--without-memmap needs the firmware's memory map, which no source tells")
-    if not any(argument.startswith(("memmap=", "mem=")) for argument in facts.command_line or ()):
+    if not map_edits(facts.command_line or ()):
         raise FactsError("--without-memmap: there is no memmap= or mem= on this host's command line")
     ram = firmware_ram(facts.firmware_map)
     if not ram:

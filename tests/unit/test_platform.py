@@ -104,6 +104,12 @@ def test_other_arguments_are_dropped(argument: str) -> None:
     assert relevant_arguments(f"quiet {argument} ro") == ()
 
 
+def test_arguments_are_what_the_kernel_takes_for_one() -> None:
+    """What stands inside quotes or behind `--` is no argument; one may itself be quoted."""
+    line = 'dyndbg="file x nohibernate +p" memmap="4K$1G" "mem=1G" -- mem=2G nohibernate\n'
+    assert relevant_arguments(line) == ('memmap="4K$1G"', '"mem=1G"')
+
+
 def test_cpuinfo() -> None:
     """Model and flags are the first processor's, blanks in the model are single, processors are counted."""
     model, cpus, flags, bugs = parse_cpuinfo(CPUINFO)

@@ -7,6 +7,7 @@ import functools
 import re
 from typing import TYPE_CHECKING
 
+from tdx_headroom.command_line import split_arguments
 from tdx_headroom.errors import SourceError
 from tdx_headroom.observations import Platform
 from tdx_headroom.reading import Reading
@@ -33,7 +34,7 @@ _UNAME = re.compile(r"Linux \S{1,255} ([0-9][A-Za-z0-9._+~-]{1,80}) ")
 
 def relevant_arguments(command_line: str) -> tuple[str, ...]:
     """The kernel arguments about memory, TDX and hibernation; all others may name private things."""
-    return tuple(arg for arg in command_line.split() if _RELEVANT.fullmatch(arg))
+    return tuple(arg for arg in split_arguments(command_line) if _RELEVANT.fullmatch(arg.strip('"')))
 
 
 def parse_cpuinfo(text: str) -> tuple[str | None, int, frozenset[str], frozenset[str]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import GIB, show_size, subtract, total
+from tdx_headroom.command_line import map_edits
 from tdx_headroom.plan import Strategy
 from tdx_headroom.verdict.evidence import surely_fails
 from tdx_headroom.verdict.model import Basis, State, predict
@@ -30,7 +31,7 @@ def beyond_the_map(facts: HostFacts, plan: Plan | None) -> str | None:
     regions, log = facts.memory_regions, facts.kernel_log
     if not regions or facts.memory_source not in _FROM_A_LOG:
         return None
-    if any(argument.startswith(("mem=", "memmap=")) for argument in facts.command_line or ()):
+    if map_edits(facts.command_line or ()):
         return None
     cmrs = log.cmrs if log is not None else None
     above = subtract(cmrs or (), [(0, regions[-1].end)])

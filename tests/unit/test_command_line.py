@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel's command line, read as the kernel reads it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tdx_headroom.address import GIB, MIB, Range
+from tdx_headroom.command_line import Action, map_edits, parse_amount, split_arguments
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "rest"),
+    [
+        ("4096", 4096, ""),
+        ("014405300000", 0x64158000, ""),
+        ("0x64158000", 0x64158000, ""),
+        ("0X64158000", 0x64158000, ""),
+        ("0xaBcDeF", 0xABCDEF, ""),
+        ("4k", 4096, ""),
+        ("0x10M", 16 * MIB, ""),
+        ("010g", 8 * GIB, ""),
+        ("1T", 1 << 40, ""),
+        ("1p", 1 << 50, ""),
+        ("1E", 1 << 60, ""),
+        ("0x1E", 0x1E, ""),
+        ("16E", 0, ""),
+        ("17e", 1 << 60, ""),
+        ("18446744073709551617", 1, ""),
+        ("0x10000000000000001", 1, ""),
+        ("02000000000000000000001", 1, ""),
+        ("0x", 0, "x"),
+        ("0xg", 0, "xg"),
+        ("08", 0, "8"),
+        ("0", 0, ""),
+        ("K", 0, ""),
+        ("", 0, ""),
+        ("-1", 0, "-1"),
+        (" 1", 0, " 1"),
+        ("\u0661", 0, "\u0661"),
+        ("1K$2", 1024, "$2"),
+        ("1KK", 1024, "K"),
+        ("1\u212a", 1, "\u212a"),
+    ],
+)
+def test_numbers(text: str, value: int, rest: str) -> None:
+    """Octal, hexadecimal and decimal, a unit or none; overflow wraps, nonsense is 0 and stays behind."""
+    assert parse_amount(text) == (value, rest)
+
+
+@pytest.mark.parametrize(
+    ("piece", "action", "at", "old", "new", "punches"),
+    [
+        ("4K$0x64158000", Action.ADD, Range(0x64158000, 0x64159000), None, 2, True),
+        ("4K$014405300000", Action.ADD, Range(0x64158000, 0x64159000), None, 2, True),
+        ("0X1000$0X64158000", Action.ADD, Range(0x64158000, 0x64159000), None, 2, True),
+        ("4k$1639776k", Action.ADD, Range(0x64158000, 0x64159000), None, 2, True),
+        ("1M#1G", Action.ADD, Range(GIB, GIB + MIB), None, 3, True),
+        ("1M!1G", Action.ADD, Range(GIB, GIB + MIB), None, 12, True),
+        ("1M@1G", Action.ADD, Range(GIB, GIB + MIB), None, 1, False),
+        ("1M$1Gnonsense", Action.ADD, Range(GIB, GIB + MIB), None, 2, True),
+        ("1M%1G-1+2", Action.CONVERT, Range(GIB, GIB + MIB), 1, 2, True),
+        ("1M%1G-0x1+07", Action.CONVERT, Range(GIB, GIB + MIB), 1, 7, True),
+        ("1M%1G-2+1", Action.CONVERT, Range(GIB, GIB + MIB), 2, 1, False),
+        ("1M%1G+2", Action.ADD, Range(GIB, GIB + MIB), None, 2, True),
+        ("1M%1G+0xefffffff", Action.ADD, Range(GIB, GIB + MIB), None, 0xEFFFFFFF, True),
+        ("1M%1G+0x1efffffff", Action.ADD, Range(GIB, GIB + MIB), None, 0xEFFFFFFF, True),
+        ("1M%1G-1", Action.REMOVE, Range(GIB, GIB + MIB), 1, None, True),
+        ("1M%1G-2", Action.REMOVE, Range(GIB, GIB + MIB), 2, None, False),
+        ("1M%1G", Action.REMOVE, Range(GIB, GIB + MIB), None, None, True),
+        ("exactmap", Action.EMPTY, Range(0, 0), None, None, False),
+        ("exactmaps", Action.EMPTY, Range(0, 0), None, None, False),
+        ("4G", Action.REMOVE, Range(4 * GIB, (1 << 64) - 1), 1, None, False),
+    ],
+)
+def test_forms_of_memmap(
+    piece: str, action: Action, at: Range, old: int | None, new: int | None, *, punches: bool
+) -> None:
+    """Each form with its addresses, types, and whether it makes a hole of RAM."""
+    (edit,) = map_edits([f"memmap={piece}"])
+    assert (edit.action, edit.range, edit.old, edit.new) == (action, at, old, new)
+    assert edit.punches is punches
+    assert edit.argument == f"memmap={piece}"
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["memmap=", "memmap", "memmap=x", "memmap=1M%1G-1+2x", "mem=", "mem=0", "mem=nopentium", "amem=1G"],
+)
+def test_what_the_kernel_does_not_take(argument: str) -> None:
+    """It goes on without a word, and the map stays as it was."""
+    assert map_edits([argument, "quiet"]) == []
+
+
+def test_order_and_lists() -> None:
+    """Several in one argument and several arguments keep their order; a bad one between them is skipped."""
+    edits = map_edits(['"memmap=exactmap,1G@0,,bad,1M$512M"', 'memmap="4K%1G-1+2"', "mem=2G"])
+    assert [edit.argument for edit in edits] == [
+        "memmap=exactmap",
+        "memmap=1G@0",
+        "memmap=1M$512M",
+        "memmap=4K%1G-1+2",
+        "mem=2G",
+    ]
+    assert [edit.action for edit in edits[:2]] == [Action.EMPTY, Action.ADD]
+
+
+def test_arguments_end_and_hold_blanks() -> None:
+    """Quotes hold blanks together, so that nothing inside is an argument; after `--` all is for init."""
+    line = 'ro foo="a memmap=1K$1 b" "bar=c d" memmap="4K$1G"\tquiet\n -- mem=1G'
+    assert split_arguments(line) == ["ro", 'foo="a memmap=1K$1 b"', '"bar=c d"', 'memmap="4K$1G"', "quiet"]
