@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom import log
 from tdx_headroom.assessment import assess
-from tdx_headroom.errors import one_line
+from tdx_headroom.errors import one_line, place_of
 from tdx_headroom.host import read_facts
 from tdx_headroom.output import metrics
 from tdx_headroom.state import BootState, State, map_changed, remember
@@ -161,7 +161,7 @@ class Agent:
             self._state_written = True
 
     def _mark_stale(self, error: Exception) -> None:
-        self._log.error("assessment failed, the last one stays", error=repr(error))
+        self._log.error("assessment failed, the last one stays", error=repr(error), place=place_of(error))
         if self._health is not None:
             self._health = metrics.stale(self._health)
             self._rendered.clear()
@@ -181,4 +181,6 @@ class Agent:
             verdict = assessment.verdict
             bad = verdict.state in (VerdictState.FAILED, VerdictState.WILL_FAIL)
             say = self._log.warning if bad else self._log.info
+            for failure in verdict.failures:
+                self._log.error("a part of the verdict failed", **failure._asdict())
             say("verdict", state=str(verdict.state), strategy=str(verdict.strategy), summary=verdict.summary)

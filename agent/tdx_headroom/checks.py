@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.address import show, show_size
+from tdx_headroom.errors import one_line, place_of
 from tdx_headroom.host import MEMORY_SOURCES
 from tdx_headroom.kernel_report import ModuleState
 from tdx_headroom.plan import ModuleStatus
@@ -17,7 +18,7 @@ from tdx_headroom.verdict.model import AT_RISK_HEADROOM
 from tdx_headroom.verdict.signs import refused_call
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from tdx_headroom.assessment import Assessment
     from tdx_headroom.plan import Plan
@@ -71,16 +72,28 @@ def status_of(assessment: Assessment, checks: list[Check]) -> Status:
 
 
 def run_checks(assessment: Assessment) -> list[Check]:
-    """All checks, in the order in which things depend on each other."""
-    if assessment.verdict.state is State.NOT_TDX:
-        return [*_platform(assessment), _verdict(assessment)]
-    return [
-        *_platform(assessment),
-        *_inputs(assessment),
-        *_plan(assessment),
-        *_other_kernels(assessment),
-        _verdict(assessment),
-    ]
+    """All checks, in the order in which things depend on each other; one that fails costs its group only."""
+    verdict = assessment.verdict
+    groups: list[tuple[str, Callable[[Assessment], Iterable[Check]]]] = [("platform", _platform)]
+    if verdict.state is not State.NOT_TDX:
+        groups += [("inputs", _inputs), ("plan", _plan), ("other kernels", _other_kernels)]
+    checks = [check for group, make in groups for check in _guarded(group, make, assessment)]
+    checks += [_broken("verdict", failure.part, failure.place) for failure in verdict.failures]
+    return [*checks, _verdict(assessment)]
+
+
+def _guarded(
+    group: str, make: Callable[[Assessment], Iterable[Check]], assessment: Assessment
+) -> Iterator[Check]:
+    try:
+        yield from make(assessment)
+    except Exception as error:  # noqa: BLE001  whatever it is, the other groups must be shown
+        yield _broken(group, repr(error), place_of(error))
+
+
+def _broken(group: str, what: str, place: str) -> Check:
+    text = f"left out: {one_line(what)}, by an error in the agent at {place}"
+    return Check(group, "agent", Result.WARN, text, "please report it")
 
 
 def _platform(assessment: Assessment) -> Iterator[Check]:

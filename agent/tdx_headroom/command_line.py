@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from tdx_headroom.address import ADDRESS_SPACE, Range
+from tdx_headroom.address import ADDRESS_SPACE, Range, subtract
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 RAM, RESERVED, ACPI, LEGACY_PMEM = 1, 2, 3, 12
 """Types of memory, as the E820 table numbers them."""
@@ -119,6 +119,45 @@ class MapEdit:
 def map_edits(arguments: Iterable[str]) -> list[MapEdit]:
     """What ``mem=`` and ``memmap=`` among the arguments do, in the order in which the kernel does it."""
     return [edit for argument in arguments for edit in _edits(argument)]
+
+
+class Entry(NamedTuple):
+    """One entry of the kernel's E820 table: addresses ``[start, end)`` in bytes and their type."""
+
+    start: int
+    end: int
+    kind: int
+
+
+def edited(table: Sequence[Entry], edits: Iterable[MapEdit]) -> list[Entry]:
+    """The table after the edits, in their order (``e820__range_add()``, ``_update()``, ``_remove()``)."""
+    entries = list(table)
+    for edit in edits:
+        if edit.action is Action.EMPTY:
+            entries.clear()
+        elif edit.action is Action.ADD and edit.new is not None:
+            entries.append(Entry(*edit.range, edit.new))
+        else:
+            entries = [piece for entry in entries for piece in _changed(entry, edit)]
+    return entries
+
+
+def ram_of(table: Iterable[Entry]) -> list[Range]:
+    """What the kernel takes for RAM: where entries overlap, the larger type wins."""
+    entries = list(table)
+    other = ((e.start, e.end) for e in entries if e.kind != RAM)
+    return subtract(((e.start, e.end) for e in entries if e.kind == RAM), other)
+
+
+def _changed(entry: Entry, edit: MapEdit) -> list[Entry]:
+    """What conversion or removal leaves of an entry."""
+    if edit.old not in (None, entry.kind):
+        return [entry]
+    start, end = max(entry.start, edit.start), min(entry.end, edit.range.end)
+    if start >= end:
+        return [entry]
+    kept = [Entry(*piece, entry.kind) for piece in subtract([entry[:2]], [(start, end)])]
+    return kept if edit.new is None else [*kept, Entry(start, end, edit.new)]
 
 
 def punch(start: int, size: int) -> str:

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import os
+import traceback
+
+_FRAMES = 3
 
 
 def printable(text: str) -> str:
@@ -19,6 +22,13 @@ def one_line(text: str, limit: int = 300) -> str:
     """The same, shortened to so many characters: for a log, an error, a page."""
     clean = printable(text)
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+def place_of(error: BaseException) -> str:
+    """Where an error was raised: the last frames, innermost first, each as file, line and function."""
+    frames = reversed(traceback.extract_tb(error.__traceback__)[-_FRAMES:])
+    shown = (f"{'/'.join(f.filename.split('/')[-2:])}:{f.lineno} in {f.name}" for f in frames)
+    return ", ".join(shown) or "an unknown place"
 
 
 class AgentError(Exception):

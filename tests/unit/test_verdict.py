@@ -10,6 +10,7 @@ import pytest
 from tdx_headroom.address import GIB, KIB, MIB, Range
 from tdx_headroom.assessment import Assessment, assess
 from tdx_headroom.checks import Result, Status, run_checks, status_of
+from tdx_headroom.command_line import map_edits
 from tdx_headroom.facts import NONE, FactsError, GivenBases, HostFacts, Limits, MemoryRegion
 from tdx_headroom.host import facts_from_log, read_facts
 from tdx_headroom.kernel_report import FailureReason, KernelReport, ModuleState, SeamcallFailure
@@ -51,6 +52,20 @@ def holed(holes: int, *, tail: bool = True) -> tuple[MemoryRegion, ...]:
         at += 3 * MIB
     regions.append(MemoryRegion(at, GIB - MIB if tail else GIB, 0))
     return (*regions, MemoryRegion(4 * GIB, 12 * GIB, 0))
+
+
+def with_own_hole(*forms: str) -> tuple[HostFacts, str]:
+    """A host with one hole too many, of 1 MiB, that the command line makes; and how it does so there."""
+    regions = holed(17)
+    start = regions[2].end
+    step = MIB // len(forms) if len(forms) > 1 and "512K" in forms[0] else MIB
+    arguments = tuple(form.format(start, start + step) for form in forms)
+    firmware = (
+        *(FirmwareRange(r.start, r.end, "System RAM") for r in regions),
+        FirmwareRange(start, start + MIB, "System RAM"),
+    )
+    facts = HostFacts(memory_regions=regions, command_line=arguments, firmware_map=firmware)
+    return facts, arguments[0]
 
 
 class TestStrategy:
@@ -432,23 +447,86 @@ class TestRemedies:
         facts = host("emerald-rapids")
         fits, roomy = [r for r in assess(facts).verdict.remedies if "memmap=" in r]
         for remedy, needed, next_boot in ((fits, 16, State.AT_RISK), (roomy, 13, State.WILL_INITIALIZE)):
-            arguments = re.findall(r"memmap=([0-9]+)K\$(0x[0-9a-f]+)", remedy)
-            starts = [(int(start, 16), int(kib) * KIB) for kib, start in arguments]
-            changed = assess(facts, WhatIf(holes=tuple(Range(at, at + size) for at, size in starts)))
+            edits = map_edits(re.findall(r"memmap=[!-~]*[0-9]", remedy))
+            assert all(edit.punches for edit in edits)
+            changed = assess(facts, WhatIf(holes=tuple(edit.range for edit in edits)))
             plan = changed.plans[Strategy.MEMORY_REGIONS]
             assert plan is not None
             assert (plan.errno, plan.tdmrs[0].needed) == (0, needed)
             assert changed.verdict.next_boot is next_boot
 
     def test_the_operators_own_hole_is_named(self) -> None:
-        """A memmap= argument that makes one of the holes is named."""
-        regions = holed(17)
-        hole = regions[2].end
-        facts = HostFacts(memory_regions=regions, command_line=(f"memmap=1M${hole:#x}",))
-        assert any(
-            r.startswith(f"Take memmap=1M${hole:#x} off the command line")
-            for r in assess(facts).verdict.remedies
-        )
+        """A memmap= argument that makes one of the holes is named, with what comes of taking it away."""
+        facts, argument = with_own_hole("memmap=1M${0:#x}")
+        (remedy,) = [r for r in assess(facts).verdict.remedies if "off the command line" in r]
+        assert remedy.startswith(f"Take {argument} off the command line; without it: All 2 TDMRs fit")
+
+    @pytest.mark.parametrize(
+        "form",
+        [
+            "memmap=1M$0{0:o}",
+            "memmap=0X100000$0X{0:X}",
+            "memmap=1024k#{0}",
+            "memmap=1M!{0:#x}",
+            "memmap=1M%{0:#x}-1+2",
+            "memmap=1M%{0:#x}+2",
+            "memmap=1M%{0:#x}-1",
+            "memmap=1M%{0:#x}",
+            '"memmap=1M${0:#x}"',
+            'memmap="1M$0{0:o}"',
+        ],
+    )
+    def test_the_operators_own_hole_in_every_notation(self, form: str) -> None:
+        """Whatever the kernel takes is seen, and no notation ends the assessment."""
+        facts, argument = with_own_hole(form)
+        verdict = assess(facts).verdict
+        assert any(r.startswith(f"Take {argument} off the command line") for r in verdict.remedies)
+        assert verdict.failures == ()
+
+    def test_what_a_list_has_is_named_as_its_part(self) -> None:
+        """Of several in one argument only the one that harms is to go."""
+        facts, _ = with_own_hole("memmap=nonsense,1M${0:#x},1M@512G")
+        (remedy,) = [r for r in assess(facts).verdict.remedies if "Take" in r]
+        assert "(part of memmap=nonsense," in remedy
+
+    def test_two_that_make_one_hole(self) -> None:
+        """Neither alone makes the plan better, both together do."""
+        facts, argument = with_own_hole("memmap=512K${0:#x}", "memmap=512K${1:#x}")
+        (remedy,) = [r for r in assess(facts).verdict.remedies if "Take" in r]
+        assert argument in remedy
+        assert "off the command line; without them: All" in remedy
+
+    def test_a_hole_that_the_firmware_makes_too(self) -> None:
+        """An argument over memory that is no RAM in the firmware's map makes no difference: it may stay."""
+        facts, _ = with_own_hole("memmap=1M${0:#x}", "memmap=2M$0")
+        assert facts.firmware_map is not None
+        gap = facts.memory_regions[2].end if facts.memory_regions else 0
+        reserved = FirmwareRange(gap, gap + MIB, "Reserved")
+        changed = replace(facts, firmware_map=(*facts.firmware_map, reserved))
+        assert not [r for r in assess(changed).verdict.remedies if "Take" in r]
+        unknown = replace(facts, firmware_map=None)
+        assert not [r for r in assess(unknown).verdict.remedies if "Take" in r]
+
+    @pytest.mark.parametrize("name", ["emerald-rapids", "granite-rapids-like"])
+    @pytest.mark.parametrize(
+        "notation", ["memmap={1}K%{0:#x}-1+2", "memmap={1}K$0{0:o}", "memmap={1}k${0}", "memmap={1}K!0X{0:X}"]
+    )
+    def test_a_remedy_that_was_followed_stays(self, name: str, notation: str) -> None:
+        """With the remedy applied and the host up, nothing says to take it off again."""
+        facts = replace(host(name), kernel_log=None, kernel_release=None)
+        proposed = assess(facts).verdict.remedies
+        applied = [e for r in proposed for e in map_edits(re.findall(r"memmap=[!-~]*[0-9]", r))]
+        assert applied
+        for edits in (applied[:1], applied):
+            up = assess(
+                replace(
+                    assess(facts, WhatIf(holes=tuple(edit.range for edit in edits))).facts,
+                    command_line=tuple(notation.format(e.start, e.size // KIB) for e in edits),
+                    kernel_log=KernelReport(ModuleState.INITIALIZED),
+                )
+            )
+            assert up.verdict.state is State.INITIALIZED
+            assert not [r for r in up.verdict.remedies if "Take" in r]
 
     def test_holes_are_named_by_what_the_firmware_calls_them(self) -> None:
         """The smallest holes come with their firmware type and size."""

@@ -7,6 +7,7 @@ import argparse
 import re
 
 from tdx_headroom.address import ADDRESS_SPACE, Range
+from tdx_headroom.command_line import map_edits
 from tdx_headroom.plan import Strategy
 from tdx_headroom.whatif import WhatIf
 
@@ -44,14 +45,17 @@ def release(text: str) -> str:
 
 
 def address_range(text: str) -> Range:
-    """A range ``START-END`` in bytes, with units, end exclusive."""
+    """A range ``START-END`` in bytes, with units, end exclusive; or the ``memmap=`` that takes it away."""
+    edits = map_edits([text])
+    if len(edits) == 1 and edits[0].punches and edits[0].size:
+        return edits[0].range
     match = re.fullmatch(r"(0x[0-9a-fA-F]+|[0-9]+)([KMGT]?)-(0x[0-9a-fA-F]+|[0-9]+)([KMGT]?)", text)
     if match is not None:
         start = int(match[1], 0) << _SHIFTS[match[2]]
         end = int(match[3], 0) << _SHIFTS[match[4]]
         if start < end <= ADDRESS_SPACE:
             return Range(start, end)
-    raise argparse.ArgumentTypeError(f"{text!r} is no range START-END, end exclusive")
+    raise argparse.ArgumentTypeError(f"{text!r} is no range START-END, end exclusive, and no memmap= of one")
 
 
 def strategy(text: str) -> Strategy:
@@ -88,7 +92,8 @@ def add_what_if(parser: argparse.ArgumentParser) -> None:
         type=address_range,
         default=[],
         metavar="START-END",
-        help="without this memory, end exclusive, such as 0x64158000-0x64159000 or 62G-63G; repeatable",
+        help="without this memory, end exclusive, such as 0x64158000-0x64159000 or 62G-63G, or as the memmap="
+        " that takes it away; repeatable",
     )
     group.add_argument(
         "--without-memmap", action="store_true", help="without the memmap= and mem= of the command line"

@@ -20,7 +20,7 @@ from tdx_headroom.plan.tdmrs import limit_warning, tdmr_nodes, tdmr_ranges
 from tdx_headroom.zones import zones_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tdx_headroom.address import Range
     from tdx_headroom.facts import HostFacts, MemoryRegion
@@ -46,7 +46,9 @@ class _Layout:
     not_convertible: int | None
 
 
-def plan_host(facts: HostFacts) -> Mapping[Strategy, Plan | None]:
+def plan_host(
+    facts: HostFacts, strategies: Iterable[Strategy] = tuple(Strategy)
+) -> Mapping[Strategy, Plan | None]:
     """What each strategy makes of the host.
 
     A plan is None when the facts do not suffice for it: all when the memory regions are unknown, those of
@@ -56,14 +58,14 @@ def plan_host(facts: HostFacts) -> Mapping[Strategy, Plan | None]:
         FactsError: the PAMT bases given do not go with the TDMRs.
     """
     if facts.memory_regions is None:
-        return dict.fromkeys(Strategy)
+        return dict.fromkeys(strategies)
     regions = tdx_memory_list(facts.memory_regions)
     outside = None if facts.cmrs is None else not_convertible_bytes(regions, facts.cmrs)
     tdmrs = tdmr_ranges(regions)
     if not tdmrs or len(tdmrs) > facts.limits.max_tdmrs:
-        return {s: _without_pamts(s, facts, tdmrs, outside) for s in Strategy}
+        return {s: _without_pamts(s, facts, tdmrs, outside) for s in strategies}
     layout = _layout(facts, regions, tdmrs, outside)
-    return {s: _plan(s, facts, layout) for s in Strategy}
+    return {s: _plan(s, facts, layout) for s in strategies}
 
 
 def _layout(

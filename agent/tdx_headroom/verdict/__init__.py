@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the next TDX initialisation on a host will do, why, and what to do about it."""
 
-from tdx_headroom.verdict.judge import hibernation_blocks, judge
+from tdx_headroom.verdict.blockers import hibernation_blocks
+from tdx_headroom.verdict.judge import judge
 from tdx_headroom.verdict.model import (
     Basis,
     CrossCheck,

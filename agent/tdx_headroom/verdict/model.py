@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from tdx_headroom.address import Range, show
 from tdx_headroom.plan import ModuleStatus
@@ -47,6 +47,39 @@ class Basis(StrEnum):
     TABLE = "table"
     MAINLINE = "mainline"
     OVERRIDE = "override"
+
+
+class Sentence(str):
+    """A text with something in it that must not leave the host, such as the size of a single hole.
+
+    One end of a hole may be known, as where its TDMR ends: its size is an address then.
+
+    Attributes:
+        public: the same without it.
+    """
+
+    __slots__ = ("public",)
+    public: str
+
+    def __new__(cls, text: str, *, public: str) -> Self:
+        """A text and what of it anybody may read."""
+        sentence = super().__new__(cls, text)
+        sentence.public = public
+        return sentence
+
+
+class PartFailure(NamedTuple):
+    """A part of the verdict that failed by an error of the agent's own, and is left out.
+
+    Args:
+        part: which.
+        error: type and message, for the log.
+        place: the innermost lines of the agent's code: ``verdict/remedies.py:80 in _joins``.
+    """
+
+    part: str
+    error: str
+    place: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +134,7 @@ class Verdict:
         cross_check: recomputed against logged.
         estimate: from the CMRs, where nothing better is known.
         missing: what would make the answer surer, with the commands that tell it.
+        failures: parts that an error of the agent's own has cost; the warnings name them too.
     """
 
     state: State
@@ -114,6 +148,7 @@ class Verdict:
     cross_check: CrossCheck
     estimate: Estimate | None = None
     missing: tuple[str, ...] = ()
+    failures: tuple[PartFailure, ...] = ()
 
 
 def outcome_of(plan: Plan) -> Outcome:

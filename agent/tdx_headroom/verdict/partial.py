@@ -36,7 +36,8 @@ def beyond_the_map(facts: HostFacts, plan: Plan | None) -> str | None:
     cmrs = log.cmrs if log is not None else None
     above = subtract(cmrs or (), [(0, regions[-1].end)])
     if total(above) >= GIB:
-        return f"CMRs show {show_size(total(above))} of memory above the last of the map"
+        # Whole GiB: where memory ends to the byte is nobody else's business.
+        return f"CMRs show {show_size(total(above) // GIB * GIB)} of memory above the last of the map"
     if log is not None and log.pamt_kib is not None and plan is not None:
         recomputed = plan.pamt_bytes // 1024
         if log.pamt_kib >= recomputed + _PAMT_OF_A_GIB:

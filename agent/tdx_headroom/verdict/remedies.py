@@ -3,31 +3,40 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
-from tdx_headroom.address import GIB, KIB, MIB, Range, clip, show, show_size, union
+from tdx_headroom.address import GIB, MIB, Range, clip, show, show_size, subtract, union
+from tdx_headroom.command_line import punch
+from tdx_headroom.facts import MemoryRegion
 from tdx_headroom.plan import AreaKind, Strategy
 from tdx_headroom.plan.regions import tdx_memory_list
 from tdx_headroom.verdict.decode import EARLIER
 from tdx_headroom.verdict.kernels import names_with
-from tdx_headroom.verdict.model import AT_RISK_HEADROOM, Outcome, State, outcome_of, predict
+from tdx_headroom.verdict.model import AT_RISK_HEADROOM, Outcome, Sentence, State, outcome_of, predict
+from tdx_headroom.verdict.tries import own_holes, planned, quality
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tdx_headroom.facts import HostFacts
     from tdx_headroom.observations import FirmwareRange
     from tdx_headroom.plan import Plan, Tdmr
+    from tdx_headroom.verdict.guard import Guard
 
 MAX_CANDIDATES = 4
 MAX_GIVEN_UP = 256 * MIB
 """More memory than this is not given up to join holes."""
 
-_MEMMAP = re.compile(r"(?:0x)?[0-9a-fA-F]+[KMGTkmgt]?([$#!%])(0x[0-9a-fA-F]+|[0-9]+)([KMGTkmgt]?)")
-_SUFFIX = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+_ON_THE_HOST = "`tdx-headroom plan` on the host shows"
+
+_CONVERTIBLE = (
+    "Have the firmware make all memory convertible (populate DIMMs evenly, no CXL or persistent"
+    " memory as RAM), or keep the kernel off the rest with memmap=."
+)
 
 
 class Sliver(NamedTuple):
@@ -37,30 +46,34 @@ class Sliver(NamedTuple):
     size: int
 
 
-def remedies(facts: HostFacts, plans: Mapping[Strategy, Plan | None], strategy: Strategy) -> list[str]:
+def remedies(
+    facts: HostFacts, plans: Mapping[Strategy, Plan | None], strategy: Strategy, guard: Guard
+) -> list[str]:
     """What to do so that this strategy's plan fits, or fits with room to spare; empty when all is well."""
     plan = plans[strategy]
     if plan is None or predict(plan) is State.WILL_INITIALIZE:
         return []
-    found = _other_kernels(plans, strategy)
+    parts: list[tuple[str, Callable[[], list[str]]]] = [
+        ("other kernels", lambda: _other_kernels(plans, strategy))
+    ]
     outcome = outcome_of(plan)
     if outcome in (Outcome.RESERVED_AREAS, Outcome.OK):
         index = plan.failed_tdmr if plan.failed_tdmr is not None else _fullest(plan)
-        found += _fewer_holes(facts, plan.tdmrs[index], strategy)
-        found += _split(plan, index, facts.limits.max_tdmrs)
+        crowd = _Crowd(facts, plan, plan.tdmrs[index])
+        parts += [
+            ("how many reserved areas are too many", crowd.excess),
+            ("which holes the command line makes", partial(own_holes, facts, plan, crowd.holes)),
+            ("which holes to join", crowd.joins),
+            ("which holes are the smallest", crowd.smallest),
+            ("whether splitting would help", lambda: _split(plan, index, facts.limits.max_tdmrs)),
+        ]
     elif outcome is Outcome.TDMRS:
-        found.append(
-            f"The memory map takes {plan.tdmrs_needed - facts.limits.max_tdmrs} TDMRs too many: have fewer"
-            " gaps of a GiB and more between memory ranges, or fewer NUMA nodes (sub-NUMA clustering off)."
-        )
+        parts.append(("how many TDMRs are too many", lambda: [_too_many_tdmrs(facts, plan)]))
     elif outcome is Outcome.NO_MEMORY and plan.tdmrs:
-        found.append(EARLIER)
+        parts.append(("", lambda: [EARLIER]))
     elif outcome is Outcome.REJECTED:
-        found.append(
-            "Have the firmware make all memory convertible (populate DIMMs evenly, no CXL or persistent"
-            " memory as RAM), or keep the kernel off the rest with memmap=."
-        )
-    return found
+        parts.append(("", lambda: [_CONVERTIBLE]))
+    return [text for name, make in parts for text in guard.part(f"remedies ({name})", make, list[str]())]
 
 
 def _other_kernels(plans: Mapping[Strategy, Plan | None], strategy: Strategy) -> list[str]:
@@ -81,55 +94,110 @@ def _fullest(plan: Plan) -> int:
     return min(range(len(plan.tdmrs)), key=lambda i: plan.tdmrs[i].headroom_worst or 0)
 
 
-def _fewer_holes(facts: HostFacts, tdmr: Tdmr, strategy: Strategy) -> list[str]:
-    """How many areas must go, what makes the holes, and which holes to join."""
-    bounds = show(tdmr.base, tdmr.end)
-    short = (tdmr.needed or 0) - tdmr.limit
-    worst_short = (tdmr.needed_worst or 0) - tdmr.limit
-    # Fewer than this many less, and the host is at risk still.
-    roomy = max(worst_short, AT_RISK_HEADROOM + 1 + short)
-    goal = short if short > 0 else roomy
-    found = []
-    if goal > 0:
-        areas = f"{goal} reserved area{'s' if goal > 1 else ''}"
-        spare = f" to fit, {roomy} fewer to have room to spare" if roomy > goal else ""
-        found.append(f"Have {areas} fewer in TDMR {bounds}{spare}.")
-    holes = [
-        Range(tdmr.base + a.offset, tdmr.base + a.offset + a.size)
-        for a in tdmr.reserved_areas
-        if a.kind is AreaKind.HOLE
-    ]
-    own = _operators_holes(facts.command_line or (), holes)
-    found += [
-        f"Take {argument} off the command line: it makes the hole {show(*hole)}." for argument, hole in own
-    ]
-    if strategy is Strategy.CMR_WALK:
+class _Crowd:
+    """A TDMR with too many reserved areas, or nearly so."""
+
+    def __init__(self, facts: HostFacts, plan: Plan, tdmr: Tdmr) -> None:
+        self._facts = facts
+        self._plan = plan
+        self._tdmr = tdmr
+        short = (tdmr.needed or 0) - tdmr.limit
+        worst_short = (tdmr.needed_worst or 0) - tdmr.limit
+        # Fewer than this many less, and the host is at risk still.
+        self._roomy = max(worst_short, AT_RISK_HEADROOM + 1 + short)
+        self._goal = short if short > 0 else self._roomy
+        self.holes = [
+            Range(tdmr.base + a.offset, tdmr.base + a.offset + a.size)
+            for a in tdmr.reserved_areas
+            if a.kind is AreaKind.HOLE
+        ]
+
+    def excess(self) -> list[str]:
+        """How many areas must go."""
+        if self._goal <= 0:
+            return []
+        areas = f"{self._goal} reserved area{'s' if self._goal > 1 else ''}"
+        spare = f" to fit, {self._roomy} fewer to have room to spare" if self._roomy > self._goal else ""
+        return [f"Have {areas} fewer in TDMR {show(self._tdmr.base, self._tdmr.end)}{spare}."]
+
+    def joins(self) -> list[str]:
+        """Which memory to give up so that holes become one, first to fit, then to have room to spare."""
+        if self._plan.strategy is Strategy.CMR_WALK:
+            return []
+        between = slivers(self._facts, self._tdmr, self.holes)
+        found: list[str] = []
+        for count in dict.fromkeys((self._goal, self._roomy)):
+            joined = self._joined(between, count)
+            if joined is None:
+                break
+            size, arguments = joined
+            found.append(_give_up_more(size, arguments) if found else _give_up(size, arguments))
         return found
-    between = slivers(facts, tdmr, holes)
-    joined = _joined(between, goal)
-    if joined is not None:
-        size, arguments = joined
-        found.append(
-            f"Or give up {size} of memory between holes, so that they become one: {arguments} on the command"
-            " line (in a GRUB file write \\$ for $)."
-        )
-        more = _joined(between, roomy) if roomy > goal else None
-        if more is not None:
-            found.append(f"For room to spare give up {more[0]} in the same way: {more[1]}.")
-    candidates = sorted((h for h in holes if h.start >= MIB), key=lambda r: r.size)[:MAX_CANDIDATES]
-    named = ", ".join(f"{show(*h)} {show_size(h.size)}{_what(h, facts.firmware_map)}" for h in candidates)
-    if named and goal > 0:
-        found.append(f"Ask the firmware's vendor for fewer holes there; the smallest are {named}.")
-    return found
+
+    def _joined(self, between: Sequence[Sliver], count: int) -> tuple[str, str] | None:
+        """The memory that it takes to have so many holes less, and the arguments.
+
+        None when it is too much, or when the plan without that memory is no better.
+        """
+        joins = between[: max(count, 0)]
+        given_up = sum(sliver.size for sliver in joins)
+        if not joins or len(joins) < count or given_up > MAX_GIVEN_UP:
+            return None
+        tried = planned(_without(self._facts, joins), self._plan.strategy)
+        if tried is None or quality(tried) <= quality(self._plan):
+            return None
+        return show_size(given_up), " ".join(punch(j.start, j.size) for j in joins)
+
+    def smallest(self) -> list[str]:
+        """Which holes the firmware's vendor should look at."""
+        if self._plan.strategy is Strategy.CMR_WALK or self._goal <= 0:
+            return []
+        candidates = sorted((h for h in self.holes if h.start >= MIB), key=lambda r: r.size)[:MAX_CANDIDATES]
+        kinds = self._facts.firmware_map
+        named = ", ".join(f"{show(*h)} {show_size(h.size)}{_what(h, kinds)}" for h in candidates)
+        if not named:
+            return []
+        ask = "Ask the firmware's vendor for fewer holes there"
+        return [
+            Sentence(
+                f"{ask}; the smallest are {named}.", public=f"{ask}: {_ON_THE_HOST} which are the smallest."
+            )
+        ]
 
 
-def _joined(between: Sequence[Sliver], count: int) -> tuple[str, str] | None:
-    """The memory that it takes to have so many holes less, and the arguments; None when it is too much."""
-    joins = between[: max(count, 0)]
-    given_up = sum(sliver.size for sliver in joins)
-    if not joins or len(joins) < count or given_up > MAX_GIVEN_UP:
-        return None
-    return show_size(given_up), " ".join(f"memmap={_size(j.size)}$0x{j.start:x}" for j in joins)
+def _give_up(size: str, arguments: str) -> Sentence:
+    # The kernel goes through its arguments in order: what adds RAM has to come before.
+    return Sentence(
+        f"Or give up {size} of memory between holes, so that they become one: {arguments} at the end of the"
+        " kernel's command line, just so in /etc/default/grub and in any boot entry: nothing in it needs"
+        " quoting.",
+        public="Or give up a little memory between holes, so that they become one, with memmap= at the end of"
+        f" the kernel's command line: {_ON_THE_HOST} with which.",
+    )
+
+
+def _give_up_more(size: str, arguments: str) -> Sentence:
+    return Sentence(
+        f"For room to spare give up {size} in the same way: {arguments}.",
+        public="For room to spare give up a little more in the same way.",
+    )
+
+
+def _without(facts: HostFacts, given_up: Sequence[Sliver]) -> HostFacts:
+    holes = [(sliver.start, sliver.start + sliver.size) for sliver in given_up]
+    left = tuple(
+        MemoryRegion(*piece, region.node)
+        for region in facts.memory_regions or ()
+        for piece in subtract([(region.start, region.end)], holes)
+    )
+    return replace(facts, memory_regions=left)
+
+
+def _too_many_tdmrs(facts: HostFacts, plan: Plan) -> str:
+    return (
+        f"The memory map takes {plan.tdmrs_needed - facts.limits.max_tdmrs} TDMRs too many: have fewer"
+        " gaps of a GiB and more between memory ranges, or fewer NUMA nodes (sub-NUMA clustering off)."
+    )
 
 
 def slivers(facts: HostFacts, tdmr: Tdmr, holes: Sequence[Range]) -> list[Sliver]:
@@ -169,27 +237,8 @@ def _fullest_gib(tdmr: Tdmr) -> int:
     return max(accumulate(steps[piece] for piece in sorted(steps)), default=0)
 
 
-def _operators_holes(arguments: Sequence[str], holes: Sequence[Range]) -> list[tuple[str, Range]]:
-    """``memmap=`` arguments that make one of the holes, or the start of it."""
-    found = []
-    for argument in arguments:
-        if not argument.startswith("memmap="):
-            continue
-        for part in argument.removeprefix("memmap=").split(","):
-            match = _MEMMAP.fullmatch(part)
-            if match is None:
-                continue
-            start = int(match[2], 0) << _SUFFIX[match[3].lower()]
-            found += [(f"memmap={part}", hole) for hole in holes if hole.start <= start < hole.end]
-    return found
-
-
 def _what(hole: Range, firmware: Sequence[FirmwareRange] | None) -> str:
     """What the firmware's map says a hole is made of."""
     kinds = sorted({r.kind for r in firmware or () if r.start < hole.end and r.end > hole.start})
     named = [kind for kind in kinds if kind != "System RAM"]
     return f" ({', '.join(named)})" if named else ""
-
-
-def _size(size: int) -> str:
-    return f"{size // KIB}K" if size % KIB == 0 else f"0x{size:x}"
