@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tests.browser.states import host, pages
 from tests.golden.test_golden import NAMES, assess_host
 
-from tdx_headroom.address import GIB, MIB, PAGE, total
+from tdx_headroom.address import GIB, MIB, PAGE, Range, show_size, total
 from tdx_headroom.assessment import assess
-from tdx_headroom.facts import HostFacts, Limits, MemoryRegion, SourceStatus
+from tdx_headroom.facts import Disagreement, HostFacts, Limits, MemoryRegion, SourceStatus
 from tdx_headroom.observations import FirmwareRange
 from tdx_headroom.output.looks import Area, Firmware, Look, Piece, areas_of
 from tdx_headroom.output.page import _answers, _headline, render_page, stylesheet
@@ -88,7 +88,7 @@ def test_full_addresses_are_all_there() -> None:
     """With leave every area is listed with its addresses, and each shape says what it is."""
     page = render_page(assess_host("emerald-rapids"), full_addresses=True)
     assert page.count("[0x64159000, 0x64195000)") >= 3
-    assert "memmap=4K$0x64158000" in page
+    assert "memmap=4K%0x64158000-1+2" in page
     assert "Maps are coarse" not in page
     assert "0x…" not in page
 
@@ -341,3 +341,44 @@ def test_what_is_past_the_limit_is_what_the_kernel_has_no_room_for() -> None:
         True,
         True,
     ]
+
+
+@pytest.mark.parametrize("pages", [1, 3, 17, 123, 5000])
+@pytest.mark.parametrize("own", [False, True], ids=["firmware's", "operator's"])
+def test_no_size_of_a_hole_without_leave(pages: int, *, own: bool) -> None:
+    """A hole that ends with its TDMR begins where its size says: no text, picture or number shows it."""
+    size = pages * 4096
+    start = 2 * GIB - size
+    holed = [MemoryRegion(MIB + i * 8 * MIB, MIB + (i * 8 + 7) * MIB, 0) for i in range(15)]
+    regions = (*holed, MemoryRegion(GIB, start, 0), MemoryRegion(4 * GIB, 12 * GIB, 0))
+    firmware = (
+        *(FirmwareRange(r.start, r.end, "System RAM") for r in regions),
+        FirmwareRange(start, 2 * GIB, "System RAM" if own else "Reserved"),
+    )
+    facts = HostFacts(
+        memory_regions=regions,
+        firmware_map=firmware,
+        command_line=(f"memmap={size}%{start:#o}-1+2",) if own else (),
+        disagreements=(Disagreement("a", "b", (Range(start, 2 * GIB),), ()),),
+    )
+    assessment = assess(facts)
+    assert show_size(size) in render_page(assessment, full_addresses=True)
+    page, plan = render_page(assessment), json.dumps(to_json(assessment, full_addresses=False))
+    for text in (page, plan):
+        assert show_size(size) not in re.findall(r"[0-9.]+ (?:B|[KMG]iB)\b", text)
+        assert not re.search(r"memmap=[0-9]", text)
+        assert not [a for a in re.findall(r"0x[0-9a-f]+", text) if int(a, 16) >= MIB and int(a, 16) % GIB]
+
+
+@pytest.mark.parametrize("name", ["emerald-rapids", "granite-rapids-like"])
+def test_remedies_over_the_network_point_to_the_host(name: str) -> None:
+    """What to give up and which holes are small is for who is on the host."""
+    assessment = assess_host(name)
+    for text in (render_page(assessment), json.dumps(to_json(assessment, full_addresses=False))):
+        assert "give up a little memory" in text
+        assert "give up 4 KiB" not in text
+        assert "KiB (Reserved)" not in text
+        assert "on the host shows" in text
+    amounts = re.findall(r"</svg> [^<]+ <strong>([^<]+)</strong>", render_page(assessment))
+    assert amounts
+    assert all(amount.startswith(("about ", "less than ")) for amount in amounts)

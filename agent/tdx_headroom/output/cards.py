@@ -8,6 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.address import show, show_size
+from tdx_headroom.output.addresses import coarse_size
 from tdx_headroom.output.looks import Area, Firmware, Look, areas_of
 from tdx_headroom.output.picture import COARSE_SLOTS, Map, draw_gauge, draw_map, exact_slots
 from tdx_headroom.plan import AreaKind, Strategy
@@ -149,8 +150,12 @@ def _card(
 def _view(view: _View, own: Strategy, slots: int, *, full_addresses: bool) -> dict[str, Any]:
     tdmr, areas = view.tdmr, view.areas
     drawn = draw_map(tdmr, areas, slots, titles=full_addresses)
+    # A single hole's size may tell where it begins: no finer than what the picture shows of it.
+    step = max(tdmr.size // slots, 1)
+    sizes = (show_size(a.size) if full_addresses else coarse_size(a.size, step) for a in drawn.amounts)
     amounts = [
-        {"look": str(a.look), "label": LABELS[a.look], "size": show_size(a.size)} for a in drawn.amounts
+        {"look": str(a.look), "label": LABELS[a.look], "size": size}
+        for a, size in zip(drawn.amounts, sizes, strict=True)
     ]
     return {
         "name": _names(view.strategies),

@@ -14,7 +14,7 @@ from tdx_headroom import __version__
 from tdx_headroom.address import show_size
 from tdx_headroom.errors import one_line
 from tdx_headroom.output import picture
-from tdx_headroom.output.addresses import coarse, coarse_error
+from tdx_headroom.output.addresses import coarse, coarse_error, coarse_size
 from tdx_headroom.output.cards import fullest, in_words, tdmr_section
 from tdx_headroom.output.looks import Firmware
 from tdx_headroom.output.sources import only_in, used_for
@@ -153,7 +153,7 @@ def _verdict(assessment: Assessment, firmware: Firmware, shown: Callable[[str], 
         "mood": max((answer["mood"] for answer in answers), key=_WORSE.index),
         "answers": answers,
         "fullest": deciding,
-        "evidence": [shown(_sentence(text)) for text in evidence],
+        "evidence": [_sentence(shown(text)) for text in evidence],
         "remedies": [shown(text) for text in verdict.remedies],
         "warnings": [shown(text) for text in verdict.warnings],
         "left_out": any(shown(text) != text for text in texts),
@@ -267,6 +267,6 @@ def _disagreement(found: Disagreement, *, full_addresses: bool) -> dict[str, Any
     return {
         "a": found.a,
         "b": found.b,
-        "size": show_size(found.bytes),
+        "size": show_size(found.bytes) if full_addresses else coarse_size(found.bytes),
         "only": only_in(found) if full_addresses else [],
     }
