@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,7 +23,11 @@ from tdx_headroom.cli import main
 from tdx_headroom.errors import AgentError
 from tdx_headroom.host import read_facts
 from tdx_headroom.root import MAX_FILE, Root
+from tdx_headroom.sources.kernel_log.kmsg import parse_kmsg
 from tdx_headroom.sources.wanted import Want, wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HOSTS = sorted(path for path in (Path(__file__).parents[1] / "hosts").iterdir() if path.is_dir())
 each_host = pytest.mark.parametrize("host", HOSTS, ids=lambda path: path.name)
@@ -248,3 +252,79 @@ def test_losses_and_forgeries_are_counted_on(tmp_path: Path) -> None:
 def test_types_of_the_firmware(text: str, kept: str) -> None:
     """A type that no kernel has yet is no reason to lose the map."""
     assert reduce_file("sys/firmware/memmap/3/type", text)[0] == kept
+
+
+def entry(text: str, **fields: str) -> str:
+    known = {"_TRANSPORT": "kernel", "SYSLOG_FACILITY": "0", "_BOOT_ID": "b", "MESSAGE": text}
+    return json.dumps({**known, **fields})
+
+
+LOG_FORMS: dict[str, Callable[[list[str]], str]] = {
+    "journal": lambda texts: "".join(f"{entry(t)}\n" for t in texts),
+    "journal, two boots": lambda texts: "".join(
+        f"{line}\n" for line in (*(entry(t, _BOOT_ID="a") for t in texts[:60]), *map(entry, texts))
+    ),
+    "journal, pretty": lambda texts: "".join(
+        f"{json.dumps(json.loads(entry(t)), indent=1)}\n" for t in texts
+    ),
+    "journal, without facility": lambda texts: "".join(f"{json.dumps({'MESSAGE': t})}\n" for t in texts),
+    "dmesg --json": lambda texts: json.dumps({"dmesg": [{"pri": 6, "msg": t} for t in texts]}),
+    "dmesg --json -x": lambda texts: json.dumps({"dmesg": [{"fac": "kern", "msg": t} for t in texts]}),
+    "kmsg": lambda texts: "".join(f"6,{i},{i},-;{t}\n" for i, t in enumerate(texts)),
+    "kmsg, cut": lambda texts: "\n".join(f"6,{i},{i},-;{t}" for i, t in enumerate(texts)),
+    "dmesg": lambda texts: "".join(f"[    1.000000] {t}\n" for t in texts),
+    "dmesg, cut": lambda texts: "\n".join(f"[    1.000000] {t}" for t in texts),
+    "dmesg, some lines bare": lambda texts: "".join(
+        f"{t}\n" if i == len(texts) // 2 else f"[    1.000000] {t}\n" for i, t in enumerate(texts)
+    ),
+    "dmesg -t": lambda texts: "".join(f"{t}\n" for t in texts),
+    "syslog": lambda texts: "".join(f"Jul 10 20:50:19 h kernel: {t}\n" for t in texts),
+}
+
+
+@pytest.mark.parametrize("form", LOG_FORMS)
+@pytest.mark.parametrize(
+    "again",
+    [
+        "Command line: BOOT_IMAGE=/vmlinuz-6.8.0-1004-intel memmap=1M$1G",
+        "Linux version 6.8.0-1004-intel (a@b) #1",
+        "Linux version 6.8.0-1004-intel without more",
+        "Kernel command line: BOOT_IMAGE=/vmlinuz-6.8.0-1004-intel mem=200G",
+        "virt/tdx: BIOS enabled: private KeyID range [64, 128)",
+        None,
+    ],
+)
+@pytest.mark.parametrize("where", ["dmesg", "sos_commands/logs/journalctl_--no-pager_-b"])
+def test_a_log_in_any_form_with_a_line_that_comes_once_a_boot(
+    form: str, again: str | None, where: str, tmp_path: Path
+) -> None:
+    """What begins another boot in one form and not in another begins none in the capture that began none."""
+    texts = [r.text for r in parse_kmsg((HOSTS[0] / "dev/kmsg").read_text()).records]
+    texts = [t for t in texts if t.strip()]
+    for at in (len(texts) // 2, len(texts) - 1, len(texts)):
+        planted = texts if again is None else [*texts[:at], again, *texts[at:]]
+        host = tmp_path / str(at)
+        (host / where).parent.mkdir(parents=True)
+        (host / where).write_text(LOG_FORMS[form](planted))
+        before = read_facts(Root(host))
+        with tarfile.open(fileobj=io.BytesIO(make_capture(Root(host), 0, keep_host_name=False).data)) as tar:
+            unpack(tar, host / "out")
+        after = read_facts(Root(host / "out" / TOP))
+        assert after.kernel_log == before.kernel_log
+        assert after.memory_regions == before.memory_regions
+        assert after.command_line == before.command_line
+        assert after.log_health is not None
+        assert before.log_health is not None
+        assert after.log_health.verified == before.log_health.verified
+
+
+@pytest.mark.parametrize("form", ["kmsg, cut", "dmesg, cut"])
+def test_a_log_that_ends_in_a_list_stays_cut(form: str, tmp_path: Path) -> None:
+    """A list that may go on behind the end of the log is no whole one in the capture either."""
+    texts = [r.text for r in parse_kmsg((HOSTS[0] / "dev/kmsg").read_text()).records]
+    last = max(i for i, text in enumerate(texts) if text.strip().startswith("node "))
+    (tmp_path / "dmesg").write_text(LOG_FORMS[form](texts[: last + 1]))
+    with tarfile.open(fileobj=io.BytesIO(make_capture(Root(tmp_path), 0, keep_host_name=False).data)) as tar:
+        unpack(tar, tmp_path / "out")
+    failing = {s.source for s in read_facts(Root(tmp_path / "out" / TOP)).sources if not s.ok}
+    assert "log-node-ranges" in failing

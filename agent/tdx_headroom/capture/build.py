@@ -103,8 +103,10 @@ def _log(log: KernelLog) -> tuple[str, str, str]:
     marks = sum(record.text == redact.MARK for record in reduced.records)
     kept = f"{len(reduced.records) - marks} messages about memory and TDX of {len(log.records)}"
     if log.records and log.records[0].seq is not None:
-        return kmsg.PATH, redact.as_kmsg(reduced), kept
-    return "dmesg", redact.as_text(reduced), kept
+        text = redact.as_kmsg(reduced)
+        # A device has whole records only: that the last one may be cut is told by its missing line break.
+        return ("dmesg", text.removesuffix("\n"), kept) if reduced.cut else (kmsg.PATH, text, kept)
+    return "dmesg", redact.as_saved(reduced), kept
 
 
 def _check(plan: dict[str, Any], facts: HostFacts, *, keep_host_name: bool) -> None:

@@ -8,13 +8,15 @@ only in the parts that the agent reads.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
-from tdx_headroom.errors import one_line
+from tdx_headroom.errors import SourceError, one_line
 from tdx_headroom.sources.kernel_log import boot_lines
 from tdx_headroom.sources.kernel_log.records import KernelLog, LogRecord
 from tdx_headroom.sources.kernel_log.tdx_lines import LOOKS_LIKE_TDX, match_tdx_line
+from tdx_headroom.sources.kernel_log.text import parse_log_text
 from tdx_headroom.sources.platform import relevant_arguments
 
 if TYPE_CHECKING:
@@ -120,3 +122,37 @@ def as_text(log: KernelLog) -> str:
     kernel = "kern  :info  : " if log.verified else ""
     lines += [f"{kernel}[    0.000000] {one_line(r.text, 1000)}" for r in log.records]
     return "\n".join(lines) + ("" if log.cut else "\n")
+
+
+def as_journal(log: KernelLog) -> str:
+    """The log as ``journalctl -o json`` prints it: there an entry is a record, whatever its words."""
+    kernel = {"_TRANSPORT": "kernel"} if log.verified else {}
+    entries = [{**kernel, "SYSLOG_FACILITY": "1", "MESSAGE": text} for text in log.untrusted]
+    for record in log.records:
+        entries.append({**kernel, "SYSLOG_FACILITY": "0", "MESSAGE": one_line(record.text, 1000)})
+        if record.time is not None:
+            entries[-1]["_SOURCE_MONOTONIC_TIMESTAMP"] = str(record.time)
+    return "".join(f"{json.dumps(entry)}\n" for entry in entries)
+
+
+def as_saved(log: KernelLog) -> str:
+    """The log in the first of its forms that reads back as the same.
+
+    In text words may mean more than they did where the log came from: a second ``Linux version`` begins
+    another boot there, and who wrote a line may be lost.
+    """
+    for form in (as_text, as_journal):
+        text = form(log)
+        try:
+            again = parse_log_text(text)
+        except SourceError:
+            continue
+        if _essence(again) == _essence(log):
+            return text
+    # Neither can say all of it, such as that the last record of a journal may be cut.
+    return as_journal(log)
+
+
+def _essence(log: KernelLog) -> tuple[object, ...]:
+    texts = tuple(one_line(record.text, 1000) for record in log.records)
+    return texts, len(log.untrusted), log.verified, log.cut
