@@ -3,10 +3,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
+
 import pytest
 
 from tdx_headroom.address import GIB, MIB, Range
+from tdx_headroom.cli import main
 from tdx_headroom.command_line import Action, map_edits, parse_amount, split_arguments
+
+HOST = Path(__file__).parents[1] / "hosts" / "emerald-rapids"
 
 
 @pytest.mark.parametrize(
@@ -109,3 +116,20 @@ def test_arguments_end_and_hold_blanks() -> None:
     """Quotes hold blanks together, so that nothing inside is an argument; after `--` all is for init."""
     line = 'ro foo="a memmap=1K$1 b" "bar=c d" memmap="4K$1G"\tquiet\n -- mem=1G'
     assert split_arguments(line) == ["ro", 'foo="a memmap=1K$1 b"', '"bar=c d"', 'memmap="4K$1G"', "quiet"]
+
+
+@pytest.mark.parametrize(
+    "argument", ["memmap=4K%0x64158000-1+2", "memmap=4K$014405300000", "0x64158000-0x64159000"]
+)
+def test_a_remedy_is_tried_as_it_is(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """--add-hole takes the memory away that the kernel would take away for the same argument."""
+    assert main(["plan", "--root", str(HOST), "--add-hole", argument, "--format", "json"]) == 0
+    plan = json.loads(capsys.readouterr().out)["strategies"]["memory-regions"]
+    assert (plan["errno"], plan["tdmrs"][0]["needed"]) == (0, 16)
+
+
+@pytest.mark.parametrize("argument", ["memmap=1G@1G", "memmap=4G", "memmap=1K$1G,1K$2G", "memmap=0$1G"])
+def test_what_takes_no_one_range_is_no_hole(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An argument that adds RAM, cuts all above, or holds several is a mistake of usage, in one line."""
+    assert main(["plan", "--root", str(HOST), "--add-hole", argument]) == os.EX_USAGE
+    assert "no memmap= of one" in capsys.readouterr().err

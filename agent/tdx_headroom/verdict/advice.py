@@ -11,7 +11,7 @@ from tdx_headroom.plan.tdmrs import TDMR_NR_WARN
 from tdx_headroom.verdict.blockers import MAP_REASONS, hibernation_blocks
 from tdx_headroom.verdict.decode import NO_HIBERNATE, is_persistent, remedies_for
 from tdx_headroom.verdict.kernels import InitTime, look_up, names_with, why_not_tried
-from tdx_headroom.verdict.model import Outcome, State, describe, outcome_of
+from tdx_headroom.verdict.model import Outcome, Sentence, State, describe, outcome_of
 from tdx_headroom.verdict.remedies import remedies
 from tdx_headroom.verdict.signs import refused_call, shows_no_tdx
 
@@ -27,9 +27,11 @@ NO_SIGN = "Nothing shows that this host can do TDX: the log has no line with its
 
 def doubts(facts: HostFacts, state: State, beyond: str | None) -> list[str]:
     """What the verdict takes for granted and the sources do not show."""
-    found = []
+    found: list[str] = []
     if beyond is not None:
-        found.append(f"The log shows only a part of the memory map: {beyond}. Give the whole log.")
+        said = "The log shows only a part of the memory map: {}. Give the whole log."
+        public = beyond.public if isinstance(beyond, Sentence) else beyond
+        found.append(Sentence(said.format(beyond), public=said.format(public)))
     if state is State.WILL_FAIL and shows_no_tdx(facts):
         found.append(f"{NO_SIGN} The verdict is about the memory map alone.")
     return found

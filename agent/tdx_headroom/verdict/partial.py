@@ -9,7 +9,7 @@ from tdx_headroom.address import GIB, show_size, subtract, total
 from tdx_headroom.command_line import map_edits
 from tdx_headroom.plan import Strategy
 from tdx_headroom.verdict.evidence import surely_fails
-from tdx_headroom.verdict.model import Basis, State, predict
+from tdx_headroom.verdict.model import Basis, Sentence, State, predict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,8 +36,11 @@ def beyond_the_map(facts: HostFacts, plan: Plan | None) -> str | None:
     cmrs = log.cmrs if log is not None else None
     above = subtract(cmrs or (), [(0, regions[-1].end)])
     if total(above) >= GIB:
-        # Whole GiB: where memory ends to the byte is nobody else's business.
-        return f"CMRs show {show_size(total(above) // GIB * GIB)} of memory above the last of the map"
+        said = "CMRs show {} of memory above the last of the map"
+        size = total(above)
+        return Sentence(
+            said.format(show_size(size)), public=said.format(f"about {show_size(size // GIB * GIB)}")
+        )
     if log is not None and log.pamt_kib is not None and plan is not None:
         recomputed = plan.pamt_bytes // 1024
         if log.pamt_kib >= recomputed + _PAMT_OF_A_GIB:
