@@ -19,7 +19,7 @@ from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
 from tdx_headroom.sources.kernel_log.reader import read_kernel_log
 from tdx_headroom.sources.kernel_log.records import KernelLog
 from tdx_headroom.sources.kernel_log.report import read_report
-from tdx_headroom.sources.kernel_log.tdx_lines import LOOKS_LIKE_TDX
+from tdx_headroom.sources.kernel_log.tdx_lines import LOOKS_LIKE_TDX, match_tdx_line
 from tdx_headroom.sources.memblock import read_memblock, read_memblock_reserved
 from tdx_headroom.sources.memory_blocks import read_offline
 from tdx_headroom.sources.nodes import read_nodes
@@ -177,7 +177,7 @@ def _facts(
     collected: _Collected, *, host: str | None, release: str | None, platform: Platform | None
 ) -> HostFacts:
     log, boot = collected.log, collected.boot
-    report = read_report(log.value) if log.value else None
+    report = _report(log.value, boot) if log.value else None
     chosen = choose(collected.maps)
     cmrs = _complete_cmrs(report)
     zones, zone_source = _zones(collected, chosen)
@@ -208,7 +208,7 @@ def _facts(
         sources=tuple(_status(reading) for reading in (*collected.readings, *lists)),
         disagreements=disagreements(collected.maps, chosen),
         kernel_log=report,
-        log_health=_health(log.value) if log.value else None,
+        log_health=_health(log.value, boot) if log.value else None,
         platform=platform,
     )
 
@@ -296,18 +296,24 @@ def _command_line(platform: Platform | None, boot: BootMap) -> tuple[str, ...] |
     return None if boot.command_line is None else relevant_arguments(boot.command_line)
 
 
-def _health(log: KernelLog) -> LogHealth:
+def _report(log: KernelLog, boot: BootMap) -> KernelReport:
+    report = read_report(log)
+    found = dict.fromkeys((*report.contradictions, *boot.contradictions))
+    return replace(report, contradictions=tuple(found))
+
+
+def _health(log: KernelLog, boot: BootMap) -> LogHealth:
     forged = log.forged + sum(1 for text in log.untrusted if LOOKS_LIKE_TDX.match(text))
-    from_boot = any(record.text.startswith("Linux version ") for record in log.records)
     # tdx_init() is an early initcall; smp_init() comes after those.
     started = any(RUNNING.fullmatch(record.text.strip()) for record in log.records)
     return LogHealth(
         lost=log.lost,
         untrusted=forged,
-        from_boot=from_boot,
-        whole_start=from_boot and started and not log.lost,
+        from_boot=boot.from_boot,
+        whole_start=boot.from_boot and started and not log.lost,
         verified=log.verified,
         earlier_boots=log.earlier,
+        loose=sum(1 for text in log.loose if match_tdx_line(text)),
     )
 
 

@@ -9,7 +9,7 @@ import os
 import shutil
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.sources.kernel_log.text import JournalEntries
+from tdx_headroom.sources.kernel_log.json_log import JournalEntries
 
 COMMAND = ("journalctl", "--dmesg", "--boot", "--output=json", "--no-pager", "--quiet")
 SECONDS = 20.0

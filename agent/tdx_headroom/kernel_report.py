@@ -48,6 +48,29 @@ class SeamcallFailure:
     rdx: int | None = None
 
 
+class ContradictionKind(StrEnum):
+    """In what way an unverified log contradicts itself."""
+
+    SECOND_BOOT = "second-boot"
+    TWO_OUTCOMES = "two-outcomes"
+    OUTSIDE_THE_LOG = "outside-the-log"
+    MEMORY_MAP = "memory-map"
+    SAME_MOMENT = "same-moment"
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """A line of an unverified log that does not go with the lines before it.
+
+    Args:
+        kind: in what way; ``same-moment`` is only a hint.
+        line: the message, as it stands in the log.
+    """
+
+    kind: ContradictionKind
+    line: str
+
+
 @dataclass(frozen=True, slots=True)
 class KernelReport:
     """Everything that the kernel's own lines tell (docs/kernel-log.md lists them).
@@ -72,6 +95,8 @@ class KernelReport:
         package_offline: whether the kernel said that a CPU package has no online CPU.
         kvm_failed: whether kvm_intel said that it could not bring TDX up.
         verified: whether every line came from a record that only the kernel can write.
+        contradictions: lines of an unverified log that do not go with what is before them. Somebody may have
+            forged them, or what they contradict; where they tell different outcomes, the worse one counts.
     """
 
     state: ModuleState = ModuleState.UNKNOWN
@@ -93,3 +118,4 @@ class KernelReport:
     package_offline: bool = False
     kvm_failed: bool = False
     verified: bool = False
+    contradictions: tuple[Contradiction, ...] = ()

@@ -77,7 +77,8 @@ class LogHealth:
         from_boot: whether the log reaches back to the boot.
         whole_start: whether it reaches, without a gap, from the boot to where all processors run: before
             that a kernel names the KeyIDs of TDX, if there are any.
-        verified: whether its format tells who wrote a record (plain text does not).
+        verified: whether its format tells who wrote a record (plain text never does).
+        loose: TDX lines of a text that do not have its prefix, so that they prove nothing good.
         earlier_boots: boots before this one that the text held, of this host or another; they are not used.
     """
 
@@ -87,3 +88,4 @@ class LogHealth:
     whole_start: bool = False
     verified: bool = False
     earlier_boots: int = 0
+    loose: int = 0

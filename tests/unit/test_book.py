@@ -65,6 +65,50 @@ def test_a_flood_of_kernel_lines_is_bounded() -> None:
     assert (report.keyids, report.state) == ((32, 64), ModuleState.INITIALIZED)
 
 
+FAILURE = (
+    "virt/tdx: BIOS enabled: private KeyID range [32, 64)",
+    "virt/tdx: initialization failed: TDMR [0x0, 0x80000000): reserved areas exhausted.",
+    "virt/tdx: module initialization failed (-28)",
+)
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        "tdx: port 1(v0) entered blocking state",
+        "virt/tdx: entered promiscuous mode",
+        "tdx: initialization failed: IN=eth0 OUT= SRC=192.0.2.1 DST=192.0.2.2",
+        "Node 0 Normal free:12345kB boost:0kB min:1234kB",
+        "Node 0 active_anon:12345kB inactive_anon:1234kB",
+        "Command line: x",
+        "Linux version 6[271]: segfault at 0",
+        "kvm_intel: something of a guest",
+        "SEAMCALL (0x000000000000001c) failed: 0xc000030000000001",
+    ],
+)
+def test_a_flood_does_not_push_out_what_happened(flood: str) -> None:
+    """A bridge that a user has called `tdx`, an OOM or a guest may fill the log; what counts stays."""
+    lines = [*[flood] * 2800, *FAILURE, *[flood] * 5600]
+    book = LogBook()
+    changes = sum(book.add(4, seq, 700_000_000 + seq, text) for seq, text in enumerate(lines))
+    report = read_report(book.log())
+    assert (report.state, report.errno, report.keyids) == (ModuleState.FAILED, -28, (32, 64))
+    assert len(book.records) < 300
+    # A change makes the agent read its host again.
+    assert changes < 100
+
+
+def test_a_restart_does_not_forget_how_much_was_repeated() -> None:
+    """A book that is restored takes no more of what it has enough of."""
+    seamcall = "SEAMCALL (0x000000000000001c) failed: 0xc000030000000001"
+    book = book_of(*((3, seq, seamcall) for seq in range(1000)))
+    again = LogBook()
+    again.restore(book.records, book.last_seq)
+    for seq in range(1000, 2000):
+        again.add(3, seq, seq, seamcall)
+    assert len(again.records) <= len(book.records) + 1
+
+
 def test_a_list_is_whole_only_after_a_later_record() -> None:
     """Records of another kind are not kept, but that there was one is."""
     book = book_of((6, 0, "something"), (6, 1, "virt/tdx: CMR: [0x100000, 0x6f800000)"))

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tdx_headroom.kernel_report import ContradictionKind
 from tdx_headroom.observations import FirmwareRange, NodeRange
 from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
 from tdx_headroom.sources.kernel_log.records import KernelLog, LogRecord
+from tdx_headroom.sources.kernel_log.text import parse_log_text
 
 if TYPE_CHECKING:
     from tdx_headroom.sources.kernel_log.boot_map import BootMap
@@ -139,11 +141,47 @@ def test_node_ranges() -> None:
 
 
 def test_node_ranges_printed_twice() -> None:
-    """Only the last list of a log counts."""
+    """In a text the first list counts, for no process can write before it; that there is another is told."""
     found = boot(f"{NODES}x\n{NODES.replace('node   1', 'node   3')}x\n")
     assert found.node_ranges.value is not None
     assert len(found.node_ranges.value) == 3
-    assert found.node_ranges.value[-1].node == 3
+    assert found.node_ranges.value[-1].node == 1
+    assert [c.kind for c in found.contradictions] == [ContradictionKind.MEMORY_MAP]
+    assert boot(f"{NODES}x\n{NODES}x\n").contradictions == ()
+
+
+BROUGHT_UP = "[    1.500000] smp: Brought up 2 nodes, 8 CPUs\n"
+
+
+@pytest.mark.parametrize("stamp", ["[    9.000000] ", "[ 4000.000000] "])
+@pytest.mark.parametrize("earlier", ["", BROUGHT_UP])
+def test_map_that_comes_after_the_boot(stamp: str, earlier: str) -> None:
+    """A map that a log shows when processes run is not the kernel's, with or without the real one."""
+    forged = "".join(f"{stamp}{line}\n" for line in (*E820.splitlines(), *NODES.splitlines(), "x"))
+    found = read_boot_map(parse_log_text(earlier + forged), "log")
+    if earlier or stamp.startswith("[ 4000"):
+        assert (found.e820.value, found.node_ranges.value) == (None, None)
+        assert found.contradictions
+    real = "".join(f"[    0.000000] {line}\n" for line in (*E820.splitlines(), "x"))
+    both = read_boot_map(parse_log_text(real + earlier + forged.replace("usable", "reserved")), "log")
+    assert both.e820.value == boot(E820 + "x\n").e820.value
+    assert both.contradictions
+
+
+def test_row_that_is_added_to_a_map() -> None:
+    """A row that somebody puts below a list, to fill one of its holes, is no part of it."""
+    row = "BIOS-e820: [mem 0x0000000000000000-0x000000ffffffffff] usable\n"
+    found = boot(f"{E820}x\n{row}x\n")
+    assert found.e820.value == boot(f"{E820}x\n").e820.value
+    assert [c.line for c in found.contradictions] == [row.strip()]
+
+
+def test_program_that_is_called_command_line() -> None:
+    """A crash report that begins with `Command line: ` does not replace the kernel's arguments."""
+    crash = "Command line: [271]: segfault at 0 ip 0000000000000000 sp 00007ffe error 14"
+    for real in ("Command line: nohibernate", "Kernel command line: nohibernate"):
+        assert boot(f"{real}\n{crash}\nx\n").command_line == "nohibernate"
+    assert read_boot_map(parse_log_text(f"{BROUGHT_UP}[    9.0] {crash}\n"), "log").command_line is None
 
 
 @pytest.mark.parametrize(("table", "part"), [(E820, "e820"), (E820_70, "e820"), (NODES, "node_ranges")])
@@ -338,9 +376,9 @@ def test_zones() -> None:
 
 
 def test_movable_zones_printed_twice() -> None:
-    """Only the last list of movable zones counts."""
+    """Only the first list of movable zones counts in a text."""
     again = "Movable zone start for each node\n  Node 0: 0x0000000800000000\n"
-    assert boot(ZONES + again + "end\n").movable == ((0, 0x8_0000_0000),)
+    assert boot(ZONES + again + "end\n").movable[:1] == boot(ZONES + "end\n").movable[:1]
 
 
 def test_zones_that_are_cut() -> None:

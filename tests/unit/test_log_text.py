@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.sources.kernel_log.text import parse_log_text, strip_prefix
+from tdx_headroom.kernel_report import ContradictionKind
+from tdx_headroom.sources.kernel_log.line_forms import read_line
+from tdx_headroom.sources.kernel_log.text import parse_log_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 MESSAGE = "virt/tdx: BIOS enabled: private KeyID range [32, 64)"
 BOOT_A, BOOT_B = "1" * 32, "2" * 32
 
-# Who wrote the line is known only where the form tells the facility by name.
+# No form of text proves that the kernel wrote a line; some tell that it did not.
 FORMS = {
     "bare": ("{}", None),
     "leading blanks": ("    {}", None),
@@ -42,9 +44,9 @@ FORMS = {
     "caller thread": ("[    1.630945] [    T1] {}", None),
     "caller cpu": ("[    1.630945] [   C12] {}", None),
     "caller of six digits": ("[    1.630945] [T123456] {}", None),
-    "dmesg -x": ("kern  :info  : [    1.630945] {}", True),
-    "dmesg -x with caller": ("kern  :err   : [    1.630945] [    T1] {}", True),
-    "dmesg -x -T": ("kern  :notice: [Wed Jul 10 20:50:19 2024] {}", True),
+    "dmesg -x": ("kern  :info  : [    1.630945] {}", None),
+    "dmesg -x with caller": ("kern  :err   : [    1.630945] [    T1] {}", None),
+    "dmesg -x -T": ("kern  :notice: [Wed Jul 10 20:50:19 2024] {}", None),
     "dmesg -x of a process": ("user  :info  : [    1.630945] {}", False),
     "dmesg -x of a daemon": ("daemon:warn  : [    1.630945] {}", False),
     "dmesg -r of a process": ("<14>[    1.630945] {}", False),
@@ -91,19 +93,20 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_form(form: str) -> None:
-    """Every form of a line gives the same message, and tells who wrote it only where it can."""
-    line, trusted = FORMS[form]
-    assert strip_prefix(line.format(MESSAGE)) == (MESSAGE, trusted)
+    """Every form of a line gives the same message, and tells of another writer where it can."""
+    template, trusted = FORMS[form]
+    line = read_line(template.format(MESSAGE))
+    assert (line.text, line.trusted) == (MESSAGE, trusted)
 
 
 @pytest.mark.parametrize("form", [name for name, (_, trusted) in FORMS.items() if trusted is not False])
 @pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["lf", "crlf"])
 def test_log_of_one_form(form: str, end: str) -> None:
-    """A log of several lines of one form gives their messages in order; it is verified as its form is."""
-    template, trusted = FORMS[form]
+    """A log of several lines of one form gives their messages in order; text is never verified."""
+    template, _ = FORMS[form]
     log = parse_log_text(template.format(MESSAGE) + end + "  " + template.format(MESSAGE) + end)
     assert [record.text for record in log.records] == [MESSAGE, MESSAGE]
-    assert log.verified is (trusted is True)
+    assert not log.verified
     assert log.untrusted == ()
 
 
@@ -118,7 +121,8 @@ def test_line_of_a_process(form: str) -> None:
 @pytest.mark.parametrize("number", range(8))
 def test_number_below_8_proves_nothing(number: int) -> None:
     """dmesg of util-linux 2.38 ors facility and level, so that <7> may be a process's <14>: unverified."""
-    assert strip_prefix(f"<{number}>[    1.630945] {MESSAGE}") == (MESSAGE, None)
+    line = read_line(f"<{number}>[    1.630945] {MESSAGE}")
+    assert (line.text, line.trusted) == (MESSAGE, None)
 
 
 @pytest.mark.parametrize(
@@ -138,14 +142,14 @@ def test_number_below_8_proves_nothing(number: int) -> None:
 )
 def test_line_that_is_no_record_of_the_kernel(line: str) -> None:
     """Another program's line, or an empty one, is no record."""
-    assert strip_prefix(line)[0] is None
+    assert read_line(line).text is None
 
 
-def test_mixed_log_is_unverified() -> None:
-    """One line that does not tell its writer makes the whole log unverified."""
-    log = parse_log_text(f"kern  :info  : [    1.0] {MESSAGE}\n{MESSAGE}\n")
-    assert len(log.records) == 2
-    assert not log.verified
+def test_line_without_the_prefix_of_its_log() -> None:
+    """A bare line in a log with prefixes is no record: it is counted, and can prove nothing good."""
+    log = parse_log_text(f"kern  :info  : [    1.0] {MESSAGE}\nvirt/tdx: module initialized\n")
+    assert [record.text for record in log.records] == [MESSAGE]
+    assert log.loose == ("virt/tdx: module initialized",)
 
 
 @pytest.mark.parametrize("after", ["```", "Any help is welcome!", "user@host:~$ ", "[    0.0133"])
@@ -163,7 +167,7 @@ def test_what_stands_below_a_log_is_no_record(after: str) -> None:
 def test_second_time_is_a_part_of_the_message() -> None:
     """A process that writes a line with a time into the log does not get it taken for the kernel's."""
     text = f"[    2.000000] {MESSAGE}"
-    assert strip_prefix(f"[    1.630945] {text}")[0] == text
+    assert read_line(f"[    1.630945] {text}").text == text
 
 
 def test_empty_text() -> None:
@@ -175,21 +179,46 @@ def test_empty_text() -> None:
 
 
 @pytest.mark.parametrize(
-    "mark",
+    ("before", "mark"),
     [
-        "[    0.000000] Linux version 6.8.0-1006-intel (buildd@host) (gcc 13.2.0) #8 SMP",
-        "Jul 10 20:50:19 host kernel: Linux version 6.2.16-mvp30v3+7-generic(gcc 11.4.0) #1",
-        "-- Reboot --",
-        f"-- Boot {BOOT_B} --",
-        f"  -- Boot {BOOT_B} --",
-        "-- Reboot --\r",
+        ("[    9.0] ", "[    0.000000] Linux version 6.8.0-1006-intel (buildd@host) (gcc 13.2.0) #8 SMP\n"),
+        (
+            "kern :err : [ 9.0] ",
+            "kern :err : [ 0.000000] Linux version 6.2.16-mvp30v3+7-generic(gcc 11.4.0) #1\n",
+        ),
+        ("Jul 10 20:50:19 host kernel: ", "-- Reboot --\n"),
+        ("Jul 10 20:50:19 host kernel: ", f"-- Boot {BOOT_B} --\n"),
+        ("[    9.000000] host kernel: ", "-- Reboot --\r\n"),
+        ("[    9.000000] host kernel: ", f"-- Boot {BOOT_B}\n"),
     ],
 )
-def test_last_boot_counts(mark: str) -> None:
-    """What comes before the last sign of a boot is another boot's."""
-    log = parse_log_text(f"kern :info : old\n{mark}\nkern :info : new\n")
-    assert "old" not in [record.text for record in log.records]
+def test_last_boot_counts(before: str, mark: str) -> None:
+    """What is before the last sign of a boot is another's: a clock that starts again, or a mark."""
+    log = parse_log_text(f"{before}{MESSAGE}\n{mark}{before}new\n")
+    assert MESSAGE not in [record.text for record in log.records]
     assert log.records[-1].text == "new"
+    assert (log.earlier, log.contradictions) == (1, ())
+
+
+def kern_log(time: str, *messages: str) -> str:
+    return "".join(f"2024-07-10T{time}.{n:06}+02:00 host kernel: {m}\n" for n, m in enumerate(messages))
+
+
+def test_boots_of_a_syslog_without_the_kernels_times() -> None:
+    """A pause of seconds in a whole log is a restart; where lines were picked out, nothing tells."""
+    version = "Linux version 6.8.0 (x)"
+    failed = "virt/tdx: module initialization failed (-28)"
+    whole = [f"e1000 eth{n}: link up" for n in range(30)]
+    up, down = (version, *whole), (version, *whole, failed)
+    log = parse_log_text(kern_log("20:50:19", *down) + kern_log("20:55:00", *up))
+    assert (log.earlier, log.contradictions) == (1, ())
+    for first, second in (
+        (kern_log("20:50:19", version, failed), kern_log("20:55:00", *up)),
+        (kern_log("20:50:19", *down), kern_log("20:50:20", *up)),
+    ):
+        log = parse_log_text(first + second)
+        assert [c.kind for c in log.contradictions] == [ContradictionKind.SECOND_BOOT]
+        assert failed in [record.text for record in log.records]
 
 
 def test_earlier_boots_are_counted() -> None:
@@ -229,13 +258,14 @@ def test_command_line_of_the_boot_that_counts(other: str) -> None:
 def test_copy_of_a_line_begins_no_boot(copy: str) -> None:
     """A line that somebody quotes below the log is the same boot's, and so is one without its time."""
     log = parse_log_text(f"[    1.6] {MESSAGE}\n[    9.0] virt/tdx: module initialized\n{copy}\n")
-    assert [record.text for record in log.records] == [MESSAGE, "virt/tdx: module initialized", MESSAGE]
-    assert log.earlier == 0
+    assert [record.text for record in log.records][:2] == [MESSAGE, "virt/tdx: module initialized"]
+    assert (log.earlier, log.contradictions) == (0, ())
 
 
 def test_lines_of_processes_in_an_earlier_boot_do_not_count() -> None:
     """A forgery of an earlier boot is not held against this one."""
-    log = parse_log_text("<14>[ 1.0] virt/tdx: module initialized\n-- Reboot --\n[ 1.0] new\n")
+    earlier = f"user :err : [ 1.0] virt/tdx: module initialized\nkern :err : [ 9.0] {MESSAGE}\n"
+    log = parse_log_text(f"{earlier}kern :err : [ 0.0] Linux version 6.8.0 (x)\n")
     assert log.untrusted == ()
 
 
@@ -433,11 +463,11 @@ DMESG_JSON = """\
 
 
 def test_dmesg_in_json_with_facilities() -> None:
-    """dmesg --json -x names each record's facility: the kernel's are verified, a process's are not used."""
+    """dmesg --json -x names each record's facility: a process's are not used. With -S that can be forged."""
     log = parse_log_text(DMESG_JSON)
     assert [record.text for record in log.records] == [MESSAGE]
     assert log.untrusted == ("virt/tdx: module initialized",)
-    assert log.verified
+    assert not log.verified
 
 
 def test_dmesg_in_json_with_numbers() -> None:

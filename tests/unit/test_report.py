@@ -104,7 +104,6 @@ def test_pamt_in_pages() -> None:
             FailureReason.MEMORY_NOTIFIER,
             -12,
         ),
-        ("virt/tdx: initialization failed: a reason of tomorrow", FailureReason.OTHER, None),
         ("virt/tdx: initialization failed (-12)", FailureReason.NO_MEMORY, -12),
         ("virt/tdx: module not loaded", FailureReason.NOT_LOADED, -19),
         ("tdx: not enabled by BIOS.", FailureReason.NOT_LOADED, None),
@@ -400,7 +399,7 @@ def test_side_remarks() -> None:
         KEYIDS,
         "virt/tdx: Disable ACPI S3. Turn off TDX in the BIOS to use ACPI S3.",
         "virt/tdx: Enable Dynamic PAMT",
-        "kvm_intel: TDX requires all packages to have an online CPU. Please online some.",
+        "kvm_intel: TDX requires all packages to have an online CPU.",
     )
     assert found.acpi_s3_disabled
     assert found.dynamic_pamt is True

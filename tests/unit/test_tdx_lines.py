@@ -138,9 +138,9 @@ LINES: list[tuple[str, str, dict[str, str]]] = [
     ("TDX-Module initialization failed (-28)", "init-failed", {"errno": "-28"}),
     ("TDX module initialization failed (-5)", "init-failed", {"errno": "-5"}),
     ("initialization failed (-28)", "init-failed-other", {"errno": "-28"}),
-    ("initialization failed: a reason of tomorrow", "init-failed-other", {"why": "a reason of tomorrow"}),
     (PACKAGES, "packages", {}),
-    (f"{PACKAGES} Please online some CPUs.", "packages", {}),
+    (f"{PACKAGES} Delete all TDs in order to offline all CPUs of a package.", "packages", {}),
+    (f"{PACKAGES}  Delete all TDs in order to offline all CPUs of a package.", "packages", {}),
 ]
 
 BARE: list[tuple[str, str, dict[str, str]]] = [
@@ -246,6 +246,10 @@ def test_line_that_only_begins_like_ours(message: str, tail: str) -> None:
         "virt/tdx: CMR: [0x100000, 0x6f800000]",
         "virt/tdx: CMR: [0x10000000000000000, 0x20000000000000000)",
         "virt/tdx: module initialization failed",
+        "virt/tdx: initialization failed: a reason of tomorrow",
+        "tdx: initialization failed: IN=eth0 OUT= MAC=00:11:22:33:44:55 SRC=192.0.2.1 DST=192.0.2.2 LEN=40",
+        f"{PACKAGES} Please online some CPUs.",
+        f"tdx: {PACKAGES} IN eth0 OUT",
         "virt/tdx: module initialization failed (28)",
         "virt/tdx: -5 KB allocated for PAMT",
         "",

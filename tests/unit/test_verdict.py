@@ -39,7 +39,7 @@ def from_logs(*names: str) -> Assessment:
 def low_memory_and(name: str) -> Assessment:
     """A log of the Emerald Rapids host together with the E820 rows of the same machine."""
     rows = [line for line in (LOGS / "kvm-lore-cmr-patch-emr.log").read_text().splitlines() if "e820" in line]
-    text = "\n".join(rows) + "\n" + (LOGS / f"{name}.log").read_text("utf-8")
+    text = "".join(f"[    0.000000] {row}\n" for row in rows) + (LOGS / f"{name}.log").read_text("utf-8")
     return assess(facts_from_log(read_log_file("log", text)))
 
 

@@ -145,7 +145,7 @@ def _verdict(assessment: Assessment, firmware: Firmware, shown: Callable[[str], 
     verdict = assessment.verdict
     contradiction = verdict.finding.contradiction
     evidence = (*verdict.evidence, *([contradiction] if contradiction else []))
-    texts = (verdict.summary, *evidence, *verdict.remedies, *verdict.warnings)
+    texts = (verdict.summary, *evidence, *verdict.remedies, *verdict.warnings, *verdict.contradictions)
     answers = list(_answers(assessment, shown))
     deciding = None if verdict.state is State.NOT_TDX else fullest(assessment, firmware)
     return {
@@ -155,6 +155,7 @@ def _verdict(assessment: Assessment, firmware: Firmware, shown: Callable[[str], 
         "fullest": deciding,
         "evidence": [_sentence(shown(text)) for text in evidence],
         "remedies": [shown(text) for text in verdict.remedies],
+        "contradictions": [shown(text) for text in verdict.contradictions],
         "warnings": [shown(text) for text in verdict.warnings],
         "left_out": any(shown(text) != text for text in texts),
         "no_remedy": _no_remedy(verdict),

@@ -84,6 +84,7 @@ def _head(assessment: Assessment, style: Style) -> Iterable[str]:
         word = style.paint(_WORDS[verdict.next_boot], verdict.next_boot)
         yield f"  Next initialization with this memory map: {word}" + (f": {describe(plan)}" if plan else "")
     for title, texts in (
+        ("Contradiction", verdict.contradictions),
         ("Beware", verdict.warnings),
         ("What to do", verdict.remedies),
         ("Why", (*verdict.evidence, *([contradiction] if contradiction else []))),
@@ -152,6 +153,9 @@ def _sources(assessment: Assessment) -> Iterable[str]:
         yield printable(f"  {source.source:<16} {ok if source.ok else f'FAILED  {source.error}'}")
     if facts.log_health is not None and not facts.log_health.verified:
         yield "  The log is plain text: who wrote its lines cannot be verified."
+    if facts.log_health is not None and (loose := facts.log_health.loose):
+        lines = "a TDX line that does" if loose == 1 else f"{loose} TDX lines that do"
+        yield f"  The log holds {lines} not have its prefix: taken for nothing good."
     if facts.log_health is not None and (earlier := facts.log_health.earlier_boots):
         boots = "a boot" if earlier == 1 else f"{earlier} boots"
         yield f"  The log holds {boots} before this one, of this host or another: not looked at."

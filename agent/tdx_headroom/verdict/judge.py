@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.kernel_report import FailureReason, ModuleState
 from tdx_headroom.verdict import advice, blockers, crosscheck, partial
+from tdx_headroom.verdict.contradictions import contradictions, contradicts_hardware
 from tdx_headroom.verdict.decode import describe_failure, describe_seamcall
 from tdx_headroom.verdict.evidence import find_strategy
 from tdx_headroom.verdict.guard import Guard
@@ -62,7 +63,8 @@ def judge(
     hidden = bool(guard.failures)
     if beyond is not None or hidden:
         next_boot = partial.still_sure(next_boot, plan)
-    if next_boot is not State.WILL_FAIL and (shows_no_tdx(facts) or refused_call(facts) is not None):
+    unsure = shows_no_tdx(facts) or refused_call(facts) is not None or contradicts_hardware(facts)
+    if next_boot is not State.WILL_FAIL and unsure:
         next_boot = None
     compared = None if what_if else plan
     name = "the comparison with the kernel's log"
@@ -93,6 +95,7 @@ def judge(
         cross_check=check,
         estimate=guess,
         missing=tuple(lacking),
+        contradictions=tuple(contradictions(facts)),
         failures=tuple(guard.failures),
     )
 
@@ -124,6 +127,8 @@ def _state(
     log, platform = facts.kernel_log, facts.platform
     if not_a_tdx_host(facts):
         return State.NOT_TDX, _why_not_tdx(facts)
+    if contradicts_hardware(facts) and not what_if:
+        return State.CANNOT_TELL, "The log says that TDX is up, and the CPU shows no TDX."
     if log is not None and not what_if:
         if log.state is ModuleState.INITIALIZED:
             pamt = f" with {log.pamt_kib} KiB of PAMT" if log.pamt_kib is not None else ""

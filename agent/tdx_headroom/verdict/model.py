@@ -134,6 +134,7 @@ class Verdict:
         cross_check: recomputed against logged.
         estimate: from the CMRs, where nothing better is known.
         missing: what would make the answer surer, with the commands that tell it.
+        contradictions: where the log contradicts itself or the hardware.
         failures: parts that an error of the agent's own has cost; the warnings name them too.
     """
 
@@ -148,6 +149,7 @@ class Verdict:
     cross_check: CrossCheck
     estimate: Estimate | None = None
     missing: tuple[str, ...] = ()
+    contradictions: tuple[str, ...] = ()
     failures: tuple[PartFailure, ...] = ()
 
 

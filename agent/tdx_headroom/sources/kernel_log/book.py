@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
+from tdx_headroom.sources.kernel_log import boot_lines
 from tdx_headroom.sources.kernel_log.records import KERNEL_FACILITY_END, KernelLog, LogRecord
-from tdx_headroom.sources.kernel_log.tdx_lines import CANDIDATE, LOOKS_LIKE_TDX
+from tdx_headroom.sources.kernel_log.tdx_lines import LOOKS_LIKE_TDX, REPEATED, match_tdx_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,24 +15,18 @@ if TYPE_CHECKING:
 MAX_RECORDS = 8192
 """More than any boot says about memory and TDX; past it the middle is dropped."""
 
+MAX_REPEATED = 64
+"""Of lines that KVM prints over and over at run time, more say no more."""
+
 _GAP = "\0"
 """Text of what stands where records were lost; a record of the kernel's has control characters escaped."""
-
-_MEMORY_MAP = re.compile(
-    r"BIOS-e820: |user: \[|BIOS-provided |user-defined |Early memory node ranges|node +[0-9]|ACPI: SRAT: "
-    r"|Faking a node|Zone ranges:|[A-Z][A-Za-z0-9]{2,9} +(?:\[mem |empty)|Movable zone start|Node [0-9]"
-    r"|HugeTLB: registered |Linux version |Command line: |Kernel command line: |crashkernel|smp: Brought up "
-)
-
-
-def matters(text: str) -> bool:
-    """Whether a message tells about TDX, memory at boot, the kernel or its arguments."""
-    stripped = text.lstrip()
-    return CANDIDATE.match(stripped) is not None or _MEMORY_MAP.match(stripped) is not None
 
 
 class LogBook:
     """Keeps the records that tell about TDX and memory, and where others stood between them.
+
+    A record is kept only when it is one of the kernel's known lines as a whole: what only begins like one may
+    be of a bridge that a user has called ``tdx``, and would push out what counts.
 
     Between kept records one empty record stands for all that are left out: a list is whole only when another
     record follows it, and so that there was one has to be remembered. Where records were lost stands a mark,
@@ -51,10 +45,15 @@ class LogBook:
         self.forged = 0
         self.last_seq: int | None = None
         self.first: tuple[int, int] | None = None
+        self._repeated = 0
+        self._all_run = False
 
     def restore(self, records: Iterable[LogRecord], last_seq: int | None) -> None:
         """Begin with what was kept of this boot before."""
         self._records = list(records)
+        lines = (match_tdx_line(record.text.strip()) for record in self._records)
+        self._repeated = sum(line is not None and line.kind in REPEATED for line in lines)
+        self._all_run = any(boot_lines.RUNNING.fullmatch(record.text.strip()) for record in self._records)
         self.last_seq = last_seq
 
     def add(self, priority: int, seq: int, time: int, text: str) -> bool:
@@ -80,12 +79,27 @@ class LogBook:
             forged = LOOKS_LIKE_TDX.match(text) is not None
             self.forged += forged
             return forged
-        stripped = text.lstrip()
-        is_tdx = CANDIDATE.match(stripped) is not None
-        if is_tdx or _MEMORY_MAP.match(stripped):
+        line = match_tdx_line(text.strip())
+        if line is not None and line.kind in REPEATED:
+            self._repeated += 1
+            if self._repeated > MAX_REPEATED:
+                return self._stand_in(seq, time)
+        if line is not None or self._is_of_the_boot(text.strip(), time):
             self._keep(LogRecord(text, seq, time))
-            return is_tdx
+            return line is not None
         return self._stand_in(seq, time)
+
+    def _is_of_the_boot(self, text: str, time: int) -> bool:
+        """Whether a message is one about memory, while the kernel prints these.
+
+        Later a record may begin with the name of a program, which may be `Command line: `.
+        """
+        if time > boot_lines.LONGEST_BOOT or not boot_lines.is_one(text):
+            return False
+        if self._all_run and boot_lines.is_early(text):
+            return False
+        self._all_run = self._all_run or boot_lines.RUNNING.fullmatch(text) is not None
+        return True
 
     def insert(self, records: Iterable[LogRecord], after: int = 0) -> None:
         """Put records of the same boot, kept elsewhere, after the first so many: they fill a gap there."""
@@ -127,6 +141,6 @@ class LogBook:
         """Remember that a record of another kind stands here; whether that closes a TDX list."""
         if self._records and not self._records[-1].text:
             return False
-        closes = bool(self._records) and CANDIDATE.match(self._records[-1].text.lstrip()) is not None
+        closes = bool(self._records) and match_tdx_line(self._records[-1].text.strip()) is not None
         self._records.append(LogRecord("", seq, time))
         return closes

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import re
 
+LONGEST_BOOT = 600 * 1_000_000
+"""Microseconds: no kernel takes longer to print all this, however much memory it has."""
+
 _MEM = r"\[mem 0x([0-9a-f]{1,16})-0x([0-9a-f]{1,16})\]"
 NODE_HEAD = re.compile(r"Early memory node ranges")
 NODE_RANGE = re.compile(rf"node +([0-9]{{1,5}}): {_MEM}")
@@ -17,6 +20,7 @@ FAKE_NODE = re.compile(rf"Faking a node at {_MEM}")
 # A zone without memory prints `empty`; a node without a movable zone prints nothing.
 ZONE_HEAD = re.compile(r"Zone ranges:")
 ZONE = re.compile(rf"([A-Z][A-Za-z0-9]{{2,9}}) +{_MEM}")
+ZONE_EMPTY = re.compile(r"[A-Z][A-Za-z0-9]{2,9} +empty")
 MOVABLE_HEAD = re.compile(r"Movable zone start for each node")
 MOVABLE = re.compile(r"Node ([0-9]{1,5}): 0x([0-9a-f]{1,16})")
 CRASH_KERNEL = re.compile(
@@ -30,4 +34,42 @@ VERSION = re.compile(r"Linux version ([0-9][A-Za-z0-9._+~-]*) ?\(.*")
 BOOT_IMAGE = re.compile(r"BOOT_IMAGE=[!-~]*/vmlinuz-([0-9]+[.][0-9]+[.][A-Za-z0-9._+~-]+)")
 # smp_init(): all processors run.
 RUNNING = re.compile(r"smp: Brought up [0-9]{1,5} nodes?, [0-9]{1,6} CPUs?")
-COMMAND_LINE = re.compile(r"(?:Kernel command|Command) line: ?(.*)")
+COMMAND_LINE = re.compile(r"(Kernel command|Command) line: ?(.*)")
+
+_EARLY = (
+    NODE_RANGE,
+    E820_ROW,
+    E820_GAP,
+    SRAT,
+    MOVABLE,
+    ZONE,
+    NODE_HEAD,
+    E820_HEAD,
+    FAKE_NODE,
+    ZONE_HEAD,
+    MOVABLE_HEAD,
+    ZONE_EMPTY,
+    CRASH_KERNEL,
+    VERSION,
+    COMMAND_LINE,
+)
+_BEGINNING = re.compile(
+    r"BIOS-e820: |user: \[|BIOS-provided |user-defined |Early memory node ranges|node +[0-9]|ACPI: SRAT: "
+    r"|Faking a node|Zone ranges:|[A-Z][A-Za-z0-9]{2,9} +(?:\[mem |empty)|Movable zone start|Node [0-9]"
+    r"|HugeTLB: registered |Linux version |Command line: |Kernel command line: |crashkernel|smp: Brought up "
+)
+
+
+def begins_like_one(message: str) -> bool:
+    """Whether a message begins as one of these; that proves nothing."""
+    return _BEGINNING.match(message) is not None
+
+
+def is_early(message: str) -> bool:
+    """Whether a message is, as a whole, one that a kernel prints before any process runs."""
+    return begins_like_one(message) and any(pattern.fullmatch(message) for pattern in _EARLY)
+
+
+def is_one(message: str) -> bool:
+    """Whether a message is one of these as a whole."""
+    return is_early(message) or any(pattern.fullmatch(message) for pattern in (HUGETLB, RUNNING))

@@ -2,26 +2,29 @@
 """The memory map that the boot messages show: E820, ``Early memory node ranges``, SRAT, kernel, command line.
 
 A list counts only when it is whole: it has its head, and a later record follows it. A log may be cut at its
-end, and the ring buffer forgets its front.
+end, and the ring buffer forgets its front. All of this is printed before any process runs, so what comes
+later is not believed: a record may begin with the name of a program, and in text a line may be a forgery.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.address import Range
 from tdx_headroom.errors import SourceError
+from tdx_headroom.kernel_report import Contradiction, ContradictionKind
 from tdx_headroom.observations import FirmwareRange, NodeRange
 from tdx_headroom.reading import Reading, attempt
 from tdx_headroom.sources.firmware_memmap import RAM
 from tdx_headroom.sources.kernel_log import boot_lines
+from tdx_headroom.sources.kernel_log.known_lines import in_short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tdx_headroom.sources.kernel_log.records import KernelLog
+    from tdx_headroom.sources.kernel_log.records import KernelLog, LogRecord
 
 NODE_RANGES = "log-node-ranges"
 E820 = "log-e820"
@@ -49,16 +52,24 @@ class _List:
     head: bool = False
     first: int = -1
     last: int = -1
+    closed: bool = False
 
     def is_torn(self, log: KernelLog) -> bool:
         """Whether rows may be among records that were lost, before its end or right behind it."""
         return log.is_torn(self.first + self.head, self.last + 1)
 
-    def add(self, index: int, start: str, last: str, what: str) -> None:
+    def add(self, index: int, row: tuple[str | Any, ...]) -> None:
+        """Take one row in: first address, last address, and what it is."""
         if self.first < 0:
             self.first = index
         self.last = index
+        start, last, what = row
         self.rows.append((int(start, 16), int(last, 16) + 1, what))
+
+    def skip(self, index: int) -> None:
+        """Pass over a row that says that there is nothing."""
+        if self.first >= 0 and not self.closed:
+            self.last = index
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +85,8 @@ class BootMap:
         crash_kernel: memory kept for a crash kernel.
         hugetlb: bytes in huge pages that boot has allocated.
         srat: which addresses belong to which node, possible hot-plugged memory included.
+        from_boot: whether the log has the first line that a kernel prints.
+        contradictions: lines of an unverified log that do not go with the first list of their kind.
         kernel_release: as printed, or from the name of the boot image; None when not seen.
         command_line: as printed; None when not seen.
     """
@@ -88,11 +101,18 @@ class BootMap:
     hugetlb: int
     kernel_release: str | None
     command_line: str | None
+    from_boot: bool = False
+    contradictions: tuple[Contradiction, ...] = ()
 
 
 @dataclass(slots=True)
 class _Seen:
-    """What the records have shown so far."""
+    """What the records have shown so far.
+
+    In a log that anybody may have written to, the first list of a kind counts: no process writes before it.
+    """
+
+    first_counts: bool
 
     nodes: _List = field(default_factory=_List)
     bios: _List = field(default_factory=_List)
@@ -102,16 +122,41 @@ class _Seen:
     movable: dict[int, int] = field(default_factory=dict)
     crash_kernel: list[Range] = field(default_factory=list)
     hugetlb: int = 0
+    from_boot: bool = False
     release: str | None = None
-    command_line: str | None = None
+    image: str | None = None
+    command_lines: dict[str, str] = field(default_factory=dict)
+    printed: set[str] = field(default_factory=set)
+    doubtful: list[str] = field(default_factory=list)
+
+    def begin(self, earlier: _List, index: int) -> _List:
+        """The list that a head begins: a new one, or again the first that is to count."""
+        if self.first_counts and earlier.rows:
+            earlier.closed = True
+            return earlier
+        return _List(head=True, first=index, last=index)
+
+    def add(self, found: _List, index: int, text: str, row: tuple[str | Any, ...]) -> None:
+        """Take a row in, unless it cannot be one of the list that counts: rows come in order."""
+        torn = bool(found.rows) and index != found.last + 1
+        if self.first_counts and (found.closed or (torn and int(row[0], 16) < found.rows[-1][1])):
+            self.doubtful.append(text)
+            return
+        self.printed.add(text)
+        found.add(index, row)
 
 
 def read_boot_map(log: KernelLog, origin: str) -> BootMap:
     """Everything that the log of one boot tells about its memory map."""
-    seen = _Seen()
+    seen = _Seen(first_counts=not log.verified)
+    end = _end_of_boot(log)
     for index, record in enumerate(log.records[: log.whole]):
         text = record.text.strip()
-        if not (_read_list(seen, text, index) or _read_zone(seen, text, index)):
+        late = end.is_before(index, record)
+        seen.from_boot = seen.from_boot or (not late and text.startswith("Linux version "))
+        if late and boot_lines.is_early(text):
+            seen.doubtful.append(text)
+        elif not (_read_list(seen, text, index) or _read_zone(seen, text, index)):
             _read_fact(seen, text)
     effective = seen.user if seen.user.rows or seen.user.head else seen.bios
     return BootMap(
@@ -127,30 +172,69 @@ def read_boot_map(log: KernelLog, origin: str) -> BootMap:
         movable=tuple(seen.movable.items()),
         crash_kernel=tuple(seen.crash_kernel),
         hugetlb=seen.hugetlb,
-        kernel_release=seen.release,
-        command_line=seen.command_line,
+        kernel_release=seen.release or seen.image,
+        # The later of the two that kernels print has what they have added themselves.
+        command_line=seen.command_lines.get("Kernel command", seen.command_lines.get("Command")),
+        from_boot=seen.from_boot,
+        contradictions=tuple(
+            Contradiction(_kind_of(text), in_short(text))
+            for text in dict.fromkeys(seen.doubtful)
+            if seen.first_counts and text not in seen.printed
+        ),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _EndOfBoot:
+    """When processes may have run: by the clock, or by the order of records that have none."""
+
+    time: int = boot_lines.LONGEST_BOOT
+    index: int | None = None
+
+    def is_before(self, index: int, record: LogRecord) -> bool:
+        """Whether a record came after it.
+
+        People paste excerpts in any order, so a later line with an earlier time did not.
+        """
+        if record.time is not None and record.time > boot_lines.LONGEST_BOOT:
+            return True
+        return (
+            self.index is not None and index > self.index and (record.time is None or record.time > self.time)
+        )
+
+
+def _end_of_boot(log: KernelLog) -> _EndOfBoot:
+    """The first sign that all processors run."""
+    for index, record in enumerate(log.records):
+        if boot_lines.RUNNING.fullmatch(record.text.strip()):
+            return _EndOfBoot(record.time or 0, index)
+    return _EndOfBoot()
+
+
+def _kind_of(text: str) -> ContradictionKind:
+    begins = boot_lines.VERSION.fullmatch(text) or boot_lines.COMMAND_LINE.fullmatch(text)
+    return ContradictionKind.SECOND_BOOT if begins else ContradictionKind.MEMORY_MAP
 
 
 def _read_list(seen: _Seen, text: str, index: int) -> bool:
     """Rows of memory maps; whether this was one."""
     if boot_lines.NODE_HEAD.fullmatch(text):
-        seen.nodes = _List(head=True, first=index)
+        seen.nodes = seen.begin(seen.nodes, index)
     elif match := boot_lines.NODE_RANGE.fullmatch(text):
-        seen.nodes.add(index, match[2], match[3], match[1])
+        seen.add(seen.nodes, index, text, (match[2], match[3], match[1]))
     elif match := boot_lines.E820_HEAD.fullmatch(text):
         if match[1] == "BIOS-provided":
-            seen.bios = _List(head=True, first=index)
+            seen.bios = seen.begin(seen.bios, index)
         else:
-            seen.user = _List(head=True, first=index)
+            seen.user = seen.begin(seen.user, index)
     elif match := boot_lines.E820_ROW.fullmatch(text):
-        (seen.bios if match[1] == "BIOS-e820" else seen.user).add(index, *match.group(2, 3, 4))
+        seen.add(seen.bios if match[1] == "BIOS-e820" else seen.user, index, text, match.group(2, 3, 4))
     elif match := boot_lines.E820_GAP.fullmatch(text):
-        (seen.bios if match[1] == "BIOS-e820" else seen.user).last = index
+        (seen.bios if match[1] == "BIOS-e820" else seen.user).skip(index)
     elif match := boot_lines.SRAT.fullmatch(text):
-        seen.srat.add(index, match[2], match[3], match[1])
+        seen.srat.add(index, match.group(2, 3, 1))
     elif match := boot_lines.FAKE_NODE.fullmatch(text):
-        seen.srat.add(index, match[1], match[2], "0")
+        seen.srat.add(index, (match[1], match[2], "0"))
     else:
         return False
     return True
@@ -159,13 +243,16 @@ def _read_list(seen: _Seen, text: str, index: int) -> bool:
 def _read_zone(seen: _Seen, text: str, index: int) -> bool:
     """Zones, and where each node's movable one begins; whether this was one."""
     if boot_lines.ZONE_HEAD.fullmatch(text):
-        seen.zones = _List(head=True, first=index)
+        seen.zones = seen.begin(seen.zones, index)
     elif match := boot_lines.ZONE.fullmatch(text):
-        seen.zones.add(index, match[2], match[3], match[1])
+        seen.add(seen.zones, index, text, match.group(2, 3, 1))
+    elif boot_lines.ZONE_EMPTY.fullmatch(text):
+        seen.zones.skip(index)
     elif boot_lines.MOVABLE_HEAD.fullmatch(text):
-        seen.movable.clear()
+        if not seen.first_counts:
+            seen.movable.clear()
     elif match := boot_lines.MOVABLE.fullmatch(text):
-        seen.movable[int(match[1])] = int(match[2], 16)
+        seen.movable.setdefault(int(match[1]), int(match[2], 16))
     else:
         return False
     return True
@@ -173,11 +260,11 @@ def _read_zone(seen: _Seen, text: str, index: int) -> bool:
 
 def _read_fact(seen: _Seen, text: str) -> None:
     if match := boot_lines.VERSION.fullmatch(text):
-        seen.release = match[1]
+        seen.release = seen.release or match[1]
     elif match := boot_lines.COMMAND_LINE.fullmatch(text):
-        seen.command_line = match[1]
-        if seen.release is None and (image := boot_lines.BOOT_IMAGE.search(match[1])):
-            seen.release = image[1]
+        seen.command_lines.setdefault(match[1], match[2])
+        if image := boot_lines.BOOT_IMAGE.search(match[2]):
+            seen.image = seen.image or image[1]
     elif match := boot_lines.CRASH_KERNEL.fullmatch(text):
         seen.crash_kernel.append(Range(int(match[1], 16), int(match[2], 16)))
     elif match := boot_lines.HUGETLB.fullmatch(text):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tdx_headroom.errors import SourceError
 from tdx_headroom.reading import Reading, attempt
 from tdx_headroom.sources.kernel_log import kmsg
-from tdx_headroom.sources.kernel_log.book import matters
+from tdx_headroom.sources.kernel_log.known_lines import matters
 from tdx_headroom.sources.kernel_log.text import parse_log_text
 
 if TYPE_CHECKING:

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from tdx_headroom.kernel_report import Contradiction
 
 KERNEL_FACILITY_END = 8
 """Priorities below this have facility 0, which only the kernel can write."""
@@ -36,6 +39,9 @@ class KernelLog:
         gaps: indexes of records right before which others were lost; a list across one is not whole.
         earlier: how many boots before this one the text held; nothing of them is here.
         headless: whether the first record may have lost its beginning: a text that begins like no message.
+        loose: texts about TDX that stand in an unverified log without its prefix: they may be the rest of a
+            message that a user chose.
+        contradictions: lines that begin a boot in the middle of one.
     """
 
     records: tuple[LogRecord, ...]
@@ -47,6 +53,8 @@ class KernelLog:
     headless: bool = False
     earlier: int = 0
     gaps: frozenset[int] = frozenset()
+    loose: tuple[str, ...] = ()
+    contradictions: tuple[Contradiction, ...] = ()
 
     @property
     def begun(self) -> int:

@@ -33,6 +33,7 @@ _PLAIN = (
     boot_lines.E820_GAP,
     boot_lines.FAKE_NODE,
     boot_lines.ZONE_HEAD,
+    boot_lines.ZONE_EMPTY,
     boot_lines.MOVABLE_HEAD,
     boot_lines.MOVABLE,
     boot_lines.CRASH_KERNEL,
@@ -59,8 +60,10 @@ def redacted(log: KernelLog) -> KernelLog:
     left = log.lost
     for index, record in enumerate(log.records[log.begun :], log.begun):
         torn = index in log.gaps
-        text = keep(record.text, verified=log.verified) or MARK
+        text = keep(record.text) or MARK
         if text == MARK and records and records[-1].text == MARK and not torn:
+            # Of the last of these: a line that seems to belong to it is told from it by its time.
+            records[-1] = records[-1]._replace(time=record.time)
             continue
         # One is missing at every place where records were lost, and all others at the last one.
         missing = (left if index >= max(log.gaps) else 1) if torn else 0
@@ -71,21 +74,20 @@ def redacted(log: KernelLog) -> KernelLog:
         # Behind these only user space's records were left.
         records.append(LogRecord(MARK, seq + 1 + left, records[-1].time))
     return KernelLog(
-        tuple(records), log.lost, (FORGED_MARK,) * forged, log.forged, verified=log.verified, cut=log.cut
+        tuple(records),
+        log.lost,
+        (FORGED_MARK,) * forged,
+        log.forged,
+        verified=log.verified,
+        cut=log.cut,
+        loose=tuple(text for text in log.loose if match_tdx_line(text)),
+        contradictions=log.contradictions,
     )
 
 
-def keep(text: str, *, verified: bool) -> str | None:
-    """A message as far as it may be shown to anybody; None when nothing of it may.
-
-    Args:
-        text: the message.
-        verified: whether the kernel is known to have written it.
-    """
-    line = match_tdx_line(text)
-    if line is not None:
-        if line.groups.get("why") and not verified:
-            return f"virt/tdx: initialization failed: {MARK}"
+def keep(text: str) -> str | None:
+    """A message as far as it may be shown to anybody; None when nothing of it may."""
+    if match_tdx_line(text) is not None:
         return text
     stripped = text.strip()
     if any(pattern.fullmatch(stripped) for pattern in _PLAIN):
@@ -99,29 +101,37 @@ def keep(text: str, *, verified: bool) -> str | None:
     if match := boot_lines.VERSION.fullmatch(stripped):
         return f"Linux version {match[1]} {MARK}"
     if match := boot_lines.COMMAND_LINE.fullmatch(stripped):
-        return f"{stripped[: match.start(1)].rstrip()} {' '.join(_arguments(match[1]))}"
+        return f"{stripped[: match.start(2)].rstrip()} {' '.join(_arguments(match[2]))}"
     return None
 
 
 def _arguments(command_line: str) -> Iterator[str]:
     if image := boot_lines.BOOT_IMAGE.search(command_line):
         yield f"BOOT_IMAGE=/vmlinuz-{image[1]}"
+    elif command_line.startswith("BOOT_IMAGE="):
+        yield f"BOOT_IMAGE={MARK}"
     yield from relevant_arguments(command_line)
 
 
 def as_kmsg(log: KernelLog) -> str:
-    """The log as records of ``/dev/kmsg``, for one that has sequence numbers."""
+    """The log as records of ``/dev/kmsg``; they are numbered where they have no sequence numbers."""
     lines = [f"12,{i},0,-;{text}" for i, text in enumerate(log.untrusted)]
-    lines += [f"6,{r.seq},{r.time or 0},-;{r.text}" for r in log.records]
+    for number, record in enumerate(log.records, len(lines)):
+        seq = number if record.seq is None else record.seq
+        lines.append(f"6,{seq},{record.time or 0},-;{record.text}")
     return "".join(f"{line}\n" for line in lines)
 
 
 def as_text(log: KernelLog) -> str:
-    """The log as ``dmesg`` prints it, with the facility where that is known."""
+    """The log as ``dmesg`` prints it; lines of processes with their facility, so that they stay theirs."""
     lines = [f"user  :warn  : [    0.000000] {text}" for text in log.untrusted]
-    kernel = "kern  :info  : " if log.verified else ""
-    lines += [f"{kernel}[    0.000000] {one_line(r.text, 1000)}" for r in log.records]
-    return "\n".join(lines) + ("" if log.cut else "\n")
+    lines += [f"{_stamp(record)} {one_line(record.text, 1000)}" for record in log.records]
+    return "\n".join([*lines, *log.loose]) + ("" if log.cut else "\n")
+
+
+def _stamp(record: LogRecord) -> str:
+    """The record's time. Where there was none must be none, or a boot would seem to begin."""
+    return "[..]" if record.time is None else f"[{record.time / 1e6:12.6f}]"
 
 
 def as_journal(log: KernelLog) -> str:
@@ -155,4 +165,4 @@ def as_saved(log: KernelLog) -> str:
 
 def _essence(log: KernelLog) -> tuple[object, ...]:
     texts = tuple(one_line(record.text, 1000) for record in log.records)
-    return texts, len(log.untrusted), log.verified, log.cut
+    return texts, len(log.untrusted), log.verified, log.cut, log.loose, log.contradictions

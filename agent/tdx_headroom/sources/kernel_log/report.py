@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From TDX lines to one report: which attempt counts, and how it ended."""
+"""From TDX lines to one report: which attempt counts, and how it ended.
+
+In a log that only the kernel can have written, the last complete attempt of the boot counts. In any other a
+line may be forged: of two outcomes the worse one counts, of two facts the first, and that there are two is
+told.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import Range
-from tdx_headroom.kernel_report import FailureReason, KernelReport, ModuleState, SeamcallFailure
+from tdx_headroom.kernel_report import (
+    Contradiction,
+    ContradictionKind,
+    FailureReason,
+    KernelReport,
+    ModuleState,
+    SeamcallFailure,
+)
+from tdx_headroom.sources.kernel_log.attempts import Attempt, CmrList, chosen_cmrs, same_moment, worst_of
 from tdx_headroom.sources.kernel_log.tdx_lines import FAILURES, match_tdx_line
 
 if TYPE_CHECKING:
@@ -35,72 +48,85 @@ _REASON_OF_ERRNO = {
 
 
 @dataclass(slots=True)
-class _Attempt:
-    """What one attempt at the initialisation has shown so far; ``state`` is set once it is complete."""
-
-    state: ModuleState | None = None
-    reason: FailureReason | None = None
-    errno: int | None = None
-    message: str | None = None
-    pamt_kib: int | None = None
-    failed_tdmr: Range | None = None
-    tdmrs_used: tuple[int, int] | None = None
-    seamcall: SeamcallFailure | None = None
-    hint: FailureReason | None = None
-
-
-@dataclass(slots=True)
-class _CmrList:
-    """CMRs that one attempt printed, and the records that they stand in."""
-
-    ranges: list[Range] = field(default_factory=list)
-    first: int = 0
-    last: int = 0
-
-
-@dataclass(slots=True)
 class _Reader:
     """Reads the lines of one boot in order."""
 
     report: KernelReport
-    attempt: _Attempt = field(default_factory=_Attempt)
-    last_complete: _Attempt | None = None
-    cmr_lists: list[_CmrList] = field(default_factory=list)
-    cmrs_of: _Attempt | None = None
+    attempt: Attempt = field(default_factory=Attempt)
+    completed: list[Attempt] = field(default_factory=list)
+    cmr_lists: list[CmrList] = field(default_factory=list)
+    cmrs_of: Attempt | None = None
     started: bool = False
 
-    def progress(self) -> _Attempt:
+    def progress(self) -> Attempt:
         """The attempt that a line of its middle belongs to: a new one when the last is complete."""
         self.started = True
         if self.attempt.state is not None:
-            self.attempt = _Attempt()
+            self.attempt = Attempt()
         return self.attempt
 
-    def complete(self, state: ModuleState, message: str) -> _Attempt:
+    def complete(self, state: ModuleState, message: str) -> Attempt:
         """The attempt that a closing line belongs to, now complete.
 
         A closing line goes with the one before it when both tell the same outcome (``N KB allocated for
         PAMT`` and ``module initialized``; the reason and ``module initialization failed``).
         """
         if self.attempt.state not in (None, state):
-            self.attempt = _Attempt()
+            self.attempt = Attempt()
         first = self.attempt.state is None
         self.attempt.state = state
         if first:
             self.attempt.message = message
-        self.last_complete = self.attempt
+            self.completed.append(self.attempt)
         return self.attempt
 
 
 def read_report(log: KernelLog) -> KernelReport:
-    """What the log says about TDX in this boot; the last complete attempt counts."""
-    reader = _Reader(KernelReport(verified=log.verified))
+    """What the log says about TDX in this boot."""
+    reader = _Reader(KernelReport(verified=log.verified, contradictions=log.contradictions))
     for index, record in enumerate(log.records):
         line = match_tdx_line(record.text)
         # A version that has lost its end looks like another version.
         if line is not None and (index < log.whole or "version" not in line.groups):
             _read_line(reader, line, record.text, index)
-    return _finish(reader, log)
+    return _finish(reader, log, _decide(reader, log))
+
+
+def _decide(reader: _Reader, log: KernelLog) -> Attempt | None:
+    """The attempt that counts; in a log that anybody may have written to, what speaks against it is noted."""
+    if log.verified:
+        return reader.completed[-1] if reader.completed else None
+    for text in same_moment(log):
+        _contradicts(reader, ContradictionKind.SAME_MOMENT, text)
+    worst = worst_of(reader.completed)
+    other = (
+        next((attempt for attempt in reader.completed if attempt.outcome != worst.outcome), None)
+        if worst
+        else None
+    )
+    if other is not None:
+        _contradicts(reader, ContradictionKind.TWO_OUTCOMES, other.message)
+    outside = _outside(log)
+    if outside is None or (worst is not None and worst.state is ModuleState.FAILED):
+        return worst
+    if worst is not None:
+        _contradicts(reader, ContradictionKind.OUTSIDE_THE_LOG, outside.message)
+    return outside
+
+
+def _outside(log: KernelLog) -> Attempt | None:
+    """A failure that stands in a log without the log's prefix: as prose, or as the rest of a message."""
+    reader = _Reader(KernelReport())
+    for text in log.loose:
+        line = match_tdx_line(text)
+        if line is not None:
+            _read_line(reader, line, text, 0)
+    return next((attempt for attempt in reader.completed if attempt.state is ModuleState.FAILED), None)
+
+
+def _contradicts(reader: _Reader, kind: ContradictionKind, line: str | None) -> None:
+    found = Contradiction(kind, line or "")
+    reader.report = replace(reader.report, contradictions=(*reader.report.contradictions, found))
 
 
 def _read_line(reader: _Reader, line: TdxLine, message: str, index: int) -> None:
@@ -117,7 +143,7 @@ def _read_cmr(reader: _Reader, line: TdxLine, index: int) -> None:
     attempt = reader.progress()
     if reader.cmrs_of is not attempt:
         reader.cmrs_of = attempt
-        reader.cmr_lists.append(_CmrList(first=index))
+        reader.cmr_lists.append(CmrList(first=index))
     reader.cmr_lists[-1].last = index
     reader.cmr_lists[-1].ranges.append(_range(line))
 
@@ -125,7 +151,7 @@ def _read_cmr(reader: _Reader, line: TdxLine, index: int) -> None:
 def _read_failure(reader: _Reader, line: TdxLine, message: str) -> None:
     reason, errno = FAILURES[line.kind]
     if reader.attempt.state is ModuleState.FAILED and reader.attempt.reason is not None:
-        reader.attempt = _Attempt()
+        reader.attempt = Attempt()
     attempt = reader.complete(ModuleState.FAILED, message)
     attempt.reason = reason
     attempt.errno = errno
@@ -139,13 +165,13 @@ def _read_failure(reader: _Reader, line: TdxLine, message: str) -> None:
 def _read_init_failed(reader: _Reader, line: TdxLine, message: str) -> None:
     errno = _number(line, "errno")
     if reader.attempt.state is ModuleState.FAILED and reader.attempt.errno not in (None, errno):
-        reader.attempt = _Attempt()
+        reader.attempt = Attempt()
     attempt = reader.complete(ModuleState.FAILED, message)
     attempt.errno = errno
     attempt.reason = attempt.reason or _reason_of(attempt)
 
 
-def _reason_of(attempt: _Attempt) -> FailureReason:
+def _reason_of(attempt: Attempt) -> FailureReason:
     """Why an attempt failed that only an errno ends."""
     if attempt.hint is not None:
         return attempt.hint
@@ -154,7 +180,7 @@ def _reason_of(attempt: _Attempt) -> FailureReason:
 
 def _read_pamt(reader: _Reader, line: TdxLine, message: str) -> None:
     if reader.attempt.state is ModuleState.INITIALIZED and reader.attempt.pamt_kib is not None:
-        reader.attempt = _Attempt()
+        reader.attempt = Attempt()
     attempt = reader.complete(ModuleState.INITIALIZED, message)
     attempt.pamt_kib = _number(line, "kib") if "kib" in line.groups else _number(line, "pages") * 4
 
@@ -164,7 +190,8 @@ def _read_initialized(reader: _Reader, _line: TdxLine, message: str) -> None:
 
 
 def _read_keyids(reader: _Reader, line: TdxLine, _message: str) -> None:
-    reader.report = replace(reader.report, keyids=(_number(line, "first"), _number(line, "end")))
+    if reader.report.keyids is None or reader.report.verified:
+        reader.report = replace(reader.report, keyids=(_number(line, "first"), _number(line, "end")))
 
 
 def _read_version(reader: _Reader, line: TdxLine, _message: str) -> None:
@@ -218,13 +245,13 @@ def _read_runtime_seamcall(reader: _Reader, line: TdxLine, message: str) -> None
     leaf = int(line.groups["leaf"] or "0", 16)
     status = int(line.groups["status"] or "0", 16)
     answered = status >> 60 in _MODULE_ANSWERS and (status >> 32) not in _NOT_READY
-    if leaf not in _INIT_LEAVES and answered and reader.last_complete is None and not reader.started:
+    if leaf not in _INIT_LEAVES and answered and not reader.completed and not reader.started:
         reader.complete(ModuleState.INITIALIZED, message)
 
 
 def _read_kvm_failed(reader: _Reader, line: TdxLine, message: str) -> None:
     reader.report = replace(reader.report, kvm_failed=True)
-    if reader.attempt.state is None and reader.last_complete is None:
+    if reader.attempt.state is None and not reader.completed:
         attempt = reader.complete(ModuleState.FAILED, message)
         keyids = line.kind == "kvm-no-keyids"
         attempt.reason = FailureReason.KEYIDS if keyids else attempt.hint or FailureReason.OTHER
@@ -280,21 +307,11 @@ _HANDLERS: dict[str, Callable[[_Reader, TdxLine, str], None]] = {
 }
 
 
-def _finish(reader: _Reader, log: KernelLog) -> KernelReport:
+def _finish(reader: _Reader, log: KernelLog, decided: Attempt | None) -> KernelReport:
     report = reader.report
     if reader.cmr_lists:
-        # The ring buffer may begin, and a log may be cut, in the middle of a list. CMRs do not change within
-        # a boot: the latest whole list counts.
-        whole = [
-            cmrs
-            for cmrs in reader.cmr_lists
-            if log.begun < cmrs.first
-            and cmrs.last < log.whole - 1
-            and not log.is_torn(cmrs.first, cmrs.last + 1)
-        ]
-        latest = (whole or reader.cmr_lists)[-1]
-        report = replace(report, cmrs=tuple(latest.ranges), cmrs_complete=bool(whole))
-    decided = reader.last_complete
+        cmrs, whole = chosen_cmrs(reader.cmr_lists, log)
+        report = replace(report, cmrs=cmrs, cmrs_complete=whole)
     if decided is not None and decided.state is not None:
         return replace(
             report,

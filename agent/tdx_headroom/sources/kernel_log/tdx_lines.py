@@ -25,7 +25,10 @@ _PREFIX = r"(?:virt/tdx|tdx): "
 _RANGE = r"\[0x(?P<start>[0-9a-f]{1,16}), 0x(?P<end>[0-9a-f]{1,16})\)"
 _ERRNO = r"\((?P<errno>-[0-9]{1,4})\)"
 
-_PACKAGES = r"TDX requires all packages to have an online CPU\.(?: [A-Z][A-Za-z ]{0,150}\.?)?"
+_PACKAGES = (
+    r"TDX requires all packages to have an online CPU\."
+    r"(?: {1,2}Delete all TDs in order to offline all CPUs of a package\.)?"
+)
 
 # kind -> pattern of the message after the prefix. Since-notes name the first mainline kernel, where known.
 _PREFIXED = {
@@ -67,8 +70,8 @@ _PREFIXED = {
     r"|TDX module successfully initialized\.?|Successfully initialized TDX module\.?",
     "init-failed": rf"(?:module|TDX-Module|TDX module) initialization failed {_ERRNO}\.?",
     "packages": _PACKAGES,
-    # Any other reason that a kernel gives in these words; after the known ones, which it would shadow.
-    "init-failed-other": r"initialization failed(?:: (?P<why>[^\x00-\x1f]{1,200})| " + _ERRNO + r")\.?",
+    # No other reason in words: a firewall's log prefix could be `tdx: initialization failed: `.
+    "init-failed-other": rf"initialization failed {_ERRNO}\.?",
 }
 
 _BARE = {
@@ -87,6 +90,9 @@ _PATTERNS += [(kind, re.compile(p, re.ASCII)) for kind, p in _BARE.items()]
 CANDIDATE = re.compile(r"(?:virt/)?tdx: |kvm_intel: |SEAMCALL \(|seamldr: ")
 """How each of these begins: one cheap test before some thirty, for nearly all lines tell something else."""
 
+REPEATED = frozenset({"runtime-seamcall", "seamldr-seamcall", "packages"})
+"""Kinds that come over and over while guests run, and of which one tells as much as a thousand."""
+
 LOOKS_LIKE_TDX = re.compile(r"\s*(?:(?:virt/)?tdx: |SEAMCALL )")
 """What a record must begin with to count as a forgery when user space wrote it."""
 
@@ -101,6 +107,9 @@ FAILURES: dict[str, tuple[FailureReason, int | None]] = {
     "init-failed-other": (FailureReason.OTHER, None),
 }
 """Lines that end an attempt by themselves, with the reason and the errno that they prove."""
+
+OUTCOMES = frozenset({*FAILURES, "initialized", "pamt-kib", "pamt-pages", "init-failed", "unsupported"})
+"""Kinds that tell how an attempt has ended."""
 
 
 def match_tdx_line(message: str) -> TdxLine | None:

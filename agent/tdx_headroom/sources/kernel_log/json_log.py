@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernel logs in JSON: the journal's, which tells who wrote a record, and dmesg's, which does not."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from tdx_headroom.errors import SourceError
+from tdx_headroom.sources.kernel_log.known_lines import matters
+from tdx_headroom.sources.kernel_log.records import KERNEL_FACILITY_END, KernelLog, LogRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+SOURCE = "log"
+
+# journalctl -o json-seq and json-sse
+_SEPARATOR = re.compile(r"^(?:\x1e|data: (?=\{))")
+_NUMBER = re.compile(r"[0-9]{1,18}")
+
+
+def is_json(first: str) -> bool:
+    """Whether a log whose first line this is may be one in JSON."""
+    return _SEPARATOR.sub("", first).startswith("{")
+
+
+def parse_json(lines: Sequence[str]) -> KernelLog:
+    """``journalctl -o json`` (an object a line) or ``dmesg --json`` (one object in all).
+
+    Raises:
+        SourceError: it is neither.
+    """
+    lines = [_SEPARATOR.sub("", line) for line in lines]
+    stripped = "\n".join(lines).strip()
+    try:
+        whole = json.loads(stripped)
+    except (ValueError, RecursionError):
+        whole = None
+    if isinstance(whole, dict) and isinstance(whole.get("dmesg"), list):
+        return _from_dmesg_json(whole["dmesg"])
+    return _from_journal_json(lines)
+
+
+def _from_dmesg_json(entries: list[Any]) -> KernelLog:
+    """Records of ``dmesg --json``; never verified.
+
+    With ``-S`` each line of a message is an entry of its own, and nothing tells that. With -x the facility
+    is named; a number alone may be mangled, and proves nothing if it is small.
+    """
+    records: list[LogRecord] = []
+    untrusted = []
+    for entry in entries:
+        if not isinstance(entry, dict):
+            continue
+        message = _message(entry.get("msg"))
+        if message is None:
+            continue
+        priority, facility, time = entry.get("pri", 0), entry.get("fac"), entry.get("time")
+        if facility not in (None, "kern") or (isinstance(priority, int) and priority >= KERNEL_FACILITY_END):
+            untrusted.append(message)
+        else:
+            clock = round(time * 1e6) if isinstance(time, int | float) and 0 <= time < 1e12 else None
+            records.append(LogRecord(message, time=clock))
+    return KernelLog(tuple(records), untrusted=tuple(untrusted))
+
+
+def _from_journal_json(lines: Sequence[str]) -> KernelLog:
+    """Kernel records of the last boot in the journal's export.
+
+    journald marks records that user space wrote to /dev/kmsg as the kernel's too: the facility tells.
+    """
+    records: list[LogRecord] = []
+    untrusted: list[str] = []
+    verified = True
+    boot: object = None
+    earlier = 0
+    for entry in _entries(lines):
+        if not isinstance(entry, dict) or entry.get("_TRANSPORT", "kernel") != "kernel":
+            continue
+        verified = verified and "_TRANSPORT" in entry
+        message = _message(entry.get("MESSAGE"))
+        if message is None:
+            continue
+        if entry.get("_BOOT_ID") != boot:
+            boot = entry.get("_BOOT_ID")
+            earlier += any(matters(record.text) for record in records)
+            records.clear()
+            untrusted.clear()
+        if str(entry.get("SYSLOG_FACILITY", "0")) == "0":
+            time = str(entry.get("_SOURCE_MONOTONIC_TIMESTAMP", ""))
+            records.append(LogRecord(message, time=int(time) if _NUMBER.fullmatch(time) else None))
+        else:
+            untrusted.append(message)
+    return KernelLog(tuple(records), untrusted=tuple(untrusted), verified=verified, earlier=earlier)
+
+
+def _entries(lines: Sequence[str]) -> Iterator[Any]:
+    """JSON values: one a line, or each from a line `{` to a line `}` (``journalctl -o json-pretty``)."""
+    begun = 0
+    for number, line in enumerate(lines, 1):
+        if line == "{" and not begun:
+            begun = number
+        if not line.strip() or (begun and line != "}"):
+            continue
+        first, begun = begun or number, 0
+        try:
+            value = json.loads("\n".join(lines[first - 1 : number]))
+        except (ValueError, RecursionError):
+            text = lines[first - 1]
+            raise SourceError(SOURCE, "not a journal entry in JSON", line=first, text=text) from None
+        yield value
+    if begun:
+        text = lines[begun - 1]
+        raise SourceError(SOURCE, "not a journal entry in JSON", line=begun, text=text)
+
+
+def _message(value: object) -> str | None:
+    """A message as one line; the journal gives one that is not UTF-8 as a list of bytes."""
+    if isinstance(value, list) and all(isinstance(b, int) and 0 <= b < 256 for b in value):
+        value = bytes(value).decode("utf-8", "backslashreplace")
+    if not isinstance(value, str):
+        return None
+    # One entry is one record, whatever line breaks it holds: they must not start a line of their own.
+    return value.strip().replace("\n", "\\x0a") or None
+
+
+class JournalEntries:
+    """Records of the last boot in ``journalctl -o json``, taken in line by line: it may be long.
+
+    Attributes:
+        found: ``(priority, microseconds since boot, text)``. The priority is facility x 8 + level, as in
+            ``/dev/kmsg``. Entries without a kernel time are left out.
+    """
+
+    def __init__(self) -> None:
+        self.found: list[tuple[int, int, str]] = []
+        self._boot: object = None
+        self._lines = 0
+
+    def add(self, line: str) -> None:
+        """Take one line in.
+
+        Raises:
+            SourceError: it is no JSON.
+        """
+        self._lines += 1
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            raise SourceError("journal", "not a journal entry in JSON", line=self._lines, text=line) from None
+        if not isinstance(entry, dict) or entry.get("_TRANSPORT") != "kernel":
+            return
+        message = _message(entry.get("MESSAGE"))
+        facility, level, time = (
+            str(entry.get(key, "0")) for key in ("SYSLOG_FACILITY", "PRIORITY", "_SOURCE_MONOTONIC_TIMESTAMP")
+        )
+        if message is None or not _NUMBER.fullmatch(facility + level) or not _NUMBER.fullmatch(time):
+            return
+        if entry.get("_BOOT_ID") != self._boot:
+            self._boot = entry.get("_BOOT_ID")
+            self.found.clear()
+        self.found.append((int(facility) * 8 + int(level), int(time), message))

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What programs print before a kernel message: dmesg(1), journalctl(1), syslog daemons, consoles, quotations.
+
+A message may hold line breaks that a user chose. So besides the message this tells which prefixes a line has,
+where they begin, and their times: a line that does not look like the others of its log is no record.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from tdx_headroom.sources.kernel_log.records import KERNEL_FACILITY_END
+
+BARE = ""
+"""The form of a line without a prefix."""
+
+PRIORITY = "priority"
+"""How a form begins that has the priority before all else."""
+
+JOURNAL = frozenset({"syslog", "monotonic"})
+"""Forms of ``journalctl``: it indents what a message has after a line break, and says where a boot begins."""
+
+# Colours, and what grep --color prints after each of them.
+_ANSI = re.compile(r"\x1b\[[0-9;]*[mK]")
+# journalctl and syslog daemons: date, host, program. Another program's line is no record of the kernel's.
+# Weekdays and months are those of the user's locale: `Okt`, `juil.`, `7月`.
+_SYSLOG = re.compile(
+    r"""(?P<stamp>\w{2,12}\.?\ +[0-9]{1,2}\ [0-9]{2}:[0-9]{2}:[0-9.]+      # Jul 10 20:50:19
+      | [0-9-]{10}[T\ ][0-9:.]+(?:Z|\ ?[+-][0-9:]{4,6})?                 # 2024-07-10T20:50:19+0200
+      | \w{1,12}\.?\ [0-9-]{10}\ [0-9:.]+\ (?:[A-Z]{2,5}|[+-][0-9]{2,4})  # Wed 2024-07-10 20:50:19 CEST
+      | [0-9]{9,}\.[0-9]{6}                                              # 1720637419.123456
+    )\ (?P<host>[^\s\[\]:]+)\ (?P<program>[^\s\[\]:]+)(?:\[[0-9]+\])?:\ ?(?P<text>.*)""",
+    re.VERBOSE,
+)
+_SHORT_MONOTONIC = re.compile(
+    r"\[ *(?P<clock>[0-9]+\.[0-9]{6})(?: <[ 0-9.]{0,24}>)?\] [^\s\[\]:]+ kernel: (?P<text>.*)"
+)
+# dmesg -r: <priority>. dmesg -x: facility and level by name.
+_PRIORITY = re.compile(r"<([0-9]{1,3})>")
+_FACILITY = re.compile(
+    r"(kern|user|mail|daemon|auth|syslog|lpr|news|uucp|cron|authpriv|ftp|res[0-9]+|local[0-7]) *:"
+    r"(?:emerg|alert|crit|err|warn|notice|info|debug) *: ?"
+)
+_TIME = re.compile(
+    r"""\[(?:\ *(?P<clock>[0-9]+\.[0-9]+)(?:\ <[^>\]]*>)?                # [    1.630945], also of dmesg -d
+      | (?P<human>\ *\+[0-9]+\.[0-9]+ | \ *<\ *[0-9.]+>                  # dmesg -H and --reltime
+      | \w{2,12}\.?\ *[0-9]{1,2}\ [0-9]{2}:[0-9]{2})                     # [Jul10 20:50]
+      | (?P<date>\w{1,12}\.?\ +\w{2,12}\.?\ +[0-9]{1,2}\ [0-9:]+\ [0-9]{4})(?:\ <[^>\]]*>)?  # dmesg -T
+      | \.\.+                                                            # as documentation cuts it
+    )\]\ ?
+    | (?P<iso>[0-9-]{10}T[0-9:]+,[0-9]+[+-][0-9:]+)\ ?                   # dmesg --time-format iso""",
+    re.VERBOSE,
+)
+# What grep -n, cat -n, and programs that log a serial console put before a line that begins with its time.
+_NUMBERED = re.compile(
+    r"(?!\[ *[0-9]+\.[0-9]+\])[][0-9:.,TZ+-][][0-9:.,TZ \t+-]{0,40}?\s*(?=\[ *[0-9]+\.[0-9]{6}\])"
+)
+_CALLER = re.compile(r"\[ *[TC][0-9]+\] ?")
+_OF_DAY = re.compile(r"([0-9]{2}):([0-9]{2}):([0-9]{2}(?:[.,][0-9]+)?)")
+_UNIX = re.compile(r"[0-9]{9,}\.[0-9]{6}")
+_LONGEST_NUMBER = 20
+_QUOTED = re.compile(r"[>\s]*")
+
+
+class Line(NamedTuple):
+    """One line of a log, taken apart.
+
+    Args:
+        text: the message; None when the line is empty or another program's.
+        form: which prefixes it has, as words: ``syslog time``; :data:`BARE` when none.
+        column: where its prefixes begin, tabs expanded, behind numbers and marks of quotation.
+        trusted: False when its form says that the kernel did not write it; None when it does not tell.
+        clock: seconds since the boot, where the form has them.
+        of_day: seconds since midnight, or of the epoch, where the form has only such a time.
+    """
+
+    text: str | None
+    form: str = BARE
+    column: int = 0
+    trusted: bool | None = None
+    clock: float | None = None
+    of_day: float | None = None
+
+
+def read_line(line: str) -> Line:
+    """Take a line apart, whatever printed it.
+
+    No form of text proves that the kernel wrote a line: a line break in a message of the kernel's may have
+    begun it. ``<12>`` or ``user  :notice:`` do tell that a process did.
+    """
+    plain = _plain(line)
+    start = _QUOTED.match(plain)
+    column = start.end() if start else 0
+    text = plain[column:]
+    number = _NUMBERED.match(plain) or _NUMBERED.match(text)
+    if number:
+        column = number.end() if number.string is plain else column + number.end()
+        text = plain[column:]
+    return _unprefixed(text, column)
+
+
+def _unprefixed(text: str, column: int) -> Line:
+    words = []
+    trusted: bool | None = None
+    clock: float | None = None
+    of_day: float | None = None
+    if monotonic := _SHORT_MONOTONIC.fullmatch(text):
+        words.append("monotonic")
+        clock = _seconds(monotonic["clock"])
+        text = monotonic["text"]
+    elif syslog := _SYSLOG.fullmatch(text):
+        if syslog["program"] != "kernel":
+            return Line(None, "program", column)
+        words.append("syslog")
+        of_day = _seconds_of_day(syslog["stamp"])
+        text = syslog["text"]
+    elif priority := _PRIORITY.match(text):
+        # util-linux 2.38 prints facility OR level: <14> may come out as <7>, a small number proves nothing.
+        trusted = None if int(priority[1]) < KERNEL_FACILITY_END else False
+        words.append(PRIORITY)
+        text = text[priority.end() :]
+    elif facility := _FACILITY.match(text):
+        trusted = None if facility[1] == "kern" else False
+        words.append("facility")
+        text = text[facility.end() :]
+    if time := _TIME.match(text):
+        words.append(next((name for name in ("human", "date", "iso") if time[name]), "time"))
+        if time["clock"]:
+            clock = _seconds(time["clock"])
+        of_day = _seconds_of_day(time["date"] or time["iso"] or "") or of_day
+        text = text[time.end() :]
+    if caller := _CALLER.match(text):
+        text = text[caller.end() :]
+    return Line(text.strip() or None, " ".join(words), column, trusted, clock, of_day)
+
+
+def _seconds(number: str) -> float | None:
+    """A time, if a clock can show it."""
+    return float(number) if len(number) <= _LONGEST_NUMBER else None
+
+
+def _seconds_of_day(stamp: str) -> float | None:
+    if _UNIX.fullmatch(stamp):
+        return _seconds(stamp)
+    if found := _OF_DAY.search(stamp):
+        return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3].replace(",", ".")[:9])
+    return None
+
+
+def _plain(line: str) -> str:
+    """A line without colours, tabs, and what a web page makes of blanks and ``>``."""
+    text = _ANSI.sub("", line) if "\x1b" in line else line
+    if "&" in text:
+        text = text.replace("&gt;", ">").replace("&lt;", "<").replace("&nbsp;", " ")
+    return text.replace("\xa0", " ").expandtabs().rstrip()

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A log that contradicts itself, or the hardware: somebody may have forged a part of it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from tdx_headroom.errors import one_line
+from tdx_headroom.kernel_report import ContradictionKind, ModuleState
+
+if TYPE_CHECKING:
+    from tdx_headroom.facts import HostFacts
+
+_LONGEST = 120
+_MOST = 4
+_SAYS = {
+    ContradictionKind.SECOND_BOOT: "a boot seems to begin in the middle of one whose clock goes on;"
+    " what came before still counts",
+    ContradictionKind.TWO_OUTCOMES: "it tells another outcome of the same boot; the worse of them counts",
+    ContradictionKind.OUTSIDE_THE_LOG: "it tells of a failure, without the prefix of the log; it counts",
+    ContradictionKind.MEMORY_MAP: "it does not go with the memory map before it, or comes after the boot;"
+    " it does not count",
+    ContradictionKind.SAME_MOMENT: "it has the very time of an unrelated line before it, and may be a part of"
+    " that one's text; it counts",
+}
+_ASK = "To be sure give what cannot be forged: `journalctl -k -b -o json`, or a capture made on the host."
+# tdx_init() sets the CPU flag since Linux commit that brought TDX host support to mainline (in v6.8).
+_OLD = re.compile(r"(?:[0-5]\.|6\.[0-7]\.).*")
+
+
+def contradicts_hardware(facts: HostFacts) -> bool:
+    """Whether an unverified log says that TDX is up, on a CPU that does not show it.
+
+    Kernels before 6.8 have TDX from patches, and do not all set the CPU's flag.
+    """
+    log, platform = facts.kernel_log, facts.platform
+    if log is None or log.verified or log.state is not ModuleState.INITIALIZED:
+        return False
+    if platform is None or platform.tdx_host_platform is not False:
+        return False
+    return facts.kernel_release is None or _OLD.fullmatch(facts.kernel_release) is None
+
+
+def contradictions(facts: HostFacts) -> list[str]:
+    """What does not go together, a sentence each; empty when all is well."""
+    log = facts.kernel_log
+    if log is None:
+        return []
+    found = [
+        f"The log contradicts itself at `{one_line(c.line, _LONGEST)}`: {_SAYS[c.kind]}."
+        for c in log.contradictions[:_MOST]
+    ]
+    if len(log.contradictions) > _MOST:
+        found.append(f"The log contradicts itself in {len(log.contradictions) - _MOST} more lines.")
+    if contradicts_hardware(facts):
+        found.append(
+            f"The log says `{one_line(log.message or '', _LONGEST)}`, and the CPU does not show"
+            " tdx_host_platform: one of them is of another host or boot, or forged."
+        )
+    return [*found, _ASK] if found else []
