@@ -122,14 +122,16 @@ def test_client_certificates(config: Path, authority: Authority, tmp_path: Path)
     (tmp_path / "clients.pem").write_bytes(authority.certificate.read_bytes())
     more = ", client_ca_file: clients.pem, client_auth_type: RequireAndVerifyClientCert}"
     config.write_text(config.read_text().replace("}", more))
+    required = config.read_text()
+    config.write_text(required.replace("RequireAndVerifyClientCert", "VerifyClientCertIfGiven"))
     with agent("--web.config.file", str(config), command="demo") as running:
-        assert handshakes(running.port, authority.client(ours))
-        assert not handshakes(running.port, authority.client(theirs))
-        assert not handshakes(running.port, authority.client())
-        config.write_text(config.read_text().replace("RequireAndVerifyClientCert", "VerifyClientCertIfGiven"))
         assert handshakes(running.port, authority.client())
         assert handshakes(running.port, authority.client(ours))
         assert not handshakes(running.port, authority.client(theirs))
+        config.write_text(required)
+        assert handshakes(running.port, authority.client(ours))
+        assert not handshakes(running.port, authority.client(theirs))
+        assert not handshakes(running.port, authority.client())
 
 
 def test_certificate_rotates(config: Path, authority: Authority) -> None:
@@ -189,7 +191,8 @@ def test_passwords_change(tmp_path: Path) -> None:
         assert "basic_auth_users.alice: not a bcrypt hash" in line
         assert "tdx_headroom_http_auth_failures_total 2.0" in running.get("/metrics", header("two"))[2]
         path.write_text("")
-        assert running.get("/metrics")[0] == 200
+        assert running.get("/metrics")[0] == 401
+        assert running.get("/metrics", header("two"))[0] == 200
 
 
 def start(config: Path) -> subprocess.CompletedProcess[str]:

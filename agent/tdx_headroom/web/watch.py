@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The web configuration in force: read at start, and again when a file of it changes."""
+"""The web configuration in force: read at start, and again when a file of it changes.
+
+A change never opens a door (:mod:`tdx_headroom.web.guards`): one that would is refused as if it could not be
+read.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,13 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom import log
 from tdx_headroom.web.auth import Authenticator
-from tdx_headroom.web.config import ConfigError, parse, read_file
+from tdx_headroom.web.config import ConfigError, WebConfig, parse, read_file
+from tdx_headroom.web.guards import loosened
 from tdx_headroom.web.tls import make_context
 
 if TYPE_CHECKING:
     import ssl
     from pathlib import Path
-
-    from tdx_headroom.web.config import WebConfig
 
 Signature = tuple[int, ...] | None
 """What tells one version of a file from the next; None: it is not there."""
@@ -51,35 +54,50 @@ class ConfigWatch:
         self.failures = 0
         self.failing = False
         try:
-            self._loaded = self._load(None)
+            self._loaded = self._prepare(self._read(), None)
         except ConfigError as error:
             raise self._named(error) from None
+        if self._loaded.config == WebConfig():
+            log.get().warning("web configuration asks for nothing: neither TLS nor passwords", file=str(path))
 
     def current(self) -> Loaded:
         """The configuration in force; after a change that cannot be used it is the one before."""
-        if all(_sign(path) == signature for path, signature in self._seen.items()):
-            return self._loaded
+        if any(_sign(path) != signature for path, signature in self._seen.items()):
+            self._look_again(self._loaded)
+        return self._loaded
+
+    def _look_again(self, before: Loaded) -> None:
+        error = None
         try:
-            self._loaded = self._load(self._loaded)
-        except ConfigError as error:
+            config = self._read()
+            error = loosened(before.config, config)
+        except ConfigError as refused:
+            error = refused
+        if error is not None:
+            config = before.config  # a certificate of it may have been renewed all the same
+        try:
+            self._loaded = self._prepare(config, before)
+        except ConfigError as refused:
+            error = error or refused
+        self.failing = error is not None
+        if error is None:
+            log.get().info("web configuration re-read", file=str(self._path))
+        else:
             self.failures += 1
-            self.failing = True
             log.get().error(
                 "web configuration not re-read, the last one stays", error=str(self._named(error))
             )
-        else:
-            self.failing = False
-            log.get().info("web configuration re-read", file=str(self._path))
-        return self._loaded
 
     def close(self) -> None:
         """Let the worker go."""
         self._worker.shutdown(wait=False, cancel_futures=True)
 
-    def _load(self, before: Loaded | None) -> Loaded:
+    def _read(self) -> WebConfig:
         # Signed before it is read: what changes while it is being read is seen as a change the next time.
         self._seen = {self._path: _sign(self._path)}
-        config = parse(read_file("", self._path), self._path.absolute().parent)
+        return parse(read_file("", self._path), self._path.absolute().parent)
+
+    def _prepare(self, config: WebConfig, before: Loaded | None) -> Loaded:
         tls = config.tls
         if tls is not None:
             named = (tls.cert_file, tls.key_file, tls.client_ca_file)

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What keeps others out, and that no change of the web configuration takes it away without a restart.
+
+A file that is emptied, or cut short while it is written, is valid and asks for nothing: taken at its word it
+would open the agent to everybody.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tdx_headroom.web.config import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tdx_headroom.web.config import TlsConfig, WebConfig
+
+_WHY = "what keeps others out is given up by a restart only"
+
+
+def loosened(before: WebConfig, after: WebConfig) -> ConfigError | None:
+    """The first door that `after` would open and `before` keeps shut; None: there is none."""
+    key = next(_opened(before, after), None)
+    return ConfigError(key, f"asks for less than what is in force; {_WHY}") if key is not None else None
+
+
+def _opened(before: WebConfig, after: WebConfig) -> Iterator[str]:
+    if before.tls is not None:
+        if after.tls is None:
+            yield "tls_server_config"
+        else:
+            yield from _opened_tls(before.tls, after.tls)
+    if before.users and not after.users:
+        yield "basic_auth_users"
+
+
+def _opened_tls(before: TlsConfig, after: TlsConfig) -> Iterator[str]:
+    if after.client_auth < before.client_auth:
+        yield "tls_server_config.client_auth_type"
+    if before.client_ca_file is not None and after.client_ca_file is None:
+        yield "tls_server_config.client_ca_file"
+    if after.min_version < before.min_version:
+        yield "tls_server_config.min_version"
