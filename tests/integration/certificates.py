@@ -28,14 +28,16 @@ class Authority:
     def certificate(self) -> Path:
         return self.folder / "ca.pem"
 
-    def issue(self, name: str, *, folder: Path | None = None) -> tuple[Path, Path]:
-        """A certificate for 127.0.0.1, and its key, at ``name.pem`` and ``name.key``."""
+    def issue(
+        self, name: str, *, folder: Path | None = None, names: str = "IP:127.0.0.1,DNS:localhost"
+    ) -> tuple[Path, Path]:
+        """A certificate for these names, and its key, at ``name.pem`` and ``name.key``."""
         to = folder or self.folder
         request, extensions = self.folder / "request", self.folder / "extensions"
         key, certificate = to / f"{name}.key", to / f"{name}.pem"
         # Python 3.13 verifies strictly: with identifiers of the authority's key, and its usage (below).
         extensions.write_text(
-            "subjectAltName=IP:127.0.0.1,DNS:localhost\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
+            f"subjectAltName={names}\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
         )
         _openssl("req", "-new", *_KEY, "-keyout", str(key), "-out", str(request), "-subj", f"/CN={name}")
         _openssl(

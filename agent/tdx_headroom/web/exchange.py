@@ -34,18 +34,20 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-CODES = (200, 401, 404, 405, 500, 503)
+CODES = (200, 401, 404, 405, 429, 500, 503)
 """Every status that is answered here; what is not even HTTP gets 400 from the library, and is not counted."""
 
 METHODS = ("GET", "HEAD")
 UNAUTHORIZED = plain(401, "401")
 NOT_ALLOWED = plain(405, "405")
+TOO_MANY = plain(429, "429: more requests than rate_limit lets through, try again later")
 BROKEN = plain(500, "500")
 FULL = plain(503, "503: too many requests at once, try again later")
 
 _EXTRA = {
     401: {"WWW-Authenticate": 'Basic realm="tdx-headroom", charset="UTF-8"'},
     405: {"Allow": ", ".join(METHODS)},
+    429: {"Retry-After": "1"},
     503: {"Retry-After": "1"},
 }
 
@@ -84,8 +86,11 @@ class Desk:
 
     def answer(self, exchange: Exchange) -> None:
         """Answer a request, now or when its password has been checked."""
-        loaded = self._watch.current() if self._watch is not None else None
-        if loaded is None or loaded.authenticator is None or exchange.peer.private:
+        loaded = self._watch.current() if self._watch is not None and not exchange.peer.private else None
+        if loaded is not None and loaded.bucket is not None and not loaded.bucket.take():
+            exchange.send(TOO_MANY, self._configured())
+            return
+        if loaded is None or loaded.authenticator is None or exchange.path in loaded.config.open_paths:
             exchange.send(self._look_up(exchange), self._configured())
             return
         from tdx_headroom.web.auth import read_credentials  # noqa: PLC0415  only with passwords
@@ -141,11 +146,10 @@ class Desk:
     def _look_up(self, exchange: Exchange) -> Answer:
         if exchange.start.method not in METHODS:
             return NOT_ALLOWED
-        path = exchange.start.path.partition("?")[0]
         accept = exchange.headers.get("Accept", "")
         full = self._full_addresses or exchange.peer.private
         try:
-            return self._pages.get(path, accept, full=full)
+            return self._pages.get(exchange.path, accept, full=full)
         except Exception as error:  # noqa: BLE001  one page that cannot be rendered must not close the others
             log.get().error("a page cannot be rendered", error=type(error).__name__)
             return BROKEN
@@ -163,6 +167,11 @@ class Exchange(HTTPMessageDelegate):
         self.headers = HTTPHeaders()
         self._desk = desk
         self._connection = connection
+
+    @property
+    def path(self) -> str:
+        """What is asked for."""
+        return self.start.path.partition("?")[0]
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tdx_headroom.web.config import ConfigError
+from tdx_headroom.web.document import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tdx_headroom.web.config import TlsConfig, WebConfig
+    from tdx_headroom.web.config import WebConfig
+    from tdx_headroom.web.tlsconfig import TlsConfig
 
 _WHY = "what keeps others out is given up by a restart only"
 
@@ -31,14 +32,21 @@ def _opened(before: WebConfig, after: WebConfig) -> Iterator[str]:
             yield "tls_server_config"
         else:
             yield from _opened_tls(before.tls, after.tls)
-    if before.users and not after.users:
-        yield "basic_auth_users"
+    if before.users:
+        if not after.users:
+            yield "basic_auth_users"
+        if after.open_paths - before.open_paths:
+            yield "basic_auth_excluded_paths"
+    if before.rate_limit is not None and after.rate_limit is None:
+        yield "rate_limit"
 
 
 def _opened_tls(before: TlsConfig, after: TlsConfig) -> Iterator[str]:
     if after.client_auth < before.client_auth:
         yield "tls_server_config.client_auth_type"
-    if before.client_ca_file is not None and after.client_ca_file is None:
-        yield "tls_server_config.client_ca_file"
+    if before.client_ca is not None and after.client_ca is None:
+        yield before.client_ca.key
+    if before.client_names is not None and after.client_names is None:
+        yield "tls_server_config.client_allowed_sans"
     if after.min_version < before.min_version:
         yield "tls_server_config.min_version"

@@ -19,9 +19,11 @@ from tdx_headroom.web import quiet
 from tdx_headroom.web.connections import Connections, Peer
 from tdx_headroom.web.exchange import Desk, Exchange
 from tdx_headroom.web.listen import Listener, open_listeners
+from tdx_headroom.web.names import Admission
 from tdx_headroom.web.pages import Pages
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterable, Iterator
 
     from prometheus_client import CollectorRegistry
@@ -153,20 +155,19 @@ class WebServer:
             self._loop.add_reader(listener.socket, self._accept, listener)
 
     def _welcome(self, connection: socket.socket, listener: Listener) -> None:
+        loaded = self._watch.current() if self._watch is not None and not listener.private else None
         try:
-            stream = self._stream(connection, listener)
+            stream = self._stream(connection, loaded.context if loaded is not None else None)
         except (OSError, ValueError):  # the client has gone, or has sent something before TLS could begin
             connection.close()
             return
         peer = Peer(stream, private=listener.private)
         self._connections.add(peer)
         server = HTTP1ServerConnection(stream, self._parameters, peer)
-        server.start_serving(_Delegate(self._desk, peer))
+        tls = loaded.config.tls if loaded is not None else None
+        server.start_serving(_Delegate(self._desk, peer, tls.client_names if tls is not None else None))
 
-    def _stream(self, connection: socket.socket, listener: Listener) -> IOStream:
-        context = None
-        if self._watch is not None and not listener.private:
-            context = self._watch.current().context
+    def _stream(self, connection: socket.socket, context: ssl.SSLContext | None) -> IOStream:
         size = self._settings.limits.header_bytes + CHUNK
         if context is None:
             return IOStream(connection, max_buffer_size=size, read_chunk_size=CHUNK)
@@ -177,12 +178,16 @@ class WebServer:
 class _Delegate(HTTPServerConnectionDelegate):
     """Hands the requests of one connection to the desk."""
 
-    def __init__(self, desk: Desk, peer: Peer) -> None:
+    def __init__(self, desk: Desk, peer: Peer, client_names: frozenset[str] | None) -> None:
         self._desk = desk
         self._peer = peer
+        self._client_names = client_names
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:  # noqa: ARG002  the library's signature
-        return Exchange(self._desk, self._peer, request_conn)
+        exchange = Exchange(self._desk, self._peer, request_conn)
+        if self._client_names is None:
+            return exchange
+        return Admission(exchange, self._peer.stream, self._client_names)
 
     def on_close(self, server_conn: object) -> None:  # noqa: ARG002  the library's signature
         self._desk.connections.remove(self._peer)

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom import log
 from tdx_headroom.web.auth import Authenticator
-from tdx_headroom.web.config import ConfigError, WebConfig, parse, read_file
+from tdx_headroom.web.config import WebConfig, parse
+from tdx_headroom.web.document import ConfigError, read_file
 from tdx_headroom.web.guards import loosened
+from tdx_headroom.web.rate import Bucket
 from tdx_headroom.web.tls import make_context
 
 if TYPE_CHECKING:
@@ -27,11 +29,19 @@ Signature = tuple[int, ...] | None
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration that can be served with; no context: plain HTTP, no authenticator: no passwords."""
+    """A configuration that can be served with.
+
+    Args:
+        config: what it was made from.
+        context: None: plain HTTP.
+        authenticator: None: nobody needs a password.
+        bucket: what the rate limit has left; None: there is none.
+    """
 
     config: WebConfig
     context: ssl.SSLContext | None = None
     authenticator: Authenticator | None = None
+    bucket: Bucket | None = None
 
 
 class ConfigWatch:
@@ -100,14 +110,17 @@ class ConfigWatch:
     def _prepare(self, config: WebConfig, before: Loaded | None) -> Loaded:
         tls = config.tls
         if tls is not None:
-            named = (tls.cert_file, tls.key_file, tls.client_ca_file)
-            self._seen |= {path: _sign(path) for path in named if path is not None}
+            self._seen |= {path: _sign(path) for path in tls.files()}
         context = make_context(tls) if tls is not None else None
         if before is not None and before.config.users == config.users:
             authenticator = before.authenticator  # remembers who has proved themselves
         else:
             authenticator = Authenticator(config.users, self._worker) if config.users else None
-        return Loaded(config, context, authenticator)
+        if before is not None and before.config.rate_limit == config.rate_limit:
+            bucket = before.bucket
+        else:
+            bucket = Bucket(config.rate_limit) if config.rate_limit is not None else None
+        return Loaded(config, context, authenticator, bucket)
 
     def _named(self, error: ConfigError) -> ConfigError:
         name = str(self._path)
