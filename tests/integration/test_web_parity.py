@@ -351,7 +351,10 @@ def run(words: list[str], folder: Folder, *, asked: bool) -> Outcome:
         if process.poll() is not None:  # it has listened before it has read the file
             found = None
         log.seek(0)
-        return Outcome(found, log.read())
+        outcome = Outcome(found, log.read())
+    if found is None and "address already in use" in outcome.said.lower():
+        return run(words, folder, asked=asked)  # somebody else was quicker
+    return outcome
 
 
 NODE_EXPORTER = ["prometheus-node-exporter", "--collector.disable-defaults", "--web.disable-exporter-metrics"]
