@@ -94,6 +94,7 @@ class Locked:
         ]
 
 
+REWRITTEN = 53
 SHUT = [0, 0, 0, 401, 200]
 
 
@@ -307,7 +308,16 @@ def in_two_steps(path: Path, text: str) -> None:
         stream.write(text)
 
 
-@pytest.mark.parametrize("write", [in_one_piece, in_two_steps])
+def line_by_line(path: Path, text: str) -> None:
+    """As a shell's echos do it: for a while there is one user less."""
+    with path.open("w") as stream:
+        for line in text.splitlines(keepends=True):
+            stream.write(line)
+            stream.flush()
+            time.sleep(0.005)
+
+
+@pytest.mark.parametrize("write", [in_one_piece, in_two_steps, line_by_line])
 def test_rewriting_in_place_loses_no_client(write: Callable[[Path, str], None], locked: Locked) -> None:
     """Configuration, certificate and key rewritten in place again and again, beside four clients."""
     good = locked.file.read_text()
@@ -317,7 +327,7 @@ def test_rewriting_in_place_loses_no_client(write: Callable[[Path, str], None], 
         pairs.append((certificate.read_text(), key.read_text()))
     rewritten = 0
     with Clients(locked, 4) as clients:
-        while rewritten < 53:
+        while rewritten < REWRITTEN:
             certificate_text, key_text = pairs[rewritten % 2]
             seen = len(clients.statuses)
             write(locked.folder / "server.pem", certificate_text)
@@ -338,3 +348,19 @@ def test_rewriting_in_place_loses_no_client(write: Callable[[Path, str], None], 
             "certificate, key and web configuration rewritten in place 53 times beside four clients",
             "loses no client",
         )
+
+
+def test_a_user_who_is_taken_away(locked: Locked) -> None:
+    """Is refused soon after, when nobody can be writing the file any more; the others are not."""
+    good = locked.file.read_text()
+    assert locked.get(locked.known, basic("bob")) == 200
+    locked.file.write_text(drop("bob")(good))
+    try:
+        end = time.monotonic() + SECONDS
+        while locked.get(locked.known, basic("bob")) != 401:
+            assert time.monotonic() < end
+            assert locked.get(locked.known, basic("alice")) == 200
+        assert locked.reload_success()
+    finally:
+        locked.file.write_text(good)
+    assert locked.get(locked.known, basic("bob")) == 200

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import ssl
 from pathlib import Path
 
@@ -244,6 +245,8 @@ def test_defaults(tmp_path: Path) -> None:
         ("a: &x [*x, *y]", "", "not YAML"),
         ("a: 2001-99-99", "a", "unknown key"),
         ("a: !!map b", "", "not YAML"),
+        ("a: !!int [1]", "", "not YAML"),
+        ("a: !!bool {b: c}", "", "not YAML"),
         ("a: 1\n---\nb: 2\n", "", "not YAML"),
         ("? [a, b]\n: c", "", "not YAML"),
         ("!!python/object/apply:os.system [id]", "", "not YAML"),
@@ -301,6 +304,29 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=reason) as caught:
             read_file("tls_server_config.cert_file", path)
         assert str(caught.value).startswith("tls_server_config.cert_file: ")
+
+
+def test_a_failure_that_passes(tmp_path: Path) -> None:
+    """A change that could not be read for want of a descriptor is read a minute later all the same."""
+    path = tmp_path / "web.yml"
+    path.write_text("http_server_config: {headers: {X-Frame-Options: sameorigin}}")
+    now = [0.0]
+    watch = ConfigWatch(path, lambda: now[0])
+    path.write_text("http_server_config: {headers: {X-Frame-Options: deny}}")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        assert watch.current().config.headers == (("X-Frame-Options", "sameorigin"),)
+        now[0] = 100.0
+        assert watch.current().config.headers == (("X-Frame-Options", "sameorigin"),)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (watch.failing, watch.failures) == (True, 1)
+    assert watch.current().config.headers == (("X-Frame-Options", "sameorigin"),)
+    now[0] = 200.0
+    assert watch.current().config.headers == (("X-Frame-Options", "deny"),)
+    assert (watch.failing, watch.failures) == (False, 1)
+    watch.close()
 
 
 @pytest.mark.parametrize("name", ["\\0", "\\ud800"])

@@ -64,8 +64,8 @@ class _Loader(yaml.SafeLoader):
         return {key.value: self.construct_object(value, deep=deep) for key, value in node.value}
 
 
-def _plain(_: yaml.SafeLoader, node: yaml.ScalarNode) -> Plain:
-    return Plain(node.value)
+def _plain(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Plain:
+    return Plain(str(loader.construct_scalar(node)))
 
 
 for _kind in ("bool", "int", "float", "timestamp"):

@@ -26,6 +26,17 @@ def loosened(before: WebConfig, after: WebConfig) -> ConfigError | None:
     return ConfigError(key, f"asks for less than what is in force; {_WHY}") if key is not None else None
 
 
+def shuts_out(before: WebConfig, after: WebConfig) -> bool:
+    """Whether `after` has no more place for somebody whom `before` lets in by name.
+
+    A file that is written line by line looks like that for a moment.
+    """
+    names = before.tls.client_names if before.tls is not None else None
+    fewer = after.tls.client_names if after.tls is not None else None
+    users = {user for user, _ in before.users} - {user for user, _ in after.users}
+    return bool(users or (names and fewer and names - fewer))
+
+
 def _opened(before: WebConfig, after: WebConfig) -> Iterator[str]:
     if before.tls is not None:
         if after.tls is None:

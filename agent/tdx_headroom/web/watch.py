@@ -7,6 +7,8 @@ read.
 
 from __future__ import annotations
 
+import math
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,13 +17,20 @@ from tdx_headroom import log
 from tdx_headroom.web.auth import Authenticator
 from tdx_headroom.web.config import WebConfig, parse
 from tdx_headroom.web.document import ConfigError, read_file
-from tdx_headroom.web.guards import loosened
+from tdx_headroom.web.guards import loosened, shuts_out
 from tdx_headroom.web.rate import Bucket
 from tdx_headroom.web.tls import make_context
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
     from pathlib import Path
+
+SETTLE_SECONDS = 1.0
+"""A user who is no more in the file is refused when it has not been written to for so long."""
+
+RETRY_SECONDS = 60.0
+"""After a change that could not be used; what is in force may expire."""
 
 Signature = tuple[int, ...] | None
 """What tells one version of a file from the next; None: it is not there."""
@@ -52,13 +61,17 @@ class ConfigWatch:
 
     Args:
         path: of the configuration file.
+        clock: seconds.
 
     Raises:
         AgentError: it cannot be used.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
+        self._clock = clock
+        self._again_at = math.inf
+        self._untold = False
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="bcrypt")
         self._seen: dict[Path, Signature] = {}
         self.failures = 0
@@ -72,15 +85,21 @@ class ConfigWatch:
 
     def current(self) -> Loaded:
         """The configuration in force; after a change that cannot be used it is the one before."""
-        if any(_sign(path) != signature for path, signature in self._seen.items()):
+        changed = any(_sign(path) != signature for path, signature in self._seen.items())
+        self._untold |= changed
+        if changed or self._clock() >= self._again_at:
             self._look_again(self._loaded)
         return self._loaded
 
     def _look_again(self, before: Loaded) -> None:
+        self._again_at = math.inf
         error = None
         try:
             config = self._read()
             error = loosened(before.config, config)
+            if error is None and shuts_out(before.config, config) and self._just_written():
+                self._again_at = self._clock() + SETTLE_SECONDS / 4
+                return
         except ConfigError as refused:
             error = refused
         if error is not None:
@@ -89,10 +108,14 @@ class ConfigWatch:
             self._loaded = self._prepare(config, before)
         except ConfigError as refused:
             error = error or refused
+        untold, self._untold = self._untold, False
         self.failing = error is not None
         if error is None:
             log.get().info("web configuration re-read", file=str(self._path))
-        else:
+            return
+        # What was missing may have been a descriptor or memory, and no file need change for it to be there.
+        self._again_at = self._clock() + RETRY_SECONDS
+        if untold:
             self.failures += 1
             log.get().error(
                 "web configuration not re-read, the last one stays", error=str(self._named(error))
@@ -106,6 +129,14 @@ class ConfigWatch:
         # Signed before it is read: what changes while it is being read is seen as a change the next time.
         self._seen = {self._path: _sign(self._path)}
         return parse(read_file("", self._path), self._path.absolute().parent)
+
+    def _just_written(self) -> bool:
+        """Whether somebody may still be writing the file."""
+        try:
+            age = time.time() - self._path.stat().st_ctime
+        except OSError:
+            return False
+        return 0 <= age < SETTLE_SECONDS
 
     def _prepare(self, config: WebConfig, before: Loaded | None) -> Loaded:
         tls = config.tls
