@@ -114,8 +114,9 @@ def _add_web(parser: argparse.ArgumentParser) -> None:
     add_assume_strategy(parser)
     parser.add_argument(
         "--user",
-        metavar="NAME",
-        help="started as root: become this user before listening (default tdx-headroom or nobody)",
+        metavar="USER",
+        help="started as root: become this user, by name or number, before listening (default: tdx-headroom, "
+        "where there is none a number that no other user or process has)",
     )
     parser.add_argument(
         "--refresh-interval",
@@ -159,6 +160,9 @@ def _serve(root: Root, options: argparse.Namespace) -> int:
     from tdx_headroom.privileges import give_up  # noqa: PLC0415
 
     log.configure(options.log_level, options.log_format)
+    # The current folder may change.
+    state_directory = _absolute(getattr(options, "state_directory", None))
+    options.web_config = _absolute(options.web_config)
     inherited = take()
     web = settings_from(options, inherited.sockets)
     if not (web.addresses or web.sockets):
@@ -167,13 +171,17 @@ def _serve(root: Root, options: argparse.Namespace) -> int:
             hint="start tdx-headroom.socket, or leave --web.systemd-socket out",
             status=os.EX_UNAVAILABLE,
         )
-    root = root.holding({**inherited.files, **give_up(root, options.user)})
+    root = root.holding({**inherited.files, **give_up(root, options.user, state_directory)})
     settings = Settings(
         web=web,
         refresh_interval=options.refresh_interval,
         exporter_metrics=options.exporter_metrics,
         what_if=WhatIf(strategy=options.assume_strategy),
-        state_directory=getattr(options, "state_directory", None),
+        state_directory=state_directory,
     )
     serve(root, settings)
     return os.EX_OK
+
+
+def _absolute(path: str | None) -> str | None:
+    return os.path.abspath(path) if path else None  # noqa: PTH100  a link may change while the agent runs

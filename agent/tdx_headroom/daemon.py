@@ -18,7 +18,7 @@ from tdx_headroom.livelog import LiveLog
 from tdx_headroom.notify import Notifier
 from tdx_headroom.sources.platform import read_boot_id
 from tdx_headroom.sources.uevents import drain, open_uevents
-from tdx_headroom.state import State, StateFile
+from tdx_headroom.state import FolderLock, State, StateFile
 from tdx_headroom.web.server import WebServer
 from tdx_headroom.whatif import UNCHANGED, WhatIf
 
@@ -134,7 +134,7 @@ def _load_state(root: Root, settings: Settings) -> tuple[StateFile | None, State
     boot_id = read_boot_id(root)
     if settings.state_directory is None or boot_id is None:
         return None, State()
-    state_file = StateFile(settings.state_directory)
+    state_file = StateFile(settings.state_directory, FolderLock(settings.state_directory))
     state, problem = state_file.load()
     if problem is not None:
         log.get().error("the state kept before cannot be used", problem=problem)

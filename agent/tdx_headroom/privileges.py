@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Started as root by hand: open what only root may, load the rest of the code, then be nobody for good.
+"""Started as root by hand: open what only root may, load the rest of the code, then be another for good.
 
 Under systemd none of this happens: the unit never runs as root (systemd/tdx-headroom.service).
 """
@@ -10,21 +10,18 @@ import os
 import pwd
 import stat
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tdx_headroom import log
+from tdx_headroom import handover, log
 from tdx_headroom.errors import AgentError, SourceError
 from tdx_headroom.inherited import FILES, PRIVILEGED
 from tdx_headroom.memory_root import MemoryRoot
 from tdx_headroom.root import Root
+from tdx_headroom.users import User, find_user, warn_of_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-USERS = ("tdx-headroom", "nobody")
-"""Who the agent becomes by default: the first that exists."""
 
 LAZY = (
     "concurrent.futures.thread",
@@ -40,29 +37,13 @@ OPTIONAL = ("bcrypt", "yaml")
 """The same, of libraries that the agent may do without."""
 
 
-@dataclass(frozen=True, slots=True)
-class User:
-    """Whom to become.
-
-    Args:
-        name: as in the user database.
-        uid: its user id.
-        gid: its own group.
-        groups: all of its groups, the own one among them.
-    """
-
-    name: str
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-
-
-def give_up(root: Root, name: str | None = None) -> dict[str, int]:
-    """All of it in order, before anything listens: open, load, drop.
+def give_up(root: Root, name: str | None = None, state_folder: str | None = None) -> dict[str, int]:
+    """All of it in order, before anything listens: open, load, hand the state over, drop.
 
     Args:
         root: of the host that will be served.
         name: whom to become; see :func:`drop`.
+        state_folder: where the agent will keep its state.
 
     Returns:
         Descriptors for the root, as :func:`open_privileged` gives them.
@@ -73,12 +54,18 @@ def give_up(root: Root, name: str | None = None) -> dict[str, int]:
     if 0 not in os.getresuid():
         drop(name)
         return {}
+    user = find_user(name, handover.owner_of(state_folder) if state_folder is not None else None)
     descriptors = open_privileged(root)
     preload(root)
-    drop(name)
+    if user.uid != 0:
+        if state_folder is not None:
+            handover.hand_over(state_folder, user)
+        # What lies in root's current folder could be got at from inside, whatever its parents forbid.
+        os.chdir("/")
+    _drop_to(user)
     if not isinstance(root, MemoryRoot) and not os.access(root.path, os.R_OK | os.X_OK):
         raise AgentError(
-            f"{_own_name()} cannot read {root.path}",
+            f"{_own_name() or f'user id {os.geteuid()}'} cannot read {root.path}",
             hint="make it readable for everybody, or keep root with --user root",
             status=os.EX_NOPERM,
         )
@@ -152,23 +139,28 @@ def drop(name: str | None = None) -> None:
     No thread may run yet: capabilities are a thread's own.
 
     Args:
-        name: whom to become; None: the first of :data:`USERS`. A name of root itself keeps all privileges.
+        name: whom to become, by name or number; None: the agent's own user, else a number that is nobody's. A
+            name of root itself keeps all privileges.
 
     Raises:
         AgentError: there is no such user, root is not allowed to become it, or something is left afterwards.
     """
     if 0 not in os.getresuid():
-        if name is not None and name != _own_name():
+        if name is not None and name not in (_own_name(), str(os.geteuid())):
             raise AgentError(f"only root can become {name}", hint="leave --user out", status=os.EX_NOPERM)
         return
+    _drop_to(find_user(name))
+
+
+def _drop_to(user: User) -> None:
     # capabilities.py is loaded only from here on: it needs ctypes, which a sandbox without writable and
     # executable memory may refuse to load.
-    user = find_user(name)
     if user.uid == 0:
         log.get().warning("the agent keeps running as root", user=user.name)
         return
     if threading.active_count() != 1:
         raise AgentError("privileges cannot be dropped: a thread is running", status=os.EX_SOFTWARE)
+    warn_of_others(user)
     _become(user)
     left = _left(user)
     if left:
@@ -176,23 +168,6 @@ def drop(name: str | None = None) -> None:
             f"privileges are left after becoming {user.name}: {', '.join(left)}", status=os.EX_OSERR
         )
     log.get().info("privileges dropped", user=user.name)
-
-
-def find_user(name: str | None = None) -> User:
-    """Look a user up.
-
-    Raises:
-        AgentError: there is none of that name.
-    """
-    for candidate in USERS if name is None else (name,):
-        try:
-            entry = pwd.getpwnam(candidate)
-        except (KeyError, ValueError):
-            continue
-        groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
-        return User(entry.pw_name, entry.pw_uid, entry.pw_gid, tuple(sorted(set(groups))))
-    wanted = name or " or ".join(USERS)
-    raise AgentError(f"there is no user {wanted} to become", hint="name one with --user", status=os.EX_NOUSER)
 
 
 def _own_name() -> str | None:
@@ -207,6 +182,7 @@ def _become(user: User) -> None:
 
     # The bounding set first: that takes CAP_SETPCAP, which goes with the user id.
     capabilities.empty_bounding_set()
+    capabilities.leave_session_keyring()
     steps: tuple[tuple[str, Callable[[], None]], ...] = (
         ("setgroups", lambda: os.setgroups(user.groups)),
         ("setresgid", lambda: os.setresgid(user.gid, user.gid, user.gid)),

@@ -8,6 +8,8 @@ aside under another name, never overwritten, and reported.
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -142,54 +144,120 @@ def map_digest(assessment: Assessment) -> str | None:
     return f"{source}:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
+class FolderLock:
+    """Held by the one agent that keeps its state in a folder: a second one would take it away from the first.
+
+    Args:
+        folder: of the state.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._fd: int | None = None
+
+    def take(self) -> None:
+        """Have it from now on; nothing happens when it is had already.
+
+        Raises:
+            OSError: another agent has it, or the folder cannot be looked at.
+        """
+        if self._fd is not None and not os.path.samestat(os.fstat(self._fd), os.stat(self._folder)):  # noqa: PTH116
+            self.release()  # another folder of that name
+        if self._fd is not None:
+            return
+        fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise OSError(
+                errno.EBUSY,
+                "another agent keeps its state there; give each a --state-directory of its own",
+                self._folder,
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        self._fd = fd
+
+    def release(self) -> None:
+        """Let another agent have it."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
 class StateFile:
     """The file in the state directory.
 
     Args:
         directory: must exist; only this agent writes there.
+        lock: to be had before anything is written; None: there is surely no other agent.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, lock: FolderLock | None = None) -> None:
         self._directory = directory
         self._path = os.path.join(directory, FILE)  # noqa: PTH118  with the descriptors below
-        self._written: str | None = None
+        self._lock = lock
+        self._written: State | None = None
+        self._identity: tuple[int, ...] | None = None
 
     def load(self) -> tuple[State, str | None]:
         """The state, and what was wrong with the file, if something was."""
+        try:
+            self._take_lock()
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                # What is there is the other agent's to tidy up; what it has learnt is as good as our own.
+                return self._read_only(), f"{self._directory}: {error.strerror}"
         self._remove_leftovers()
         try:
             return _parse(self._read()), None
         except FileNotFoundError:
             return State(), None
         except OSError as error:
-            return State(), f"{self._path} cannot be read and {self._set_aside()}: {error.strerror}"
+            return State(), f"{self._path} cannot be read and {self.set_aside()}: {error.strerror}"
         except (ValueError, RecursionError) as error:
-            return State(), f"{self._path} is corrupt and {self._set_aside()}: {error}"
+            return State(), f"{self._path} is corrupt and {self.set_aside()}: {error}"
+
+    def _read_only(self) -> State:
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            return _parse(self._read())
+        return State()
 
     def _read(self) -> bytes:
         fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
+            owner = os.fstat(fd).st_uid
+            if owner != os.geteuid():
+                raise ValueError(f"it is of user id {owner}, who may have written anything")
             # Not closed by it: for a directory open() fails, and leaves the descriptor to whoever made it.
             with open(fd, "rb", closefd=False) as stream:
                 return stream.read(MAX_FILE + 1)
         finally:
             os.close(fd)
 
+    def up_to_date(self, state: State) -> bool:
+        """Whether the file is there, is the one that was written last, and holds this state."""
+        return state == self._written and self._identity is not None and self._identity == self._identify()
+
     def save(self, state: State) -> None:
-        """Write the state, if it differs from what was written last.
+        """Write the state, if the file does not hold it already.
 
         Raises:
             OSError: the directory cannot be written to, or is full; the old file stays.
         """
-        text = json.dumps({"schema": SCHEMA, **encode(state)})
-        if text == self._written:
+        self._take_lock()
+        if self.up_to_date(state):
             return
+        data = json.dumps({"schema": SCHEMA, **encode(state)}).encode()
+        if len(data) > MAX_FILE:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), self._path)
         temporary = f"{self._path}.{secrets.token_hex(8)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(temporary, flags, 0o600)
         try:
-            with open(fd, "w", encoding="utf-8") as stream:  # noqa: PTH123  as above
-                stream.write(text)
+            with open(fd, "wb") as stream:  # noqa: PTH123  as above
+                stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
             os.rename(temporary, self._path)  # noqa: PTH104
@@ -197,7 +265,20 @@ class StateFile:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)  # noqa: PTH108
             raise
-        self._written = text
+        self._written = state
+        self._identity = self._identify()
+
+    def _take_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.take()
+
+    def _identify(self) -> tuple[int, ...] | None:
+        """What tells this file from any other, or from itself once somebody has written to it."""
+        try:
+            status = os.lstat(self._path)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
     def _remove_leftovers(self) -> None:
         """Remove temporary files of an agent that was killed while it wrote."""
@@ -206,8 +287,11 @@ class StateFile:
                 if re.fullmatch(re.escape(FILE) + r"\.[0-9a-f]{16}", name):
                     os.unlink(os.path.join(self._directory, name))  # noqa: PTH108, PTH118
 
-    def _set_aside(self) -> str:
+    def set_aside(self) -> str:
+        """Give a file that is of no use another name; what became of it, in words for the log."""
         aside = f"{self._path}.corrupt"
+        if os.path.isdir(aside):  # noqa: PTH112
+            aside += f".{secrets.token_hex(8)}"  # a folder is not replaced
         try:
             os.rename(self._path, aside)  # noqa: PTH104
         except OSError as error:

@@ -18,8 +18,8 @@ import pytest
 from tests.integration.agent import SECONDS, Running, free_port
 
 from tdx_headroom import privileges
-from tdx_headroom.errors import AgentError
 from tdx_headroom.root import Root
+from tdx_headroom.users import DYNAMIC
 
 IS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="dropping privileges takes some")
@@ -60,12 +60,37 @@ def test_nothing_is_left() -> None:
 
 
 @needs_root
-def test_by_default_it_becomes_nobody() -> None:
-    """Without a user of the agent's own it becomes nobody."""
+def test_by_default_it_is_nobody_else() -> None:
+    """Without a user of its own it becomes a number that is nobody's, in a group that is nobody's."""
     if any(entry.pw_name == "tdx-headroom" for entry in pwd.getpwall()):
         pytest.skip("this machine has a user tdx-headroom")
-    run = process("privileges.drop(); print(os.getuid())")
-    assert run.stdout.splitlines()[-1] == str(NOBODY.pw_uid), run.stderr
+    run = process("privileges.drop(); print(os.getresuid(), os.getresgid(), os.getgroups())")
+    number = int(run.stdout.splitlines()[-1].split("(")[1].split(",")[0])
+    assert number in DYNAMIC
+    assert run.stdout.splitlines()[-1] == f"{(number,) * 3} {(number,) * 3} [{number}]"
+
+
+@needs_root
+def test_a_key_of_roots_is_left_behind() -> None:
+    """What is in root's session keyring could be read by whoever is in it, whatever the user."""
+    run = process(
+        """
+import ctypes
+libc = ctypes.CDLL(None)
+def keyctl(number, *arguments):
+    return libc.syscall(ctypes.c_long(number), *arguments)
+if keyctl(250, 1, None) < 0:  # KEYCTL_JOIN_SESSION_KEYRING
+    sys.exit("no keyrings")
+key = keyctl(248, b"user", b"a", b"secret", ctypes.c_long(6), ctypes.c_long(-3))  # add_key()
+privileges.drop("nobody")
+print(key, keyctl(250, 11, key, ctypes.create_string_buffer(9), ctypes.c_long(9)))  # KEYCTL_READ
+"""
+    )
+    if "no keyrings" in run.stderr:
+        pytest.skip("there are no keyrings here")
+    assert run.returncode == 0, run.stderr
+    key, read = run.stdout.splitlines()[-1].split()
+    assert (int(key) > 0, int(read)) == (True, -1)
 
 
 @needs_root
@@ -251,13 +276,6 @@ except AgentError as error:
 """
     )
     assert f"nobody cannot read {tmp_path}; make it readable for everybody" in run.stdout
-
-
-def test_no_such_user() -> None:
-    """A user that does not exist is one line with a hint, and EX_NOUSER."""
-    with pytest.raises(AgentError, match="there is no user no-such-user to become") as raised:
-        privileges.find_user("no-such-user")
-    assert raised.value.status == os.EX_NOUSER
 
 
 def test_without_root_there_is_nothing_to_drop() -> None:
