@@ -41,7 +41,7 @@ LAYERS = [
     {"inputs", "output"},
     {"capture"},
     {"web"},
-    {"state", "journal"},
+    {"state", "journal", "surroundings"},
     {"livelog", "agent"},
     {"inherited", "notify", "capabilities", "users"},
     {"handover"},

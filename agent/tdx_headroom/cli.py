@@ -158,6 +158,7 @@ def _serve(root: Root, options: argparse.Namespace) -> int:
     from tdx_headroom.daemon import Settings, serve  # noqa: PLC0415
     from tdx_headroom.inherited import take  # noqa: PLC0415
     from tdx_headroom.privileges import give_up  # noqa: PLC0415
+    from tdx_headroom.surroundings import leave_behind  # noqa: PLC0415
 
     log.configure(options.log_level, options.log_format)
     # The current folder may change.
@@ -171,6 +172,7 @@ def _serve(root: Root, options: argparse.Namespace) -> int:
             hint="start tdx-headroom.socket, or leave --web.systemd-socket out",
             status=os.EX_UNAVAILABLE,
         )
+    leave_behind([*inherited.files.values(), *(given.fileno() for given in inherited.sockets)])
     root = root.holding({**inherited.files, **give_up(root, options.user, state_directory)})
     settings = Settings(
         web=web,

@@ -10,10 +10,11 @@ import shutil
 
 from tdx_headroom.errors import SourceError
 from tdx_headroom.sources.kernel_log.json_log import JournalEntries
+from tdx_headroom.surroundings import child_environment
 
 COMMAND = ("journalctl", "--dmesg", "--boot", "--output=json", "--no-pager", "--quiet")
 SECONDS = 20.0
-END_SECONDS = 5.0
+END_SECONDS = 1.0
 MAX_OUTPUT = 128 << 20
 MAX_LINE = 1 << 20
 CHUNK = 1 << 16
@@ -37,6 +38,9 @@ async def read_journal() -> list[tuple[int, int, str]] | None:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
+            env=child_environment(),
+            cwd="/",
+            close_fds=True,
         )
     except OSError as error:
         raise SourceError("journal", f"{program} cannot be run: {os.strerror(error.errno or 0)}") from None

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,6 +136,34 @@ def test_a_folder_that_is_not_the_states(place: Path) -> None:
     record(
         "folder of something else as state folder (started as root)",
         "leaves it as it is, says that the state cannot be kept, serves on",
+    )
+
+
+def test_what_root_had_open(place: Path) -> None:
+    """Descriptors, standard input, variables and the current folder of who started it are left behind."""
+    secret = place / "secret"
+    secret.write_text("secret")
+    secret.chmod(0o600)
+    folder = place / "roots" / "own"
+    folder.mkdir(parents=True)
+    folder.parent.chmod(0o700)
+    opened = f"exec 7<>{secret} 12<{place} 200<{secret} <{secret}"
+    script = f'cd {folder}; {opened}; export TOKEN=s3cret; exec "$@"'
+    with agent(command="demo", before=["bash", "-c", script, "bash"]) as running:
+        process = Path(f"/proc/{running.process.pid}")
+        held = {path.name: str(path.readlink()) for path in (process / "fd").iterdir()}
+        assert not {number: path for number, path in held.items() if path.startswith(str(place))}
+        assert held["0"] == "/dev/null"
+        assert (process / "cwd").readlink() == Path("/")
+        assert b"TOKEN" not in (process / "environ").read_bytes()
+        assert b"s3cret" not in (process / "environ").read_bytes()
+        assert uid(running) not in (0, SHARED)
+        running.process.send_signal(signal.SIGHUP)
+        assert running.get("/-/ready")[0] == 200
+    record(
+        "descriptors, variables and current folder of root's that started it",
+        "closes and forgets them before it gives up root",
+        "not needed",
     )
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tracemalloc
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,28 @@ def test_records(journalctl: Path) -> None:
     """What journalctl prints are the records of this boot."""
     program(journalctl, f"#!/bin/sh\necho '{ENTRY}'\n")
     assert asyncio.run(read_journal()) == [(6, 1500, "virt/tdx: module initialized")]
+
+
+def test_it_learns_nothing_of_the_agent(
+    journalctl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """journalctl gets a path and a language, no other variable, and no descriptor but its own three."""
+    for name in ("TOKEN", "NOTIFY_SOCKET", "WATCHDOG_USEC", "SYSTEMD_PAGER", "LD_LIBRARY_PATH"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    monkeypatch.delenv("LANG", raising=False)
+    held = os.open(tmp_path, os.O_RDONLY)
+    os.set_inheritable(held, True)
+    list_them = f"/usr/bin/env > {tmp_path}/variables; /bin/ls -l /proc/$$/fd > {tmp_path}/descriptors"
+    program(journalctl, f"#!/bin/sh\n{list_them}; pwd > {tmp_path}/folder\n")
+    try:
+        assert asyncio.run(read_journal()) == []
+    finally:
+        os.close(held)
+    variables = {line.partition("=")[0] for line in (tmp_path / "variables").read_text().splitlines()}
+    assert variables - {"PWD", "OLDPWD", "SHLVL", "_"} == {"PATH", "LC_ALL"}
+    assert f"-> {tmp_path}\n" not in (tmp_path / "descriptors").read_text()
+    assert (tmp_path / "folder").read_text() == "/\n"
 
 
 @pytest.mark.usefixtures("journalctl")
