@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from tdx_headroom.whatif import UNCHANGED, WhatIf
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Coroutine
 
     from tdx_headroom.root import Root
     from tdx_headroom.web.settings import WebSettings
@@ -85,14 +87,15 @@ async def _serve(root: Root, settings: Settings) -> None:
     server = WebServer(agent, _registry(settings), settings.web)
     urls = server.listen()
     uevents = _follow_uevents(loop, wake)
-    await live.start(loop, wake.set)
-    agent.refresh()
-    for url in urls:
-        logger.info("serving", url=url)
-    notifier.ready(agent.status)
-    tasks = [asyncio.create_task(_refresh_forever(agent, wake, settings.refresh_interval, notifier))]
-    if notifier.watchdog_interval is not None:
-        tasks.append(asyncio.create_task(_feed_watchdog(notifier, notifier.watchdog_interval)))
+    tasks: list[asyncio.Task[None]] = []
+    if await _done_before(stop, live.start(loop, wake.set)):
+        agent.refresh()
+        for url in urls:
+            logger.info("serving", url=url)
+        notifier.ready(agent.status)
+        tasks.append(asyncio.create_task(_refresh_forever(agent, wake, settings.refresh_interval, notifier)))
+        if notifier.watchdog_interval is not None:
+            tasks.append(asyncio.create_task(_feed_watchdog(notifier, notifier.watchdog_interval)))
     failure = await _wait(stop, tasks)
     notifier.stopping()
     for task in tasks:
@@ -108,6 +111,20 @@ async def _serve(root: Root, settings: Settings) -> None:
         raise AgentError(
             f"internal error: {failure!r}", hint="please report it with the log", status=os.EX_SOFTWARE
         )
+
+
+async def _done_before(stop: asyncio.Event, work: Coroutine[object, object, None]) -> bool:
+    """Whether the work was done before the end; the end does not wait for it."""
+    working, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait([working, stopped], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if working.done():
+        await working
+        return True
+    working.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await working
+    return False
 
 
 async def _wait(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> BaseException | None:

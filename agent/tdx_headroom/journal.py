@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 
 from tdx_headroom.errors import SourceError
 from tdx_headroom.sources.kernel_log.json_log import JournalEntries
@@ -41,6 +42,7 @@ async def read_journal() -> list[tuple[int, int, str]] | None:
             env=child_environment(),
             cwd="/",
             close_fds=True,
+            start_new_session=True,
         )
     except OSError as error:
         raise SourceError("journal", f"{program} cannot be run: {os.strerror(error.errno or 0)}") from None
@@ -77,9 +79,13 @@ async def _entries(output: asyncio.StreamReader) -> JournalEntries:
 
 
 async def _end(process: asyncio.subprocess.Process, output: asyncio.StreamReader) -> None:
-    """End it. What it has written has to be read: until then wait() does not return, though it is dead."""
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
+    """End it, with what it has started, which may hold its output open.
+
+    What it has written has to be read: until then wait() does not return, though it is dead.
+    """
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(END_SECONDS):
             while await output.read(CHUNK):

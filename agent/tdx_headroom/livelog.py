@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from tdx_headroom import log
@@ -15,12 +16,14 @@ from tdx_headroom.sources.kernel_log.follow import Follower
 from tdx_headroom.sources.kernel_log.reader import SOURCE
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from tdx_headroom.root import Root
     from tdx_headroom.sources.kernel_log.records import KernelLog, LogRecord
 
+
+FIRST_SECONDS = 10.0
+"""For the first reading of the log: one that grows faster than it is read has no end."""
 
 class LiveLog:
     """Follows ``/dev/kmsg`` where there is one; else it stays out of the way, and the log is a file.
@@ -44,8 +47,9 @@ class LiveLog:
         """Read what is there, then call ``changed`` whenever a line says something about TDX."""
         if self._follower is None:
             return
-        while self._read()[1]:
-            pass
+        end = loop.time() + FIRST_SECONDS
+        while self._read()[1] and loop.time() < end:  # noqa: ASYNC110  signals are answered meanwhile
+            await asyncio.sleep(0)
         await self._complete()
         self._watching = loop, changed
         self._watch()

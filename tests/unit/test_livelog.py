@@ -6,17 +6,21 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import signal
+import time
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tdx_headroom import livelog
+from tdx_headroom import daemon, livelog
 from tdx_headroom.kernel_report import ModuleState
 from tdx_headroom.livelog import LiveLog
 from tdx_headroom.root import Root
 from tdx_headroom.sources.kernel_log import kmsg
 from tdx_headroom.sources.kernel_log.records import LogRecord
 from tdx_headroom.sources.kernel_log.report import read_report
+from tdx_headroom.web.settings import Address, WebSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,6 +121,48 @@ def test_the_beginning_of_the_boot(
     started(live)
     assert live.book.lost == lost
     assert texts(live) == [text for _, _, text in entries]
+
+
+JOURNALCTLS = {
+    "does not end": "exec sleep 60",
+    "leaves a child behind": "sleep 60 & sleep 60",
+    "says too much": "exec yes '{}'",
+}
+
+
+@pytest.mark.parametrize("kind", JOURNALCTLS)
+def test_a_signal_during_the_first_reading(
+    kind: str, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end does not wait for the journal; and what is half read is not kept as if it were all."""
+    (tmp_path / "bin").mkdir()
+    begun = tmp_path / "begun"
+    program = tmp_path / "bin" / "journalctl"
+    program.write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin\n: > {begun}\n{JOURNALCTLS[kind]}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    boot_id = tmp_path / "proc/sys/kernel/random/boot_id"
+    boot_id.parent.mkdir(parents=True)
+    boot_id.write_text("01234567-89ab-cdef-0123-456789abcdef\n")
+    (tmp_path / "state").mkdir()
+    device.add((500, "later"))
+    ended_after = []
+
+    def end_it() -> None:
+        while not begun.exists():
+            time.sleep(0.01)
+        ended_after.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    ender = Thread(target=end_it)
+    ender.start()
+    web = WebSettings(addresses=(Address("127.0.0.1", 0),))
+    daemon.serve(device.root, daemon.Settings(web, state_directory=str(tmp_path / "state")))
+    took = time.monotonic() - ended_after[0]
+    ender.join()
+    # It takes 1 s at most on a machine that has nothing else to do; the journal would have taken 20.
+    assert took < 10
+    assert list((tmp_path / "state").iterdir()) == []
 
 
 def test_a_log_that_cannot_be_read_any_more(device: Device) -> None:
