@@ -42,6 +42,7 @@ LAYERS = [
     {"capture"},
     {"web"},
     {"state", "journal", "surroundings"},
+    {"keeper"},
     {"livelog", "agent"},
     {"inherited", "notify", "capabilities", "users"},
     {"handover"},

@@ -11,6 +11,7 @@ from tdx_headroom import log
 from tdx_headroom.assessment import assess
 from tdx_headroom.errors import one_line, place_of
 from tdx_headroom.host import read_facts
+from tdx_headroom.keeper import StateKeeper
 from tdx_headroom.output import metrics
 from tdx_headroom.state import BootState, State, map_changed, remember
 from tdx_headroom.verdict import State as VerdictState
@@ -53,8 +54,7 @@ class Agent:
         self._what_if = what_if
         self._live = live
         self._state = state or State()
-        self._state_file = state_file
-        self._state_written: bool | None = None
+        self._keeper = StateKeeper(state_file) if state_file is not None else None
         self._log = log.get()
         self.assessment: Assessment | None = None
         self._health: metrics.Health | None = None
@@ -90,7 +90,7 @@ class Agent:
             return
         changed = self.assessment is None or self.assessment.verdict != assessment.verdict
         self.assessment = assessment
-        self._keep(assessment)
+        self._keep(assessment, urgent=changed)
         self._health = self._measure(assessment, time.perf_counter() - began)
         self._rendered.clear()
         self._report(assessment, changed=changed)
@@ -126,39 +126,55 @@ class Agent:
             ),
             map_changed=map_changed(before, self._state.current),
             last_boot_headroom=before.headroom if before else (),
-            state_written=self._state_written,
+            state_written=self._keeper.success if self._keeper is not None else None,
         )
 
-    def _keep(self, assessment: Assessment) -> None:
+    @property
+    def seconds_until_write(self) -> float | None:
+        """Until :meth:`write_state` should be called; None when the state is written."""
+        return self._keeper.seconds_left if self._keeper is not None else None
+
+    def write_state(self) -> None:
+        """Write what waits to be kept."""
+        if self._keeper is None:
+            return
+        self._keeper.write()
+        if self._health is not None and self._health.state_written != self._keeper.success:
+            self._health = replace(self._health, state_written=self._keeper.success)
+            self._rendered.clear()
+
+    def forget(self, problem: str) -> None:
+        """Do without the state that was kept before, since it cannot be true."""
+        became = self._keeper.set_aside() if self._keeper is not None else "is not used"
+        self._log.error("the state kept before cannot be used", problem=f"{problem}; the file {became}")
+        current = self._state.current
+        self._state = State(BootState(current.boot_id)) if current is not None else State()
+
+    def _keep(self, assessment: Assessment, *, urgent: bool) -> None:
         """Keep what this boot has told, for after a restart or a reboot."""
         platform = assessment.facts.platform
-        if self._state_file is None or platform is None or platform.boot_id is None:
+        if self._keeper is None or platform is None or platform.boot_id is None:
             return
         state = self._state.for_boot(platform.boot_id)
         boot = remember(state.current or BootState(platform.boot_id), assessment)
         if self._live is not None:
             boot = boot.with_log(self._live.book.records, self._live.book.last_seq)
-        self._save(replace(state, current=boot))
+        self._state = replace(state, current=boot)
+        self._keeper.keep(self._state, urgent=urgent)
 
     def close(self) -> None:
-        """Keep how far the log has been read, so that the next start takes nothing of it for lost."""
+        """Keep how far the log has been read, so that the next start takes nothing of it for lost.
+
+        Unless its first reading was cut short: the next start would not complete it from the journal.
+        """
         boot = self._state.current
+        if self._keeper is None or self.assessment is None:
+            return
         if boot is not None and self._live is not None:
             boot = boot.with_log(self._live.book.records, self._live.book.last_seq, exact=True)
-            self._save(replace(self._state, current=boot))
-
-    def _save(self, state: State) -> None:
-        self._state = state
-        if self._state_file is None:
-            return
-        try:
-            self._state_file.save(state)
-        except OSError as error:
-            if self._state_written is not False:
-                self._log.error("the state cannot be kept", error=str(error))
-            self._state_written = False
-        else:
-            self._state_written = True
+            self._state = replace(self._state, current=boot)
+            self._keeper.keep(self._state)
+        self._keeper.write()
 
     def _mark_stale(self, error: Exception) -> None:
         self._log.error("assessment failed, the last one stays", error=repr(error), place=place_of(error))

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 
 MIN_GAP = 0.05
 """Seconds between two looks at the host, however fast things change."""
+
+REST = 4.0
+"""The same, in times the work of the last one: under a flood they take a fifth of a processor, no more."""
+
+MAX_GAP = 5.0
 
 SETTLE = 0.1
 """Seconds to let a burst of memory events come to its end: a GiB is eight blocks or more."""
@@ -186,15 +192,23 @@ async def _feed_watchdog(notifier: Notifier, interval: float) -> None:
 
 
 async def _refresh_forever(agent: Agent, wake: asyncio.Event, interval: float, notifier: Notifier) -> None:
-    """Refresh when woken, and by the slow timer when not."""
+    """Refresh when woken, and by the slow timer when not; between two of them, write the state that waits."""
+    loop = asyncio.get_running_loop()
+    next_look = loop.time() + interval
     while True:
+        write = agent.seconds_until_write
+        left = max(0.0, next_look - loop.time())
         try:
-            async with asyncio.timeout(interval):
+            async with asyncio.timeout(left if write is None else min(left, write)):
                 await wake.wait()
         except TimeoutError:
-            pass
+            if loop.time() < next_look:
+                agent.write_state()
+                continue
         wake.clear()
+        began = time.thread_time()
         agent.refresh()
         notifier.reloaded(agent.status)
         notifier.status(agent.status)
-        await asyncio.sleep(MIN_GAP)
+        await asyncio.sleep(min(MAX_GAP, max(MIN_GAP, REST * (time.thread_time() - began))))
+        next_look = loop.time() + interval

@@ -240,6 +240,11 @@ class StateFile:
         """Whether the file is there, is the one that was written last, and holds this state."""
         return state == self._written and self._identity is not None and self._identity == self._identify()
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the file that was written last is no longer there, or is another one now."""
+        return self._identity is not None and self._identity != self._identify()
+
     def save(self, state: State) -> None:
         """Write the state, if the file does not hold it already.
 

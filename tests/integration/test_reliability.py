@@ -20,6 +20,7 @@ from threading import Thread
 
 import pytest
 
+from tdx_headroom.state import StateFile
 from tests.integration.agent import Running, agent
 from tests.integration.recorded import record
 
@@ -401,3 +402,56 @@ def test_state_directory_is_full(tmp_path: Path) -> None:
     finally:
         subprocess.run(["umount", str(directory)], check=True)
     record("state directory full", "says that the state cannot be kept, serves on, keeps the old file")
+
+
+def version_in(directory: Path) -> str | None:
+    """Which firmware the state in the folder is of."""
+    current = StateFile(str(directory)).load()[0].current
+    return current.bios_version if current is not None else None
+
+
+@pytest.mark.parametrize("what", ["deleted", "emptied"])
+def test_a_state_file_that_goes(what: str, tmp_path: Path) -> None:
+    """It is there again, and whole, after the next look at the host, though nothing has changed."""
+    arguments = ("--path.rootfs", str(HOST), "--state-directory", str(tmp_path))
+    with agent(*arguments, "--refresh-interval", "50ms") as started:
+        path = tmp_path / "state.json"
+        whole = path.read_bytes()
+        for _ in range(2):
+            if what == "deleted":
+                path.unlink()
+            else:
+                path.write_bytes(b"")
+            until(lambda: path.exists() and path.read_bytes() == whole)
+        assert started.value("tdx_headroom_state_write_success") == 1
+    record(f"state file {what} under the agent", "writes it again at its next look at the host")
+
+
+def test_a_state_that_changes_all_the_time(tmp_path: Path) -> None:
+    """It is written once in five seconds, and what is newest is on disk so long after the last change."""
+    root, directory = tmp_path / "host", tmp_path / "state"
+    shutil.copytree(HOST, root)
+    directory.mkdir()
+    version = root / "sys/class/dmi/id/bios_version"
+    arguments = ("--path.rootfs", str(root), "--state-directory", str(directory))
+    with agent(*arguments, "--refresh-interval", "20ms") as started:
+        writes, looks = set(), set()
+        began = time.monotonic()
+        for number in range(1_000_000):
+            put(version, f"{number}".encode())
+            look_again(started)
+            looks.add(looked_at(started))
+            writes.add((directory / "state.json").stat().st_mtime_ns)
+            if time.monotonic() > began + 4:
+                break
+        # The host is looked at more often than the state is written.
+        assert len(writes) <= (time.monotonic() - began) / 5 + 2
+        assert len(looks) > 2 * len(writes)
+        put(version, b"soon")
+        until(lambda: version_in(directory) == "soon")
+        put(version, b"last")
+        look_again(started)
+    # And at the end, at once.
+    assert version_in(directory) == "last"
+    did = "writes it once in 5 s (at a new verdict: 1 s), and at the end"
+    record("state that changes with every look at the host", did)

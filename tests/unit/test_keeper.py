@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tdx_headroom.keeper import GAP, URGENT_GAP, StateKeeper
+from tdx_headroom.state import BootState, State, StateFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Clock:
+    """Goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def state(number: int) -> State:
+    return State(BootState("boot", last_seq=number))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def keeper(tmp_path: Path, clock: Clock) -> StateKeeper:
+    return StateKeeper(StateFile(str(tmp_path)), clock)
+
+
+def kept(tmp_path: Path) -> int | None:
+    current = StateFile(str(tmp_path)).load()[0].current
+    return current.last_seq if current is not None else None
+
+
+def flood(keeper: StateKeeper, clock: Clock, path: Path, *, urgent: bool) -> int:
+    """How often the file is written while the state changes twenty times a second for a minute."""
+    seen = set()
+    for number in range(1200):
+        keeper.keep(state(number), urgent=urgent)
+        if keeper.seconds_left == 0:
+            keeper.write()
+        seen.add((path / "state.json").stat().st_ino)
+        # Not used again by the next file while this link is there.
+        (path / f"{len(seen)}").unlink(missing_ok=True)
+        (path / f"{len(seen)}").hardlink_to(path / "state.json")
+        clock.now += 0.05
+    return len(seen)
+
+
+def test_a_flood_is_written_now_and_then(keeper: StateKeeper, clock: Clock, tmp_path: Path) -> None:
+    """However fast the state changes, it is written once in so many seconds, and the newest in the end."""
+    assert flood(keeper, clock, tmp_path, urgent=False) <= 60 / GAP + 1
+    assert keeper.seconds_left is not None
+    assert 0 < keeper.seconds_left <= GAP
+    keeper.write()
+    assert kept(tmp_path) == 1199
+    assert keeper.seconds_left is None
+
+
+def test_a_flood_of_verdicts(keeper: StateKeeper, clock: Clock, tmp_path: Path) -> None:
+    """A verdict that changes all the time is no way around it."""
+    assert flood(keeper, clock, tmp_path, urgent=True) <= 60 / URGENT_GAP + 1
+
+
+def test_the_first_and_the_rare_are_written_at_once(
+    keeper: StateKeeper, clock: Clock, tmp_path: Path
+) -> None:
+    """What changes rarely is on disk when keep() returns."""
+    for number in (1, 2, 3):
+        keeper.keep(state(number))
+        assert kept(tmp_path) == number
+        clock.now += GAP
+
+
+def test_what_matters_does_not_wait_for_what_does_not(
+    keeper: StateKeeper, clock: Clock, tmp_path: Path
+) -> None:
+    """A change of the verdict takes along what waits; what comes later does not push it back again."""
+    keeper.keep(state(1))
+    keeper.keep(state(2))
+    assert keeper.seconds_left == GAP
+    keeper.keep(state(3), urgent=True)
+    keeper.keep(state(4))
+    assert keeper.seconds_left == URGENT_GAP
+    clock.now += URGENT_GAP
+    keeper.keep(state(5))
+    assert kept(tmp_path) == 5
+
+
+@pytest.mark.parametrize("what", ["deleted", "changed", "replaced", "made a link", "folder made anew"])
+def test_a_file_that_somebody_else_has_touched(
+    what: str, keeper: StateKeeper, clock: Clock, tmp_path: Path
+) -> None:
+    """It is written again at the next look, though the state is the same."""
+    path = tmp_path / "state.json"
+    keeper.keep(state(1))
+    keeper.keep(state(1))
+    assert keeper.seconds_left is None
+    if what == "deleted":
+        path.unlink()
+    elif what == "changed":
+        path.write_text("{}")
+    elif what == "replaced":
+        (tmp_path / "other").write_bytes(path.read_bytes())
+        (tmp_path / "other").replace(path)
+    elif what == "made a link":
+        path.rename(tmp_path / "other")
+        path.symlink_to("other")
+    else:
+        path.unlink()
+        tmp_path.rmdir()
+        keeper.keep(state(1))
+        clock.now += URGENT_GAP
+        keeper.write()
+        assert keeper.success is False
+        tmp_path.mkdir()
+    clock.now += URGENT_GAP
+    keeper.keep(state(1))
+    if what == "folder made anew":
+        clock.now += GAP
+        keeper.write()
+    assert keeper.success is True
+    assert kept(tmp_path) == 1
+    assert not path.is_symlink()
+
+
+def test_what_cannot_be_written_is_tried_again(tmp_path: Path, clock: Clock) -> None:
+    """An error is no end, and is not tried twenty times a second either."""
+    keeper = StateKeeper(StateFile(str(tmp_path / "later")), clock)
+    keeper.keep(state(1))
+    assert keeper.success is False
+    keeper.keep(state(1))
+    assert keeper.seconds_left == GAP
+    (tmp_path / "later").mkdir()
+    clock.now += GAP
+    keeper.keep(state(1))
+    assert keeper.success is True
