@@ -95,6 +95,8 @@ async def _serve(root: Root, settings: Settings) -> None:
     uevents = _follow_uevents(loop, wake)
     tasks: list[asyncio.Task[None]] = []
     if await _done_before(stop, live.start(loop, wake.set)):
+        if live.void is not None:
+            agent.forget(live.void)
         agent.refresh()
         for url in urls:
             logger.info("serving", url=url)

@@ -25,12 +25,31 @@ if TYPE_CHECKING:
 FIRST_SECONDS = 10.0
 """For the first reading of the log: one that grows faster than it is read has no end."""
 
+CLOCK_SLACK = 1_000_000
+"""Microseconds by which the clocks of two processors may differ."""
+
+
+class _Extent(LogBook):
+    """Takes no record in, and knows how far they go."""
+
+    newest_time = 0
+
+    def add(self, priority: int, seq: int, time: int, text: str) -> bool:  # noqa: ARG002
+        """Note where the record stands."""
+        self.last_seq = max(seq, self.last_seq or 0)
+        self.newest_time = max(time, self.newest_time)
+        return False
+
+
 class LiveLog:
     """Follows ``/dev/kmsg`` where there is one; else it stays out of the way, and the log is a file.
 
     Args:
         root: of the host.
         restored: what was kept of this boot's log, and the newest sequence number in it.
+
+    Attributes:
+        void: why what was kept cannot be of this boot, and is not used; None while nothing speaks against it.
     """
 
     def __init__(self, root: Root, restored: tuple[tuple[LogRecord, ...], int | None] = ((), None)) -> None:
@@ -38,6 +57,7 @@ class LiveLog:
         self.book = LogBook()
         self.book.restore(*restored)
         self._restored = restored
+        self.void: str | None = None
         self._follower: Follower | None = None
         self._error: SourceError | None = None
         self._watching: tuple[asyncio.AbstractEventLoop, Callable[[], None]] | None = None
@@ -45,6 +65,7 @@ class LiveLog:
 
     async def start(self, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]) -> None:
         """Read what is there, then call ``changed`` whenever a line says something about TDX."""
+        await self._check_restored()
         if self._follower is None:
             return
         end = loop.time() + FIRST_SECONDS
@@ -113,6 +134,38 @@ class LiveLog:
     def _on_readable(self, changed: Callable[[], None]) -> None:
         if self._read()[0]:
             changed()
+
+    async def _check_restored(self) -> None:
+        """Begin anew if what was kept goes beyond the log: all that comes would be taken for known.
+
+        So it is when a virtual machine is set back to a snapshot, or somebody has made a state up.
+        """
+        records, last_seq = self._restored
+        if self._follower is None or last_seq is None:
+            return
+        newest = _Extent()
+        end = asyncio.get_running_loop().time() + FIRST_SECONDS
+        self._drop()
+        try:
+            scout = Follower(newest, self._root)
+            try:
+                while newest.last_seq is None or newest.last_seq < last_seq:
+                    if not scout.read()[1] or asyncio.get_running_loop().time() > end:
+                        break
+                    await asyncio.sleep(0)
+            finally:
+                scout.close()
+        except SourceError:
+            self._open()
+            return
+        if newest.last_seq is None or newest.last_seq < last_seq:
+            self.void = f"it has record {last_seq}, the kernel's log ends with {newest.last_seq}"
+        elif max((record.time or 0 for record in records), default=0) > newest.newest_time + CLOCK_SLACK:
+            self.void = "it has records of a time that has not come yet"
+        if self.void is not None:
+            self.book = LogBook()
+            self._restored = ((), None)
+        self._open()
 
     async def _complete(self) -> None:
         """Take from the journal what the ring buffer has forgotten since the boot, or the last start."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.agent import SECONDS, Running, agent
+from tests.integration.recorded import record
 
 
 def writable_kmsg() -> bool:
@@ -75,6 +77,30 @@ def test_state_is_kept_over_restarts(tmp_path: Path) -> None:
     if first_record() == 0:
         assert b"virt" in kept or b"node   0" in kept
     assert list(tmp_path.iterdir()) == [tmp_path / "state.json"]
+
+
+@needs_kmsg
+def test_a_state_from_the_future(tmp_path: Path) -> None:
+    """A state that knows of records the kernel has not logged yet does not make the agent deaf."""
+    with agent("--state-directory", str(tmp_path)):
+        pass
+    path = tmp_path / "state.json"
+    state = json.loads(path.read_text())
+    state["current"]["last_seq"] = 10**9
+    path.write_text(json.dumps(state))
+    with agent("--state-directory", str(tmp_path), "--refresh-interval", "1h") as running:
+        running.wait_for("the state kept before cannot be used")
+        counter = "tdx_headroom_kernel_log_untrusted_records_total"
+        count = running.value(counter)
+        assert count is not None
+        Path("/dev/kmsg").write_text("virt/tdx: module initialized\n")
+        until(running, counter, count + 1)
+    assert json.loads(path.read_text())["current"]["last_seq"] < 10**9
+    assert json.loads((tmp_path / "state.json.corrupt").read_text())["current"]["last_seq"] == 10**9
+    record(
+        "state that goes beyond the kernel's log (a virtual machine set back to a snapshot)",
+        "says so, sets it aside, reads the log from its beginning",
+    )
 
 
 def test_idle_costs_nothing(tmp_path: Path) -> None:
