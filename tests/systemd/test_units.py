@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tdx_headroom.inherited import FILES, PRIVILEGED
+from tdx_headroom.state import MAX_FILE
+from tdx_headroom.users import OWN
 
 UNITS = Path(__file__).parents[2] / "systemd"
 DROP_INS = UNITS / "drop-ins"
@@ -91,6 +93,15 @@ def test_kmsg_is_allowed(unit: Path) -> None:
     assert ("DeviceAllow", "/dev/kmsg r") in settings(unit)
 
 
+@pytest.mark.parametrize("unit", [SERVICE, TEXTFILE], ids=lambda path: path.name)
+def test_what_it_may_use_up(unit: Path) -> None:
+    """Memory, processes, processors, and the size of a file, which the state never comes near to."""
+    given = dict(settings(unit))
+    assert {"MemoryMax", "TasksMax", "CPUQuota", "LimitFSIZE", "LimitCORE"} <= given.keys()
+    assert given["CPUQuota"] == "100%"
+    assert given["LimitFSIZE"] == f"{MAX_FILE >> 20}M"
+
+
 def test_no_network_by_default() -> None:
     """The service has no network, and can open no socket that would reach one."""
     given = settings(SERVICE)
@@ -119,3 +130,14 @@ def test_the_pages_commands_install_what_they_say(tmp_path: Path) -> None:
         done = subprocess.run(["bash", "-c", command], cwd=UNITS.parent, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, ""), line
     assert {path.name for path in tmp_path.rglob("*")} >= {path.name for path in ALL}
+
+
+@pytest.mark.program("systemd-sysusers")
+def test_the_user_can_be_made(tmp_path: Path) -> None:
+    """systemd-sysusers makes the agent's user, one that cannot log in, from the file of the packages."""
+    file = UNITS.parent / "packaging/sysusers/tdx-headroom.conf"
+    (tmp_path / "etc").mkdir()
+    subprocess.run(["systemd-sysusers", f"--root={tmp_path}", file], check=True, capture_output=True)
+    entries = [line.split(":") for line in (tmp_path / "etc/passwd").read_text().splitlines()]
+    ours = [entry for entry in entries if entry[0] == OWN]
+    assert [entry[-1] for entry in ours] == ["/usr/sbin/nologin"]
