@@ -22,6 +22,8 @@ PACKAGES = {
     "prometheus-alertmanager": "prometheus-alertmanager",
     "prometheus-node-exporter": "prometheus-node-exporter",
     "systemd-analyze": "systemd",
+    "systemd-sysusers": "systemd",
+    "start-stop-daemon": "dpkg",
     "sos": "sosreport",
     "chromium": "chromium",
     "chromedriver": "chromium-driver",
