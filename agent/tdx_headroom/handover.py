@@ -86,36 +86,59 @@ def _hand_over(folder: str, user: User) -> int | None:
             raise _Refused("it is a symbolic link; name the folder itself")
         if not stat.S_ISDIR(status.st_mode):
             raise _Refused("it is no folder")
+        fd = _open(name, parent_fd, status, user)
+        if fd is None:
+            return user.uid
         try:
-            fd = os.open(name, os.O_RDONLY | _FOLDER, dir_fd=parent_fd)
-        except PermissionError:
-            if status.st_uid == user.uid:
-                return user.uid  # it has it already, and this root, of a container, may not look into it
+            _give(fd, status, user)
+        except BaseException:
+            _give_back(fd, status, user)
             raise
-        try:
-            before = os.fstat(fd).st_uid
-            _give(fd, before, user)
         finally:
             os.close(fd)
-    return None if made else before
+    return None if made else status.st_uid
 
 
-def _give(fd: int, before: int, user: User) -> None:
+def _open(name: str, parent_fd: int, status: os.stat_result, user: User) -> int | None:
+    """The folder; None if it is the user's already, and this root may not look into it."""
+    try:
+        return os.open(name, os.O_RDONLY | _FOLDER, dir_fd=parent_fd)
+    except PermissionError:
+        if status.st_uid == user.uid:
+            return None
+    # Root of a container, which may change owners and no more. By name it becomes root's: so nothing is given
+    # away, even if it has been exchanged meanwhile.
+    os.chown(name, 0, 0, dir_fd=parent_fd, follow_symlinks=False)
+    return os.open(name, os.O_RDONLY | _FOLDER, dir_fd=parent_fd)
+
+
+def _give(fd: int, before: os.stat_result, user: User) -> None:
+    if not os.path.samestat(os.fstat(fd), before):
+        raise _Refused("it is not what it was a moment ago")
     _check_content(fd)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise _Refused("another agent keeps its state there; name another --state-directory") from None
-    if before != user.uid:
+    if before.st_uid != user.uid:
         # First out of the reach of whoever had it: from here on names in it stay what they are.
         os.fchown(fd, 0, 0)
         os.fchmod(fd, 0o700)
         _check_content(fd)
-    if before in _trusted(user):
+    if before.st_uid in _trusted(user):
         with contextlib.suppress(OSError):
             _adopt(fd, user)
-    if before != user.uid:
+    if before.st_uid != user.uid:
         os.fchown(fd, user.uid, user.gid)
+
+
+def _give_back(fd: int, before: os.stat_result, user: User) -> None:
+    """A folder that turned out not to be the state's is whose it was."""
+    now = os.fstat(fd)
+    if os.path.samestat(now, before) and now.st_uid not in (before.st_uid, user.uid):
+        with contextlib.suppress(OSError):
+            os.fchmod(fd, stat.S_IMODE(before.st_mode))
+            os.fchown(fd, before.st_uid, before.st_gid)
 
 
 def _check_content(fd: int) -> None:

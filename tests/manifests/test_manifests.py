@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from tdx_headroom.users import DYNAMIC
 from tests.integration.agent import free_port
 from tests.lacking import give_up
 from tests.manifests.models import PACKAGES, compiler, complaints, folder
@@ -89,6 +90,18 @@ def test_everything_belongs_together() -> None:
     assert listed == {path.name for path in BASE.iterdir()}
 
 
+def test_the_user_is_the_images() -> None:
+    """The manifest names the user of the image by its number, which is nobody's on any host."""
+    recipe = (KUBERNETES.parent / "container/Containerfile").read_text("utf-8")
+    users = [argument for argument in container()["args"] if argument.startswith("--user=")]
+    assert len(users) == 1
+    number = users[0].removeprefix("--user=")
+    assert f"useradd --uid {number} --gid {number}" in recipe
+    assert f"install -d -o {number} -g {number}" in recipe
+    # Between systemd-homed's and the dynamic ones; neither distributions nor systemd use them.
+    assert 60706 <= int(number) < DYNAMIC[0]
+
+
 def test_it_asks_for_no_more_than_it_says() -> None:
     """Nothing of the host can be written but the state; no privileged container outside the overlay."""
     spec = load("base/daemonset.yaml")["spec"]["template"]["spec"]
@@ -113,12 +126,17 @@ def open_folder() -> Iterator[Path]:
 
 
 @pytest.mark.skipif(not may_unshare(), reason="only root can mount, and not in every container")
-def test_the_capabilities_are_enough(open_folder: Path) -> None:
+@pytest.mark.parametrize("owner", [0, 65534], ids=["made by the kubelet", "of an older agent"])
+def test_the_capabilities_are_enough(owner: int, open_folder: Path) -> None:
     """With the mounts, arguments and capabilities of the DaemonSet the agent reads iomem, then keeps none."""
     spec = container()
     state, host, log = (open_folder / name for name in ("state", "host", "log"))
     state.mkdir()
-    os.chown(state, 65534, 65534)
+    if owner:
+        state.chmod(0o700)
+        (state / "state.json").write_text('{"schema": "tdx-headroom/state/1"}')
+        for path in (state, state / "state.json"):
+            os.chown(path, owner, owner)
     for name in ("proc", "sys"):
         (host / name).mkdir(parents=True)
     paths = {"/host": str(host), "/var/lib/tdx-headroom": str(state)}
@@ -145,11 +163,12 @@ def test_the_capabilities_are_enough(open_folder: Path) -> None:
             time.sleep(0.05)
         status = Path(f"/proc/{process.pid}/status").read_text()
         fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-        assert fields["Uid"].split() == ["65534"] * 4
+        assert fields["Uid"].split() == fields["Gid"].split() == ["61110"] * 4
         assert {int(fields[name], 16) for name in ("CapEff", "CapPrm", "CapBnd")} == {0}
         assert fields["NoNewPrivs"] == "1"
         assert "source=iomem origin" in log.read_text()
-        assert (state / "state.json").stat().st_uid == 65534
+        assert (state / "state.json").stat().st_uid == state.stat().st_uid == 61110
+        assert state.stat().st_mode & 0o777 == 0o700
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)

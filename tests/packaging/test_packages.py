@@ -22,6 +22,7 @@ UNITS = {path.name for path in (CHECKOUT / "systemd").iterdir() if path.is_file(
 COMMON = (
     "usr/bin/tdx-headroom",
     "usr/lib/systemd/system-generators/tdx-headroom",
+    "usr/lib/sysusers.d/tdx-headroom.conf",
     "usr/share/tdx-headroom/systemd/old-systemd.conf",
     "usr/share/tdx-headroom/systemd/network.conf",
     "usr/share/man/man8/tdx-headroom.8.gz",
@@ -89,6 +90,7 @@ class TestDebian:
             "python3-tornado",
             "python3-yaml",
             "python3:any",
+            "systemd",  # or another that has systemd-sysusers
         }
 
     def test_the_units_are_the_checkouts(self, deb_tree: Path) -> None:
@@ -96,6 +98,18 @@ class TestDebian:
         for path in deb_tree.rglob("*systemd/system/*"):
             if path.is_file():
                 assert path.read_bytes() == (CHECKOUT / "systemd" / path.name).read_bytes()
+
+    def test_the_user_is_there_before_anything_starts(self, deb_tree: Path) -> None:
+        """The package makes the agent's own user first, from the file that the RPM has, too."""
+        file = "usr/lib/sysusers.d/tdx-headroom.conf"
+        assert (deb_tree / file).read_bytes() == (
+            CHECKOUT / "packaging/sysusers/tdx-headroom.conf"
+        ).read_bytes()
+        postinst = (deb_tree / "DEBIAN/postinst").read_text()
+        made = re.search(r"systemd-sysusers .*tdx-headroom\.conf", postinst)
+        assert made
+        for start in ("deb-systemd-invoke", "invoke-rc.d"):
+            assert made.start() < postinst.index(start)
 
     def test_man_pages_have_no_warning(self, deb_tree: Path) -> None:
         """The man pages are the generated ones, with nothing left to fill in."""
@@ -159,6 +173,7 @@ class TestRpm:
         """No macro of RPM is left over in what runs at the installation, where a macro was missing."""
         done = subprocess.run(["rpm", "-qp", "--scripts", rpm], capture_output=True, text=True, check=True)
         assert "%" not in done.stdout
+        assert "systemd-sysusers tdx-headroom.conf" in done.stdout
         for verb in ("install", "remove", "mark-restart"):
             assert f"{verb}-system-units tdx-headroom.service" in done.stdout
 

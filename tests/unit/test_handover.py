@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,6 +137,24 @@ def test_a_folder_of_others_is_not_given_away(place: Path, capsys: pytest.Captur
     assert owner(place) == 0
     said = capsys.readouterr()
     assert "it holds 'passwd'" in (said.out + said.err).replace("\\", "")
+
+
+@pytest.mark.parametrize(("content", "after"), [("passwd", 1234), ("state.json", UID)])
+def test_by_root_that_may_only_change_owners(content: str, after: int, place: Path) -> None:
+    """Root of a container may not look into a folder of another's: it takes it, or gives it back as it was."""
+    folder = place / "state"
+    folder.mkdir()
+    (folder / content).touch()
+    owned(folder / content, 1234)
+    owned(folder, 1234).chmod(0o700)
+    program = (
+        "from tdx_headroom.handover import *; from tdx_headroom.users import User\n"
+        f"hand_over({str(folder)!r}, User('x', {UID}, {UID}, ()))"
+    )
+    command = ["setpriv", "--bounding-set=-all,+chown", sys.executable, "-c", program]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    assert (owner(folder), folder.stat().st_mode & 0o777) == (after, 0o700)
 
 
 @pytest.mark.parametrize("kind", ["link", "file", "root", "parent missing"])

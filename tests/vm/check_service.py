@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tdx_headroom.users import DYNAMIC
 from tests.vm.guests import PORT, SERVICE
 from tests.vm.install import UNIT_FOLDER, drop_in, remove_drop_in
 
@@ -340,16 +341,23 @@ def test_a_file_for_node_exporter(guest: Guest, note: Callable[[str], None]) -> 
     note(said.removeprefix("→ "))
 
 
-@pytest.mark.parametrize("user", ["nobody", "tdx-headroom"])
+@pytest.mark.parametrize("user", ["tdx-headroom", "a number"])
 def test_by_hand_as_root(guest: Guest, user: str) -> None:
-    """Started as root it opens the files, becomes nobody, or its own user where there is one, and serves."""
-    if user != "nobody":
-        guest.run(f"useradd --system {user}")
-    unit = f"by-hand-{user}"
-    guest.run(f"systemd-run --quiet --unit={unit} tdx-headroom serve --web.listen-address 127.0.0.1:10111")
+    """Started as root it opens the files, becomes the package's user, or without it a number, and serves."""
+    unit = f"by-hand-{user.replace(' ', '-')}"
+    hidden = ""
+    if user == "a number":
+        guest.run("grep -v ^tdx-headroom: /etc/passwd > /run/passwd && chmod 644 /run/passwd")
+        hidden = "-p BindReadOnlyPaths=/run/passwd:/etc/passwd"
+    command = "tdx-headroom serve --web.listen-address 127.0.0.1:10111"
+    guest.run(f"systemd-run --quiet --unit={unit} {hidden} {command}")
     guest.wait(lambda: guest.machine.status(ASK_BY_HAND) == 0, 30, "an answer of the agent started by hand")
     status = guest.run(f"cat /proc/{guest.prop('MainPID', unit)}/status")
-    assert f"\nUid:\t{guest.run(f'id -u {user}')}\t" in status
+    uid = int(status.partition("\nUid:\t")[2].split()[0])
+    if user == "a number":
+        assert uid in DYNAMIC
+    else:
+        assert uid == int(guest.run(f"id -u {user}"))
     assert re.findall(r"^Cap\w+:\t(\w+)$", status, re.MULTILINE) == ["0" * 16] * 5
     text = guest.run(ASK_BY_HAND)
     for source in PRIVILEGED_SOURCES:
