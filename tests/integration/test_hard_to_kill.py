@@ -113,3 +113,55 @@ def test_killed_in_any_phase(tmp_path: Path) -> None:
     assert state.current is not None
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
     record("kill -9 at a random moment, twelve times", "finds its state whole, leaves no file behind")
+
+
+FORGETFUL = """
+import sys
+from tdx_headroom import livelog
+from tdx_headroom.cli import main
+
+class RingBuffer:
+    def __init__(self, book, root):
+        self.book = book
+    def read(self):
+        return self.book.add(6, 500, 5000, "later"), False
+    def close(self):
+        pass
+
+livelog.Follower = RingBuffer
+sys.exit(main())
+"""
+"""The agent on a kernel's log that has forgotten its beginning, which no test can bring about here."""
+
+
+def test_told_to_end_while_it_reads_the_journal(tmp_path: Path) -> None:
+    """SIGTERM in the first reading ends it, however long the journal takes; half a log is not kept."""
+    begun, state = tmp_path / "begun", tmp_path / "state"
+    state.mkdir()
+    journalctl = tmp_path / "journalctl"
+    journalctl.write_text(f"#!/bin/sh\n: > {begun}\nPATH=/usr/bin:/bin\nsleep 60 & sleep 60\n")
+    journalctl.chmod(0o755)
+    arguments = ["serve", "--web.listen-address", f"127.0.0.1:{free_port()}", "--state-directory", str(state)]
+    keep_root = ["--user", "root"] if os.geteuid() == 0 else []
+    process = subprocess.Popen(
+        [sys.executable, "-c", FORGETFUL, *arguments, *keep_root],
+        env={**os.environ, "PATH": str(tmp_path)},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        end = time.monotonic() + 60
+        while not begun.exists():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        told = time.monotonic()
+        assert process.wait(60) == 0
+        # 0.1 s here, and 1 s at most; 10 on a machine that is busy with other things. The journal would take 20.
+        assert time.monotonic() - told < 10
+    finally:
+        process.kill()
+        process.wait()
+    assert list(state.iterdir()) == []
+    record(
+        "SIGTERM while the journal is read at the start", "ends within 2 s, keeps nothing half", "not needed"
+    )

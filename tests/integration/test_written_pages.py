@@ -40,7 +40,8 @@ def test_reliability_page(request: pytest.FixtureRequest) -> None:
             "  written, and nothing else changed. Lines overwritten while the agent was stopped are counted",
             "  as lost, and what was known stays known.",
             "* killed with -9 a hundred times at random moments: the state file was whole every time, and",
-            "  nothing else was left behind.",
+            "  nothing else was left behind. What was learnt in the last five seconds before may be missing",
+            "  from it; the next start takes it from the kernel's log, or from the journal.",
             "",
         ]
     )

@@ -141,7 +141,7 @@ def test_a_folder_of_others_is_not_given_away(place: Path, capsys: pytest.Captur
 
 @pytest.mark.parametrize(("content", "after"), [("passwd", 1234), ("state.json", UID)])
 def test_by_root_that_may_only_change_owners(content: str, after: int, place: Path) -> None:
-    """Root of a container may not look into a folder of another's: it takes it, or gives it back as it was."""
+    """Root of a container may not look into a folder of another's: it takes it or gives it back."""
     folder = place / "state"
     folder.mkdir()
     (folder / content).touch()
