@@ -156,7 +156,7 @@ def test_told_to_end_while_it_reads_the_journal(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         told = time.monotonic()
         assert process.wait(60) == 0
-        # 0.1 s here, and 1 s at most; 10 on a machine that is busy with other things. The journal would take 20.
+        # 0.1 s here, 1 s at most; 10 on a machine that is busy with other things. The journal would take 20.
         assert time.monotonic() - told < 10
     finally:
         process.kill()
