@@ -163,7 +163,8 @@ def _serve(root: Root, options: argparse.Namespace) -> int:
     log.configure(options.log_level, options.log_format)
     # The current folder may change.
     state_directory = _absolute(getattr(options, "state_directory", None))
-    options.web_config = _absolute(options.web_config)
+    if options.web_config is not None:
+        options.web_config = options.web_config.absolute()
     inherited = take()
     web = settings_from(options, inherited.sockets)
     if not (web.addresses or web.sockets):
