@@ -141,7 +141,13 @@ def test_told_to_end_while_it_reads_the_journal(tmp_path: Path) -> None:
     journalctl = tmp_path / "journalctl"
     journalctl.write_text(f"#!/bin/sh\n: > {begun}\nPATH=/usr/bin:/bin\nsleep 60 & sleep 60\n")
     journalctl.chmod(0o755)
-    arguments = ["serve", "--web.listen-address", f"127.0.0.1:{free_port()}", "--state-directory", str(state)]
+    arguments = [
+        "serve",
+        "--web.listen-address",
+        f"127.0.61.1:{free_port()}",
+        "--state-directory",
+        str(state),
+    ]
     keep_root = ["--user", "root"] if os.geteuid() == 0 else []
     process = subprocess.Popen(
         [sys.executable, "-c", FORGETFUL, *arguments, *keep_root],
@@ -151,6 +157,7 @@ def test_told_to_end_while_it_reads_the_journal(tmp_path: Path) -> None:
     try:
         end = time.monotonic() + 60
         while not begun.exists():
+            assert process.poll() is None
             assert time.monotonic() < end
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
