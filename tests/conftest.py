@@ -25,6 +25,7 @@ PACKAGES = {
     "systemd-sysusers": "systemd",
     "start-stop-daemon": "dpkg",
     "sos": "sosreport",
+    "ss": "iproute2",
     "chromium": "chromium",
     "chromedriver": "chromium-driver",
     "dpkg-checkbuilddeps": "dpkg-dev",

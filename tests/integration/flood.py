@@ -15,6 +15,9 @@ import socket
 import time
 from dataclasses import dataclass, field
 
+BIND_ADDRESS_NO_PORT = 24
+"""The kernel's IP_BIND_ADDRESS_NO_PORT: a port that others use may be shared."""
+
 
 @dataclass
 class Client:
@@ -30,6 +33,7 @@ class Flood:
     port: int
     request: bytes
     reconnect: bool
+    source: str = "127.0.0.1"
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     answers: dict[str, int] = field(default_factory=dict)
     cut: int = 0
@@ -37,6 +41,8 @@ class Flood:
     def connect(self) -> None:
         opened = socket.socket()
         opened.setblocking(False)
+        opened.setsockopt(socket.IPPROTO_IP, BIND_ADDRESS_NO_PORT, 1)
+        opened.bind((self.source, 0))
         opened.connect_ex(("127.0.0.1", self.port))
         self.selector.register(opened, selectors.EVENT_WRITE, Client(opened))
 
@@ -99,9 +105,10 @@ def main() -> None:
     parser.add_argument("--reconnect", action="store_true")
     parser.add_argument("--path", default="/metrics")
     parser.add_argument("--header", default="X: x")
+    parser.add_argument("--source", default="127.0.0.1", help="address to ask from")
     options = parser.parse_args()
     lines = (f"GET {options.path} HTTP/1.1", "Host: localhost", options.header, "", "")
-    flood = Flood(options.port, "\r\n".join(lines).encode(), options.reconnect)
+    flood = Flood(options.port, "\r\n".join(lines).encode(), options.reconnect, options.source)
     flood.run(options.connections, options.seconds)
     print(json.dumps({"answers": flood.answers, "cut": flood.cut}))
 

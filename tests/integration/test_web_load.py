@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import re
 import resource
 import socket
 import subprocess
@@ -31,8 +32,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+SOCKET_MEMORY = re.compile(r"skmem:\(r(\d+),rb\d+,t(\d+),tb\d+,f(\d+),w(\d+),")
+
 MOST = 512
 """Connections that the agent keeps."""
+
+PAGES_ANSWERED = 'tdx_headroom_http_requests_total{code="200"}'
 
 SCRAPE_TIMEOUT = 10.0
 """Seconds: Prometheus' default. An answer that comes later is none."""
@@ -55,12 +60,12 @@ class Scraper:
     context: ssl.SSLContext | None = None
     authorization: str = ""
 
-    def scrape(self) -> tuple[int, str]:
+    def scrape(self, timeout: float = SECONDS) -> tuple[int, str]:
         port = self.running.port
         connection = (
-            http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+            http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
             if self.context is None
-            else http.client.HTTPSConnection("127.0.0.1", port, timeout=SECONDS, context=self.context)
+            else http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=self.context)
         )
         with closing(connection):
             headers = {"Authorization": self.authorization} if self.authorization else {}
@@ -95,6 +100,18 @@ def rss(running: Running) -> float:
     return float(psutil.Process(running.process.pid).memory_info().rss) / (1 << 20)
 
 
+def kernel_memory(port: int) -> tuple[float, int]:
+    """MiB that the kernel holds for the agent's TCP sockets of this port, those without a process included.
+
+    Counted a socket at a time: /proc/net/sockstat has the sum of the whole machine.
+    """
+    words = ["ss", "--tcp", "--numeric", "--memory", "--no-header", f"sport = :{port}"]
+    text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    sockets = [tuple(map(int, found)) for found in SOCKET_MEMORY.findall(text)]
+    size = sum(received + max(sent, queued) + ahead for received, sent, ahead, queued in sockets)
+    return size / (1 << 20), len(sockets)
+
+
 def tell(what: str, seconds: list[float], before: float, after: float) -> None:
     median, worst = seconds[len(seconds) // 2] * 1000, seconds[-1] * 1000
     print(f"\n{what}: median {median:.0f} ms, worst {worst:.0f} ms, {before:.1f} -> {after:.1f} MiB")
@@ -125,6 +142,19 @@ def connections(port: int, number: int, *, receive_buffer: int = 0) -> Iterator[
             client.connect(("127.0.0.1", port))
             opened.append(client)
         yield opened
+
+
+@contextmanager
+def silent_flood(port: int, a_second: int, source: str) -> Iterator[None]:
+    """A process that connects so often from this address, and says nothing."""
+    words = ("-m", "tests.integration.silent", str(port), str(a_second), source)
+    with subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "begun\n"
+            yield
+        finally:
+            process.kill()
 
 
 @contextmanager
@@ -193,6 +223,69 @@ def test_a_hundred_slow_readers(tmp_path: Path) -> None:
     record(
         "100 clients that never read",
         "drops all but --web.max-requests, answers a scraper within its timeout",
+    )
+
+
+@pytest.mark.program("ss")
+@pytest.mark.parametrize(
+    ("clients", "pages", "header", "what"),
+    [
+        (100, 100, "X: x", "100 clients that ask for 100 pages each and read none"),
+        (300, 1, "Connection: close", "300 clients that want a page and the end, and read neither"),
+    ],
+    ids=["many pages", "closing"],
+)
+def test_what_is_not_read(tmp_path: Path, clients: int, pages: int, header: str, what: str) -> None:
+    """The kernel holds little for clients that take nothing, and soon nothing, though they stay.
+
+    Nothing is left without a process either: those are counted as well.
+    """
+    request = f"GET / HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n".encode() * pages
+    with served(tmp_path, tls=False) as scraper:
+        scraper.latencies(5)
+        asked = scraper.value(PAGES_ANSWERED)
+        port = scraper.running.port
+        with connections(port, clients, receive_buffer=1024) as slow:
+            began = time.monotonic()
+            for client in slow:
+                client.sendall(request)
+            most = 0.0
+            size, number = kernel_memory(port)
+            while size > 1 or time.monotonic() < began + 5:
+                most = max(most, size)
+                assert time.monotonic() < began + SECONDS, f"{size:.1f} MiB in {number} sockets"
+                time.sleep(0.05)
+                size, number = kernel_memory(port)
+            took = time.monotonic() - began
+            assert scraper.value(PAGES_ANSWERED) - asked > clients
+            print(f"\n{what}: at most {most:.1f} MiB in the kernel, {size:.1f} after {took:.0f} s")
+        assert 1 < most < 32
+    record(what, "lets the kernel hold at most 32 MiB for them, and nothing after 30 s")
+
+
+def test_silent_clients_of_one_address(tmp_path: Path) -> None:
+    """Beside it a client of another address that needs 0.3 s to ask is answered, every time."""
+    with served(tmp_path, tls=False) as scraper:
+        port = scraper.running.port
+        with silent_flood(port, 2000, "127.0.0.2"):
+            dropped = 'tdx_headroom_http_connections_dropped_total{reason="crowded"}'
+            begun = scraper.value(dropped)
+            for _ in range(12):
+                with socket.create_connection(("127.0.0.1", port), SECONDS) as client:
+                    for piece in (
+                        b"GET /-/healthy HTTP/1.1\r\n",
+                        b"Host: x\r\n",
+                        b"Connection: close\r\n\r\n",
+                    ):
+                        time.sleep(0.1)
+                        client.sendall(piece)
+                    assert client.recv(100).startswith(b"HTTP/1.1 200 ")
+            crowded = scraper.value(dropped) - begun
+            assert crowded > 12
+    print(f"\n2000 silent connects a second: {crowded:.0f} dropped meanwhile")
+    record(
+        "2000 silent connects a second from one address",
+        "drops these, and no client of another address, however long it takes to ask",
     )
 
 

@@ -9,7 +9,7 @@ from tdx_headroom.web.connections import Connections, Dropped, Peer
 from tdx_headroom.web.settings import Limits
 
 if TYPE_CHECKING:
-    from tornado.iostream import IOStream
+    from tdx_headroom.web.client import ClientStream
 
 LIMITS = Limits(request_seconds=10, idle_seconds=60, send_seconds=20, connections=4)
 
@@ -17,9 +17,14 @@ LIMITS = Limits(request_seconds=10, idle_seconds=60, send_seconds=20, connection
 class Stream:
     def __init__(self) -> None:
         self.open = True
+        self.aborted = False
 
     def close(self) -> None:
         self.open = False
+
+    def abort(self) -> None:
+        self.open = False
+        self.aborted = True
 
 
 class Room:
@@ -30,9 +35,19 @@ class Room:
         self.looks: list[float] = []
         self.connections = Connections(LIMITS, sending, lambda: self.now, self.looks.append)
 
-    def peer(self) -> Peer:
-        peer = Peer(cast("IOStream", Stream()), private=False)
+    def peer(self, origin: bytes = b"somewhere") -> Peer:
+        peer = Peer(origin, private=False)
+        peer.stream = cast("ClientStream", Stream())
         self.connections.add(peer)
+        return peer
+
+    def peers(self, *origins: bytes) -> list[Peer]:
+        return [self.peer(origin) for origin in origins]
+
+    def sending_peer(self, origin: bytes) -> Peer:
+        peer = self.peer(origin)
+        self.connections.busy(peer)
+        self.connections.sending(peer)
         return peer
 
     def sweep(self, now: float) -> None:
@@ -42,6 +57,10 @@ class Room:
 
 def is_open(peer: Peer) -> bool:
     return cast("Stream", peer.stream).open
+
+
+def is_aborted(peer: Peer) -> bool:
+    return cast("Stream", peer.stream).aborted
 
 
 def test_next_look() -> None:
@@ -79,6 +98,7 @@ def test_deadlines() -> None:
     ):
         room.sweep(now)
         assert tuple(map(is_open, (silent, idle, slow, busy))) == expected, now
+    assert list(map(is_aborted, (silent, idle, slow))) == [False, False, True]
     assert room.connections.dropped == {
         Dropped.SILENT: 1,
         Dropped.IDLE: 1,
@@ -109,6 +129,30 @@ def test_the_one_silent_longest_makes_room() -> None:
     assert len(room.connections) == 4
 
 
+def test_the_crowd_of_one_address_pushes_out_its_own() -> None:
+    """Who has most connections loses one, however long the others keep the server waiting."""
+    room = Room()
+    lone, *crowd = room.peers(b"a", b"b", b"b", b"b")
+    for _ in range(3):
+        crowd.append(room.peer(b"b"))
+    assert is_open(lone)
+    assert list(map(is_open, crowd)) == [False] * 3 + [True] * 3
+    room.connections.remove(crowd[3])
+    room.connections.remove(crowd[4])
+    *others, _ = room.peers(b"c", b"c", b"c")
+    assert list(map(is_open, (lone, *crowd[5:], *others))) == [True, True, False, True]
+
+
+def test_an_address_whose_peers_are_all_busy() -> None:
+    """Where those of the address with most connections are all work, somebody else's goes."""
+    room = Room()
+    first, second, lone, other = room.peers(b"a", b"a", b"b", b"c")
+    room.connections.busy(first)
+    room.connections.busy(second)
+    newcomer = room.peer(b"d")
+    assert list(map(is_open, (first, second, lone, other, newcomer))) == [True, True, False, True, True]
+
+
 def test_work_is_never_dropped() -> None:
     """A request that waits for its answer is not what makes room, though nobody else is there."""
     room = Room()
@@ -128,6 +172,14 @@ def test_slow_readers_push_out_each_other() -> None:
         room.connections.sending(peer)
     assert list(map(is_open, peers)) == [False, True, True]
     assert room.connections.dropped[Dropped.SLOW] == 1
+
+
+def test_slow_readers_of_one_address_push_out_their_own() -> None:
+    """A lone client that takes its time is not dropped for a crowd that takes nothing."""
+    room = Room(sending=2)
+    lone, first, second = (room.sending_peer(origin) for origin in (b"a", b"b", b"b"))
+    assert list(map(is_open, (lone, first, second))) == [True, False, True]
+    assert is_aborted(first)
 
 
 def test_who_is_gone_stays_gone() -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import fcntl
 import json
 import logging
 import resource
 import socket
+import struct
+import termios
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -191,7 +194,6 @@ def test_a_slow_reader_is_closed() -> None:
     """Who does not take an answer is closed at its deadline, and what was kept for it is let go."""
 
     async def test(served: Served) -> None:
-        served.server._listeners[0].socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
             client.connect(("127.0.0.1", served.port))
@@ -205,6 +207,114 @@ def test_a_slow_reader_is_closed() -> None:
             assert await served.metric(dropped) == 1
 
     serve(test, replace(SETTINGS, limits=Limits(send_seconds=0.3)))
+
+
+@pytest.mark.parametrize("ending", ["closed", "open"])
+def test_the_end_of_an_answer(ending: str) -> None:
+    """Who takes its time gets all of the last answer, though the connection is closed after it.
+
+    It is counted for as long as that lasts, also when the client has closed its own side.
+    """
+
+    async def test(served: Served) -> None:
+        loop = asyncio.get_running_loop()
+        whole = (await served.get("/"))[2]
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            client.connect(("127.0.0.1", served.port))
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            if ending == "closed":
+                client.shutdown(socket.SHUT_WR)
+            client.setblocking(False)
+            await asyncio.sleep(0.3)
+            assert await served.metric("tdx_headroom_http_connections") == 2
+            taken = b""
+            while data := await asyncio.wait_for(loop.sock_recv(client, 1000), 30):
+                taken += data
+                await asyncio.sleep(0)
+            assert taken.partition(b"\r\n\r\n")[2] == whole
+        await until_alone(served)
+        assert await served.metric('tdx_headroom_http_connections_dropped_total{reason="slow"}') == 0
+
+    serve(test, assessment=assess(read_facts(Root(HOSTS / "emerald-rapids"))))
+
+
+@pytest.mark.parametrize("ending", ["closed", "open"])
+def test_an_end_that_is_not_taken(ending: str) -> None:
+    """It is dropped at its deadline: the client is told by a reset, and nothing is left."""
+
+    async def test(served: Served) -> None:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            client.connect(("127.0.0.1", served.port))
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            if ending == "closed":
+                client.shutdown(socket.SHUT_WR)
+            await until_alone(served)
+            with pytest.raises(ConnectionResetError):
+                take_all(client)
+
+    limits = Limits(send_seconds=0.5)
+    host = assess(read_facts(Root(HOSTS / "emerald-rapids")))
+    serve(test, replace(SETTINGS, limits=limits), host)
+
+
+@pytest.mark.program("openssl")
+def test_the_end_of_an_answer_over_tls(tmp_path: Path) -> None:
+    """With TLS too all of the last answer comes, however slowly it is taken."""
+    authority = make_authority(tmp_path / "ca")
+    authority.issue("server", folder=tmp_path)
+    config = tmp_path / "web.yml"
+    config.write_text("tls_server_config: {cert_file: server.pem, key_file: server.key}\n")
+
+    def ask(port: int, seconds: float) -> bytes:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            client.connect(("127.0.0.1", port))
+            with authority.client().wrap_socket(client, server_hostname="127.0.0.1") as secure:
+                secure.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                time.sleep(seconds)
+                return take_all(secure)
+
+    async def test(served: Served) -> None:
+        whole, late = [await asyncio.to_thread(ask, served.port, seconds) for seconds in (0, 0.3)]
+        assert whole.startswith(b"HTTP/1.1 200 ")
+        assert late[-20_000:] == whole[-20_000:]
+
+    host = assess(read_facts(Root(HOSTS / "emerald-rapids")))
+    serve(test, replace(SETTINGS, config_file=config), host)
+
+
+def take_all(client: socket.socket) -> bytes:
+    taken = b""
+    while data := client.recv(1000):
+        taken += data
+    return taken
+
+
+async def until_alone(served: Served) -> None:
+    """Until nobody is connected but who asks for the metrics."""
+    async with asyncio.timeout(30):
+        while await served.metric("tdx_headroom_http_connections") != 1:  # noqa: ASYNC110  nobody tells
+            await asyncio.sleep(0.05)
+
+
+def test_a_unix_client_that_does_not_read(tmp_path: Path) -> None:
+    """What waits for it in the kernel stays small: closing the connection does not take that back."""
+
+    async def test(served: Served) -> None:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(tmp_path / "x.sock"))
+            client.sendall(GET % b"/" * 100)
+            dropped = 'tdx_headroom_http_connections_dropped_total{reason="slow"}'
+            async with asyncio.timeout(15):
+                while not await served.metric(dropped):  # noqa: ASYNC110  nobody tells
+                    await asyncio.sleep(0.02)
+            waiting = struct.unpack("i", fcntl.ioctl(client, termios.FIONREAD, bytes(4)))[0]
+            assert 0 < waiting <= 32 << 10
+
+    addresses = (*SETTINGS.addresses, UnixAddress(str(tmp_path / "x.sock")))
+    serve(test, replace(SETTINGS, addresses=addresses, limits=Limits(send_seconds=0.3)))
 
 
 @pytest.mark.parametrize(

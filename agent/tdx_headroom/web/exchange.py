@@ -186,7 +186,12 @@ class Exchange(HTTPMessageDelegate):
         """Drop a part of a body; its size is limited by the library."""
 
     def finish(self) -> None:
-        """The request is there as a whole."""
+        """The request is there as a whole.
+
+        The library goes on reading what came before a connection was closed; there is nobody to answer then.
+        """
+        if not self.is_open():
+            return
         self._desk.connections.busy(self.peer)
         self._desk.answer(self)
 

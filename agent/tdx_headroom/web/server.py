@@ -7,15 +7,16 @@ import asyncio
 import errno
 import resource
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tornado.http1connection import HTTP1ConnectionParameters, HTTP1ServerConnection
 from tornado.httputil import HTTPServerConnectionDelegate
-from tornado.iostream import IOStream, SSLIOStream
 
 from tdx_headroom import log
 from tdx_headroom.output import metrics
 from tdx_headroom.web import quiet
+from tdx_headroom.web.client import ClientStream, SecureClientStream, bound, origin_of
 from tdx_headroom.web.connections import Connections, Peer
 from tdx_headroom.web.exchange import Desk, Exchange
 from tdx_headroom.web.listen import Listener, open_listeners
@@ -129,7 +130,7 @@ class WebServer:
     def _accept(self, listener: Listener) -> None:
         for _ in range(ACCEPT_AT_ONCE):
             try:
-                connection, _address = listener.socket.accept()
+                connection, address = listener.socket.accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -137,7 +138,7 @@ class WebServer:
                     self._pause(listener)
                     return
                 continue  # that client has gone already
-            self._welcome(connection, listener)
+            self._welcome(connection, address, listener)
 
     def _pause(self, listener: Listener) -> None:
         """Without a free descriptor a client can neither be accepted nor sent away: make room, wait.
@@ -154,25 +155,31 @@ class WebServer:
         if listener in self._listeners:
             self._loop.add_reader(listener.socket, self._accept, listener)
 
-    def _welcome(self, connection: socket.socket, listener: Listener) -> None:
+    def _welcome(self, connection: socket.socket, address: object, listener: Listener) -> None:
         loaded = self._watch.current() if self._watch is not None and not listener.private else None
         try:
-            stream = self._stream(connection, loaded.context if loaded is not None else None)
+            bound(connection, self._settings.limits.send_seconds)
+            peer = Peer(origin_of(connection, address), private=listener.private)
+            peer.stream = self._stream(connection, peer, loaded.context if loaded is not None else None)
         except (OSError, ValueError):  # the client has gone, or has sent something before TLS could begin
             connection.close()
             return
-        peer = Peer(stream, private=listener.private)
         self._connections.add(peer)
-        server = HTTP1ServerConnection(stream, self._parameters, peer)
+        server = HTTP1ServerConnection(peer.stream, self._parameters, peer)
         tls = loaded.config.tls if loaded is not None else None
         server.start_serving(_Delegate(self._desk, peer, tls.client_names if tls is not None else None))
 
-    def _stream(self, connection: socket.socket, context: ssl.SSLContext | None) -> IOStream:
-        size = self._settings.limits.header_bytes + CHUNK
-        if context is None:
-            return IOStream(connection, max_buffer_size=size, read_chunk_size=CHUNK)
-        wrapped = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
-        return SSLIOStream(wrapped, max_buffer_size=size, read_chunk_size=CHUNK)
+    def _stream(self, connection: socket.socket, peer: Peer, context: ssl.SSLContext | None) -> ClientStream:
+        kind = ClientStream
+        if context is not None:
+            connection = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+            kind = SecureClientStream
+        return kind(
+            connection,
+            leave=partial(self._connections.leave, peer),
+            max_buffer_size=self._settings.limits.header_bytes + CHUNK,
+            read_chunk_size=CHUNK,
+        )
 
 
 class _Delegate(HTTPServerConnectionDelegate):
