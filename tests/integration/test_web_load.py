@@ -339,3 +339,36 @@ def test_a_flood_of_wrong_passwords(tmp_path: Path) -> None:
         "200 clients that guess passwords",
         "checks one at a time, gives the others 503, answers whom it knows",
     )
+
+
+def test_the_first_scrape_beside_guessers(tmp_path: Path) -> None:
+    """Who has not proved itself yet has its turn beside a crowd that guesses from one other address.
+
+    So it is at the start, and when the passwords have changed.
+    """
+    config = tmp_path / "web.yml"
+
+    def write(password: bytes) -> str:
+        hashed = bcrypt.hashpw(password, bcrypt.gensalt(10)).decode()
+        new = tmp_path / "new"
+        new.write_text(f"basic_auth_users: {{alice: {hashed}}}\n")
+        new.rename(config)
+        return "Basic " + base64.b64encode(b"alice:" + password).decode()
+
+    wrong = "Authorization: Basic " + base64.b64encode(b"alice:guess").decode()
+    right = write(b"secret")
+    took = []
+    with agent("--web.config.file", str(config), command="demo") as running:
+        with flood(running.port, 60, 20, "--header", wrong, "--source", "127.0.0.2") as answers:
+            for password in (b"secret", b"changed", b"changed again"):
+                right = write(password)
+                began = time.monotonic()
+                status, _ = Scraper(running, authorization=right).scrape(SCRAPE_TIMEOUT)
+                took.append(time.monotonic() - began)
+                assert status == 200
+        assert sum(found["401"] for found in answers) > 10
+    print(f"\nfirst scrapes beside 60 guessers: {', '.join(f'{s:.2f} s' for s in took)}, {answers}")
+    record(
+        "60 guessers of one address, before a scraper of another has proved itself",
+        "checks by turns of addresses: answers the first scrape, also after a change of passwords",
+    )

@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import bcrypt
 import pytest
+from structlog.testing import capture_logs
 
-from tdx_headroom.web.auth import Authenticator, Credentials, read_credentials
+from tdx_headroom.web.auth import Authenticator, Credentials, Proofs, read_credentials
 
 
 def hashed(password: bytes, cost: int = 4) -> bytes:
@@ -25,11 +26,11 @@ def basic(text: bytes) -> str:
 USERS = [(b"alice", hashed(b"right", 5)), (b"bob", hashed(b"Right", 7)), (b"carol", hashed(b"", 4))]
 
 
-def ask(*attempts: Credentials, users: list[tuple[bytes, bytes]] = USERS) -> list[bool | None]:
-    async def run() -> list[bool | None]:
+def ask(*attempts: Credentials, users: list[tuple[bytes, bytes]] = USERS) -> list[bool]:
+    async def run() -> list[bool]:
         with ThreadPoolExecutor(1) as worker:
-            authenticator = Authenticator(users, worker)
-            return [await authenticator.check(given, lambda: True, 5) for given in attempts]
+            authenticator = Authenticator(users, worker, Proofs())
+            return [await authenticator.check(given) for given in attempts]
 
     return asyncio.run(run())
 
@@ -110,7 +111,8 @@ def test_failures_take_the_same_time() -> None:
         return best
 
     with ThreadPoolExecutor(1) as worker:
-        authenticator = Authenticator([(b"cheap", hashed(b"x", 4)), (b"dear", hashed(b"x", 9))], worker)
+        users = [(b"cheap", hashed(b"x", 4)), (b"dear", hashed(b"x", 9))]
+        authenticator = Authenticator(users, worker, Proofs())
         times = [seconds(Credentials(user, b"wrong")) for user in (b"cheap", b"dear", b"unknown")]
     assert max(times) < 3 * min(times), times
 
@@ -120,46 +122,60 @@ def test_success_is_recognized_and_nothing_else() -> None:
 
     async def run() -> None:
         with ThreadPoolExecutor(1) as worker:
-            authenticator = Authenticator([(b"ab", hashed(b"cd")), (b"abc", hashed(b"x"))], worker)
+            users = [(b"ab", hashed(b"cd")), (b"abc", hashed(b"x"))]
+            authenticator = Authenticator(users, worker, Proofs())
             right = Credentials(b"ab", b"cd")
             assert not authenticator.recognizes(right)
-            assert await authenticator.check(right, lambda: True, 5)
+            assert await authenticator.check(right)
             assert authenticator.recognizes(right)
             for user, password in ((b"abc", b"d"), (b"ab", b"cde"), (b"a", b"bcd"), (b"", b"abcd")):
                 assert not authenticator.recognizes(Credentials(user, password))
-            splits = [Credentials(b"abcd"[:at], b"abcd"[at:]) for at in (0, 1, 4)]
-            assert len({authenticator._digest(split) for split in splits}) == 3
-            assert not await authenticator.check(Credentials(b"ab", b"no"), lambda: True, 5)
+            assert not await authenticator.check(Credentials(b"ab", b"no"))
             assert authenticator.recognizes(right), "a failure of somebody else must not forget it"
 
     asyncio.run(run())
 
 
-def test_one_at_a_time_and_not_for_those_who_have_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checks run one after the other; one whose client has gone, or has waited too long, is not run."""
-    running = []
-    most = []
+def test_a_proof_holds_for_its_hash() -> None:
+    """When users change, who has the same hash as before stays known; a new hash or none ends that."""
 
-    def slow(_given: bytes, _against: bytes) -> bool:
-        running.append(1)
-        most.append(len(running))
-        time.sleep(0.05)
-        running.pop()
-        return False
+    async def run() -> None:
+        with ThreadPoolExecutor(1) as worker:
+            proofs = Proofs()
+            alice, bob = Credentials(b"alice", b"a"), Credentials(b"bob", b"b")
+            users = {b"alice": hashed(b"a"), b"bob": hashed(b"b")}
+            before = Authenticator(users.items(), worker, proofs)
+            assert await before.check(alice)
+            assert await before.check(bob)
+            changed = {b"alice": users[b"alice"], b"bob": hashed(b"b"), b"carol": hashed(b"c")}
+            after = Authenticator(changed.items(), worker, proofs)
+            assert (after.recognizes(alice), after.recognizes(bob)) == (True, False)
+            without = Authenticator({b"bob": changed[b"bob"]}.items(), worker, proofs)
+            assert not without.recognizes(alice)
 
-    monkeypatch.setattr(bcrypt, "checkpw", slow)
+    asyncio.run(run())
 
-    async def run() -> list[bool | None]:
-        with ThreadPoolExecutor(4) as worker:
-            authenticator = Authenticator([(b"a", hashed(b"x"))], worker)
-            given = Credentials(b"a", b"y")
-            answers = await asyncio.gather(
-                authenticator.check(given, lambda: True, 5),
-                authenticator.check(given, lambda: False, 5),
-                authenticator.check(given, lambda: True, 5),
-                authenticator.check(given, lambda: True, 0.01),
-            )
-            return list(answers)
 
-    assert asyncio.run(run()) == [False, None, False, None]
-    assert most == [1, 1]
+def test_a_split_of_the_same_bytes_is_no_proof() -> None:
+    """Each part of a proof has its length before it: bytes that move from one part to the next void it."""
+    proofs = Proofs()
+    proofs.add(Credentials(b"ab", b"cd"), b"ef")
+    assert proofs.has(Credentials(b"ab", b"cd"), b"ef")
+    for password, against in ((b"cde", b"f"), (b"c", b"def"), (b"cdef", b""), (b"cd", None)):
+        assert not proofs.has(Credentials(b"ab", password), against)
+
+
+def test_costs_that_take_too_long_are_named() -> None:
+    """A hash that takes longer to check than a request may wait is warned of, with user, cost and advice."""
+    users = [(b"cheap", b"$2b$10$" + b"." * 53), (b"fast", b"$2b$12$" + b"." * 53)]
+    with ThreadPoolExecutor(1) as worker:
+        with capture_logs() as lines:
+            Authenticator([*users, ("d\u00e9ar".encode(), b"$2b$31$" + b"." * 53)], worker, Proofs())
+        (line,) = lines
+        found = tuple(line[key] for key in ("log_level", "user", "cost", "wait"))
+        assert found == ("warning", "d\u00e9ar", 31, 5)
+        assert line["seconds"] > 5
+        assert "htpasswd" in line["hint"]
+        with capture_logs() as lines:
+            Authenticator(users[:1], worker, Proofs())
+        assert lines == []

@@ -73,8 +73,11 @@ class Served:
         finally:
             writer.close()
 
-    async def get(self, path: str = "/metrics", *headers: str) -> tuple[int, dict[str, str], bytes]:
-        return await fetch(await asyncio.open_connection("127.0.0.1", self.port), path, *headers)
+    async def get(
+        self, path: str = "/metrics", *headers: str, source: str = "127.0.0.1"
+    ) -> tuple[int, dict[str, str], bytes]:
+        connection = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(source, 0))
+        return await fetch(connection, path, *headers)
 
     async def metric(self, line: str) -> float:
         text = (await self.get())[2].decode()
@@ -477,6 +480,35 @@ def test_above_max_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     limits = Limits(auth_seconds=60)
     serve(test, replace(protected(tmp_path, max_requests=3), limits=limits))
+
+
+def test_a_crowd_of_one_address_waits_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside as many guessers as may wait, who comes from elsewhere is next; also with new passwords."""
+
+    async def besieged(served: Served, password: str) -> None:
+        with monkeypatch.context() as patch:
+            checks = HeldChecks(patch)
+            guesses = [
+                asyncio.create_task(served.get("/", basic(f"user{i}", "x"), source="127.0.0.2"))
+                for i in range(60)
+            ]
+            try:
+                await until(lambda: sum(task.done() for task in guesses) == 20)
+                scrape = asyncio.create_task(served.get("/-/healthy", basic("alice", password)))
+                await until(lambda: sum(task.done() for task in guesses) == 21)
+            finally:
+                checks.go_on()
+            assert (await scrape)[0] == 200
+            codes = [code for code, *_ in await asyncio.gather(*guesses)]
+        assert (codes.count(503), codes.count(401)) == (21, 39)
+
+    async def test(served: Served) -> None:
+        await besieged(served, "secret")
+        hashed = bcrypt.hashpw(b"changed", bcrypt.gensalt(4)).decode()
+        (tmp_path / "web.yml").write_text(f"basic_auth_users: {{alice: {hashed}}}\n")
+        await besieged(served, "changed")
+
+    serve(test, replace(protected(tmp_path), limits=Limits(auth_seconds=60)))
 
 
 def test_gone_before_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Basic authentication against bcrypt hashes: one at a time, off the loop, failures in constant time."""
+"""Basic authentication against bcrypt hashes: off the loop, failures in constant time."""
 
 from __future__ import annotations
 
@@ -8,18 +8,30 @@ import base64
 import binascii
 import hashlib
 import hmac
+import math
 import secrets
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import bcrypt
 
+from tdx_headroom import log
+from tdx_headroom.web.settings import Limits
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable, Mapping
     from concurrent.futures import Executor
 
 MAX_PASSWORD = 72
 """bcrypt looks at no more bytes; a longer password is never right, rather than right by its beginning."""
+
+AUTH_SECONDS = Limits().auth_seconds
+HARMLESS_COST = 11
+"""A check of this cost takes a second on a slow machine: no need to measure."""
+
+TRIED_COST = 6
+"""Of which a check takes some milliseconds. One more doubles it."""
 
 _DIGEST = b"." * 53
 
@@ -44,57 +56,73 @@ def read_credentials(header: str) -> Credentials | None:
     return Credentials(user, password) if colon else None
 
 
+class Proofs:
+    """Who has given the right password.
+
+    What is remembered is one keyed hash for each user, of parts that each have their length before them, so
+    no other user and password can stand for the same (the fault of CVE-2022-46146). The bcrypt hash is one of
+    them: a proof holds for as long as that stays, whatever else changes in the configuration.
+    """
+
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(32)
+        self._proved: dict[bytes, bytes] = {}
+
+    def has(self, given: Credentials, hashed: bytes | None) -> bool:
+        """Whether the same have been found right against this bcrypt hash."""
+        proved = self._proved.get(given.user)
+        if proved is None or hashed is None:
+            return False
+        return hmac.compare_digest(proved, self._digest(given, hashed))
+
+    def add(self, given: Credentials, hashed: bytes) -> None:
+        """They are right."""
+        self._proved[given.user] = self._digest(given, hashed)
+
+    def _digest(self, given: Credentials, hashed: bytes) -> bytes:
+        parts = (given.user, given.password, hashed)
+        text = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+        return hashlib.blake2b(text, key=self._key).digest()
+
+
 class Authenticator:
     """Checks credentials.
 
     Who has given the right password once is recognized without bcrypt from then on: a scraper gets past
-    those who make the worker compute. What is remembered is one keyed hash for each user, of parts that
-    each have their length before them, so no other user and password can stand for the same (the fault
-    of CVE-2022-46146).
+    those who make the worker compute.
 
     Args:
         users: names and bcrypt hashes.
         worker: to compute in; with one thread.
+        proofs: where to remember who is right.
+        patience: seconds that a request may wait for its turn; hashes that take longer to check are logged.
     """
 
-    def __init__(self, users: Iterable[tuple[bytes, bytes]], worker: Executor) -> None:
+    def __init__(
+        self,
+        users: Iterable[tuple[bytes, bytes]],
+        worker: Executor,
+        proofs: Proofs,
+        patience: float = AUTH_SECONDS,
+    ) -> None:
         self._hashes = dict(users)
         self._costs = {user: _cost(hashed) for user, hashed in self._hashes.items()}
         self._highest = max(self._costs.values())
-        self._key = secrets.token_bytes(32)
-        self._proved: dict[bytes, bytes] = {}
-        self._turn = asyncio.Lock()
+        self._proofs = proofs
         self._worker = worker
+        _warn_of_costs(self._costs, patience)
 
     def recognizes(self, given: Credentials) -> bool:
         """Whether the same have been found right before."""
-        proved = self._proved.get(given.user)
-        return proved is not None and hmac.compare_digest(proved, self._digest(given))
+        return self._proofs.has(given, self._hashes.get(given.user))
 
-    async def check(self, given: Credentials, wanted: Callable[[], bool], seconds: float) -> bool | None:
-        """Whether user and password are right; None: nobody knows, since it was not looked at.
-
-        Args:
-            given: what the client gives.
-            wanted: whether somebody still waits for the answer; asked when its turn has come.
-            seconds: to wait for the turn.
-        """
-        try:
-            async with asyncio.timeout(seconds):
-                await self._turn.acquire()
-        except TimeoutError:
-            return None
-        try:
-            if not wanted():
-                return None
-            if self.recognizes(given):  # proved by a request that waited before this one
-                return True
-            loop = asyncio.get_running_loop()
-            right = await loop.run_in_executor(self._worker, self._compute, given)
-        finally:
-            self._turn.release()
+    async def check(self, given: Credentials) -> bool:
+        """Whether user and password are right; takes long. Checks are to come one after the other."""
+        if self.recognizes(given):  # proved by a request that waited before this one
+            return True
+        right = await asyncio.get_running_loop().run_in_executor(self._worker, self._compute, given)
         if right:
-            self._proved[given.user] = self._digest(given)
+            self._proofs.add(given, self._hashes[given.user])
         return right
 
     def _compute(self, given: Credentials) -> bool:
@@ -113,11 +141,6 @@ class Authenticator:
                 _matches(given.password, _dummy(cost))
         return right
 
-    def _digest(self, given: Credentials) -> bytes:
-        parts = (given.user, given.password, self._hashes.get(given.user, b""))
-        text = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
-        return hashlib.blake2b(text, key=self._key).digest()
-
 
 def _matches(password: bytes, hashed: bytes) -> bool:
     usable = len(password) <= MAX_PASSWORD and b"\0" not in password
@@ -134,3 +157,31 @@ def _dummy(cost: int) -> bytes:
 
 def _cost(hashed: bytes) -> int:
     return int(hashed[4:6])
+
+
+def _warn_of_costs(costs: Mapping[bytes, int], patience: float) -> None:
+    """Name the users whose hash takes longer to check than a request may wait for its turn.
+
+    Beside somebody who guesses, with whatever user's name, nobody who is not known yet would have a turn.
+    """
+    if max(costs.values()) <= HARMLESS_COST:
+        return
+    unit = min(_cpu_seconds(TRIED_COST) for _ in range(3)) / 2**TRIED_COST
+    for user, cost in costs.items():
+        if (seconds := unit * 2**cost) > patience:
+            usable = max(4, int(math.log2(patience / unit)))
+            log.get().warning(
+                "checking a password takes longer than a request may wait",
+                user=user.decode(errors="backslashreplace"),
+                cost=cost,
+                seconds=round(seconds, 1),
+                wait=patience,
+                hint=f"make a hash of cost {usable} or less: htpasswd -nBC {min(usable, 10)} USER",
+            )
+
+
+def _cpu_seconds(cost: int) -> float:
+    """What a check takes where nothing else runs."""
+    began = time.thread_time()
+    _matches(b"", _dummy(cost))
+    return time.thread_time() - began

@@ -11,8 +11,10 @@ from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine,
 
 from tdx_headroom import log
 from tdx_headroom.web.pages import Answer, accepts_gzip, plain
+from tdx_headroom.web.turns import Turns
 
 if TYPE_CHECKING:
+    from asyncio import Future
     from collections.abc import Awaitable
 
     from tornado.httputil import HTTPConnection
@@ -79,7 +81,7 @@ class Desk:
         self.auth_failures = 0
         self._pages = pages
         self._watch = watch
-        self._max_requests = max_requests
+        self._turns = Turns(max_requests)
         self._full_addresses = full_addresses
         self._limits = limits
         self._waiting: set[asyncio.Task[None]] = set()
@@ -100,10 +102,10 @@ class Desk:
             self._refuse(exchange)
         elif loaded.authenticator.recognizes(given):
             exchange.send(self._look_up(exchange), self._configured())
-        elif len(self._waiting) >= self._max_requests:
+        elif (place := self._turns.enter(exchange.peer.origin)) is None:
             exchange.send(FULL, self._configured())
         else:
-            task = asyncio.create_task(self._answer_later(exchange, given))
+            task = asyncio.create_task(self._answer_later(exchange, given, place))
             self._waiting.add(task)
             task.add_done_callback(self._waiting.discard)
 
@@ -112,9 +114,9 @@ class Desk:
         for task in self._waiting:
             task.cancel()
 
-    async def _answer_later(self, exchange: Exchange, given: Credentials) -> None:
+    async def _answer_later(self, exchange: Exchange, given: Credentials, place: Future[bool]) -> None:
         try:
-            right = await self._is_right(exchange, given)
+            right = await self._is_right(exchange, given, place)
         except Exception as error:  # noqa: BLE001  the client must not wait for ever, whatever it is
             log.get().error("a password cannot be checked", error=type(error).__name__)
             exchange.send(BROKEN, self._configured())
@@ -128,16 +130,24 @@ class Desk:
         else:
             self._refuse(exchange)
 
-    async def _is_right(self, exchange: Exchange, given: Credentials) -> bool | None:
-        """Whether these are credentials of a user who is in force when the check is over."""
-        while self._watch is not None:
-            authenticator = self._watch.current().authenticator
-            if authenticator is None:
-                return True
-            right = await authenticator.check(given, exchange.is_open, self._limits.auth_seconds)
-            if right is None or authenticator is self._watch.current().authenticator:
-                return right
-        return True
+    async def _is_right(self, exchange: Exchange, given: Credentials, place: Future[bool]) -> bool | None:
+        """Whether these are credentials of a user who is in force when the check is over.
+
+        None: nobody knows, since it was not looked at.
+        """
+        if not await self._turns.wait(place, self._limits.auth_seconds):
+            return None
+        try:
+            while self._watch is not None and exchange.is_open():
+                authenticator = self._watch.current().authenticator
+                if authenticator is None:
+                    return True
+                right = await authenticator.check(given)
+                if authenticator is self._watch.current().authenticator:
+                    return right
+            return None
+        finally:
+            self._turns.leave()
 
     def _refuse(self, exchange: Exchange) -> None:
         self.auth_failures += 1

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tdx_headroom import log
-from tdx_headroom.web.auth import Authenticator
+from tdx_headroom.web.auth import Authenticator, Proofs
 from tdx_headroom.web.config import WebConfig, parse
 from tdx_headroom.web.document import ConfigError, read_file
 from tdx_headroom.web.guards import loosened, shuts_out
@@ -73,6 +73,7 @@ class ConfigWatch:
         self._again_at = math.inf
         self._untold = False
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="bcrypt")
+        self._proofs = Proofs()
         self._seen: dict[Path, Signature] = {}
         self.failures = 0
         self.failing = False
@@ -144,9 +145,10 @@ class ConfigWatch:
             self._seen |= {path: _sign(path) for path in tls.files()}
         context = make_context(tls) if tls is not None else None
         if before is not None and before.config.users == config.users:
-            authenticator = before.authenticator  # remembers who has proved themselves
+            authenticator = before.authenticator
         else:
-            authenticator = Authenticator(config.users, self._worker) if config.users else None
+            users = config.users
+            authenticator = Authenticator(users, self._worker, self._proofs) if users else None
         if before is not None and before.config.rate_limit == config.rate_limit:
             bucket = before.bucket
         else:
