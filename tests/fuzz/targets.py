@@ -37,7 +37,7 @@ from tdx_headroom.state import SCHEMA, _parse
 from tdx_headroom.textlines import lines_of
 from tdx_headroom.web.auth import read_credentials
 from tdx_headroom.web.config import parse as parse_web_config
-from tdx_headroom.web.pages import accepts_gzip
+from tdx_headroom.web.request import accepts_gzip, path_of, wants_openmetrics
 from tests.fuzz.archives import archive, archives
 from tests.fuzz.whole import check_shown, facts_line, facts_lines, host, hosts
 
@@ -192,7 +192,9 @@ TARGETS: dict[str, Target] = {
         ),
     ),
     "http-headers": Target(
-        text_of(lambda text: (read_credentials(text), accepts_gzip(text))),
+        text_of(
+            lambda text: (read_credentials(text), accepts_gzip(text), wants_openmetrics(text), path_of(text))
+        ),
         texts=("Basic cHJvbTpzZWNyZXQ=", "gzip;q=0.5, *;q=0"),
     ),
     "archive": Target(archive, more=archives),

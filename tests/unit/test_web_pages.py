@@ -17,7 +17,7 @@ from tdx_headroom.assessment import Assessment, assess
 from tdx_headroom.facts import HostFacts
 from tdx_headroom.host import read_facts
 from tdx_headroom.root import Root
-from tdx_headroom.web.pages import MAX_AGE, SAVED, Pages, accepts_gzip
+from tdx_headroom.web.pages import MAX_AGE, SAVED, Pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -137,21 +137,3 @@ def test_packed_is_the_same() -> None:
     assert page.packed is not None
     assert gzip.decompress(page.packed) == page.body
     assert host.pages.get("/-/healthy", "", full=False).packed is None
-
-
-@pytest.mark.parametrize(
-    ("header", "expected"),
-    [
-        ("gzip", True),
-        ("deflate, GZIP;q=0.5", True),
-        ("*", True),
-        ("", False),
-        ("identity", False),
-        ("gzip;q=0", False),
-        ("gzip; q=0.0, *", False),
-        ("gzipped", False),
-    ],
-)
-def test_accept_encoding(header: str, *, expected: bool) -> None:
-    """Gzip is sent to those who say that they take it."""
-    assert accepts_gzip(header) is expected

@@ -15,6 +15,7 @@ import termios
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
@@ -74,10 +75,10 @@ class Served:
             writer.close()
 
     async def get(
-        self, path: str = "/metrics", *headers: str, source: str = "127.0.0.1"
+        self, path: str = "/metrics", *headers: str, host: str = "x", source: str = "127.0.0.1"
     ) -> tuple[int, dict[str, str], bytes]:
         connection = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(source, 0))
-        return await fetch(connection, path, *headers)
+        return await fetch(connection, path, *headers, host=host)
 
     async def metric(self, line: str) -> float:
         text = (await self.get())[2].decode()
@@ -85,10 +86,10 @@ class Served:
 
 
 async def fetch(
-    connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], path: str, *headers: str
+    connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], path: str, *headers: str, host: str = "x"
 ) -> tuple[int, dict[str, str], bytes]:
     reader, writer = connection
-    lines = (f"GET {path} HTTP/1.1", "Host: x", "Connection: close", *headers, "", "")
+    lines = (f"GET {path} HTTP/1.1", f"Host: {host}", "Connection: close", *headers, "", "")
     writer.write("\r\n".join(lines).encode())
     async with asyncio.timeout(30):
         data = await reader.read()
@@ -137,8 +138,8 @@ def protected(tmp_path: Path, max_requests: int = 40) -> WebSettings:
     ("data", "limits"),
     [
         (b"", Limits(request_seconds=0.2)),
-        (b"GET / HTTP/1.1\r\nX: ", Limits(request_seconds=0.2)),
-        (b"GET / HTTP/1.1\r\nContent-Length: 9\r\n\r\n", Limits(request_seconds=0.2)),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: ", Limits(request_seconds=0.2)),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n", Limits(request_seconds=0.2)),
         (GET % b"/-/healthy", Limits(idle_seconds=0.2)),
         (GET % b"/-/healthy" + b"GET /", Limits(idle_seconds=0.2)),
     ],
@@ -360,9 +361,7 @@ def test_nothing_of_a_request_comes_back(capfd: pytest.CaptureFixture[str]) -> N
             f"/../{mark}",
             f"//{mark}/",
         ):
-            status, headers, body = await served.get(
-                path, f"X-{mark}: {mark}", f"Accept: {mark}", f"Host: {mark}"
-            )
+            status, headers, body = await served.get(path, f"X-{mark}: {mark}", f"Accept: {mark}", host=mark)
             assert status == (404 if "?" not in path else 200)
             assert mark not in str(headers)
             assert mark.encode() not in body
@@ -402,6 +401,105 @@ def test_requests_are_counted() -> None:
         await served.get("/none")
         assert await served.metric(line % 404) == 1
         assert await served.metric(line % 200) == 2
+
+    serve(test)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"yyyy\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n401\r\n" + b"y" * 1025,
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x y\r\n\r\n",
+        b"GET / HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n",
+    ],
+)
+def test_bad_requests_are_answered_and_counted(data: bytes) -> None:
+    """Whether the library or the agent finds the fault: 400 with all that other answers have, and an end."""
+
+    async def test(served: Served) -> None:
+        answer = await served.say(data)
+        assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        for header in (b"Connection: close", b"Date: ", b"Content-Length: ", b"X-Frame-Options: DENY"):
+            assert answer.count(b"\r\n" + header) == 1, header
+        assert await served.metric('tdx_headroom_http_requests_total{code="400"}') == 1
+
+    serve(test)
+
+
+def test_bad_requests_get_the_configured_headers(tmp_path: Path) -> None:
+    """Also what is not even HTTP."""
+    config = tmp_path / "web.yml"
+    config.write_text("http_server_config: {headers: {X-Frame-Options: sameorigin}}\n")
+
+    async def test(served: Served) -> None:
+        assert b"\r\nX-Frame-Options: sameorigin\r\n" in await served.say(b"yyyy\r\n\r\n")
+
+    serve(test, replace(SETTINGS, config_file=config))
+
+
+@pytest.mark.parametrize("target", ["http://x:1/-/healthy", "HTTP://y/-/healthy?a=b"])
+def test_a_whole_url_as_target(target: str) -> None:
+    """As a proxy would be asked: its path counts."""
+
+    async def test(served: Served) -> None:
+        assert (await served.get(target))[0] == 200
+
+    serve(test)
+
+
+def test_answers_have_a_date() -> None:
+    """In the form that HTTP wants, and of now."""
+
+    async def test(served: Served) -> None:
+        for path in ("/", "/none"):
+            date = (await served.get(path))[1]["Date"]
+            assert date.endswith(" GMT")
+            assert abs(parsedate_to_datetime(date).timestamp() - time.time()) < 60
+
+    serve(test)
+
+
+@pytest.mark.parametrize(
+    ("version", "connection", "kept"),
+    [
+        ("1.1", "keep-alive, TE", True),
+        ("1.1", "keep-alive, close", False),
+        ("1.1", "close, TE", False),
+        ("1.1", "CLOSE", False),
+        ("1.0", "keep-alive", True),
+        ("1.0", "close, keep-alive", False),
+        ("1.0", "TE", False),
+    ],
+)
+def test_lists_in_connection(version: str, connection: str, *, kept: bool) -> None:
+    """`close` in a list closes after the answer, which says so; a second request is not looked at."""
+    request = f"GET /-/healthy HTTP/{version}\r\nHost: x\r\nConnection: {connection}\r\n\r\n".encode()
+
+    async def test(served: Served) -> None:
+        answer = await served.say(request * 2 + b"GET / HTTP/1.0\r\n\r\n")
+        assert answer.count(b"HTTP/1.1 200 ") == (3 if kept else 1)
+        assert (b"\r\nConnection: close\r\n" in answer) is (
+            (version == "1.1" and not kept) or "close" in connection
+        )
+
+    serve(test)
+
+
+def test_accept() -> None:
+    """What a client refuses by q=0 it does not get."""
+
+    async def test(served: Served) -> None:
+        refused = ("Accept: application/openmetrics-text;q=0, text/plain", "Accept-Encoding: gzip;q=0, *")
+        headers = (await served.get("/metrics", *refused))[1]
+        assert headers["Content-Type"].startswith("text/plain")
+        assert "Content-Encoding" not in headers
+        wanted = ("Accept: application/openmetrics-text", "Accept-Encoding: br, gzip;q=0.1")
+        headers = (await served.get("/metrics", *wanted))[1]
+        assert headers["Content-Type"].startswith("application/openmetrics-text")
 
     serve(test)
 
@@ -521,7 +619,7 @@ def test_gone_before_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             await until(lambda: checks.begun == 1)
             for i in range(30):
                 _, writer = await asyncio.open_connection("127.0.0.1", served.port)
-                writer.write(f"GET / HTTP/1.1\r\n{basic(f'user{i}', 'x')}\r\n\r\n".encode())
+                writer.write(f"GET / HTTP/1.1\r\nHost: x\r\n{basic(f'user{i}', 'x')}\r\n\r\n".encode())
                 await asyncio.sleep(0)
                 writer.close()
             known = asyncio.create_task(served.get("/-/healthy", basic("alice", "secret")))

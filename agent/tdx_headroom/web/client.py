@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tornado.iostream import IOStream, SSLIOStream
 
 if TYPE_CHECKING:
+    from asyncio import Future
     from collections.abc import Callable
 
 SEND_BUFFER = 64 << 10
@@ -25,6 +26,9 @@ long as the client has its descriptor: closing this side does not take it back."
 
 RECEIVE_BUFFER = 16 << 10
 """Bytes that a client may send before they are wanted; the same goes for it. It holds any request."""
+
+REFUSAL = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+"""The one answer that the HTTP library gives by itself."""
 
 _MAPPED = bytes(10) + b"\xff\xff"
 _RESET = struct.pack("ii", 1, 0)
@@ -67,6 +71,7 @@ class ClientStream(IOStream):
 
     Args:
         connection: to the client.
+        refuse: gives what the client gets when the HTTP library finds that it does not speak HTTP.
         leave: takes the socket when the stream is closed before the client has taken all of an answer.
         options: of the library's stream.
     """
@@ -75,12 +80,20 @@ class ClientStream(IOStream):
         self,
         connection: socket.socket,
         *,
+        refuse: Callable[[], bytes],
         leave: Callable[[socket.socket], None],
         **options: Any,  # noqa: ANN401  the library's
     ) -> None:
+        self._refuse = refuse
         self._leave = leave
         self._aborted = False
         super().__init__(connection, **options)
+
+    def write(self, data: bytes | memoryview) -> Future[None]:
+        """Send; the library's own answer is replaced by one that is counted and guarded as all others."""
+        if data == REFUSAL and not self.closed():
+            data = self._refuse()
+        return super().write(data)
 
     def abort(self) -> None:
         """Close at once, and drop what the client has not taken."""

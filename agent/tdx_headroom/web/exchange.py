@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import asyncio
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 
 from tdx_headroom import log
-from tdx_headroom.web.pages import Answer, accepts_gzip, plain
+from tdx_headroom.web.pages import Answer, plain
+from tdx_headroom.web.request import accepts_gzip, has_good_host, path_of, wants_close
 from tdx_headroom.web.turns import Turns
 
 if TYPE_CHECKING:
@@ -36,10 +38,11 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-CODES = (200, 401, 404, 405, 429, 500, 503)
-"""Every status that is answered here; what is not even HTTP gets 400 from the library, and is not counted."""
+CODES = (200, 400, 401, 404, 405, 429, 500, 503)
+"""Every status that is answered."""
 
 METHODS = ("GET", "HEAD")
+BAD = plain(400, "400")
 UNAUTHORIZED = plain(401, "401")
 NOT_ALLOWED = plain(405, "405")
 TOO_MANY = plain(429, "429: more requests than rate_limit lets through, try again later")
@@ -88,6 +91,9 @@ class Desk:
 
     def answer(self, exchange: Exchange) -> None:
         """Answer a request, now or when its password has been checked."""
+        if not has_good_host(exchange.start.version, exchange.headers):
+            exchange.send(BAD, self._configured(), close=True)
+            return
         loaded = self._watch.current() if self._watch is not None and not exchange.peer.private else None
         if loaded is not None and loaded.bucket is not None and not loaded.bucket.take():
             exchange.send(TOO_MANY, self._configured())
@@ -108,6 +114,15 @@ class Desk:
             task = asyncio.create_task(self._answer_later(exchange, given, place))
             self._waiting.add(task)
             task.add_done_callback(self._waiting.discard)
+
+    def refuse(self) -> bytes:
+        """What somebody gets who does not speak HTTP; the connection is closed after it."""
+        self.answered[400] += 1
+        headers = _headers(BAD, self._configured())
+        headers["Connection"] = "close"
+        headers["Content-Length"] = "0"
+        lines = [f"{name}: {value}" for name, value in headers.get_all()]
+        return "\r\n".join(["HTTP/1.1 400 Bad Request", *lines, "", ""]).encode("latin1")
 
     def close(self) -> None:
         """Let nobody wait any longer."""
@@ -181,7 +196,7 @@ class Exchange(HTTPMessageDelegate):
     @property
     def path(self) -> str:
         """What is asked for."""
-        return self.start.path.partition("?")[0]
+        return path_of(self.start.path)
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
@@ -212,13 +227,20 @@ class Exchange(HTTPMessageDelegate):
         """Whether the client is still there."""
         return not self.peer.stream.closed()
 
-    def send(self, answer: Answer, configured: tuple[tuple[str, str], ...]) -> None:
-        """Send the answer; `configured` are headers that replace those of :data:`HEADERS`."""
+    def send(self, answer: Answer, configured: tuple[tuple[str, str], ...], *, close: bool = False) -> None:
+        """Send the answer.
+
+        Args:
+            answer: to send.
+            configured: headers that replace those of :data:`HEADERS`.
+            close: the connection after it, as the client may want as well.
+        """
+        close = close or wants_close(self.headers)
         body = answer.body
-        headers = HTTPHeaders(HEADERS)
-        for name, value in (*configured, *_EXTRA.get(answer.status, {}).items()):
-            headers[name] = value
+        headers = _headers(answer, configured)
         headers["Content-Type"] = answer.kind
+        if close:
+            headers["Connection"] = "close"
         if accepts_gzip(self.headers.get("Accept-Encoding", "")) and answer.packed is not None:
             headers["Content-Encoding"] = "gzip"
             body = answer.packed
@@ -228,9 +250,24 @@ class Exchange(HTTPMessageDelegate):
         chunk = None if self.start.method == "HEAD" else body
         sent = self._connection.write_headers(start, headers, chunk)
         self._connection.finish()
-        connections = self._desk.connections
         if sent.done():
-            connections.idle(self.peer)
+            self._sent(close=close)
         else:
-            connections.sending(self.peer)
-            sent.add_done_callback(lambda _: connections.idle(self.peer))
+            self._desk.connections.sending(self.peer)
+            sent.add_done_callback(lambda _: self._sent(close=close))
+
+    def _sent(self, *, close: bool) -> None:
+        """The answer has left the process."""
+        if close:  # the library does it by itself only where `close` is all that the client says
+            self.peer.close()
+        else:
+            self._desk.connections.idle(self.peer)
+
+
+def _headers(answer: Answer, configured: tuple[tuple[str, str], ...]) -> HTTPHeaders:
+    """Those that every answer has; `configured` ones replace those of :data:`HEADERS`."""
+    headers = HTTPHeaders(HEADERS)
+    headers["Date"] = formatdate(usegmt=True)
+    for name, value in (*configured, *_EXTRA.get(answer.status, {}).items()):
+        headers[name] = value
+    return headers

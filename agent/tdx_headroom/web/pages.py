@@ -13,6 +13,7 @@ from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from tdx_headroom.output.plan_json import to_json
+from tdx_headroom.web.request import wants_openmetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,7 +138,7 @@ class Pages:
         """
         assessment = self._view.assessment
         if path == self._telemetry_path:
-            kind = OPENMETRICS if "application/openmetrics-text" in accept else PROMETHEUS
+            kind = OPENMETRICS if wants_openmetrics(accept) else PROMETHEUS
             return self._shared(kind, False, lambda: self._metrics(kind))
         if path == "/":
             return self._shared(HTML, full, lambda: self._page(assessment, full=full))
@@ -197,12 +198,3 @@ def _stylesheet() -> bytes:
 
 def _plan(assessment: Assessment, *, full: bool) -> bytes:
     return json.dumps(to_json(assessment, full_addresses=full)).encode() + b"\n"
-
-
-def accepts_gzip(header: str) -> bool:
-    """Whether an Accept-Encoding header takes gzip."""
-    for part in header.split(","):
-        name, _, parameter = part.partition(";")
-        if name.strip().lower() in ("gzip", "*"):
-            return parameter.replace(" ", "").lower() not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False

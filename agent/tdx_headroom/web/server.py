@@ -176,6 +176,7 @@ class WebServer:
             kind = SecureClientStream
         return kind(
             connection,
+            refuse=self._desk.refuse,
             leave=partial(self._connections.leave, peer),
             max_buffer_size=self._settings.limits.header_bytes + CHUNK,
             read_chunk_size=CHUNK,
