@@ -260,7 +260,7 @@ def test_what_is_not_read(tmp_path: Path, clients: int, pages: int, header: str,
             assert scraper.value(PAGES_ANSWERED) - asked > clients
             print(f"\n{what}: at most {most:.1f} MiB in the kernel, {size:.1f} after {took:.0f} s")
         assert 1 < most < 32
-    record(what, "lets the kernel hold at most 32 MiB for them, and nothing after 30 s")
+    record(what, "lets the kernel hold at most 32 MiB for them, and nothing once their 20 s are over")
 
 
 def test_silent_clients_of_one_address(tmp_path: Path) -> None:
