@@ -30,6 +30,9 @@ RECEIVE_BUFFER = 16 << 10
 REFUSAL = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 """The one answer that the HTTP library gives by itself."""
 
+GRACE = 1.2
+"""The kernel's deadline for an answer, by that of this process."""
+
 _MAPPED = bytes(10) + b"\xff\xff"
 _RESET = struct.pack("ii", 1, 0)
 _CREDENTIALS = struct.Struct("3i")
@@ -54,15 +57,16 @@ def origin_of(connection: socket.socket, address: Any) -> bytes:  # noqa: ANN401
 def bound(connection: socket.socket, send_seconds: float) -> None:
     """Limit what the kernel holds for a client, and for how long.
 
-    Without that its buffers grow up to many MiB for a client that asks and does not read. What a client has
-    not taken after `send_seconds` is dropped by the kernel, also when this process is done with it.
+    Without that its buffers grow up to many MiB for a client that asks and does not read. An answer that has
+    left this process is dropped by the kernel: a little after `send_seconds`, so that it is seen and counted
+    here first when it has not.
     """
     if connection.family == socket.AF_UNIX:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNIX_SEND_BUFFER)
         return
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-    milliseconds = max(1, int(send_seconds * 1000))
+    milliseconds = max(1, int(send_seconds * 1000 * GRACE))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
