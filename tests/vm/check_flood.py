@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A kernel log that user space floods with forged TDX lines, and one that runs over unread."""
+"""Floods: forged TDX lines in the kernel's log, a log that runs over unread, clients that do not read."""
 
 from __future__ import annotations
 
@@ -23,6 +23,21 @@ lines = (b"virt/tdx: module initialized", b"virt/tdx: CMR: [0x100000, 0x6f800000
          b"virt/tdx: 4 KB allocated for PAMT", b"Early memory node ranges")
 for i in range({number}):
     os.write(log, lines[i % len(lines)])
+"""
+UNREAD = """
+import socket, time
+clients = []
+for _ in range(600):
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+    client.connect(("127.0.0.1", 10110))
+    clients.append(client)
+    try:
+        client.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n" * 100)
+    except OSError:
+        pass  # it is one of too many
+print("asked", flush=True)
+time.sleep(3600)
 """
 
 
@@ -71,3 +86,46 @@ def test_a_log_that_runs_over(guest: Guest) -> None:
     assert about_the_host(guest.samples()) == about_the_host(before)
     guest.run(f"systemctl restart {SERVICE}")
     assert about_the_host(guest.samples()) == about_the_host(before)
+
+
+def test_clients_that_do_not_read(guest: Guest, note: Callable[[str], None]) -> None:
+    """The kernel's buffers for them are charged to the service, which stays far below its limit.
+
+    Its MemoryMax= is 256 MiB. Whoever reads is answered meanwhile, and nothing is left afterwards.
+    """
+    group = f"/sys/fs/cgroup{guest.prop('ControlGroup')}"
+
+    def sockets() -> int:
+        return int(guest.run(f"sed -n 's/^sock //p' {group}/memory.stat"))
+
+    def events() -> dict[str, int]:
+        rows = (line.split() for line in guest.run(f"cat {group}/memory.events").splitlines())
+        return {name: int(count) for name, count in rows}
+
+    assert guest.prop("MemoryMax") == str(256 << 20)
+    before = events()
+    guest.machine.write("/opt/vm-test/unread.py", UNREAD.encode())
+    guest.run("systemd-run --quiet --unit=unread --property=StandardOutput=file:/run/unread"
+              " --property=LimitNOFILE=4096 python3 /opt/vm-test/unread.py")  # fmt: skip
+    try:
+        guest.wait(lambda: "asked" in guest.run("cat /run/unread || true"), 120, "the requests")
+        most = 0
+
+        def all_dropped() -> bool:
+            nonlocal most
+            most = max(most, sockets())
+            return (guest.value("tdx_headroom_http_connections") or 0) < 10
+
+        took = guest.wait(all_dropped, 120, "all of them are dropped")
+        guest.wait(lambda: sockets() < 1 << 20, 60, "the kernel holds nothing for them")
+    finally:
+        guest.run("systemctl stop unread")
+    peak = int(guest.run(f"cat {group}/memory.peak"))
+    note(
+        f"600 clients that read nothing: dropped in {took:.0f} s, {most >> 20} MiB of sockets at most,"
+        f" {peak >> 20} MiB in all"
+    )
+    assert most < 96 << 20
+    assert peak < 224 << 20
+    assert events() == before
+    assert guest.prop("NRestarts") == "0"
