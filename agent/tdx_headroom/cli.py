@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tdx_headroom import __version__
 from tdx_headroom.commands.arguments import add_assume_strategy, add_rootfs, duration
+from tdx_headroom.commands.oneshot import add_labels, add_open_files, add_textfile
 from tdx_headroom.commands.options import add_capture, add_check, add_fleet, add_plan
+from tdx_headroom.commands.web_flags import add_flags, settings_from
 from tdx_headroom.errors import AgentError
+from tdx_headroom.hostfs.root import Root, host_root
 from tdx_headroom.inputs.named import STDIN, Kind, Named
-from tdx_headroom.oneshot import add_labels, add_open_files, add_textfile
-from tdx_headroom.root import Root, host_root
-from tdx_headroom.web.flags import add_flags, settings_from
-from tdx_headroom.whatif import WhatIf
+from tdx_headroom.verdict.what_if import WhatIf
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,7 +146,7 @@ def _run_serve(options: argparse.Namespace) -> int:
 
 
 def _run_demo(options: argparse.Namespace) -> int:
-    from tdx_headroom.memory_root import load_tree  # noqa: PLC0415  only the demo reads a tree once
+    from tdx_headroom.hostfs.memory import load_tree  # noqa: PLC0415  only the demo reads a tree once
 
     with resources.as_file(resources.files("tdx_headroom") / "hosts" / "emerald-rapids") as directory:
         return _serve(load_tree(directory), options)
@@ -155,10 +155,10 @@ def _run_demo(options: argparse.Namespace) -> int:
 def _serve(root: Root, options: argparse.Namespace) -> int:
     # Loaded here: offline commands need neither a web server nor an event loop.
     from tdx_headroom import log  # noqa: PLC0415
-    from tdx_headroom.daemon import Settings, serve  # noqa: PLC0415
-    from tdx_headroom.inherited import take  # noqa: PLC0415
-    from tdx_headroom.privileges import give_up  # noqa: PLC0415
-    from tdx_headroom.surroundings import leave_behind  # noqa: PLC0415
+    from tdx_headroom.service.daemon import Settings, serve  # noqa: PLC0415
+    from tdx_headroom.service.descriptors import take  # noqa: PLC0415
+    from tdx_headroom.service.privileges import give_up  # noqa: PLC0415
+    from tdx_headroom.service.surroundings import leave_behind  # noqa: PLC0415
 
     log.configure(options.log_level, options.log_format)
     # The current folder may change.

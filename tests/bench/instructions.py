@@ -34,14 +34,14 @@ SETUP = f"""
 import json, sys
 from prometheus_client import REGISTRY as registry
 from prometheus_client.exposition import generate_latest
-from tdx_headroom.agent import Agent
-from tdx_headroom.assessment import assess
-from tdx_headroom.facts import HostFacts
-from tdx_headroom.host import read_facts
+from tdx_headroom.service.agent import Agent
+from tdx_headroom.verdict.assessment import assess
+from tdx_headroom.facts.host_facts import HostFacts
+from tdx_headroom.host.choose import read_facts
 from tdx_headroom.log import configure
 from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.plan import plan_host
-from tdx_headroom.root import Root
+from tdx_headroom.hostfs.root import Root
 from tests.bench.planning import layout
 configure("error", "logfmt")
 host = read_facts(Root({str(HOST)!r}))

@@ -13,11 +13,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.address import GIB, MIB, PAGE
-from tdx_headroom.assessment import assess
-from tdx_headroom.facts import HostFacts
-from tdx_headroom.host import read_facts
+from tdx_headroom.facts.host_facts import HostFacts
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.root import Root
 from tdx_headroom.plan import plan_host
-from tdx_headroom.root import Root
+from tdx_headroom.verdict.assessment import assess
 from tests.bench.programs import CHECKOUT, HOST, PYTHON
 from tests.bench.table import Row
 

@@ -9,10 +9,10 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import GIB, MIB, PAGE
-from tdx_headroom.assessment import assess
-from tdx_headroom.facts import HostFacts, MemoryRegion, SourceStatus
-from tdx_headroom.observations import FirmwareRange
+from tdx_headroom.facts.host_facts import HostFacts, MemoryRegion, SourceStatus
+from tdx_headroom.facts.observations import FirmwareRange
 from tdx_headroom.output.page import render_page, stylesheet
+from tdx_headroom.verdict.assessment import assess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tdx_headroom.facts import FactsError, HostFacts
-from tdx_headroom.host import facts_from_log, read_facts
-from tdx_headroom.root import Root
+from tdx_headroom.facts.host_facts import FactsError, HostFacts
+from tdx_headroom.host.choose import facts_from_log, read_facts
+from tdx_headroom.hostfs.root import Root
 from tdx_headroom.sources.firmware_memmap import firmware_ram, read_firmware_memmap
 from tdx_headroom.sources.iomem import read_iomem, system_ram
 from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
@@ -25,7 +25,7 @@ from tdx_headroom.sources.zoneinfo import read_zoneinfo
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from tdx_headroom.reading import Reading
+    from tdx_headroom.sources.reading import Reading
 
 FOLDER = Path(__file__).parent
 EXPECTED: dict[str, dict[str, Any]] = json.loads((FOLDER / "expected.json").read_text("utf-8"))

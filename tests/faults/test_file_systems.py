@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.host import read_facts
-from tdx_headroom.root import MAX_FILE, Root
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.root import MAX_FILE, Root
 from tdx_headroom.sources.iomem import read_iomem
 
 IOMEM = "00001000-0009ffff : System RAM\n00100000-5d168fff : System RAM\n"
@@ -214,8 +214,8 @@ def test_pipe_as_descriptor(tree: Path) -> None:
 READER = """
 import json, os, sys
 import psutil
-from tdx_headroom.host import read_facts
-from tdx_headroom.root import Root
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.root import Root
 if os.geteuid() == 0:
     os.setgroups([])
     os.setgid(65534)

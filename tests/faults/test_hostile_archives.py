@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tdx_headroom import archive, compressed
 from tdx_headroom.cli import main
-from tdx_headroom.inputs import read
+from tdx_headroom.inputs import archive, compressed, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tdx_headroom.address import page_round
-from tdx_headroom.assessment import Assessment, assess
-from tdx_headroom.host import facts_from_log
-from tdx_headroom.reading import Reading
+from tdx_headroom.host.choose import facts_from_log
 from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
 from tdx_headroom.sources.kernel_log.kmsg import parse_kmsg
 from tdx_headroom.sources.kernel_log.reader import read_log_file
 from tdx_headroom.sources.kernel_log.text import parse_log_text
+from tdx_headroom.sources.reading import Reading
 from tdx_headroom.verdict import State
+from tdx_headroom.verdict.assessment import Assessment, assess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tdx_headroom.address import Range
-from tdx_headroom.host import facts_from_log
-from tdx_headroom.kernel_report import KernelReport, ModuleState
+from tdx_headroom.facts.kernel_report import KernelReport, ModuleState
+from tdx_headroom.host.choose import facts_from_log
 from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
 from tdx_headroom.sources.kernel_log.kmsg import parse_kmsg
 from tdx_headroom.sources.kernel_log.reader import read_log_file
@@ -30,7 +30,7 @@ from tdx_headroom.sources.kernel_log.text import parse_log_text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tdx_headroom.facts import HostFacts
+    from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.sources.kernel_log.boot_map import BootMap
 
 FOLDER = Path(__file__).parent

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tdx_headroom.assessment import Assessment, assess
 from tdx_headroom.capture.build import make_capture
-from tdx_headroom.host import facts_from_log, read_facts
-from tdx_headroom.kernel_report import ModuleState
+from tdx_headroom.facts.kernel_report import ModuleState
+from tdx_headroom.host.choose import facts_from_log, read_facts
+from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output.text import Style, render
-from tdx_headroom.root import Root
 from tdx_headroom.sources.kernel_log.kmsg import parse_kmsg
 from tdx_headroom.sources.kernel_log.reader import read_log_file
 from tdx_headroom.verdict import State
+from tdx_headroom.verdict.assessment import Assessment, assess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,10 +10,10 @@ import lzma
 import tarfile
 from typing import TYPE_CHECKING
 
-from tdx_headroom.archive import read_archive
-from tdx_headroom.compressed import decompressed, with_start
 from tdx_headroom.errors import AgentError
-from tdx_headroom.host import read_facts
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.inputs.archive import read_archive
+from tdx_headroom.inputs.compressed import decompressed, with_start
 from tdx_headroom.inputs.read import SELECTION
 from tests.fuzz.whole import check_shown
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tdx_headroom.codec import encode
 from tdx_headroom.errors import AgentError, SourceError
+from tdx_headroom.facts.codec import encode
+from tdx_headroom.service.state import SCHEMA, _parse
 from tdx_headroom.sources.firmware_memmap import firmware_ram, parse_firmware_entry
 from tdx_headroom.sources.iomem import crash_kernel, parse_iomem, system_ram
 from tdx_headroom.sources.kernel_log.book import LogBook
@@ -33,7 +34,6 @@ from tdx_headroom.sources.platform import (
 )
 from tdx_headroom.sources.uevents import is_memory_event
 from tdx_headroom.sources.zoneinfo import parse_zoneinfo
-from tdx_headroom.state import SCHEMA, _parse
 from tdx_headroom.textlines import lines_of
 from tdx_headroom.web.auth import read_credentials
 from tdx_headroom.web.config import parse as parse_web_config

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.exposition import generate_latest
 
-from tdx_headroom.assessment import Assessment, assess
-from tdx_headroom.checks import run_checks, status_of
-from tdx_headroom.facts import FactsError, GivenBases, HostFacts
-from tdx_headroom.host import read_facts
+from tdx_headroom.facts.host_facts import FactsError, GivenBases, HostFacts
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.memory import MemoryRoot
+from tdx_headroom.hostfs.root import Root
 from tdx_headroom.inputs.facts_lines import FactsLineError, facts_stream
-from tdx_headroom.memory_root import MemoryRoot
 from tdx_headroom.output import metrics
 from tdx_headroom.output.check_report import check_json, check_text
 from tdx_headroom.output.page import render_page
 from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.output.text import Style, render
-from tdx_headroom.root import Root
-from tdx_headroom.whatif import UNCHANGED, WhatIf
+from tdx_headroom.verdict.assessment import Assessment, assess
+from tdx_headroom.verdict.checks import run_checks, status_of
+from tdx_headroom.verdict.what_if import UNCHANGED, WhatIf
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

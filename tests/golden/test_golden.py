@@ -13,15 +13,15 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from tdx_headroom.agent import Agent
-from tdx_headroom.assessment import Assessment, assess
-from tdx_headroom.facts import HostFacts
-from tdx_headroom.host import read_facts
+from tdx_headroom.facts.host_facts import HostFacts
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output import metrics
 from tdx_headroom.output.page import render_page
 from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.output.text import Style, render
-from tdx_headroom.root import Root
+from tdx_headroom.service.agent import Agent
+from tdx_headroom.verdict.assessment import Assessment, assess
 
 GOLDEN = Path(__file__).parent
 HOSTS = GOLDEN.parent / "hosts"

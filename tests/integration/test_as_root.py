@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tdx_headroom.users import DYNAMIC, OWN, SHARED
+from tdx_headroom.service.users import DYNAMIC, OWN, SHARED
 from tests.integration.agent import Running, agent
 from tests.integration.recorded import record
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tdx_headroom.agent import Agent
-from tdx_headroom.host import read_facts
-from tdx_headroom.root import Root
-from tdx_headroom.state import StateFile
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.root import Root
+from tdx_headroom.service.agent import Agent
+from tdx_headroom.service.state import StateFile
 from tests.integration.agent import agent, free_port
 from tests.integration.recorded import record
 
@@ -81,7 +81,7 @@ def test_an_assessment_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
         raise MemoryError("no")
 
     with monkeypatch.context() as patch:
-        patch.setattr("tdx_headroom.agent.read_facts", fails)
+        patch.setattr("tdx_headroom.service.agent.read_facts", fails)
         watched.refresh()
     assert watched.assessment is good
     stale = watched.stale
@@ -117,7 +117,7 @@ def test_killed_in_any_phase(tmp_path: Path) -> None:
 
 FORGETFUL = """
 import sys
-from tdx_headroom import livelog
+from tdx_headroom.service import live_log as livelog
 from tdx_headroom.cli import main
 
 class RingBuffer:

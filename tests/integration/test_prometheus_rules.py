@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tdx_headroom.kernel_report import FailureReason
+from tdx_headroom.facts.kernel_report import FailureReason
 from tdx_headroom.output.metrics import FAMILIES
 
 CHECKOUT = Path(__file__).parents[2]

@@ -52,7 +52,7 @@ def test_live_memory_is_iomems() -> None:
 def test_without_root_it_serves_and_falls_back() -> None:
     """Without privileges it says which source failed and why, and plans with another source."""
     before = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    runs = [*before, sys.executable, "-c", "import tdx_headroom.daemon"]
+    runs = [*before, sys.executable, "-c", "import tdx_headroom.service.daemon"]
     if subprocess.run(runs, check=False, capture_output=True).returncode:
         pytest.skip("this Python or this checkout cannot be read by another user")
     with agent(before=before) as running:

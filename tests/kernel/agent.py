@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tdx_headroom.assessment import assess
-from tdx_headroom.facts import NONE, GivenBases, HostFacts, Limits, PamtEntrySize
-from tdx_headroom.host import read_facts
+from tdx_headroom.facts.host_facts import NONE, GivenBases, HostFacts, Limits, PamtEntrySize
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output.plan_json import to_json
-from tdx_headroom.root import Root
+from tdx_headroom.verdict.assessment import assess
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tdx_headroom.facts import HostFacts, MemoryRegion
+    from tdx_headroom.facts.host_facts import HostFacts, MemoryRegion
     from tests.kernel.store import Case
 
 LOG_FILES = ("dev/kmsg", "proc/sys/kernel/osrelease", "proc/cpuinfo", "proc/cmdline")

@@ -15,7 +15,7 @@ from tests.kernel.compare import Difference, compare, compare_observed
 from tests.kernel.places import Places, check_places
 
 if TYPE_CHECKING:
-    from tdx_headroom.facts import HostFacts
+    from tdx_headroom.facts.host_facts import HostFacts
     from tests.kernel.store import Case
 
 

@@ -10,7 +10,7 @@ from tdx_headroom.errors import AgentError
 from tests.kernel import agent
 
 if TYPE_CHECKING:
-    from tdx_headroom.facts import HostFacts
+    from tdx_headroom.facts.host_facts import HostFacts
     from tests.kernel.agent import Planner
     from tests.kernel.store import Case
     from tests.kernel.truth import Truth

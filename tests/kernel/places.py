@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.errors import AgentError
-from tdx_headroom.facts import PREDICTED
+from tdx_headroom.facts.host_facts import PREDICTED
 from tests.kernel import agent
 
 if TYPE_CHECKING:
-    from tdx_headroom.facts import HostFacts
+    from tdx_headroom.facts.host_facts import HostFacts
     from tests.kernel.store import Case
 
 

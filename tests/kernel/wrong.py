@@ -6,14 +6,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tdx_headroom.facts import NONE, MemoryRegion
+from tdx_headroom.facts.host_facts import NONE, MemoryRegion
 from tests.kernel import agent
 from tests.kernel.compare import compare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from tdx_headroom.facts import HostFacts
+    from tdx_headroom.facts.host_facts import HostFacts
     from tests.kernel.agent import Planner
     from tests.kernel.store import Case
 

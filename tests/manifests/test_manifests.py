@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tdx_headroom.users import DYNAMIC
+from tdx_headroom.service.users import DYNAMIC
 from tests.integration.agent import free_port
 from tests.lacking import give_up
 from tests.manifests.models import PACKAGES, compiler, complaints, folder

@@ -11,13 +11,13 @@ from pathlib import Path
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tdx_headroom.archive import read_archive
 from tdx_headroom.capture.build import make_capture
-from tdx_headroom.compressed import decompressed, with_start
 from tdx_headroom.errors import AgentError
-from tdx_headroom.host import read_facts
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.root import Root
+from tdx_headroom.inputs.archive import read_archive
+from tdx_headroom.inputs.compressed import decompressed, with_start
 from tdx_headroom.inputs.read import SELECTION
-from tdx_headroom.root import Root
 
 HOST = Path(__file__).parents[1] / "hosts" / "small-vm"
 CAPTURE = gzip.decompress(make_capture(Root(HOST), 0, keep_host_name=True).data)

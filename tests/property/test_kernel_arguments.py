@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tdx_headroom.address import ADDRESS_SPACE, Range
-from tdx_headroom.command_line import map_edits, parse_amount, punch, split_arguments
+from tdx_headroom.facts.command_line import map_edits, parse_amount, punch, split_arguments
 
 UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60}
 NOTATIONS = ("{0}", "0{0:o}", "0x{0:x}", "0X{0:X}", "00{0:o}", "0x000{0:x}")

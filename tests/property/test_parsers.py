@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tdx_headroom.address import Range, union
 from tdx_headroom.errors import SourceError, one_line
-from tdx_headroom.facts import (
+from tdx_headroom.facts.host_facts import (
     DEFAULT_LIMITS,
     FactsError,
     GivenBases,
@@ -23,8 +23,8 @@ from tdx_headroom.facts import (
     PamtEntrySize,
     SourceStatus,
 )
-from tdx_headroom.kernel_report import FailureReason, KernelReport, ModuleState, SeamcallFailure
-from tdx_headroom.observations import FirmwareRange, LogHealth, NodeRange, Platform
+from tdx_headroom.facts.kernel_report import FailureReason, KernelReport, ModuleState, SeamcallFailure
+from tdx_headroom.facts.observations import FirmwareRange, LogHealth, NodeRange, Platform
 from tdx_headroom.sources.firmware_memmap import parse_firmware_entry
 from tdx_headroom.sources.iomem import IomemRow, parse_iomem, system_ram
 from tdx_headroom.sources.kernel_log.boot_map import read_boot_map

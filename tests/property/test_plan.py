@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tdx_headroom.address import GIB, MIB, PAGE, Range, subtract, union
-from tdx_headroom.facts import NONE, GivenBases, HostFacts, Limits, MemoryRegion
+from tdx_headroom.facts.host_facts import NONE, GivenBases, HostFacts, Limits, MemoryRegion
 from tdx_headroom.plan import AreaKind, ModuleStatus, Plan, Strategy, plan_host
 from tdx_headroom.plan.holes import _walk, holes_of
 from tdx_headroom.plan.regions import tdx_memory_list

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdx_headroom.capture.build import make_capture
-from tdx_headroom.root import Root
+from tdx_headroom.hostfs.root import Root
 from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
 from tdx_headroom.sources.kernel_log.kmsg import parse_kmsg
 from tdx_headroom.sources.kernel_log.redact import as_journal, as_kmsg, as_text, redacted

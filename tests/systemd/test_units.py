@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tdx_headroom.inherited import FILES, PRIVILEGED
-from tdx_headroom.state import MAX_FILE
-from tdx_headroom.users import OWN
+from tdx_headroom.service.descriptors import FILES, PRIVILEGED
+from tdx_headroom.service.state import MAX_FILE
+from tdx_headroom.service.users import OWN
 
 UNITS = Path(__file__).parents[2] / "systemd"
 DROP_INS = UNITS / "drop-ins"
@@ -111,7 +111,7 @@ def test_no_network_by_default() -> None:
 
 def test_the_port_is_the_agents() -> None:
     """The socket unit and the drop-in with its own listener use the agent's port."""
-    from tdx_headroom.web.flags import DEFAULT_PORT
+    from tdx_headroom.commands.web_flags import DEFAULT_PORT
 
     assert ("ListenStream", str(DEFAULT_PORT)) in settings(UNITS / "tdx-headroom.socket")
     commands = [value for key, value in settings(DROP_INS / "network.conf") if key == "ExecStart"]

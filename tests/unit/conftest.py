@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tdx_headroom.root import Root
+from tdx_headroom.hostfs.root import Root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

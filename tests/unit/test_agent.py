@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.exposition import generate_latest
 
-from tdx_headroom import agent as module
-from tdx_headroom.agent import Agent
-from tdx_headroom.root import Root
+from tdx_headroom.hostfs.root import Root
+from tdx_headroom.service import agent as module
+from tdx_headroom.service.agent import Agent
 
 if TYPE_CHECKING:
     import pytest

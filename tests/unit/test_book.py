@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tdx_headroom.kernel_report import ModuleState
+from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.sources.kernel_log.book import MAX_RECORDS, LogBook
 from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
 from tdx_headroom.sources.kernel_log.kmsg import parse_kmsg, parse_kmsg_record

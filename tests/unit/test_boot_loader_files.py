@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from tests.lacking import give_up
 
-from tdx_headroom.assessment import assess
-from tdx_headroom.command_line import map_edits
-from tdx_headroom.host import read_facts
-from tdx_headroom.root import Root
+from tdx_headroom.facts.command_line import map_edits
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.root import Root
+from tdx_headroom.verdict.assessment import assess
 
 CHECKOUT = Path(__file__).parents[2]
 MKCONFIG = Path("/usr/sbin/grub-mkconfig")

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tdx_headroom.kernel_report import ContradictionKind
-from tdx_headroom.observations import FirmwareRange, NodeRange
+from tdx_headroom.facts.kernel_report import ContradictionKind
+from tdx_headroom.facts.observations import FirmwareRange, NodeRange
 from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
 from tdx_headroom.sources.kernel_log.records import KernelLog, LogRecord
 from tdx_headroom.sources.kernel_log.text import parse_log_text

@@ -21,8 +21,8 @@ from tdx_headroom.capture.recording import RecordingRoot
 from tdx_headroom.capture.reduce import reduce_file
 from tdx_headroom.cli import main
 from tdx_headroom.errors import AgentError
-from tdx_headroom.host import read_facts
-from tdx_headroom.root import MAX_FILE, Root
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.root import MAX_FILE, Root
 from tdx_headroom.sources.kernel_log.kmsg import parse_kmsg
 from tdx_headroom.sources.wanted import Want, wanted
 

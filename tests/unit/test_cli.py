@@ -178,8 +178,8 @@ def test_emerald_rapids_misses_by_one_area(cli: Any) -> None:  # noqa: ANN401
 
 
 def cli_facts(name: str) -> str:
-    from tdx_headroom.host import read_facts
-    from tdx_headroom.root import Root
+    from tdx_headroom.host.choose import read_facts
+    from tdx_headroom.hostfs.root import Root
 
     return json.dumps(read_facts(Root(HOSTS / name)).to_json())
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tdx_headroom.codec import DecodeError, decode, encode
+from tdx_headroom.facts.codec import DecodeError, decode, encode
 
 
 class Colour(StrEnum):

@@ -11,7 +11,7 @@ import pytest
 
 from tdx_headroom.address import GIB, MIB, Range
 from tdx_headroom.cli import main
-from tdx_headroom.command_line import Action, map_edits, parse_amount, split_arguments
+from tdx_headroom.facts.command_line import Action, map_edits, parse_amount, split_arguments
 
 HOST = Path(__file__).parents[1] / "hosts" / "emerald-rapids"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tdx_headroom import daemon
-from tdx_headroom.agent import Agent
 from tdx_headroom.errors import AgentError
-from tdx_headroom.root import Root
+from tdx_headroom.hostfs.root import Root
+from tdx_headroom.service import daemon
+from tdx_headroom.service.agent import Agent
 from tdx_headroom.web.settings import Address, WebSettings
 
 HOST = Path(__file__).parents[1] / "hosts" / "good-2-node"

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from tdx_headroom.errors import AgentError, SourceError, one_line
-from tdx_headroom.reading import attempt
+from tdx_headroom.sources.reading import attempt
 from tdx_headroom.textlines import lines_of
 
 

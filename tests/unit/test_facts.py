@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tdx_headroom.address import Range
-from tdx_headroom.facts import (
+from tdx_headroom.facts.host_facts import (
     DEFAULT_LIMITS,
     Disagreement,
     FactsError,
@@ -18,8 +18,8 @@ from tdx_headroom.facts import (
     PamtEntrySize,
     SourceStatus,
 )
-from tdx_headroom.kernel_report import FailureReason, KernelReport, ModuleState, SeamcallFailure
-from tdx_headroom.observations import FirmwareRange, LogHealth, Platform, Zone
+from tdx_headroom.facts.kernel_report import FailureReason, KernelReport, ModuleState, SeamcallFailure
+from tdx_headroom.facts.observations import FirmwareRange, LogHealth, Platform, Zone
 
 SCHEMA = "tdx-headroom/facts/1"
 MINIMAL: dict[str, Any] = {"schema": SCHEMA, "memory_regions": None, "cmrs": None}

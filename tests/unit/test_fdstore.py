@@ -12,15 +12,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from tdx_headroom.errors import AgentError
-from tdx_headroom.fdstore import store_files
-from tdx_headroom.inherited import PRIVILEGED
-from tdx_headroom.notify import Notifier
+from tdx_headroom.service.descriptors import PRIVILEGED
+from tdx_headroom.service.fdstore import store_files
+from tdx_headroom.service.notify import Notifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from tdx_headroom.root import Root
+    from tdx_headroom.hostfs.root import Root
 
 IOMEM = "00100000-3fffffff : System RAM\n"
 
@@ -76,7 +76,7 @@ def test_systemd_does_not_answer(
     host_tree: Callable[[Mapping[str, str]], Root], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A service manager that takes nothing is an error: the agent would start without its files."""
-    monkeypatch.setattr("tdx_headroom.fdstore.BARRIER_SECONDS", 0.05)
+    monkeypatch.setattr("tdx_headroom.service.fdstore.BARRIER_SECONDS", 0.05)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})

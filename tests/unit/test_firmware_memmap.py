@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.observations import FirmwareRange
+from tdx_headroom.facts.observations import FirmwareRange
 from tdx_headroom.sources.firmware_memmap import firmware_ram, parse_firmware_entry, read_firmware_memmap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tdx_headroom.root import Root
+    from tdx_headroom.hostfs.root import Root
 
     HostTree = Callable[[Mapping[str, str | bytes]], Root]
 

@@ -18,8 +18,8 @@ import pytest
 
 from tdx_headroom.cli import main
 from tdx_headroom.commands.progress import Progress
-from tdx_headroom.host import read_facts
-from tdx_headroom.root import Root
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.root import Root
 
 HOSTS = Path(__file__).parents[1] / "hosts"
 NAMES = ["emerald-rapids", "good-2-node", "granite-rapids-like", "no-tdx", "small-vm"]

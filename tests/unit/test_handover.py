@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tdx_headroom.handover import hand_over
-from tdx_headroom.state import BootState, FolderLock, State, StateFile
-from tdx_headroom.users import SHARED, User
+from tdx_headroom.service.handover import hand_over
+from tdx_headroom.service.state import BootState, FolderLock, State, StateFile
+from tdx_headroom.service.users import SHARED, User
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,7 +148,7 @@ def test_by_root_that_may_only_change_owners(content: str, after: int, place: Pa
     owned(folder / content, 1234)
     owned(folder, 1234).chmod(0o700)
     program = (
-        "from tdx_headroom.handover import *; from tdx_headroom.users import User\n"
+        "from tdx_headroom.service.handover import *; from tdx_headroom.service.users import User\n"
         f"hand_over({str(folder)!r}, User('x', {UID}, {UID}, ()))"
     )
     command = ["setpriv", "--bounding-set=-all,+chown", sys.executable, "-c", program]

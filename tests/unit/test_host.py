@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tdx_headroom.assessment import assess
-from tdx_headroom.facts import HostFacts, MemoryRegion
-from tdx_headroom.host import facts_from_log, read_facts
-from tdx_headroom.kernel_report import ModuleState
-from tdx_headroom.root import Root
+from tdx_headroom.facts.host_facts import HostFacts, MemoryRegion
+from tdx_headroom.facts.kernel_report import ModuleState
+from tdx_headroom.host.choose import facts_from_log, read_facts
+from tdx_headroom.hostfs.root import Root
 from tdx_headroom.sources.kernel_log.reader import read_log_file
+from tdx_headroom.verdict.assessment import assess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

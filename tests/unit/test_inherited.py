@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from tdx_headroom import inherited
-from tdx_headroom.root import Root
+from tdx_headroom.hostfs.root import Root
+from tdx_headroom.service import descriptors as inherited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -277,7 +277,7 @@ def test_as_systemd_does_it(tmp_path: Path, listening: socket.socket) -> None:
     (tmp_path / "iomem").write_text(IOMEM)
     program = (
         "import os; os.environ['LISTEN_PID'] = str(os.getpid())\n"
-        "from tdx_headroom.inherited import take\n"
+        "from tdx_headroom.service.descriptors import take\n"
         "taken = take(); left = 'LISTEN_FDS' in os.environ\n"
         "print([s.fileno() for s in taken.sockets], dict(taken.files), left)"
     )

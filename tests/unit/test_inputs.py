@@ -21,12 +21,12 @@ import pytest
 
 from tdx_headroom.capture.build import make_capture
 from tdx_headroom.cli import main
-from tdx_headroom.compressed import decompressed
-from tdx_headroom.host import read_facts
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.root import Root
 from tdx_headroom.inputs import facts_lines
+from tdx_headroom.inputs.compressed import decompressed
 from tdx_headroom.inputs.facts_lines import FactsLineError, facts_stream
 from tdx_headroom.inputs.named import Kind, Named, expand
-from tdx_headroom.root import Root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,7 +8,7 @@ import pytest
 
 from tdx_headroom.address import page_round
 from tdx_headroom.errors import SourceError
-from tdx_headroom.root import Root
+from tdx_headroom.hostfs.root import Root
 from tdx_headroom.sources.iomem import IomemRow, parse_iomem, read_iomem, system_ram
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tdx_headroom import journal
 from tdx_headroom.errors import SourceError
-from tdx_headroom.journal import read_journal
+from tdx_headroom.service import journal
+from tdx_headroom.service.journal import read_journal
 
 if TYPE_CHECKING:
     from pathlib import Path

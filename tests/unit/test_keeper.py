@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tdx_headroom.keeper import GAP, URGENT_GAP, StateKeeper
-from tdx_headroom.state import BootState, State, StateFile
+from tdx_headroom.service.keeper import GAP, URGENT_GAP, StateKeeper
+from tdx_headroom.service.state import BootState, State, StateFile
 
 if TYPE_CHECKING:
     from pathlib import Path

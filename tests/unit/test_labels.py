@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tdx_headroom.assessment import assess
-from tdx_headroom.host import read_facts
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output.labels import label_number, render_labels
-from tdx_headroom.root import Root
+from tdx_headroom.verdict.assessment import assess
 
 HOSTS = Path(__file__).parents[1] / "hosts"
 NAME = r"tdx-headroom/[a-z]([a-z-]{0,61}[a-z])?"

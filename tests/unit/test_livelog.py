@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tdx_headroom import daemon, livelog
-from tdx_headroom.kernel_report import ModuleState
-from tdx_headroom.livelog import LiveLog
-from tdx_headroom.root import Root
+from tdx_headroom.facts.kernel_report import ModuleState
+from tdx_headroom.hostfs.root import Root
+from tdx_headroom.service import daemon
+from tdx_headroom.service import live_log as livelog
+from tdx_headroom.service.live_log import LiveLog
 from tdx_headroom.sources.kernel_log import kmsg
 from tdx_headroom.sources.kernel_log.records import LogRecord
 from tdx_headroom.sources.kernel_log.report import read_report

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tdx_headroom.root import Root
+from tdx_headroom.hostfs.root import Root
 from tdx_headroom.sources.kernel_log.reader import read_kernel_log, read_log_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from tdx_headroom.reading import Reading
     from tdx_headroom.sources.kernel_log.records import KernelLog
+    from tdx_headroom.sources.reading import Reading
 
     HostTree = Callable[[Mapping[str, str | bytes]], Root]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.kernel_report import ContradictionKind
+from tdx_headroom.facts.kernel_report import ContradictionKind
 from tdx_headroom.sources.kernel_log.line_forms import read_line
 from tdx_headroom.sources.kernel_log.text import parse_log_text
 

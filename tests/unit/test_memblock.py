@@ -16,7 +16,7 @@ from tdx_headroom.sources.memblock import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tdx_headroom.root import Root
+    from tdx_headroom.hostfs.root import Root
 
     HostTree = Callable[[Mapping[str, str | bytes]], Root]
 

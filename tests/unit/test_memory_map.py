@@ -4,9 +4,9 @@ from __future__ import annotations
 import pytest
 
 from tdx_headroom.address import GIB, MIB, Range
-from tdx_headroom.facts import Disagreement, MemoryRegion
-from tdx_headroom.memory_map import MemoryMap, NodeMap, choose, disagreements, from_ranges
-from tdx_headroom.observations import NodeRange
+from tdx_headroom.facts.host_facts import Disagreement, MemoryRegion
+from tdx_headroom.facts.observations import NodeRange
+from tdx_headroom.host.memory_map import MemoryMap, NodeMap, choose, disagreements, from_ranges
 
 TWO = NodeMap("nodes", [NodeRange(GIB, 2 * GIB, 1), NodeRange(0, GIB, 0)])
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.host import read_facts
-from tdx_headroom.memory_root import load_tree
-from tdx_headroom.root import Root
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.memory import load_tree
+from tdx_headroom.hostfs.root import Root
 
 HOSTS = sorted(path for path in (Path(__file__).parents[1] / "hosts").iterdir() if path.is_dir())
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.observations import NodeRange
+from tdx_headroom.facts.observations import NodeRange
 from tdx_headroom.sources.nodes import node_ranges, parse_block_size, read_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from tdx_headroom.root import Root
+    from tdx_headroom.hostfs.root import Root
 
     HostTree = Callable[[Mapping[str, str | bytes]], Root]
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from tdx_headroom import notify
-from tdx_headroom.notify import Notifier
+from tdx_headroom.service import notify
+from tdx_headroom.service.notify import Notifier
 
 pytestmark = pytest.mark.usefixtures("told")
 

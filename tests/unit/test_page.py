@@ -14,9 +14,8 @@ from tests.browser.states import host, pages
 from tests.golden.test_golden import NAMES, assess_host
 
 from tdx_headroom.address import GIB, MIB, PAGE, Range, show_size, total
-from tdx_headroom.assessment import assess
-from tdx_headroom.facts import Disagreement, HostFacts, Limits, MemoryRegion, SourceStatus
-from tdx_headroom.observations import FirmwareRange
+from tdx_headroom.facts.host_facts import Disagreement, HostFacts, Limits, MemoryRegion, SourceStatus
+from tdx_headroom.facts.observations import FirmwareRange
 from tdx_headroom.output.looks import Area, Firmware, Look, Piece, areas_of
 from tdx_headroom.output.page import _answers, _headline, render_page, stylesheet
 from tdx_headroom.output.picture import EXACT_SLOTS, WIDTH, draw_gauge, draw_map, exact_slots
@@ -24,11 +23,12 @@ from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.plan import AreaKind, Pamt, ReservedArea, Strategy, Tdmr
 from tdx_headroom.sources.iomem import parse_iomem
 from tdx_headroom.verdict import State
+from tdx_headroom.verdict.assessment import assess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tdx_headroom.assessment import Assessment
+    from tdx_headroom.verdict.assessment import Assessment
 
 LEFT = re.compile(r"M(-?\d+) (-?\d+)h(\d+)v(-?\d+)h-\d+z")
 

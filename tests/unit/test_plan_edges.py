@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 
 from tdx_headroom.address import GIB, MIB, PAGE, Range
-from tdx_headroom.facts import FactsError, GivenBases, HostFacts, Limits, MemoryRegion
-from tdx_headroom.observations import Zone
+from tdx_headroom.facts.host_facts import FactsError, GivenBases, HostFacts, Limits, MemoryRegion
+from tdx_headroom.facts.observations import Zone
 from tdx_headroom.plan import (
     AreaKind,
     ModuleStatus,

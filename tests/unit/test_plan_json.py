@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tdx_headroom.address import GIB, MIB
-from tdx_headroom.assessment import assess
-from tdx_headroom.host import read_facts
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output.plan_json import to_json
-from tdx_headroom.root import Root
+from tdx_headroom.verdict.assessment import assess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import GIB, MIB, Range
-from tdx_headroom.facts import GivenBases, HostFacts, Limits, MemoryRegion
+from tdx_headroom.facts.host_facts import GivenBases, HostFacts, Limits, MemoryRegion
 from tdx_headroom.plan import AreaKind, Plan, ReservedArea, Strategy, holes, plan_host
 from tdx_headroom.plan.holes import holes_of
 from tdx_headroom.plan.reserved import EINVAL, ENOSPC, first_failure

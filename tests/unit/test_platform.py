@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tdx_headroom.observations import Platform
-from tdx_headroom.root import Root
+from tdx_headroom.facts.observations import Platform
+from tdx_headroom.hostfs.root import Root
 from tdx_headroom.sources.platform import (
     parse_boot_time,
     parse_cpuinfo,

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 from tests.integration.agent import SECONDS, Running, free_port
 
-from tdx_headroom import privileges
-from tdx_headroom.root import Root
-from tdx_headroom.users import DYNAMIC
+from tdx_headroom.hostfs.root import Root
+from tdx_headroom.service import privileges
+from tdx_headroom.service.users import DYNAMIC
 
 IS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="dropping privileges takes some")
@@ -27,9 +27,10 @@ NOBODY = pwd.getpwnam("nobody")
 
 PRELUDE = """
 import json, os, sys
-from tdx_headroom import capabilities, privileges
+from tdx_headroom.service import capabilities
+from tdx_headroom.service import privileges
 from tdx_headroom.errors import AgentError
-from tdx_headroom.root import Root
+from tdx_headroom.hostfs.root import Root
 def status():
     wanted = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs")
     lines = (line.partition(":") for line in open("/proc/self/status"))
@@ -234,13 +235,13 @@ assert read_iomem(Root("/")).error is not None
 @needs_root
 def test_a_checkout_that_is_roots_alone(tmp_path: Path) -> None:
     """The page is rendered after dropping although the agent's own files cannot be read any more."""
-    package = Path(privileges.__file__).parent
+    package = Path(privileges.__file__).parents[1]
     shutil.copytree(package, tmp_path / package.name, ignore=shutil.ignore_patterns("__pycache__"))
     tmp_path.chmod(0o700)
     run = process(
         f"""
-from tdx_headroom.assessment import assess
-from tdx_headroom.host import read_facts
+from tdx_headroom.verdict.assessment import assess
+from tdx_headroom.host.choose import read_facts
 from tdx_headroom.output.page import render_page
 assert privileges.__file__.startswith({str(tmp_path)!r})
 host = assess(read_facts(Root({str(tmp_path / package.name / "hosts" / "emerald-rapids")!r})))

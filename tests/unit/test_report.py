@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from tdx_headroom.address import Range
-from tdx_headroom.kernel_report import FailureReason, KernelReport, ModuleState, SeamcallFailure
+from tdx_headroom.facts.kernel_report import FailureReason, KernelReport, ModuleState, SeamcallFailure
 from tdx_headroom.sources.kernel_log.records import KernelLog, LogRecord
 from tdx_headroom.sources.kernel_log.report import read_report
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.root import MAX_FILE, Root
+from tdx_headroom.hostfs.root import MAX_FILE, Root
 
 
 def fails(root: Root, relative: str, **options: int) -> str:
@@ -132,7 +132,7 @@ def test_folder_that_is_none(tmp_path: Path) -> None:
 
 def test_folder_with_too_many_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder of absurd size is refused."""
-    monkeypatch.setattr("tdx_headroom.root.MAX_ENTRIES", 3)
+    monkeypatch.setattr("tdx_headroom.hostfs.root.MAX_ENTRIES", 3)
     for name in "abc":
         (tmp_path / name).write_text("")
     assert len(Root(tmp_path).entries("test", "")) == 3

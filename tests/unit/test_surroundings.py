@@ -10,12 +10,12 @@ import sys
 
 import pytest
 
-from tdx_headroom.surroundings import clean_environment
+from tdx_headroom.service.surroundings import clean_environment
 
 REPORT = """
 import json, os, sys
 from pathlib import Path
-from tdx_headroom.surroundings import child_environment, leave_behind
+from tdx_headroom.service.surroundings import child_environment, leave_behind
 leave_behind(json.loads(sys.argv[1]))
 names = [name.split(b"=")[0].decode() for name in Path("/proc/self/environ").read_bytes().split(b"\\0")]
 print(json.dumps({

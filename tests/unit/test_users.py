@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tdx_headroom import users
 from tdx_headroom.errors import AgentError
-from tdx_headroom.users import DYNAMIC, SHARED, User, find_user
+from tdx_headroom.service import users
+from tdx_headroom.service.users import DYNAMIC, SHARED, User, find_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable

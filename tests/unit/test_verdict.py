@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 
 from tdx_headroom.address import GIB, KIB, MIB, Range
-from tdx_headroom.assessment import Assessment, assess
-from tdx_headroom.checks import Result, Status, run_checks, status_of
-from tdx_headroom.command_line import map_edits
-from tdx_headroom.facts import NONE, FactsError, GivenBases, HostFacts, Limits, MemoryRegion
-from tdx_headroom.host import facts_from_log, read_facts
-from tdx_headroom.kernel_report import FailureReason, KernelReport, ModuleState, SeamcallFailure
-from tdx_headroom.observations import FirmwareRange, Platform
+from tdx_headroom.facts.command_line import map_edits
+from tdx_headroom.facts.host_facts import NONE, FactsError, GivenBases, HostFacts, Limits, MemoryRegion
+from tdx_headroom.facts.kernel_report import FailureReason, KernelReport, ModuleState, SeamcallFailure
+from tdx_headroom.facts.observations import FirmwareRange, Platform
+from tdx_headroom.host.choose import facts_from_log, read_facts
+from tdx_headroom.hostfs.root import Root
 from tdx_headroom.plan import Strategy
-from tdx_headroom.root import Root
 from tdx_headroom.sources.kernel_log.reader import read_log_file
 from tdx_headroom.verdict import Basis, State, outcome_of
+from tdx_headroom.verdict.assessment import Assessment, assess
+from tdx_headroom.verdict.checks import Result, Status, run_checks, status_of
 from tdx_headroom.verdict.decode import describe_seamcall
 from tdx_headroom.verdict.kernels import KERNELS, InitTime, look_up
-from tdx_headroom.whatif import WhatIf
+from tdx_headroom.verdict.what_if import WhatIf
 
 HOSTS = Path(__file__).parents[1] / "hosts"
 LOGS = Path(__file__).parents[1] / "field" / "logs"

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tdx_headroom.agent import Agent
-from tdx_headroom.assessment import assess
-from tdx_headroom.checks import Result, run_checks
 from tdx_headroom.cli import main
-from tdx_headroom.fleet import MAINLINE, audit_host
-from tdx_headroom.host import read_facts
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output.page import render_page
 from tdx_headroom.output.plan_json import to_json
-from tdx_headroom.root import Root
+from tdx_headroom.service.agent import Agent
 from tdx_headroom.verdict import State
+from tdx_headroom.verdict.assessment import assess
+from tdx_headroom.verdict.checks import Result, run_checks
+from tdx_headroom.verdict.fleet import MAINLINE, audit_host
 
 HOST = Path(__file__).parents[1] / "hosts" / "emerald-rapids"
 SECRET = "0x64158000"
@@ -113,7 +113,7 @@ def test_an_obstacle_that_cannot_be_told_is_no_promise(monkeypatch: pytest.Monke
 
 def test_a_check_that_fails_costs_its_group_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tree of checks is whole but for the group of the one that failed."""
-    monkeypatch.setattr("tdx_headroom.checks.hibernation_blocks", fault)
+    monkeypatch.setattr("tdx_headroom.verdict.checks.hibernation_blocks", fault)
     checks = run_checks(assess(read_facts(Root(HOST))))
     assert {check.group for check in checks} == {"platform", "inputs", "plan", "other kernels", "verdict"}
     (failed,) = [check for check in checks if check.name == "agent"]

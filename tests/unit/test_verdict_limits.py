@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from tdx_headroom.address import GIB, MIB, Range
-from tdx_headroom.assessment import Assessment, assess
-from tdx_headroom.facts import HostFacts, MemoryRegion
-from tdx_headroom.host import facts_from_log
-from tdx_headroom.kernel_report import FailureReason, KernelReport, ModuleState
-from tdx_headroom.observations import Platform
+from tdx_headroom.facts.host_facts import HostFacts, MemoryRegion
+from tdx_headroom.facts.kernel_report import FailureReason, KernelReport, ModuleState
+from tdx_headroom.facts.observations import Platform
+from tdx_headroom.host.choose import facts_from_log
 from tdx_headroom.output.page import render_page
 from tdx_headroom.sources.kernel_log.reader import read_log_file
 from tdx_headroom.verdict import State
-from tdx_headroom.whatif import WhatIf
+from tdx_headroom.verdict.assessment import Assessment, assess
+from tdx_headroom.verdict.what_if import WhatIf
 
 LOGS = Path(__file__).parents[1] / "field" / "logs"
 ROOMY = (MemoryRegion(MIB, GIB, 0), MemoryRegion(4 * GIB, 12 * GIB, 0))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tdx_headroom.commands.web_flags import add_flags, settings_from
 from tdx_headroom.errors import AgentError
-from tdx_headroom.web.flags import add_flags, settings_from
 from tdx_headroom.web.listen import open_listeners
 from tdx_headroom.web.settings import Address, UnixAddress, WebSettings
 

@@ -13,10 +13,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from tdx_headroom.address import GIB, MIB
-from tdx_headroom.assessment import Assessment, assess
-from tdx_headroom.facts import HostFacts
-from tdx_headroom.host import read_facts
-from tdx_headroom.root import Root
+from tdx_headroom.facts.host_facts import HostFacts
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.root import Root
+from tdx_headroom.verdict.assessment import Assessment, assess
 from tdx_headroom.web.pages import MAX_AGE, SAVED, Pages
 
 if TYPE_CHECKING:

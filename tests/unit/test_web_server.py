@@ -25,10 +25,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 from tests.integration.certificates import make_authority
 
-from tdx_headroom.assessment import Assessment, assess
-from tdx_headroom.facts import HostFacts
-from tdx_headroom.host import read_facts
-from tdx_headroom.root import Root
+from tdx_headroom.facts.host_facts import HostFacts
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.root import Root
+from tdx_headroom.verdict.assessment import Assessment, assess
 from tdx_headroom.web import quiet
 from tdx_headroom.web.server import WebServer
 from tdx_headroom.web.settings import Address, Limits, UnixAddress, WebSettings

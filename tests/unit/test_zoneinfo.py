@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.observations import Zone
-from tdx_headroom.root import Root
+from tdx_headroom.facts.observations import Zone
+from tdx_headroom.hostfs.root import Root
 from tdx_headroom.sources.zoneinfo import parse_zoneinfo, read_zoneinfo
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tdx_headroom.users import DYNAMIC
+from tdx_headroom.service.users import DYNAMIC
 from tests.vm.guests import PORT, SERVICE
 from tests.vm.install import UNIT_FOLDER, drop_in, remove_drop_in
 

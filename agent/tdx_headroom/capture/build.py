@@ -13,19 +13,19 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tdx_headroom import __version__
-from tdx_headroom.assessment import assess
 from tdx_headroom.capture.recording import RecordingRoot
 from tdx_headroom.capture.reduce import reduce_file
 from tdx_headroom.errors import AgentError
-from tdx_headroom.host import read_facts
-from tdx_headroom.memory_root import MemoryRoot
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.memory import MemoryRoot
 from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.sources.kernel_log import kmsg, redact
 from tdx_headroom.sources.kernel_log.reader import read_kernel_log
+from tdx_headroom.verdict.assessment import assess
 
 if TYPE_CHECKING:
-    from tdx_headroom.facts import HostFacts, SourceStatus
-    from tdx_headroom.root import Root
+    from tdx_headroom.facts.host_facts import HostFacts, SourceStatus
+    from tdx_headroom.hostfs.root import Root
     from tdx_headroom.sources.kernel_log.records import KernelLog
 
 SCHEMA = "tdx-headroom/capture/1"

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.root import MAX_FILE, Root
+from tdx_headroom.hostfs.root import MAX_FILE, Root
 from tdx_headroom.sources.wanted import Want, wanted
 
 

@@ -7,9 +7,9 @@ import argparse
 import re
 
 from tdx_headroom.address import ADDRESS_SPACE, Range
-from tdx_headroom.command_line import map_edits
+from tdx_headroom.facts.command_line import map_edits
 from tdx_headroom.plan import Strategy
-from tdx_headroom.whatif import WhatIf
+from tdx_headroom.verdict.what_if import WhatIf
 
 _SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from tdx_headroom.address import show_size
 from tdx_headroom.capture.build import make_capture
 from tdx_headroom.errors import AgentError
+from tdx_headroom.hostfs.root import host_root
 from tdx_headroom.inputs.named import STDIN
-from tdx_headroom.root import host_root
 from tdx_headroom.whole_file import write_whole
 
 if TYPE_CHECKING:

@@ -9,21 +9,21 @@ import sys
 from typing import TYPE_CHECKING
 
 from tdx_headroom.commands.complaints import complain, worse
+from tdx_headroom.commands.input_flags import named_inputs
 from tdx_headroom.commands.progress import Progress
 from tdx_headroom.errors import AgentError
-from tdx_headroom.facts import FactsError
-from tdx_headroom.fleet import Totals, audit_host, notes_of, targets_of
-from tdx_headroom.inputs.flags import named_inputs
+from tdx_headroom.facts.host_facts import FactsError
 from tdx_headroom.inputs.read import read_hosts
 from tdx_headroom.output import fleet_report as report
+from tdx_headroom.verdict.fleet import Totals, audit_host, notes_of, targets_of
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
-    from tdx_headroom.fleet import HostAudit, Target
     from tdx_headroom.inputs.named import Named
     from tdx_headroom.inputs.read import Found
+    from tdx_headroom.verdict.fleet import HostAudit, Target
 
 
 def run_fleet(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdx_headroom.commands.arguments import add_rootfs, add_what_if, release, strategy
-from tdx_headroom.inputs.flags import add_inputs
+from tdx_headroom.commands.input_flags import add_inputs
 
 if TYPE_CHECKING:
     import argparse

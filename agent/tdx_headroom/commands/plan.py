@@ -8,25 +8,25 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tdx_headroom.assessment import assess
-from tdx_headroom.checks import Status, run_checks, status_of
 from tdx_headroom.commands.arguments import what_if_of
 from tdx_headroom.commands.complaints import complain, worse
+from tdx_headroom.commands.input_flags import named_inputs, only_facts
 from tdx_headroom.errors import AgentError, one_line
-from tdx_headroom.facts import FactsError
+from tdx_headroom.facts.host_facts import FactsError
 from tdx_headroom.inputs.facts_lines import FactsLineError
-from tdx_headroom.inputs.flags import named_inputs, only_facts
 from tdx_headroom.inputs.read import read_hosts
 from tdx_headroom.output.check_report import check_json, check_text
 from tdx_headroom.output.plan_json import error_to_json, to_json
 from tdx_headroom.output.text import Style, render
+from tdx_headroom.verdict.assessment import assess
+from tdx_headroom.verdict.checks import Status, run_checks, status_of
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from tdx_headroom.assessment import Assessment
     from tdx_headroom.plan import Strategy
+    from tdx_headroom.verdict.assessment import Assessment
 
 
 def run_plan(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, BinaryIO
 
 from tdx_headroom.errors import AgentError, one_line
-from tdx_headroom.facts import FactsError, HostFacts
+from tdx_headroom.facts.host_facts import FactsError, HostFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

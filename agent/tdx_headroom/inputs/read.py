@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tdx_headroom.archive import MAX_UNPACKED, Selection, is_tar, read_archive
-from tdx_headroom.compressed import decompressed, with_start
 from tdx_headroom.errors import AgentError
-from tdx_headroom.host import facts_from_log, read_facts
+from tdx_headroom.host.choose import facts_from_log, read_facts
+from tdx_headroom.hostfs.root import Root
+from tdx_headroom.inputs.archive import MAX_UNPACKED, Selection, is_tar, read_archive
+from tdx_headroom.inputs.compressed import decompressed, with_start
 from tdx_headroom.inputs.facts_lines import facts_stream
 from tdx_headroom.inputs.named import STDIN, Kind, Named, is_folder
-from tdx_headroom.root import Root
 from tdx_headroom.sources.kernel_log.reader import MAX_LOG, read_log_file
 from tdx_headroom.sources.wanted import Want, limit, wanted
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Iterable, Iterator
 
-    from tdx_headroom.facts import HostFacts
+    from tdx_headroom.facts.host_facts import HostFacts
 
 _START = 4096
 """Bytes by which a file's kind is told."""

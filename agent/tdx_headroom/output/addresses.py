@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 from tdx_headroom.address import GIB, MIB, show_size
-from tdx_headroom.command_line import map_edits, parse_amount
+from tdx_headroom.facts.command_line import map_edits, parse_amount
 from tdx_headroom.verdict.model import Sentence
 
 # In a `memmap=` of the command line an address comes after its sign, in any notation that memparse() takes.

@@ -17,8 +17,8 @@ from tdx_headroom.verdict.model import AT_RISK_HEADROOM
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tdx_headroom.assessment import Assessment
     from tdx_headroom.plan import Plan, Tdmr
+    from tdx_headroom.verdict.assessment import Assessment
 
 MAX_CARDS = 64
 MAX_OPEN_CARDS = 8

@@ -8,13 +8,13 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.errors import one_line, printable
-from tdx_headroom.fleet import Fit
+from tdx_headroom.verdict.fleet import Fit
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable, Mapping
 
-    from tdx_headroom.fleet import HostAudit, Totals
+    from tdx_headroom.verdict.fleet import HostAudit, Totals
 
 HOST_SCHEMA = "tdx-headroom/fleet-host/1"
 SCHEMA = "tdx-headroom/fleet/1"

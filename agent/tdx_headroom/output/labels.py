@@ -9,7 +9,7 @@ from tdx_headroom.plan import Strategy
 from tdx_headroom.verdict import State
 
 if TYPE_CHECKING:
-    from tdx_headroom.assessment import Assessment
+    from tdx_headroom.verdict.assessment import Assessment
 
 PREFIX = "tdx-headroom"
 

@@ -13,7 +13,7 @@ from tdx_headroom.plan import AreaKind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tdx_headroom.observations import FirmwareRange
+    from tdx_headroom.facts.observations import FirmwareRange
     from tdx_headroom.plan import Tdmr
 
 

@@ -13,8 +13,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from tdx_headroom import __version__
 from tdx_headroom.errors import one_line
-from tdx_headroom.host import MEMORY_SOURCES
-from tdx_headroom.kernel_report import ModuleState
+from tdx_headroom.facts.kernel_report import ModuleState
+from tdx_headroom.host.choose import MEMORY_SOURCES
 from tdx_headroom.plan import AreaKind, Strategy
 from tdx_headroom.plan.regions import tdx_memory_list
 from tdx_headroom.verdict import Outcome, State, outcome_of
@@ -22,8 +22,8 @@ from tdx_headroom.verdict import Outcome, State, outcome_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from tdx_headroom.assessment import Assessment
     from tdx_headroom.plan import Plan, Tdmr
+    from tdx_headroom.verdict.assessment import Assessment
 
 COUNTER = "counter"
 GAUGE = "gauge"

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from jinja2 import Template
 
-    from tdx_headroom.assessment import Assessment
-    from tdx_headroom.facts import Disagreement, SourceStatus
+    from tdx_headroom.facts.host_facts import Disagreement, SourceStatus
     from tdx_headroom.plan import Plan
     from tdx_headroom.verdict import Verdict
+    from tdx_headroom.verdict.assessment import Assessment
 
 _MOODS = {
     State.WILL_INITIALIZE: "good",

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from tdx_headroom.output.addresses import coarse, coarse_error
 
 if TYPE_CHECKING:
-    from tdx_headroom.assessment import Assessment
-    from tdx_headroom.kernel_report import KernelReport
+    from tdx_headroom.facts.kernel_report import KernelReport
     from tdx_headroom.plan import Plan, Tdmr
     from tdx_headroom.verdict import Verdict
+    from tdx_headroom.verdict.assessment import Assessment
 
 SCHEMA = "tdx-headroom/plan/1"
 ERROR_SCHEMA = "tdx-headroom/error/1"

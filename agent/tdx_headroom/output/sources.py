@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tdx_headroom.address import show
 
 if TYPE_CHECKING:
-    from tdx_headroom.facts import Disagreement, HostFacts
+    from tdx_headroom.facts.host_facts import Disagreement, HostFacts
 
 MAX_RANGES = 4
 

@@ -16,8 +16,8 @@ from tdx_headroom.verdict.model import AT_RISK_HEADROOM
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tdx_headroom.assessment import Assessment
     from tdx_headroom.plan import Plan, Tdmr
+    from tdx_headroom.verdict.assessment import Assessment
 
 _COLOURS = {
     State.WILL_INITIALIZE: "32",

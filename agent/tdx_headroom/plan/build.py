@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tdx_headroom.facts import PREDICTED, FactsError, GivenBases
+from tdx_headroom.facts.host_facts import PREDICTED, FactsError, GivenBases
 from tdx_headroom.plan.holes import holes_of
 from tdx_headroom.plan.model import Pamt, PlacementKind, Plan, Strategy, Tdmr
 from tdx_headroom.plan.module import module_verdict
@@ -17,13 +17,13 @@ from tdx_headroom.plan.placement import Places, predict
 from tdx_headroom.plan.regions import not_convertible_bytes, tdx_memory_list
 from tdx_headroom.plan.reserved import ENOSPC, first_failure, reserved_areas
 from tdx_headroom.plan.tdmrs import limit_warning, tdmr_nodes, tdmr_ranges
-from tdx_headroom.zones import zones_of
+from tdx_headroom.plan.zones import zones_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from tdx_headroom.address import Range
-    from tdx_headroom.facts import HostFacts, MemoryRegion
+    from tdx_headroom.facts.host_facts import HostFacts, MemoryRegion
 
 ENOMEM = -12
 

@@ -12,7 +12,7 @@ from tdx_headroom.plan.model import Strategy
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tdx_headroom.facts import MemoryRegion
+    from tdx_headroom.facts.host_facts import MemoryRegion
 
 
 def holes_of(

@@ -9,7 +9,7 @@ from tdx_headroom.address import PAGE, align_up
 from tdx_headroom.plan.model import Pamt
 
 if TYPE_CHECKING:
-    from tdx_headroom.facts import Limits
+    from tdx_headroom.facts.host_facts import Limits
 
 
 def pamt_for(tdmr_size: int, limits: Limits, base: int | None) -> Pamt:

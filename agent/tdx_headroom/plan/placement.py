@@ -24,13 +24,13 @@ from tdx_headroom.address import (
     subtract,
     union,
 )
-from tdx_headroom.zones import MOVABLE
+from tdx_headroom.plan.zones import MOVABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tdx_headroom.facts import MemoryRegion
-    from tdx_headroom.observations import Zone
+    from tdx_headroom.facts.host_facts import MemoryRegion
+    from tdx_headroom.facts.observations import Zone
 
 PAGEBLOCK = 2 * MIB
 """Pages are isolated by pageblock: a block next to a PAMT in the same pageblock is passed over too."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import MIB, PAGE, Range, align_down, align_up, subtract, total
-from tdx_headroom.facts import MemoryRegion
+from tdx_headroom.facts.host_facts import MemoryRegion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

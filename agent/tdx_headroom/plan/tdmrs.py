@@ -10,7 +10,7 @@ from tdx_headroom.address import GIB, Range, align_down, align_up
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tdx_headroom.facts import MemoryRegion
+    from tdx_headroom.facts.host_facts import MemoryRegion
 
 TDMR_NR_WARN = 4
 """The kernel warns when fewer TDMRs than this are left."""

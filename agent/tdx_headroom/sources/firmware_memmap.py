@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.address import Range, subtract
 from tdx_headroom.errors import SourceError
-from tdx_headroom.observations import FirmwareRange
-from tdx_headroom.reading import Reading, attempt
+from tdx_headroom.facts.observations import FirmwareRange
+from tdx_headroom.sources.reading import Reading, attempt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tdx_headroom.root import Root
+    from tdx_headroom.hostfs.root import Root
 
 SOURCE = "firmware-memmap"
 PATH = "sys/firmware/memmap"

@@ -7,11 +7,11 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.reading import Reading, attempt
+from tdx_headroom.sources.reading import Reading, attempt
 from tdx_headroom.textlines import lines_of
 
 if TYPE_CHECKING:
-    from tdx_headroom.root import Root
+    from tdx_headroom.hostfs.root import Root
 
 SOURCE = "memblock"
 RESERVED = "memblock-reserved"

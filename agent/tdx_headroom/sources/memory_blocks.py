@@ -6,13 +6,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import Range, union
-from tdx_headroom.reading import Reading, attempt
 from tdx_headroom.sources.nodes import BLOCK_SIZE_PATH, parse_block_size
+from tdx_headroom.sources.reading import Reading, attempt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tdx_headroom.root import Root
+    from tdx_headroom.hostfs.root import Root
 
 SOURCE = "memory-blocks"
 PATH = "sys/devices/system/memory"

@@ -7,16 +7,16 @@ import functools
 import re
 from typing import TYPE_CHECKING
 
-from tdx_headroom.command_line import split_arguments
 from tdx_headroom.errors import SourceError
-from tdx_headroom.observations import Platform
-from tdx_headroom.reading import Reading
+from tdx_headroom.facts.command_line import split_arguments
+from tdx_headroom.facts.observations import Platform
+from tdx_headroom.sources.reading import Reading
 from tdx_headroom.textlines import lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tdx_headroom.root import Root
+    from tdx_headroom.hostfs.root import Root
 
 SOURCE = "platform"
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from enum import Enum
 
-from tdx_headroom.root import MAX_FILE
+from tdx_headroom.hostfs.root import MAX_FILE
 from tdx_headroom.sources.kernel_log.reader import LOG_PATHS, MAX_LOG
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.address import PAGE
 from tdx_headroom.errors import SourceError
-from tdx_headroom.observations import Zone
-from tdx_headroom.reading import Reading, attempt
+from tdx_headroom.facts.observations import Zone
+from tdx_headroom.sources.reading import Reading, attempt
 from tdx_headroom.textlines import lines_of
 
 if TYPE_CHECKING:
-    from tdx_headroom.root import Root
+    from tdx_headroom.hostfs.root import Root
 
 SOURCE = "zoneinfo"
 PATH = "proc/zoneinfo"

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import show_size, total
-from tdx_headroom.kernel_report import FailureReason, KernelReport, ModuleState
+from tdx_headroom.facts.kernel_report import FailureReason, KernelReport, ModuleState
 from tdx_headroom.plan.tdmrs import TDMR_NR_WARN
 from tdx_headroom.verdict.blockers import MAP_REASONS, hibernation_blocks
 from tdx_headroom.verdict.decode import NO_HIBERNATE, is_persistent, remedies_for
@@ -18,7 +18,7 @@ from tdx_headroom.verdict.signs import refused_call, shows_no_tdx
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from tdx_headroom.facts import HostFacts
+    from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.plan import Plan, Strategy
     from tdx_headroom.verdict.guard import Guard
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tdx_headroom.kernel_report import FailureReason, ModuleState
+from tdx_headroom.facts.kernel_report import FailureReason, ModuleState
 from tdx_headroom.verdict.decode import describe_failure, is_persistent
 
 if TYPE_CHECKING:
-    from tdx_headroom.facts import HostFacts
+    from tdx_headroom.facts.host_facts import HostFacts
 
 MAP_REASONS = (FailureReason.RESERVED_AREAS, FailureReason.TDMRS, FailureReason.AREAS_OR_TDMRS)
 

@@ -7,10 +7,10 @@ import re
 from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import one_line
-from tdx_headroom.kernel_report import ContradictionKind, ModuleState
+from tdx_headroom.facts.kernel_report import ContradictionKind, ModuleState
 
 if TYPE_CHECKING:
-    from tdx_headroom.facts import HostFacts
+    from tdx_headroom.facts.host_facts import HostFacts
 
 _LONGEST = 120
 _MOST = 4

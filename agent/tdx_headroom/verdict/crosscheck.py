@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import show
-from tdx_headroom.facts import MemoryRegion
-from tdx_headroom.kernel_report import FailureReason, ModuleState
+from tdx_headroom.facts.host_facts import MemoryRegion
+from tdx_headroom.facts.kernel_report import FailureReason, ModuleState
 from tdx_headroom.plan import ModuleStatus
 from tdx_headroom.plan.pamt import pamt_for
 from tdx_headroom.plan.regions import tdx_memory_list
@@ -19,8 +19,8 @@ from tdx_headroom.verdict.model import CrossCheck, Estimate, Outcome, outcome_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tdx_headroom.facts import HostFacts
-    from tdx_headroom.kernel_report import KernelReport
+    from tdx_headroom.facts.host_facts import HostFacts
+    from tdx_headroom.facts.kernel_report import KernelReport
     from tdx_headroom.plan import Plan
 
 _Result = tuple[bool, str]

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tdx_headroom.kernel_report import FailureReason
+from tdx_headroom.facts.kernel_report import FailureReason
 
 if TYPE_CHECKING:
-    from tdx_headroom.kernel_report import KernelReport, SeamcallFailure
+    from tdx_headroom.facts.kernel_report import KernelReport, SeamcallFailure
 
 LEAVES = {
     0x1F: "TDH.SYS.KEY.CONFIG",

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import show
-from tdx_headroom.kernel_report import FailureReason, ModuleState
+from tdx_headroom.facts.kernel_report import FailureReason, ModuleState
 from tdx_headroom.plan import Strategy
 from tdx_headroom.verdict.kernels import look_up
 from tdx_headroom.verdict.model import Basis, StrategyFinding
@@ -14,8 +14,8 @@ from tdx_headroom.verdict.model import Basis, StrategyFinding
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tdx_headroom.facts import HostFacts
-    from tdx_headroom.kernel_report import KernelReport
+    from tdx_headroom.facts.host_facts import HostFacts
+    from tdx_headroom.facts.kernel_report import KernelReport
     from tdx_headroom.plan import Plan, Tdmr
 
 

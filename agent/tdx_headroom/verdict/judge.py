@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tdx_headroom.kernel_report import FailureReason, ModuleState
+from tdx_headroom.facts.kernel_report import FailureReason, ModuleState
 from tdx_headroom.verdict import advice, blockers, crosscheck, partial
 from tdx_headroom.verdict.contradictions import contradictions, contradicts_hardware
 from tdx_headroom.verdict.decode import describe_failure, describe_seamcall
@@ -18,7 +18,7 @@ from tdx_headroom.verdict.signs import no_keyids, not_a_tdx_host, refused_call, 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tdx_headroom.facts import HostFacts
+    from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.plan import Plan, Strategy
     from tdx_headroom.verdict.model import Estimate
 

@@ -11,7 +11,7 @@ from tdx_headroom.verdict.model import State
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tdx_headroom.facts import HostFacts
+    from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.plan import Plan
 
 EVERYTHING = "All of it at once, for others to look at: `sudo tdx-headroom capture -o host.tar.gz`"

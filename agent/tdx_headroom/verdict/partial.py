@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import GIB, show_size, subtract, total
-from tdx_headroom.command_line import map_edits
+from tdx_headroom.facts.command_line import map_edits
 from tdx_headroom.plan import Strategy
 from tdx_headroom.verdict.evidence import surely_fails
 from tdx_headroom.verdict.model import Basis, Sentence, State, predict
@@ -14,7 +14,7 @@ from tdx_headroom.verdict.model import Basis, Sentence, State, predict
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tdx_headroom.facts import HostFacts
+    from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.plan import Plan
     from tdx_headroom.verdict.model import StrategyFinding
 

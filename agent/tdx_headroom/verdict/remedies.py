@@ -10,8 +10,8 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.address import GIB, MIB, Range, clip, show, show_size, subtract, union
-from tdx_headroom.command_line import punch
-from tdx_headroom.facts import MemoryRegion
+from tdx_headroom.facts.command_line import punch
+from tdx_headroom.facts.host_facts import MemoryRegion
 from tdx_headroom.plan import AreaKind, Strategy
 from tdx_headroom.plan.regions import tdx_memory_list
 from tdx_headroom.verdict.decode import EARLIER
@@ -22,8 +22,8 @@ from tdx_headroom.verdict.tries import own_holes, planned, quality
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tdx_headroom.facts import HostFacts
-    from tdx_headroom.observations import FirmwareRange
+    from tdx_headroom.facts.host_facts import HostFacts
+    from tdx_headroom.facts.observations import FirmwareRange
     from tdx_headroom.plan import Plan, Tdmr
     from tdx_headroom.verdict.guard import Guard
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tdx_headroom.kernel_report import ModuleState
+from tdx_headroom.facts.kernel_report import ModuleState
 
 if TYPE_CHECKING:
-    from tdx_headroom.facts import HostFacts
-    from tdx_headroom.kernel_report import SeamcallFailure
+    from tdx_headroom.facts.host_facts import HostFacts
+    from tdx_headroom.facts.kernel_report import SeamcallFailure
 
 
 def not_a_tdx_host(facts: HostFacts) -> bool:

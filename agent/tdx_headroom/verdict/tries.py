@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tdx_headroom.command_line import map_edits
-from tdx_headroom.facts import FactsError
-from tdx_headroom.memory_map import without_edits
+from tdx_headroom.facts.command_line import map_edits
+from tdx_headroom.facts.host_facts import FactsError
+from tdx_headroom.host.memory_map import without_edits
 from tdx_headroom.plan import plan_host
 from tdx_headroom.verdict.model import Sentence, State, describe, predict
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tdx_headroom.address import Range
-    from tdx_headroom.command_line import MapEdit
-    from tdx_headroom.facts import HostFacts
+    from tdx_headroom.facts.command_line import MapEdit
+    from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.plan import Plan, Strategy
 
 MAX_TRIED = 16

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.registry import Collector, CollectorRegistry
 
-    from tdx_headroom.assessment import Assessment
+    from tdx_headroom.verdict.assessment import Assessment
 
 TEXT = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tdx_headroom.kernel_report import FailureReason, ModuleState, SeamcallFailure
+from tdx_headroom.facts.kernel_report import FailureReason, ModuleState, SeamcallFailure
 from tdx_headroom.sources.kernel_log.tdx_lines import OUTCOMES, match_tdx_line
 
 if TYPE_CHECKING:

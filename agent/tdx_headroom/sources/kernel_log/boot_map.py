@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.address import Range
 from tdx_headroom.errors import SourceError
-from tdx_headroom.kernel_report import Contradiction, ContradictionKind
-from tdx_headroom.observations import FirmwareRange, NodeRange
-from tdx_headroom.reading import Reading, attempt
+from tdx_headroom.facts.kernel_report import Contradiction, ContradictionKind
+from tdx_headroom.facts.observations import FirmwareRange, NodeRange
 from tdx_headroom.sources.firmware_memmap import RAM
 from tdx_headroom.sources.kernel_log import boot_lines
 from tdx_headroom.sources.kernel_log.known_lines import in_short
+from tdx_headroom.sources.reading import Reading, attempt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ from tdx_headroom.errors import SourceError
 from tdx_headroom.sources.kernel_log import kmsg
 
 if TYPE_CHECKING:
-    from tdx_headroom.root import Root
+    from tdx_headroom.hostfs.root import Root
     from tdx_headroom.sources.kernel_log.book import LogBook
 
 BATCH = 2000

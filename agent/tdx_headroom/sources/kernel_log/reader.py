@@ -9,13 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.reading import Reading, attempt
 from tdx_headroom.sources.kernel_log import kmsg
 from tdx_headroom.sources.kernel_log.known_lines import matters
 from tdx_headroom.sources.kernel_log.text import parse_log_text
+from tdx_headroom.sources.reading import Reading, attempt
 
 if TYPE_CHECKING:
-    from tdx_headroom.root import Root
+    from tdx_headroom.hostfs.root import Root
     from tdx_headroom.sources.kernel_log.records import KernelLog
 
 SOURCE = "kernel-log"

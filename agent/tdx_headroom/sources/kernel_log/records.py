@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from tdx_headroom.kernel_report import Contradiction
+    from tdx_headroom.facts.kernel_report import Contradiction
 
 KERNEL_FACILITY_END = 8
 """Priorities below this have facility 0, which only the kernel can write."""

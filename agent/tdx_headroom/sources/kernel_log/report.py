@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import Range
-from tdx_headroom.kernel_report import (
+from tdx_headroom.facts.kernel_report import (
     Contradiction,
     ContradictionKind,
     FailureReason,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from tdx_headroom.kernel_report import FailureReason
+from tdx_headroom.facts.kernel_report import FailureReason
 
 
 class TdxLine(NamedTuple):

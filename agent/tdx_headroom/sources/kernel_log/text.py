@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from tdx_headroom.kernel_report import Contradiction, ContradictionKind
+from tdx_headroom.facts.kernel_report import Contradiction, ContradictionKind
 from tdx_headroom.sources.kernel_log import kmsg
 from tdx_headroom.sources.kernel_log.json_log import is_json, parse_json
 from tdx_headroom.sources.kernel_log.known_lines import in_short, is_known, matters

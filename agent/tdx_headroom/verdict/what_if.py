@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import Range, intersect, subtract
-from tdx_headroom.command_line import map_edits
-from tdx_headroom.facts import FactsError, MemoryRegion
-from tdx_headroom.kernel_report import KernelReport, ModuleState
-from tdx_headroom.memory_map import NodeMap
-from tdx_headroom.observations import NodeRange
+from tdx_headroom.facts.command_line import map_edits
+from tdx_headroom.facts.host_facts import FactsError, MemoryRegion
+from tdx_headroom.facts.kernel_report import KernelReport, ModuleState
+from tdx_headroom.facts.observations import NodeRange
+from tdx_headroom.host.memory_map import NodeMap
 from tdx_headroom.sources.firmware_memmap import firmware_ram
 from tdx_headroom.verdict.decode import is_persistent
 
 if TYPE_CHECKING:
-    from tdx_headroom.facts import HostFacts
+    from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.plan import Strategy
 
 

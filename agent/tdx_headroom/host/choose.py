@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import GIB, MIB, Range, page_round, subtract
-from tdx_headroom.facts import DEFAULT_LIMITS, HostFacts, MemoryRegion, SourceStatus
-from tdx_headroom.kernel_report import ModuleState
-from tdx_headroom.memory_map import MemoryMap, NodeMap, choose, disagreements, from_ranges
-from tdx_headroom.observations import LogHealth, NodeRange
-from tdx_headroom.reading import Reading
+from tdx_headroom.facts.host_facts import DEFAULT_LIMITS, HostFacts, MemoryRegion, SourceStatus
+from tdx_headroom.facts.kernel_report import ModuleState
+from tdx_headroom.facts.observations import LogHealth, NodeRange
+from tdx_headroom.host.memory_map import MemoryMap, NodeMap, choose, disagreements, from_ranges
+from tdx_headroom.plan.zones import zones_of
 from tdx_headroom.sources.firmware_memmap import firmware_ram, read_firmware_memmap
 from tdx_headroom.sources.iomem import crash_kernel, read_iomem, system_ram
 from tdx_headroom.sources.kernel_log.boot_lines import RUNNING
@@ -30,17 +30,17 @@ from tdx_headroom.sources.platform import (
     read_release,
     relevant_arguments,
 )
+from tdx_headroom.sources.reading import Reading
 from tdx_headroom.sources.zoneinfo import read_zoneinfo
-from tdx_headroom.zones import zones_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from tdx_headroom.facts import LastCmrs
-    from tdx_headroom.kernel_report import KernelReport
-    from tdx_headroom.observations import FirmwareRange, Platform, Zone
-    from tdx_headroom.root import Root
+    from tdx_headroom.facts.host_facts import LastCmrs
+    from tdx_headroom.facts.kernel_report import KernelReport
+    from tdx_headroom.facts.observations import FirmwareRange, Platform, Zone
+    from tdx_headroom.hostfs.root import Root
     from tdx_headroom.sources.iomem import IomemRow
     from tdx_headroom.sources.kernel_log.boot_map import BootMap
     from tdx_headroom.sources.memblock import MemblockRegion

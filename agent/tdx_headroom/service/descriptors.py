@@ -2,7 +2,7 @@
 """Sockets and files that systemd opened for the agent: sd_listen_fds(3), by the names in LISTEN_FDNAMES.
 
 Sockets are those of the ``.socket`` unit. Files come from ``OpenFile=``, or from the unit's descriptor store
-where systemd is too old for it (:mod:`tdx_headroom.fdstore`).
+where systemd is too old for it (:mod:`tdx_headroom.service.fdstore`).
 """
 
 from __future__ import annotations

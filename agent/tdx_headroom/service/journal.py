@@ -10,8 +10,8 @@ import shutil
 import signal
 
 from tdx_headroom.errors import SourceError
+from tdx_headroom.service.surroundings import child_environment
 from tdx_headroom.sources.kernel_log.json_log import JournalEntries
-from tdx_headroom.surroundings import child_environment
 
 COMMAND = ("journalctl", "--dmesg", "--boot", "--output=json", "--no-pager", "--quiet")
 SECONDS = 20.0

@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tdx_headroom import log
-from tdx_headroom.assessment import assess
 from tdx_headroom.errors import one_line, place_of
-from tdx_headroom.host import read_facts
-from tdx_headroom.keeper import StateKeeper
+from tdx_headroom.host.choose import read_facts
 from tdx_headroom.output import metrics
-from tdx_headroom.state import BootState, State, map_changed, remember
+from tdx_headroom.service.keeper import StateKeeper
+from tdx_headroom.service.state import BootState, State, map_changed, remember
 from tdx_headroom.verdict import State as VerdictState
-from tdx_headroom.whatif import UNCHANGED
+from tdx_headroom.verdict.assessment import assess
+from tdx_headroom.verdict.what_if import UNCHANGED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
     from prometheus_client.registry import Collector
 
-    from tdx_headroom.assessment import Assessment
-    from tdx_headroom.livelog import LiveLog
-    from tdx_headroom.root import Root
-    from tdx_headroom.state import StateFile
-    from tdx_headroom.whatif import WhatIf
+    from tdx_headroom.hostfs.root import Root
+    from tdx_headroom.service.live_log import LiveLog
+    from tdx_headroom.service.state import StateFile
+    from tdx_headroom.verdict.assessment import Assessment
+    from tdx_headroom.verdict.what_if import WhatIf
 
 
 class Agent:

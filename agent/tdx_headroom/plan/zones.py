@@ -6,12 +6,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import ADDRESS_SPACE, GIB, MIB, PAGE
-from tdx_headroom.observations import Zone
+from tdx_headroom.facts.observations import Zone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from tdx_headroom.facts import MemoryRegion
+    from tdx_headroom.facts.host_facts import MemoryRegion
 
 MOVABLE = "Movable"
 

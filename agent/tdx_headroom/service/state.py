@@ -19,12 +19,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import MIB, page_round, subtract
-from tdx_headroom.codec import DecodeError, decode, encode
-from tdx_headroom.facts import LastCmrs
+from tdx_headroom.facts.codec import DecodeError, decode, encode
+from tdx_headroom.facts.host_facts import LastCmrs
 from tdx_headroom.sources.kernel_log.records import LogRecord  # noqa: TC001  the codec reads the annotation
 
 if TYPE_CHECKING:
-    from tdx_headroom.assessment import Assessment
+    from tdx_headroom.verdict.assessment import Assessment
 
 SCHEMA = "tdx-headroom/state/1"
 FILE = "state.json"

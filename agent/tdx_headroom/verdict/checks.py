@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.address import show, show_size
 from tdx_headroom.errors import one_line, place_of
-from tdx_headroom.host import MEMORY_SOURCES
-from tdx_headroom.kernel_report import ModuleState
+from tdx_headroom.facts.kernel_report import ModuleState
+from tdx_headroom.host.choose import MEMORY_SOURCES
 from tdx_headroom.plan import ModuleStatus
 from tdx_headroom.plan.tdmrs import TDMR_NR_WARN
 from tdx_headroom.verdict import Outcome, State, describe, hibernation_blocks, outcome_of
@@ -20,8 +20,8 @@ from tdx_headroom.verdict.signs import refused_call
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from tdx_headroom.assessment import Assessment
     from tdx_headroom.plan import Plan
+    from tdx_headroom.verdict.assessment import Assessment
 
 
 class Result(StrEnum):

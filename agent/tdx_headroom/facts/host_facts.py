@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 from tdx_headroom.address import ADDRESS_SPACE, Range
-from tdx_headroom.codec import DecodeError, decode, encode
 from tdx_headroom.errors import AgentError
-from tdx_headroom.kernel_report import KernelReport
-from tdx_headroom.observations import FirmwareRange, LogHealth, Platform, Zone
+from tdx_headroom.facts.codec import DecodeError, decode, encode
+from tdx_headroom.facts.kernel_report import KernelReport
+from tdx_headroom.facts.observations import FirmwareRange, LogHealth, Platform, Zone
 
 SCHEMA = "tdx-headroom/facts/1"
 

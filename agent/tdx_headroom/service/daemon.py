@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 
 from tdx_headroom import __version__, log
-from tdx_headroom.agent import Agent
 from tdx_headroom.errors import AgentError
-from tdx_headroom.livelog import LiveLog
-from tdx_headroom.notify import Notifier
+from tdx_headroom.service.agent import Agent
+from tdx_headroom.service.live_log import LiveLog
+from tdx_headroom.service.notify import Notifier
+from tdx_headroom.service.state import FolderLock, State, StateFile
 from tdx_headroom.sources.platform import read_boot_id
 from tdx_headroom.sources.uevents import drain, open_uevents
-from tdx_headroom.state import FolderLock, State, StateFile
+from tdx_headroom.verdict.what_if import UNCHANGED, WhatIf
 from tdx_headroom.web.server import WebServer
-from tdx_headroom.whatif import UNCHANGED, WhatIf
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Coroutine
 
-    from tdx_headroom.root import Root
+    from tdx_headroom.hostfs.root import Root
     from tdx_headroom.web.settings import WebSettings
 
 MIN_GAP = 0.05

@@ -2,7 +2,7 @@
 """For systemd before 253, which has no ``OpenFile=``: opens as root what the agent may not open.
 
 Run by ``ExecStartPre=+`` of the unit. The descriptors go into the unit's descriptor store, and the agent gets
-them at its start (:mod:`tdx_headroom.inherited`). This process does nothing else and ends.
+them at its start (:mod:`tdx_headroom.service.descriptors`). This process does nothing else and ends.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom import log
 from tdx_headroom.errors import AgentError, SourceError
-from tdx_headroom.inherited import FILES, PRIVILEGED
+from tdx_headroom.service.descriptors import FILES, PRIVILEGED
 
 if TYPE_CHECKING:
-    from tdx_headroom.notify import Notifier
-    from tdx_headroom.root import Root
+    from tdx_headroom.hostfs.root import Root
+    from tdx_headroom.service.notify import Notifier
 
 BARRIER_SECONDS = 10.0
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 from tdx_headroom.address import show_size
 from tdx_headroom.errors import AgentError, one_line
-from tdx_headroom.memory_root import MemoryRoot
+from tdx_headroom.hostfs.memory import MemoryRoot
 
 if TYPE_CHECKING:
     import io

@@ -9,7 +9,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.root import MAX_FILE, Root
+from tdx_headroom.hostfs.root import MAX_FILE, Root
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

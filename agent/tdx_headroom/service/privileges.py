@@ -13,12 +13,13 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tdx_headroom import handover, log
+from tdx_headroom import log
 from tdx_headroom.errors import AgentError, SourceError
-from tdx_headroom.inherited import FILES, PRIVILEGED
-from tdx_headroom.memory_root import MemoryRoot
-from tdx_headroom.root import Root
-from tdx_headroom.users import User, find_user, warn_of_others
+from tdx_headroom.hostfs.memory import MemoryRoot
+from tdx_headroom.hostfs.root import Root
+from tdx_headroom.service import handover
+from tdx_headroom.service.descriptors import FILES, PRIVILEGED
+from tdx_headroom.service.users import User, find_user, warn_of_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,9 +115,9 @@ def preload(root: Root) -> None:
     from importlib import resources  # noqa: PLC0415
 
     import tdx_headroom  # noqa: PLC0415
-    from tdx_headroom.assessment import assess  # noqa: PLC0415
-    from tdx_headroom.host import read_facts  # noqa: PLC0415
+    from tdx_headroom.host.choose import read_facts  # noqa: PLC0415
     from tdx_headroom.output.page import render_page, stylesheet  # noqa: PLC0415
+    from tdx_headroom.verdict.assessment import assess  # noqa: PLC0415
 
     own = (module.name for module in pkgutil.walk_packages(tdx_headroom.__path__, "tdx_headroom."))
     for name in (*LAZY, *(name for name in own if not name.endswith("__main__"))):
@@ -178,7 +179,7 @@ def _own_name() -> str | None:
 
 
 def _become(user: User) -> None:
-    from tdx_headroom import capabilities  # noqa: PLC0415  see drop()
+    from tdx_headroom.service import capabilities  # noqa: PLC0415  see drop()
 
     # The bounding set first: that takes CAP_SETPCAP, which goes with the user id.
     capabilities.empty_bounding_set()
@@ -203,7 +204,7 @@ def _become(user: User) -> None:
 
 def _left(user: User) -> list[str]:
     """What is left of root; nothing but the kernel is asked, /proc may be another's."""
-    from tdx_headroom import capabilities  # noqa: PLC0415  see drop()
+    from tdx_headroom.service import capabilities  # noqa: PLC0415  see drop()
 
     left = []
     if os.getresuid() != (user.uid,) * 3:

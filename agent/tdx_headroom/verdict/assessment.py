@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.plan import plan_host
 from tdx_headroom.verdict import judge
-from tdx_headroom.whatif import UNCHANGED, apply
+from tdx_headroom.verdict.what_if import UNCHANGED, apply
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tdx_headroom.facts import HostFacts
+    from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.plan import Plan, Strategy
     from tdx_headroom.verdict import Verdict
-    from tdx_headroom.whatif import WhatIf
+    from tdx_headroom.verdict.what_if import WhatIf
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import MIB, Range, page_round, subtract
-from tdx_headroom.command_line import RAM, RESERVED, Entry, edited, map_edits, ram_of
-from tdx_headroom.facts import Disagreement, MemoryRegion
+from tdx_headroom.facts.command_line import RAM, RESERVED, Entry, edited, map_edits, ram_of
+from tdx_headroom.facts.host_facts import Disagreement, MemoryRegion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tdx_headroom.command_line import MapEdit
-    from tdx_headroom.facts import HostFacts
-    from tdx_headroom.observations import NodeRange
+    from tdx_headroom.facts.command_line import MapEdit
+    from tdx_headroom.facts.host_facts import HostFacts
+    from tdx_headroom.facts.observations import NodeRange
 
 _TYPES = {
     "System RAM": RAM,

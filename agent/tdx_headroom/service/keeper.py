@@ -11,7 +11,7 @@ from tdx_headroom import log
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tdx_headroom.state import State, StateFile
+    from tdx_headroom.service.state import State, StateFile
 
 GAP = 5.0
 """Seconds between two writes, however fast the log grows: as much can a crash cost."""

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from tdx_headroom.plan import Strategy, plan_host
 from tdx_headroom.verdict import State, describe, judge, predict
 from tdx_headroom.verdict.kernels import predates_tdx, why_not_tried
-from tdx_headroom.whatif import WhatIf, apply
+from tdx_headroom.verdict.what_if import WhatIf, apply
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tdx_headroom.facts import HostFacts
+    from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.plan import Plan
     from tdx_headroom.verdict import Verdict
 

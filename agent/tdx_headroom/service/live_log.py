@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom import log
 from tdx_headroom.errors import SourceError
-from tdx_headroom.journal import read_journal
-from tdx_headroom.reading import Reading
+from tdx_headroom.service.journal import read_journal
 from tdx_headroom.sources.kernel_log import kmsg
 from tdx_headroom.sources.kernel_log.book import LogBook
 from tdx_headroom.sources.kernel_log.follow import Follower
 from tdx_headroom.sources.kernel_log.reader import SOURCE
+from tdx_headroom.sources.reading import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tdx_headroom.root import Root
+    from tdx_headroom.hostfs.root import Root
     from tdx_headroom.sources.kernel_log.records import KernelLog, LogRecord
 
 

@@ -8,17 +8,17 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from tdx_headroom.assessment import assess
 from tdx_headroom.commands.arguments import add_assume_strategy, add_rootfs
 from tdx_headroom.errors import AgentError
-from tdx_headroom.host import read_facts
-from tdx_headroom.root import Root, host_root
-from tdx_headroom.whatif import WhatIf
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.root import Root, host_root
+from tdx_headroom.verdict.assessment import assess
+from tdx_headroom.verdict.what_if import WhatIf
 
 if TYPE_CHECKING:
     import argparse
 
-    from tdx_headroom.assessment import Assessment
+    from tdx_headroom.verdict.assessment import Assessment
 
 
 def add_textfile(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +75,7 @@ def _run_textfile(options: argparse.Namespace) -> int:
 def _assess(options: argparse.Namespace) -> Assessment:
     """The host that the options name, as it is now."""
     from tdx_headroom import log  # noqa: PLC0415
-    from tdx_headroom.inherited import take  # noqa: PLC0415
+    from tdx_headroom.service.descriptors import take  # noqa: PLC0415
 
     log.configure("warn", "logfmt")
     root = host_root(options.rootfs).holding(take().files)
@@ -102,8 +102,8 @@ def _run_labels(options: argparse.Namespace) -> int:
 
 def _run_open_files(_options: argparse.Namespace) -> int:
     from tdx_headroom import log  # noqa: PLC0415
-    from tdx_headroom.fdstore import store_files  # noqa: PLC0415
-    from tdx_headroom.notify import Notifier  # noqa: PLC0415
+    from tdx_headroom.service.fdstore import store_files  # noqa: PLC0415
+    from tdx_headroom.service.notify import Notifier  # noqa: PLC0415
 
     log.configure("info", "logfmt")
     names = store_files(Root("/"), Notifier())

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom import log
 from tdx_headroom.errors import one_line
-from tdx_headroom.state import FILE, MAX_FILE
-from tdx_headroom.users import DYNAMIC, OWN
+from tdx_headroom.service.state import FILE, MAX_FILE
+from tdx_headroom.service.users import DYNAMIC, OWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tdx_headroom.users import User
+    from tdx_headroom.service.users import User
 
 _OURS = re.compile(re.escape(FILE) + r"(?:\.corrupt)?(?:\.[0-9a-f]{16})?|lost\+found")
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values only: what is known of a host."""
