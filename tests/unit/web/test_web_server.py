@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
 GET = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
-HOSTS = Path(__file__).parents[1] / "hosts"
+HOSTS = Path(__file__).parents[2] / "hosts"
 SETTINGS = WebSettings(addresses=(Address("127.0.0.1", 0),))
 
 

@@ -19,7 +19,7 @@ from tdx_headroom.verdict import State
 from tdx_headroom.verdict.assessment import Assessment, assess
 from tdx_headroom.verdict.what_if import WhatIf
 
-LOGS = Path(__file__).parents[1] / "field" / "logs"
+LOGS = Path(__file__).parents[2] / "field" / "logs"
 ROOMY = (MemoryRegion(MIB, GIB, 0), MemoryRegion(4 * GIB, 12 * GIB, 0))
 CMRS = (Range(MIB, GIB), Range(4 * GIB, 12 * GIB))
 KEYIDS = "virt/tdx: BIOS enabled: private KeyID range [32, 64)\n"

@@ -17,7 +17,7 @@ from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.verdict.assessment import assess
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[3]
 MKCONFIG = Path("/usr/sbin/grub-mkconfig")
 SCRIPT = Path("/etc/grub.d/10_linux")
 KERNEL = "vmlinuz-6.12.0-1-amd64"

@@ -14,7 +14,7 @@ from tdx_headroom.cli import main
 
 CASES = [
     json.loads(line)
-    for line in (Path(__file__).parents[1] / "cases" / "tdmr-cases.jsonl").read_text("utf-8").splitlines()
+    for line in (Path(__file__).parents[2] / "cases" / "tdmr-cases.jsonl").read_text("utf-8").splitlines()
 ]
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pytest
     from prometheus_client.registry import Collector
 
-HOST = Path(__file__).parents[1] / "hosts" / "good-2-node"
+HOST = Path(__file__).parents[2] / "hosts" / "good-2-node"
 
 
 def broken(*_: object) -> None:

@@ -22,7 +22,7 @@ from tdx_headroom.service.state import BootState, State, StateFile, map_changed,
 from tdx_headroom.sources.kernel_log.records import LogRecord
 from tdx_headroom.verdict.assessment import assess
 
-HOSTS = Path(__file__).parents[1] / "hosts"
+HOSTS = Path(__file__).parents[2] / "hosts"
 BOOT = BootState(
     "boot-1",
     records=(LogRecord("virt/tdx: module initialized", 4, 7), LogRecord("", 5, 8)),

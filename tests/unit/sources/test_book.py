@@ -15,7 +15,7 @@ from tdx_headroom.sources.kernel_log.kmsg import parse_kmsg, parse_kmsg_record
 from tdx_headroom.sources.kernel_log.report import read_report
 from tdx_headroom.textlines import lines_of
 
-HOSTS = Path(__file__).parents[1] / "hosts"
+HOSTS = Path(__file__).parents[2] / "hosts"
 WITH_KMSG = sorted(path.parents[1].name for path in HOSTS.glob("*/dev/kmsg"))
 
 

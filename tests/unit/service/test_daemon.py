@@ -14,7 +14,7 @@ from tdx_headroom.service import daemon
 from tdx_headroom.service.agent import Agent
 from tdx_headroom.web.settings import Address, WebSettings
 
-HOST = Path(__file__).parents[1] / "hosts" / "good-2-node"
+HOST = Path(__file__).parents[2] / "hosts" / "good-2-node"
 SETTINGS = daemon.Settings(WebSettings(addresses=(Address("127.0.0.1", 0),)), refresh_interval=0.05)
 
 

@@ -14,7 +14,7 @@ from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output.labels import label_number, render_labels
 from tdx_headroom.verdict.assessment import assess
 
-HOSTS = Path(__file__).parents[1] / "hosts"
+HOSTS = Path(__file__).parents[2] / "hosts"
 NAME = r"tdx-headroom/[a-z]([a-z-]{0,61}[a-z])?"
 VALUE = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
 """What Kubernetes takes as a label's value."""

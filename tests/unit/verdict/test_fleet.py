@@ -21,7 +21,7 @@ from tdx_headroom.commands.progress import Progress
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
 
-HOSTS = Path(__file__).parents[1] / "hosts"
+HOSTS = Path(__file__).parents[2] / "hosts"
 NAMES = ["emerald-rapids", "good-2-node", "granite-rapids-like", "no-tdx", "small-vm"]
 PATHS = [str(HOSTS / name) for name in NAMES]
 FAILING = ["emerald-rapids", "granite-rapids-like"]

@@ -20,7 +20,7 @@ from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.checks import Result, run_checks
 from tdx_headroom.verdict.fleet import MAINLINE, audit_host
 
-HOST = Path(__file__).parents[1] / "hosts" / "emerald-rapids"
+HOST = Path(__file__).parents[2] / "hosts" / "emerald-rapids"
 SECRET = "0x64158000"
 
 

@@ -23,8 +23,8 @@ from tdx_headroom.verdict.decode import describe_seamcall
 from tdx_headroom.verdict.kernels import KERNELS, InitTime, look_up
 from tdx_headroom.verdict.what_if import WhatIf
 
-HOSTS = Path(__file__).parents[1] / "hosts"
-LOGS = Path(__file__).parents[1] / "field" / "logs"
+HOSTS = Path(__file__).parents[2] / "hosts"
+LOGS = Path(__file__).parents[2] / "field" / "logs"
 
 
 def host(name: str, **changes: object) -> HostFacts:

@@ -12,7 +12,7 @@ from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.memory import load_tree
 from tdx_headroom.hostfs.root import Root
 
-HOSTS = sorted(path for path in (Path(__file__).parents[1] / "hosts").iterdir() if path.is_dir())
+HOSTS = sorted(path for path in (Path(__file__).parents[2] / "hosts").iterdir() if path.is_dir())
 
 
 @pytest.mark.parametrize("host", HOSTS, ids=lambda path: path.name)

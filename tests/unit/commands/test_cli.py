@@ -16,7 +16,7 @@ from tdx_headroom import __version__
 from tdx_headroom.address import GIB, MIB
 from tdx_headroom.cli import main
 
-HOSTS = Path(__file__).parents[1] / "hosts"
+HOSTS = Path(__file__).parents[2] / "hosts"
 GOOD: dict[str, Any] = {
     "schema": "tdx-headroom/facts/1",
     "host": "a",

@@ -21,7 +21,7 @@ from tdx_headroom.output.textfile import check_name, write_textfile
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-HOST = Path(__file__).parents[1] / "hosts" / "emerald-rapids"
+HOST = Path(__file__).parents[2] / "hosts" / "emerald-rapids"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 

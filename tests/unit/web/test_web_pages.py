@@ -32,7 +32,7 @@ class Own:
         yield GaugeMetricFamily("own", "One.", value=1)
 
 
-EMERALD_RAPIDS = Path(__file__).parents[1] / "hosts" / "emerald-rapids"
+EMERALD_RAPIDS = Path(__file__).parents[2] / "hosts" / "emerald-rapids"
 
 
 class Host:

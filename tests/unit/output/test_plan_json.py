@@ -16,7 +16,7 @@ from tdx_headroom.verdict.assessment import assess
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HOSTS = Path(__file__).parents[1] / "hosts"
+HOSTS = Path(__file__).parents[2] / "hosts"
 NO_ADDRESS = {"pamt_kib", "size_4k", "size_2m", "size_1g", "not_convertible_bytes"}
 """Keys of numbers that are no address, and from which none follows."""
 

@@ -13,7 +13,7 @@ from tdx_headroom.address import GIB, MIB, Range
 from tdx_headroom.cli import main
 from tdx_headroom.facts.command_line import Action, map_edits, parse_amount, split_arguments
 
-HOST = Path(__file__).parents[1] / "hosts" / "emerald-rapids"
+HOST = Path(__file__).parents[2] / "hosts" / "emerald-rapids"
 
 
 @pytest.mark.parametrize(

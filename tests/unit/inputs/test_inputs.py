@@ -31,9 +31,9 @@ from tdx_headroom.inputs.named import Kind, Named, expand
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-HOSTS = Path(__file__).parents[1] / "hosts"
+HOSTS = Path(__file__).parents[2] / "hosts"
 GOOD = HOSTS / "good-2-node"
-LOG = Path(__file__).parents[1] / "field" / "logs" / "canonical-tdx-385.log"
+LOG = Path(__file__).parents[2] / "field" / "logs" / "canonical-tdx-385.log"
 FACTS = json.dumps(read_facts(Root(GOOD)).to_json()) + "\n"
 CAPTURE = make_capture(Root(GOOD), 0, keep_host_name=True).data
 

@@ -16,7 +16,7 @@ from tdx_headroom.web.document import ConfigError, read_file
 from tdx_headroom.web.rate import Bucket, RateLimit
 from tdx_headroom.web.watch import ConfigWatch
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 HASH = "$2y$10$" + "a" * 53
 TLS = "tls_server_config: {cert_file: c.pem, key_file: k.pem"
 

@@ -29,7 +29,7 @@ from tdx_headroom.sources.wanted import Want, wanted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-HOSTS = sorted(path for path in (Path(__file__).parents[1] / "hosts").iterdir() if path.is_dir())
+HOSTS = sorted(path for path in (Path(__file__).parents[2] / "hosts").iterdir() if path.is_dir())
 each_host = pytest.mark.parametrize("host", HOSTS, ids=lambda path: path.name)
 
 
