@@ -138,7 +138,7 @@ def test_a_screen_reader_hears_the_pictures(chrome: Browser, urls: dict[str, str
     assert len(maps) == 6
     text = maps["Map of TDMR [0x0, 0x80000000) under memory-regions"]
     assert re.fullmatch(
-        r"By size: usable 1\.7 GiB, reserved by the firmware .*, ACPI .*, RAM .*\."
+        r"By size: usable about 1\.7 GiB, reserved by the firmware .*, ACPI .*, RAM .*\."
         r" Reserved areas that begin in each quarter: 1, 0, 5, 11\.",
         text,
     )
