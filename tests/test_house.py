@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import ast
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import PACKAGES
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGE = CHECKOUT / "agent" / "tdx_headroom"
@@ -113,3 +117,40 @@ def test_only_root_opens_host_paths() -> None:
 def test_every_module_is_small() -> None:
     """No module of the package has more than 350 lines."""
     assert not {p.name: n for p in FILES if (n := len(p.read_text("utf-8").splitlines())) > 350}
+
+
+SKIPPING = """\
+import pytest
+@pytest.mark.skipif(True, reason="by a mark")
+def test_mark(): ...
+def test_call(): pytest.skip("by a call")
+@pytest.fixture
+def lacking(): pytest.skip("by a fixture")
+def test_fixture(lacking): ...
+@pytest.mark.program("lintian")
+def test_program(): ...
+"""
+
+
+@pytest.mark.parametrize(("flags", "lost"), [([], 0), (["--require-everything"], 4)])
+def test_nothing_is_skipped_where_everything_is_required(tmp_path: Path, flags: list[str], lost: int) -> None:
+    """CI fails for each test that is skipped, however that is said; elsewhere the reasons are listed."""
+    (tmp_path / "test_skipping.py").write_text(SKIPPING)
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-c", "/dev/null", "-rA", *flags]
+    run = subprocess.run(
+        [*command, f"--rootdir={tmp_path}", tmp_path],
+        cwd=CHECKOUT,
+        env=os.environ | {"PATH": "/nowhere"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == bool(lost), run.stdout
+    assert len(re.findall(r"^(?:FAILED|ERROR) ", run.stdout, re.MULTILINE)) == lost, run.stdout
+    for reason in ("by a mark", "by a call", "by a fixture", "apt-get install lintian"):
+        assert reason in run.stdout
+
+
+def test_ci_installs_what_tests_need() -> None:
+    """Every package that a test may ask for is one that .ci/run brings on a new machine."""
+    script = (CHECKOUT / ".ci/run").read_text("utf-8")
+    assert not {package for package in PACKAGES.values() if f"need+=({package})" not in script}

@@ -13,7 +13,6 @@ import pytest
 from tests.browser.chromium import AXE, NARROW, WIDE, Browser, axe_folder, axe_script, browser
 from tests.browser.states import states
 from tests.integration.agent import agent
-from tests.lacking import give_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,11 +48,11 @@ def urls() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def axe(request: pytest.FixtureRequest) -> str:
+def axe() -> str:
     path = axe_script()
     if not path.is_file():
         reason = f"axe-core is not installed: npm install --prefix {axe_folder()} axe-core@{AXE}"
-        give_up(request.config, reason)
+        pytest.skip(reason)
     return path.read_text("utf-8")
 
 

@@ -16,7 +16,6 @@ import yaml
 
 from tdx_headroom.service.users import DYNAMIC
 from tests.integration.agent import free_port
-from tests.lacking import give_up
 from tests.manifests.models import PACKAGES, compiler, complaints, folder
 from tests.tools.make_rule_object import OBJECT, RULES, rule_object
 
@@ -43,11 +42,11 @@ def container() -> Json:
 
 
 @pytest.fixture(scope="module")
-def scratch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not compiler().exists():
         words = f"npm install --prefix {folder()} --ignore-scripts {' '.join(PACKAGES)}"
         reason = f"Kubernetes' definitions are not installed: {words}"
-        give_up(request.config, reason)
+        pytest.skip(reason)
     return tmp_path_factory.mktemp("models")
 
 

@@ -10,25 +10,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.lacking import give_up
-
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-def build(kind: str, folder: Path, config: pytest.Config) -> Path:
+def build(kind: str, folder: Path) -> Path:
     """One kind of package of this checkout; skips where the machine lacks what it is built with."""
     command: list[str | Path] = [sys.executable, CHECKOUT / "packaging/release.py", kind, "--out", folder]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == os.EX_UNAVAILABLE:
-        give_up(config, done.stderr.strip())
+        pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.strip())
 
 
 @pytest.fixture(scope="session")
-def deb(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
+def deb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Debian package."""
-    return build("deb", tmp_path_factory.mktemp("deb"), pytestconfig)
+    return build("deb", tmp_path_factory.mktemp("deb"))
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +38,6 @@ def deb_tree(deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def rpm(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
+def rpm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The RPM."""
-    return build("rpm", tmp_path_factory.mktemp("rpm"), pytestconfig)
+    return build("rpm", tmp_path_factory.mktemp("rpm"))

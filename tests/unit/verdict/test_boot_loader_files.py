@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from tests.lacking import give_up
 
 from tdx_headroom.facts.command_line import map_edits
 from tdx_headroom.host.choose import read_facts
@@ -21,7 +19,7 @@ CHECKOUT = Path(__file__).parents[3]
 MKCONFIG = Path("/usr/sbin/grub-mkconfig")
 SCRIPT = Path("/etc/grub.d/10_linux")
 KERNEL = "vmlinuz-6.12.0-1-amd64"
-TOOLS = ("grub-script-check", "grub-emu")
+pytestmark = [pytest.mark.program(name) for name in ("grub-mkconfig", "grub-script-check", "grub-emu")]
 WITH_DOLLAR = "memmap=4K$0x64158000"
 
 
@@ -35,13 +33,7 @@ def proposed() -> str:
     return " ".join(found)
 
 
-@pytest.fixture(autouse=True)
-def grub(request: pytest.FixtureRequest) -> None:
-    if not MKCONFIG.exists() or not SCRIPT.exists() or not all(map(shutil.which, TOOLS)):
-        give_up(request.config, "needs GRUB's own tools: apt-get install grub2-common grub-emu")
-
-
-def written(request: pytest.FixtureRequest, folder: Path, default: str) -> str:
+def written(folder: Path, default: str) -> str:
     """The first line of a kernel in the grub.cfg that grub-mkconfig makes of an /etc/default/grub."""
     (folder / "default").mkdir()
     (folder / "grub.d").mkdir()
@@ -57,7 +49,7 @@ def written(request: pytest.FixtureRequest, folder: Path, default: str) -> str:
     run = subprocess.run([mkconfig], capture_output=True, text=True, env=environment, timeout=60)
     lines = [line for line in run.stdout.splitlines() if KERNEL in line and "\tlinux\t" in line]
     if not lines:
-        give_up(request.config, f"grub-mkconfig finds no disk here: {run.stderr.strip()[-200:]}")
+        pytest.skip(f"grub-mkconfig finds no disk here: {run.stderr.strip()[-200:]}")
     return lines[0].strip()
 
 
@@ -81,11 +73,9 @@ def arguments(folder: Path, line: str) -> list[str]:
 
 
 @pytest.mark.parametrize("quotes", ['"', "'"])
-def test_the_proposal_in_etc_default_grub(
-    request: pytest.FixtureRequest, tmp_path: Path, proposed: str, quotes: str
-) -> None:
+def test_the_proposal_in_etc_default_grub(tmp_path: Path, proposed: str, quotes: str) -> None:
     """Inside double quotes and single quotes it goes through sh, grub-mkconfig and GRUB unchanged."""
-    line = written(request, tmp_path, f"GRUB_CMDLINE_LINUX={quotes}quiet {proposed}{quotes}")
+    line = written(tmp_path, f"GRUB_CMDLINE_LINUX={quotes}quiet {proposed}{quotes}")
     assert arguments(tmp_path, line) == proposed.split()
 
 
@@ -104,11 +94,9 @@ def test_the_proposal_in_grub_cfg(tmp_path: Path, proposed: str) -> None:
         ("'memmap=4K$0x64158000'", False),
     ],
 )
-def test_what_the_docs_say_of_a_dollar(
-    request: pytest.FixtureRequest, tmp_path: Path, value: str, *, survives: bool
-) -> None:
+def test_what_the_docs_say_of_a_dollar(tmp_path: Path, value: str, *, survives: bool) -> None:
     """docs/verdict.md names the quoting that survives, and warns of the one that does not."""
-    line = written(request, tmp_path, f"GRUB_CMDLINE_LINUX={value}")
+    line = written(tmp_path, f"GRUB_CMDLINE_LINUX={value}")
     assert (arguments(tmp_path, line) == [WITH_DOLLAR]) is survives
     if survives:
         assert f"`{value[1:-1].removeprefix('memmap=')}`" in (CHECKOUT / "docs/verdict.md").read_text("utf-8")
