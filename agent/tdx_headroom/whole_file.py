@@ -44,18 +44,37 @@ def write_whole(path: str, data: bytes, mode: int) -> None:
     temporary = f".{name}.{os.getpid()}.{secrets.token_hex(8)}"
     try:
         with _end_delayed():
-            try:
-                _write(folder_fd, temporary, data, mode)
-                os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
-                # The name is on disk only when the folder is.
-                os.fsync(folder_fd)
-            finally:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary, dir_fd=folder_fd)
+            replace_in(folder_fd, name, data, mode, temporary=temporary)
+            # The name is on disk only when the folder is.
+            os.fsync(folder_fd)
     except OSError as error:
         raise _failed(path, error, os.EX_IOERR) from None
     finally:
         os.close(folder_fd)
+
+
+def replace_in(
+    folder_fd: int, name: str, data: bytes, mode: int, *, temporary: str, owner: tuple[int, int] | None = None
+) -> None:
+    """Put the data in place of a file of an open folder, at once; nothing else is left behind.
+
+    Args:
+        folder_fd: descriptor of the folder.
+        name: of the file in it.
+        data: its new content.
+        mode: its permissions, whatever the umask.
+        temporary: a name that nothing in the folder has.
+        owner: user and group that it is to have; None: those of this process.
+
+    Raises:
+        OSError: it cannot be done; an old file stays as it is.
+    """
+    try:
+        _write(folder_fd, temporary, data, mode, owner)
+        os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=folder_fd)
 
 
 @contextlib.contextmanager
@@ -78,7 +97,7 @@ def _is_special(path: str) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
-def _write(folder_fd: int, name: str, data: bytes, mode: int) -> None:
+def _write(folder_fd: int, name: str, data: bytes, mode: int, owner: tuple[int, int] | None) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(name, flags, 0o600, dir_fd=folder_fd)
     try:
@@ -87,6 +106,8 @@ def _write(folder_fd: int, name: str, data: bytes, mode: int) -> None:
             left = left[os.write(fd, left) :]
         # Not by the mode of open(): the umask would have its say.
         os.fchmod(fd, mode)
+        if owner is not None:
+            os.fchown(fd, *owner)
         os.fsync(fd)
     finally:
         os.close(fd)

@@ -49,7 +49,7 @@ def add_open_files(parser: argparse.ArgumentParser) -> None:
 def _run_textfile(options: argparse.Namespace) -> int:
     # Loaded here: other commands need none of it.
     from tdx_headroom.output.metrics import Health  # noqa: PLC0415
-    from tdx_headroom.output.textfile import check_name, render_textfile, write_textfile  # noqa: PLC0415
+    from tdx_headroom.output.textfile import check_name, render_textfile  # noqa: PLC0415
 
     if options.output != "-":
         check_name(options.output)
@@ -64,11 +64,7 @@ def _run_textfile(options: argparse.Namespace) -> int:
         records_lost=kernel_log.lost if kernel_log else 0,
         records_untrusted=kernel_log.untrusted if kernel_log else 0,
     )
-    data = render_textfile(assessment, health)
-    if options.output == "-":
-        sys.stdout.write(data.decode())
-    else:
-        write_textfile(options.output, data)
+    _put(options.output, render_textfile(assessment, health))
     return os.EX_OK
 
 
@@ -84,7 +80,6 @@ def _assess(options: argparse.Namespace) -> Assessment:
 
 def _run_labels(options: argparse.Namespace) -> int:
     from tdx_headroom.output.labels import render_labels  # noqa: PLC0415
-    from tdx_headroom.output.textfile import write_textfile  # noqa: PLC0415
 
     if os.path.basename(options.output).startswith("."):  # noqa: PTH119  split as write_textfile() does
         raise AgentError(
@@ -92,12 +87,18 @@ def _run_labels(options: argparse.Namespace) -> int:
             hint="give a name such as /etc/kubernetes/node-feature-discovery/features.d/tdx-headroom",
             status=os.EX_USAGE,
         )
-    data = render_labels(_assess(options))
-    if options.output == "-":
+    _put(options.output, render_labels(_assess(options)))
+    return os.EX_OK
+
+
+def _put(output: str, data: bytes) -> None:
+    """Write a file, or to standard output where that is asked for."""
+    from tdx_headroom.output.textfile import write_textfile  # noqa: PLC0415
+
+    if output == "-":
         sys.stdout.write(data.decode())
     else:
-        write_textfile(options.output, data)
-    return os.EX_OK
+        write_textfile(output, data)
 
 
 def _run_open_files(_options: argparse.Namespace) -> int:

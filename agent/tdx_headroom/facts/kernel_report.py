@@ -64,7 +64,7 @@ class Contradiction:
 
     Args:
         kind: in what way; ``same-moment`` is only a hint.
-        line: the message, as it stands in the log.
+        line: the message; of a kernel version or command line only what the agent reads of it.
     """
 
     kind: ContradictionKind

@@ -20,6 +20,7 @@ from tdx_headroom import log
 from tdx_headroom.errors import one_line
 from tdx_headroom.service.state import FILE, MAX_FILE
 from tdx_headroom.service.users import DYNAMIC, OWN
+from tdx_headroom.whole_file import replace_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -170,17 +171,7 @@ def _adopt(fd: int, user: User) -> None:
     finally:
         os.close(source)
     temporary = f"{FILE}.{secrets.token_hex(8)}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    copy = os.open(temporary, flags, 0o600, dir_fd=fd)
-    try:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(copy, left) :]
-        os.fchown(copy, user.uid, user.gid)
-        os.fsync(copy)
-    finally:
-        os.close(copy)
-    os.rename(temporary, FILE, src_dir_fd=fd, dst_dir_fd=fd)
+    replace_in(fd, FILE, data, 0o600, temporary=temporary, owner=(user.uid, user.gid))
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from tdx_headroom.address import MIB, page_round, subtract
 from tdx_headroom.facts.codec import DecodeError, decode, encode
 from tdx_headroom.facts.host_facts import LastCmrs
 from tdx_headroom.sources.kernel_log.records import LogRecord  # noqa: TC001  the codec reads the annotation
+from tdx_headroom.whole_file import replace_in
 
 if TYPE_CHECKING:
     from tdx_headroom.verdict.assessment import Assessment
@@ -257,19 +258,11 @@ class StateFile:
         data = json.dumps({"schema": SCHEMA, **encode(state)}).encode()
         if len(data) > MAX_FILE:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), self._path)
-        temporary = f"{self._path}.{secrets.token_hex(8)}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(temporary, flags, 0o600)
+        folder = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            with open(fd, "wb") as stream:  # noqa: PTH123  as above
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.rename(temporary, self._path)  # noqa: PTH104
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)  # noqa: PTH108
-            raise
+            replace_in(folder, FILE, data, 0o600, temporary=f"{FILE}.{secrets.token_hex(8)}")
+        finally:
+            os.close(folder)
         self._written = state
         self._identity = self._identify()
 

@@ -25,7 +25,7 @@ _SAYS = {
     " that one's text; it counts",
 }
 _ASK = "To be sure give what cannot be forged: `journalctl -k -b -o json`, or a capture made on the host."
-# tdx_init() sets the CPU flag since Linux commit that brought TDX host support to mainline (in v6.8).
+# tdx_init() sets the CPU's flag since v6.8, the first mainline kernel with TDX host support.
 _OLD = re.compile(r"(?:[0-5]\.|6\.[0-7]\.).*")
 
 

@@ -108,9 +108,8 @@ class ClientStream(IOStream):
         """Let go of the socket; called by the library."""
         connection, leave = self.socket, self._leave
         self.socket = None  # type: ignore[assignment]  # as the library does
-        del (
-            self._leave
-        )  # leads back here by way of the peer: memory of many clients would wait for the collector
+        # It leads back here by way of the peer: memory of many clients would wait for the collector.
+        del self._leave
         if self._aborted:
             reset(connection)
         elif _unsent(connection):

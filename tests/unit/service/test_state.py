@@ -145,9 +145,9 @@ def test_it_is_on_disk_before_it_takes_the_old_ones_place(
     for name in ("fsync", "rename"):
         real = getattr(os, name)
 
-        def noted(*arguments: object, _name: str = name, _real: Any = real) -> None:  # noqa: ANN401
+        def noted(*arguments: Any, _name: str = name, _real: Any = real, **options: Any) -> None:  # noqa: ANN401
             done.append(_name)
-            _real(*arguments)
+            _real(*arguments, **options)
 
         monkeypatch.setattr(os, name, noted)
     StateFile(str(tmp_path)).save(State(BOOT, None))

@@ -114,11 +114,9 @@ def _arguments(command_line: str) -> Iterator[str]:
 
 
 def as_kmsg(log: KernelLog) -> str:
-    """The log as records of ``/dev/kmsg``; they are numbered where they have no sequence numbers."""
+    """The log as records of ``/dev/kmsg``, for one that has sequence numbers."""
     lines = [f"12,{i},0,-;{text}" for i, text in enumerate(log.untrusted)]
-    for number, record in enumerate(log.records, len(lines)):
-        seq = number if record.seq is None else record.seq
-        lines.append(f"6,{seq},{record.time or 0},-;{record.text}")
+    lines += [f"6,{r.seq},{r.time or 0},-;{r.text}" for r in log.records]
     return "".join(f"{line}\n" for line in lines)
 
 
