@@ -19,11 +19,15 @@ from tdx_headroom.capture.build import make_capture
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.host.choose import facts_from_log, read_facts
 from tdx_headroom.hostfs.root import Root
+from tdx_headroom.output.page import render_page
+from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.output.text import Style, render
 from tdx_headroom.sources.kernel_log.kmsg import parse_kmsg
 from tdx_headroom.sources.kernel_log.reader import read_log_file
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.assessment import Assessment, assess
+from tdx_headroom.verdict.checks import run_checks
+from tdx_headroom.verdict.fleet import OWN, audit_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -113,7 +117,7 @@ def date(time: int) -> str:
     return f"Wed Jul 10 20:{50 + time // 60_000_000 % 9}:{time // 10**6 % 60:02} 2024"
 
 
-FORMS: dict[str, Callable[[Sequence[Record]], str]] = {
+KEPT_APART: dict[str, Callable[[Sequence[Record]], str]] = {
     "dmesg": indented(clock),
     "dmesg -r": indented(lambda t: f"<6>{clock(t)}"),
     "dmesg -x": indented(lambda t: f"kern  :info  : {clock(t)}"),
@@ -125,6 +129,12 @@ FORMS: dict[str, Callable[[Sequence[Record]], str]] = {
     "dmesg -t -x": indented(lambda _: "kern  :info  : "),
     "journalctl": indented(lambda _: "Jul 10 20:50:19 host kernel: "),
     "journalctl -o short-monotonic": indented(lambda t: f"[{t / 1e6:12.6f}] host kernel: "),
+    "dmesg --json": as_json,
+    "journalctl -o json": as_journal,
+}
+"""Forms in which the rest of a message can be told from a message."""
+
+FORMS = KEPT_APART | {
     "older dmesg -r": lambda records: "".join(f"<6>{clock(t)}{text}\n" for t, text in records),
     "dmesg -t": lambda records: "".join(f"{text}\n" for _, text in records),
     "dmesg -S": repeated(clock),
@@ -134,9 +144,7 @@ FORMS: dict[str, Callable[[Sequence[Record]], str]] = {
     "dmesg -S -H": repeated(lambda _: "[  +0.000000] "),
     "imklog": repeated(lambda t: f"Jul 10 20:50:{19 + t // 60_000_000 % 30} host kernel: {clock(t)}"),
     "imklog without times": repeated(lambda t: f"2024-07-10T20:50:19.{t % 10**6:06}+02:00 host kernel: "),
-    "dmesg --json": as_json,
     "dmesg -S --json": as_json_lines,
-    "journalctl -o json": as_journal,
 }
 
 
@@ -174,17 +182,16 @@ def test_a_forgery_below_a_failure(form: str, payload: str) -> None:
         assert after.facts.kernel_release == before.facts.kernel_release, stamp
 
 
-@pytest.mark.parametrize("form", [form for form in FORMS if "older" not in form and "-t" not in form.split()])
-def test_a_forged_line_that_is_indented_is_not_used_at_all(form: str) -> None:
-    """Where programs indent the rest of a message, a host that has not tried TDX still has not."""
+@pytest.mark.parametrize("form", KEPT_APART)
+def test_a_forged_line_that_is_kept_apart_is_not_used_at_all(form: str) -> None:
+    """Where programs indent or escape the rest of a message, a host that has not tried TDX still has not."""
     tried = ("failed", "exhausted", "allocated", "CMR", "attributes")
     quiet = [(time, text) for time, text in failed_host() if not any(word in text for word in tried)]
     after = look_at(form, [*quiet, crash(UP, ""), (3602_000_000, "eth0: up")])
     log = after.facts.kernel_log
     assert log is not None
-    if FORMS[form].__name__ == "printed" or form in ("dmesg --json", "journalctl -o json"):
-        assert log.state is ModuleState.NOT_ATTEMPTED
-        assert after.verdict.state is not State.INITIALIZED
+    assert log.state is ModuleState.NOT_ATTEMPTED
+    assert after.verdict.state is not State.INITIALIZED
 
 
 @pytest.mark.parametrize("path", sorted(LOGS.glob("*.log")), ids=lambda path: path.stem)
@@ -245,6 +252,18 @@ def test_what_is_said_of_a_forgery() -> None:
     assert "`virt/tdx: 1050644 KB allocated for PAMT`: it tells another outcome" in rest
     assert "`Linux version 6.8.0-1006-intel`: a boot seems to begin in the middle of one" in rest
     assert "journalctl -k -b -o json" in rest
+
+
+def test_every_output_tells_of_a_forgery() -> None:
+    """check warns of it, with what would settle it, and fleet says it beside the host."""
+    found = look_at("dmesg -S", [*failed_host(), crash(PAYLOADS["both lines"], "")])
+    checks = [check for check in run_checks(found) if check.name == "log-contradicts"]
+    assert [check.message for check in checks] == list(found.verdict.contradictions)
+    assert all("journalctl -k -b -o json" in (check.hint or "") for check in checks)
+    (own,) = audit_host(found.facts, "x", None, [OWN]).targets
+    assert own.why.endswith(found.verdict.contradictions[0])
+    assert to_json(found)["verdict"]["contradictions"] == list(found.verdict.contradictions)
+    assert "Contradiction" in render_page(found)
 
 
 def test_a_failure_in_prose_counts() -> None:

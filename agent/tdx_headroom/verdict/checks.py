@@ -13,6 +13,7 @@ from tdx_headroom.host.choose import MEMORY_SOURCES
 from tdx_headroom.plan import ModuleStatus
 from tdx_headroom.plan.tdmrs import TDMR_NR_WARN
 from tdx_headroom.verdict import Outcome, State, describe, hibernation_blocks, outcome_of
+from tdx_headroom.verdict.contradictions import UNFORGEABLE
 from tdx_headroom.verdict.decode import describe_failure, describe_seamcall
 from tdx_headroom.verdict.model import AT_RISK_HEADROOM
 from tdx_headroom.verdict.signs import refused_call
@@ -183,6 +184,8 @@ def _inputs(assessment: Assessment) -> Iterator[Check]:
     if facts.log_health is not None and facts.log_health.untrusted:
         text = f"{facts.log_health.untrusted} log records are forged TDX lines"
         yield Check(group, "log", Result.WARN, text, "find out which process writes them to /dev/kmsg")
+    for text in assessment.verdict.contradictions:
+        yield Check(group, "log-contradicts", Result.WARN, text, UNFORGEABLE)
 
 
 def _plan(assessment: Assessment) -> Iterator[Check]:

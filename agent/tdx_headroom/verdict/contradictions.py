@@ -24,7 +24,9 @@ _SAYS = {
     ContradictionKind.SAME_MOMENT: "it has the very time of an unrelated line before it, and may be a part of"
     " that one's text; it counts",
 }
-_ASK = "To be sure give what cannot be forged: `journalctl -k -b -o json`, or a capture made on the host."
+UNFORGEABLE = "A log that nobody can forge: `journalctl -k -b -o json`"
+"""What would settle it."""
+
 # tdx_init() sets the CPU's flag since v6.8, the first mainline kernel with TDX host support.
 _OLD = re.compile(r"(?:[0-5]\.|6\.[0-7]\.).*")
 
@@ -42,7 +44,7 @@ def contradicts_hardware(facts: HostFacts) -> bool:
     return facts.kernel_release is None or _OLD.fullmatch(facts.kernel_release) is None
 
 
-def contradictions(facts: HostFacts) -> list[str]:
+def contradictions_of(facts: HostFacts) -> list[str]:
     """What does not go together, a sentence each; empty when all is well."""
     log = facts.kernel_log
     if log is None:
@@ -58,4 +60,4 @@ def contradictions(facts: HostFacts) -> list[str]:
             f"The log says `{one_line(log.message or '', _LONGEST)}`, and the CPU does not show"
             " tdx_host_platform: one of them is of another host or boot, or forged."
         )
-    return [*found, _ASK] if found else []
+    return found

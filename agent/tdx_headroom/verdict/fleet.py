@@ -140,6 +140,7 @@ def audit_host(facts: HostFacts, name: str, line: int | None, targets: Sequence[
         why = _unknown(facts, verdict, plan) if fit is Fit.CANNOT_TELL else _why(verdict, plan)
         if old and fit in (Fit.FITS, Fit.AT_RISK):
             fit, why = Fit.CANNOT_TELL, f"Its kernel is too old to tell whether it can do TDX. {why}"
+        why = " ".join([why, *verdict.contradictions[:1]])
         results.append(TargetResult(target, verdict.strategy, fit, why))
     return HostAudit(
         name=name,

@@ -6,8 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdx_headroom.facts.kernel_report import FailureReason, ModuleState
-from tdx_headroom.verdict import advice, blockers, crosscheck, partial
-from tdx_headroom.verdict.contradictions import contradictions, contradicts_hardware
+from tdx_headroom.verdict import advice, blockers, contradictions, crosscheck, partial
 from tdx_headroom.verdict.decode import describe_failure, describe_seamcall
 from tdx_headroom.verdict.evidence import find_strategy
 from tdx_headroom.verdict.guard import Guard
@@ -49,6 +48,8 @@ def judge(
     plan = plans[strategy]
     not_tdx = not_a_tdx_host(facts)
     next_boot = None if plan is None or not_tdx else predict(plan)
+    name = "whether log and hardware agree"
+    against_hardware = guard.part(name, lambda: contradictions.contradicts_hardware(facts), False)
     blocked = None if not_tdx else guard.part("what stops TDX", lambda: blockers.blocker(facts), None)
     if blocked is not None:
         # Whatever the memory map, known or not.
@@ -63,7 +64,7 @@ def judge(
     hidden = bool(guard.failures)
     if beyond is not None or hidden:
         next_boot = partial.still_sure(next_boot, plan)
-    unsure = shows_no_tdx(facts) or refused_call(facts) is not None or contradicts_hardware(facts)
+    unsure = shows_no_tdx(facts) or refused_call(facts) is not None or against_hardware
     if next_boot is not State.WILL_FAIL and unsure:
         next_boot = None
     compared = None if what_if else plan
@@ -75,7 +76,10 @@ def judge(
         and partial.kernel_not_shown(facts, finding, plans, next_boot)
     ):
         next_boot = None
-    state, summary = _state(facts, plan, next_boot, _HIDDEN if hidden else None, blocked, what_if=what_if)
+    if against_hardware and not not_tdx and not what_if:
+        state, summary = State.CANNOT_TELL, "The log says that TDX is up, and the CPU shows no TDX."
+    else:
+        state, summary = _state(facts, plan, next_boot, _HIDDEN if hidden else None, blocked, what_if=what_if)
     guess = guard.part("the estimate from the CMRs", lambda: crosscheck.estimate(facts), None)
     evidence = [*finding.evidence, *check.details]
     evidence += guard.part("what the plan rests on", lambda: _rests_on(facts, plan, guess), list[str]())
@@ -83,6 +87,9 @@ def judge(
     warnings = advice.warnings(facts, plans, strategy, state, guard)
     remedies = advice.remedies_of(facts, plans, strategy, state, guard, what_if=what_if)
     lacking = guard.part("what is missing", lambda: missing(facts, plan, state), list[str]())
+    told = guard.part(
+        "what the log contradicts", lambda: contradictions.contradictions_of(facts), list[str]()
+    )
     return Verdict(
         state=state,
         next_boot=next_boot,
@@ -95,7 +102,7 @@ def judge(
         cross_check=check,
         estimate=guess,
         missing=tuple(lacking),
-        contradictions=tuple(contradictions(facts)),
+        contradictions=tuple(told),
         failures=tuple(guard.failures),
     )
 
@@ -127,8 +134,6 @@ def _state(
     log, platform = facts.kernel_log, facts.platform
     if not_a_tdx_host(facts):
         return State.NOT_TDX, _why_not_tdx(facts)
-    if contradicts_hardware(facts) and not what_if:
-        return State.CANNOT_TELL, "The log says that TDX is up, and the CPU shows no TDX."
     if log is not None and not what_if:
         if log.state is ModuleState.INITIALIZED:
             pamt = f" with {log.pamt_kib} KiB of PAMT" if log.pamt_kib is not None else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tdx_headroom.verdict.contradictions import UNFORGEABLE, contradictions_of
 from tdx_headroom.verdict.kernels import look_up
 from tdx_headroom.verdict.model import State
 
@@ -23,8 +24,13 @@ def missing(facts: HostFacts, plan: Plan | None, state: State) -> list[str]:
     """What no source tells and matters here; nothing for facts that were given without their sources."""
     if not facts.sources or state is State.NOT_TDX:
         return []
-    found = [*_memory(facts), *_cmrs(facts), *_placement(facts, plan), *_platform(facts)]
+    found = [*_log(facts), *_memory(facts), *_cmrs(facts), *_placement(facts, plan), *_platform(facts)]
     return [*found, EVERYTHING] if found else []
+
+
+def _log(facts: HostFacts) -> Iterator[str]:
+    if contradictions_of(facts):
+        yield UNFORGEABLE
 
 
 def _memory(facts: HostFacts) -> Iterator[str]:

@@ -43,6 +43,7 @@ def fault(*_: object, **__: object) -> None:
         "crosscheck.estimate",
         "partial.beyond_the_map",
         "missing._cmrs",
+        "contradictions.contradictions_of",
     ],
 )
 def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -83,7 +84,9 @@ def test_the_agent_serves_it_and_logs_the_place(broken: str, capsys: pytest.Capt
     agent = Agent(Root(HOST))
     agent.refresh()
     assert agent.assessment is not None, broken
-    assert "a part of the verdict failed" in (logged := capsys.readouterr().out + capsys.readouterr().err)
+    streams = capsys.readouterr()
+    logged = streams.out + streams.err
+    assert "a part of the verdict failed" in logged
     assert "test_verdict_guard.py:" in logged
     assert "LookupError" in logged
 
@@ -109,6 +112,16 @@ def test_an_obstacle_that_cannot_be_told_is_no_promise(monkeypatch: pytest.Monke
     assert (verdict.state, verdict.next_boot) == (State.CANNOT_TELL, None)
     assert "error in the agent" in verdict.summary
     assert assess(read_facts(Root(HOST))).verdict.next_boot is State.WILL_FAIL
+
+
+def test_hardware_that_cannot_be_compared_is_no_promise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is not known whether the log contradicts the hardware, nothing is foretold from it."""
+    good = read_facts(Root(HOST.parent / "good-2-node"))
+    assert assess(good).verdict.next_boot is State.WILL_INITIALIZE
+    monkeypatch.setattr("tdx_headroom.verdict.contradictions.contradicts_hardware", fault)
+    verdict = assess(good).verdict
+    assert verdict.next_boot is None
+    assert verdict.failures[0].part == "whether log and hardware agree"
 
 
 def test_a_check_that_fails_costs_its_group_alone(monkeypatch: pytest.MonkeyPatch) -> None:
