@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
 import os
 import signal
 import socket
@@ -12,7 +14,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
 
 SECONDS = 60.0
@@ -119,3 +122,25 @@ def agent(*arguments: str, command: str = "serve", before: list[str] | None = No
         finally:
             process.kill()
             process.wait()
+
+
+def scrape_status(port: int, context: ssl.SSLContext | None, headers: dict[str, str]) -> int:
+    """The status of a scrape; 0: there was no answer. No context: over plain HTTP."""
+    connection = (
+        http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+        if context is None
+        else http.client.HTTPSConnection("127.0.0.1", port, timeout=SECONDS, context=context)
+    )
+    with closing(connection):
+        try:
+            connection.request("GET", "/metrics", headers=headers)
+            answer = connection.getresponse()
+            answer.read()
+        except (OSError, http.client.HTTPException):
+            return 0
+        return answer.status
+
+
+def basic(user: str, password: str = "secret") -> dict[str, str]:
+    """The header that gives a name and a password."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import os
 import re
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 import bcrypt
 import pytest
 
-from tests.integration.agent import SECONDS, agent, free_port
+from tests.integration.agent import SECONDS, agent, basic, free_port
 from tests.integration.certificates import Authority, make_authority
 
 if TYPE_CHECKING:
@@ -176,7 +175,7 @@ def test_passwords_change(tmp_path: Path) -> None:
         new.rename(path)
 
     def header(password: str) -> dict[str, str]:
-        return {"Authorization": "Basic " + base64.b64encode(f"alice:{password}".encode()).decode()}
+        return basic("alice", password)
 
     write("one")
     with agent("--web.config.file", str(path), command="demo") as running:

@@ -13,10 +13,9 @@ import bcrypt
 import pytest
 import yaml
 
-from tests.integration.agent import agent
+from tests.integration.agent import agent, basic
 from tests.integration.certificates import Authority, make_authority
 from tests.integration.test_web_config import get, handshakes, start, wait_until
-from tests.integration.test_web_reload import basic
 
 pytestmark = pytest.mark.program("openssl")
 
@@ -31,6 +30,12 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def inline(authority: Authority) -> dict[str, str]:
     folder = authority.folder
     return {"cert": (folder / "server.pem").read_text(), "key": (folder / "server.key").read_text()}
+
+
+def with_clients(folder: Path, authority: Authority) -> dict[str, str]:
+    """A section that lets in whoever has a certificate of this authority."""
+    (folder / "ca.pem").write_bytes(authority.certificate.read_bytes())
+    return inline(authority) | {"client_ca_file": "ca.pem", "client_auth_type": "RequireAndVerifyClientCert"}
 
 
 def test_inline_certificates(tmp_path: Path, authority: Authority) -> None:
@@ -91,11 +96,7 @@ def test_inline_certificates_without_root() -> None:
 
 def test_client_allowed_sans(tmp_path: Path, authority: Authority) -> None:
     """Who has a certificate with one of the names is answered, whoever has another is cut off."""
-    (tmp_path / "ca.pem").write_bytes(authority.certificate.read_bytes())
-    section = inline(authority) | {
-        "client_ca_file": "ca.pem",
-        "client_auth_type": "RequireAndVerifyClientCert",
-    }
+    section = with_clients(tmp_path, authority)
     file = tmp_path / "web.yml"
 
     def allow(*names: str) -> None:
@@ -134,11 +135,7 @@ def test_client_allowed_sans(tmp_path: Path, authority: Authority) -> None:
 
 def test_names_are_checked_in_resumed_sessions(tmp_path: Path, authority: Authority) -> None:
     """A client that resumes a session has the names that it had, and no others."""
-    (tmp_path / "ca.pem").write_bytes(authority.certificate.read_bytes())
-    section = inline(authority) | {
-        "client_ca_file": "ca.pem",
-        "client_auth_type": "RequireAndVerifyClientCert",
-    }
+    section = with_clients(tmp_path, authority)
     file = tmp_path / "web.yml"
     file.write_text(yaml.safe_dump({"tls_server_config": section | {"client_allowed_sans": ["localhost"]}}))
     client = authority.client(authority.issue("client"))

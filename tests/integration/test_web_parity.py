@@ -7,7 +7,6 @@ nor ``rate_limit``: what the agent makes of these is in test_web_keys.py.
 
 from __future__ import annotations
 
-import base64
 import http.client
 import shutil
 import ssl
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING
 import bcrypt
 import pytest
 
-from tests.integration.agent import SECONDS, free_port
+from tests.integration.agent import SECONDS, basic, free_port, scrape_status
 from tests.integration.certificates import Authority, make_authority
 from tests.integration.test_web_config import KEEP_ROOT
 
@@ -285,23 +284,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
 
 def ask(port: int, context: ssl.SSLContext | None, user: str | None) -> int:
     """The status of a scrape; 0: no answer but a refused handshake, or 400 to HTTP where TLS is spoken."""
-    connection = (
-        http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
-        if context is None
-        else http.client.HTTPSConnection("127.0.0.1", port, timeout=SECONDS, context=context)
-    )
-    headers = {}
-    if user is not None:
-        headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:secret".encode()).decode()
-    with closing(connection):
-        try:
-            connection.request("GET", "/metrics", headers=headers)
-            answer = connection.getresponse()
-            answer.read()
-        except (OSError, http.client.HTTPException):
-            return 0
-        # Go tells an HTTP client that this is HTTPS; the agent, that never speaks HTTP here, says nothing.
-        return 0 if answer.status == 400 else answer.status
+    status = scrape_status(port, context, basic(user) if user is not None else {})
+    # Go tells an HTTP client that this is HTTPS; the agent, that never speaks HTTP here, says nothing.
+    return 0 if status == 400 else status
 
 
 USERS = (None, "alice", "bob", "5", "0x10", "2001-01-01", "yes", "")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import os
 import shutil
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 import bcrypt
 import pytest
 
-from tests.integration.agent import SECONDS, Running, agent
+from tests.integration.agent import SECONDS, Running, agent, basic, scrape_status
 from tests.integration.certificates import Authority, make_authority
 from tests.integration.recorded import record
 
@@ -40,10 +39,6 @@ basic_auth_users:
 """
 
 
-def basic(user: str) -> dict[str, str]:
-    return {"Authorization": "Basic " + base64.b64encode(f"{user}:secret".encode()).decode()}
-
-
 @dataclass
 class Locked:
     """A running agent with every lock there is, and the folder of its configuration."""
@@ -60,20 +55,7 @@ class Locked:
 
     def get(self, context: ssl.SSLContext | None, headers: dict[str, str]) -> int:
         """The status of a scrape; 0: there was no answer. No context: over plain HTTP."""
-        port = self.running.port
-        connection = (
-            http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
-            if context is None
-            else http.client.HTTPSConnection("127.0.0.1", port, timeout=SECONDS, context=context)
-        )
-        with closing(connection):
-            try:
-                connection.request("GET", "/metrics", headers=headers)
-                answer = connection.getresponse()
-                answer.read()
-            except (OSError, http.client.HTTPException):
-                return 0
-            return answer.status
+        return scrape_status(self.running.port, context, headers)
 
     def reload_success(self) -> bool:
         with closing(
