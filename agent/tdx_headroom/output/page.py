@@ -162,9 +162,8 @@ def _verdict(assessment: Assessment, firmware: Firmware, shown: Callable[[str], 
     }
 
 
-def _missing(verdict: Verdict, *, full_addresses: bool) -> list[list[str]]:
-    """Each as text and commands in turn."""
-    return [(text if full_addresses else coarse_error(text)).split("`") for text in verdict.missing]
+def _missing(verdict: Verdict, *, full_addresses: bool) -> list[str]:
+    return [text if full_addresses else coarse_error(text) for text in verdict.missing]
 
 
 def _no_remedy(verdict: Verdict) -> str | None:
