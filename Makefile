@@ -59,7 +59,7 @@ fuzz: $(STAMP) ## fuzz every parser, SECONDS=60 each; not part of make test
 	@$(VENV)/bin/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 soak: $(STAMP) ## two agents under constant trouble for 30 minutes, as root; not part of make test
-	@$(VENV)/bin/python -m tests.soak --svg docs/soak.svg $(ARGS)
+	@$(VENV)/bin/python -m tests.soak --svg docs/dev/soak.svg $(ARGS)
 
 scale-bench: $(STAMP) ## what a fleet costs one Prometheus: HOSTS=1000; docs/scale.md
 	@$(VENV)/bin/python -m tests.scale --hosts $(HOSTS) $(ARGS)

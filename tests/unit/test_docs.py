@@ -35,7 +35,7 @@ def test_pages_that_the_code_names_exist() -> None:
     named = {
         (str(path.relative_to(CHECKOUT)), page)
         for path in files
-        for page in re.findall(r"\bdocs/[a-z-]+\.md\b", path.read_text("utf-8"))
+        for page in re.findall(r"\bdocs/[a-z/-]+\.md\b", path.read_text("utf-8"))
     }
     assert not {(name, page) for name, page in named if not (CHECKOUT / page).exists()}
 
