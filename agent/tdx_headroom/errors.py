@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 import traceback
 
-_FRAMES = 3
+_OWN_STEPS = 3
+_PACKAGE = __file__.removesuffix("errors.py")
 
 
 def printable(text: str) -> str:
@@ -25,10 +26,15 @@ def one_line(text: str, limit: int = 300) -> str:
 
 
 def place_of(error: BaseException) -> str:
-    """Where an error was raised: the last frames, innermost first, each as file, line and function."""
-    frames = reversed(traceback.extract_tb(error.__traceback__)[-_FRAMES:])
-    shown = (f"{'/'.join(f.filename.split('/')[-2:])}:{f.lineno} in {f.name}" for f in frames)
-    return ", ".join(shown) or "an unknown place"
+    """Where an error was raised, as file, line and function: there, and the last steps of this project."""
+    steps = [
+        (frame.f_code.co_filename, line, frame.f_code.co_name)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ][::-1]
+    own = [step for step in steps if step[0].startswith(_PACKAGE)]
+    shown = dict.fromkeys([*steps[:1], *own[:_OWN_STEPS]])
+    places = (f"{'/'.join(file.split('/')[-2:])}:{line} in {function}" for file, line, function in shown)
+    return ", ".join(places) or "an unknown place"
 
 
 class AgentError(Exception):

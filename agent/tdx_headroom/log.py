@@ -5,17 +5,23 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from tdx_headroom.errors import printable
+from tdx_headroom.errors import one_line, place_of, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40}
 FORMATS = ("logfmt", "json")
+
+FAILURE_GAP = 60.0
+"""Seconds between two lines about errors from the same place."""
 
 
 def configure(level: str, form: str) -> None:
@@ -47,6 +53,50 @@ def get() -> FilteringBoundLogger:
     """The agent's logger."""
     logger: FilteringBoundLogger = structlog.get_logger()
     return logger
+
+
+def failure(what: str, error: BaseException) -> None:
+    """Log an error that nobody has thought of, and where it was raised; see :class:`Failures`."""
+    _failures.log(what, place_of(error), repr(error))
+
+
+def failure_at(what: str, place: str, error: str, **more: object) -> None:
+    """The same for an error of which only this is known, or of which no more may be logged."""
+    _failures.log(what, place, error, **more)
+
+
+class Failures:
+    """Logs each place that errors come from once in :data:`FAILURE_GAP`, with how many were left out before.
+
+    Args:
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._logged_at: dict[str, float] = {}
+        self._left_out: dict[str, int] = {}
+
+    def log(self, what: str, place: str, error: str, **more: object) -> None:
+        """Log an error, or count it.
+
+        Args:
+            what: does not work for it.
+            place: where it was raised, as :func:`place_of` says it.
+            error: its kind, and its text where nothing private can be in it.
+            more: values for the line.
+        """
+        now = self._clock()
+        if place in self._logged_at and now - self._logged_at[place] < FAILURE_GAP:
+            self._left_out[place] = self._left_out.get(place, 0) + 1
+            return
+        self._logged_at[place] = now
+        if left_out := self._left_out.pop(place, 0):
+            more["left_out"] = left_out
+        get().error(what, error=one_line(error), place=place, **more)
+
+
+_failures = Failures()
 
 
 class _Stderr:

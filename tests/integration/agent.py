@@ -91,7 +91,12 @@ def _own_files(arguments: tuple[str, ...]) -> bool:
 
 
 @contextmanager
-def agent(*arguments: str, command: str = "serve", before: list[str] | None = None) -> Iterator[Running]:
+def agent(
+    *arguments: str,
+    command: str = "serve",
+    before: list[str] | None = None,
+    program: tuple[str, ...] = ("-m", "tdx_headroom"),
+) -> Iterator[Running]:
     """The agent with these arguments, ready; it must end with status 0 on SIGTERM."""
     port = free_port()
     # Scratch folders of a test are its user's alone: an agent that gave up root could not read them.
@@ -101,8 +106,7 @@ def agent(*arguments: str, command: str = "serve", before: list[str] | None = No
             [
                 *(before or []),
                 sys.executable,
-                "-m",
-                "tdx_headroom",
+                *program,
                 command,
                 "--web.listen-address",
                 f"127.0.0.1:{port}",
@@ -114,7 +118,7 @@ def agent(*arguments: str, command: str = "serve", before: list[str] | None = No
         )
         running = Running(process, port, Path(log.name))
         try:
-            running.wait_for("msg=serving")
+            running.wait_for('"msg": "serving"' if "json" in arguments else "msg=serving")
             yield running
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)

@@ -5,11 +5,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tdx_headroom import log
 from tdx_headroom.hostfs.root import Root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _no_failure_was_logged_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test sees its own errors, though a place is logged once a minute only."""
+    monkeypatch.setattr(log, "_failures", log.Failures())
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from tdx_headroom.errors import AgentError, SourceError, one_line
+from tdx_headroom.errors import AgentError, SourceError, one_line, place_of
 from tdx_headroom.sources.reading import attempt
 from tdx_headroom.textlines import lines_of
 
@@ -97,3 +99,18 @@ def test_attempt() -> None:
     assert (refused.source, refused.origin, refused.error.reason) == ("x", "file", "bad")
     with pytest.raises(ZeroDivisionError):
         attempt("x", "file", crash)
+
+
+def test_the_place_of_an_error() -> None:
+    """Where it was raised, then the last steps of this project, innermost first; a library between is not."""
+
+    def refuse(_pairs: object) -> None:
+        raise KeyError
+
+    with pytest.raises(KeyError) as caught:
+        attempt("x", "file", lambda: json.loads("{}", object_pairs_hook=refuse))
+    raised, *own = place_of(caught.value).split(", ")
+    assert raised.startswith("unit/test_error_lines.py:")
+    assert raised.endswith(" in refuse")
+    assert [step.partition(":")[0] for step in own] == ["sources/reading.py"]
+    assert place_of(KeyError()) == "an unknown place"

@@ -47,3 +47,25 @@ def test_no_value_starts_a_line(capsys: pytest.CaptureFixture[str]) -> None:
         assert line.isprintable()
         if form == "json":
             assert json.loads(line)["level"] == "info"
+
+
+def test_a_place_is_logged_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    """An error that comes again and again is one line a minute, which says how many were left out."""
+    log.configure("info", "json")
+    now = [1000.0]
+    failures = log.Failures(lambda: now[0])
+
+    def logged(place: str) -> list[dict[str, object]]:
+        failures.log("it failed", place, "KeyError('x')", part="a part")
+        return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+    (first,) = logged("here:1 in f")
+    assert (first["place"], first["error"], first["part"]) == ("here:1 in f", "KeyError('x')", "a part")
+    assert "left_out" not in first
+    now[0] += log.FAILURE_GAP - 1
+    assert logged("here:1 in f") == logged("here:1 in f") == []
+    assert logged("there:2 in g")
+    now[0] += 1
+    assert logged("here:1 in f")[0]["left_out"] == 2
+    now[0] += log.FAILURE_GAP
+    assert "left_out" not in logged("here:1 in f")[0]

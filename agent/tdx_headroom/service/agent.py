@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tdx_headroom import log
-from tdx_headroom.errors import one_line, place_of
+from tdx_headroom.errors import one_line
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.output import metrics
 from tdx_headroom.service.keeper import StateKeeper
@@ -86,7 +86,10 @@ class Agent:
         try:
             assessment = assess(read_facts(self._root, reading, self._state.last_cmrs), self._what_if)
         except Exception as error:  # noqa: BLE001  whatever it is, what was known must keep being served
-            self._mark_stale(error)
+            log.failure("assessment failed, the last one stays", error)
+            if self._health is not None:
+                self._health = metrics.stale(self._health)
+                self._rendered.clear()
             return
         changed = self.assessment is None or self.assessment.verdict != assessment.verdict
         self.assessment = assessment
@@ -176,12 +179,6 @@ class Agent:
             self._keeper.keep(self._state)
         self._keeper.write()
 
-    def _mark_stale(self, error: Exception) -> None:
-        self._log.error("assessment failed, the last one stays", error=repr(error), place=place_of(error))
-        if self._health is not None:
-            self._health = metrics.stale(self._health)
-            self._rendered.clear()
-
     def _report(self, assessment: Assessment, *, changed: bool) -> None:
         """Log what could and could not be read, and the verdict, when either has changed."""
         facts = assessment.facts
@@ -193,10 +190,10 @@ class Agent:
                     self._log.info("source read", source=source.source, origin=source.origin)
                 else:
                     self._log.warning("source failed", source=source.source, error=source.error)
+        verdict = assessment.verdict
+        for failure in verdict.failures:
+            log.failure_at("a part of the verdict failed", failure.place, failure.error, part=failure.part)
         if changed:
-            verdict = assessment.verdict
             bad = verdict.state in (VerdictState.FAILED, VerdictState.WILL_FAIL)
             say = self._log.warning if bad else self._log.info
-            for failure in verdict.failures:
-                self._log.error("a part of the verdict failed", **failure._asdict())
             say("verdict", state=str(verdict.state), strategy=str(verdict.strategy), summary=verdict.summary)

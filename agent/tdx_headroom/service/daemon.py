@@ -116,6 +116,7 @@ async def _serve(root: Root, settings: Settings) -> None:
     await server.stop()
     logger.info("stopped")
     if failure is not None:
+        log.failure("the agent ends by an error", failure)
         raise AgentError(
             f"internal error: {failure!r}", hint="please report it with the log", status=os.EX_SOFTWARE
         )

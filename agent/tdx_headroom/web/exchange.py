@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 
 from tdx_headroom import log
+from tdx_headroom.errors import place_of
 from tdx_headroom.web.pages import Answer, plain
 from tdx_headroom.web.request import accepts_gzip, has_good_host, path_of, wants_close
 from tdx_headroom.web.turns import Turns
@@ -133,7 +134,8 @@ class Desk:
         try:
             right = await self._is_right(exchange, given, place)
         except Exception as error:  # noqa: BLE001  the client must not wait for ever, whatever it is
-            log.get().error("a password cannot be checked", error=type(error).__name__)
+            # Its text might quote the password.
+            log.failure_at("a password cannot be checked", place_of(error), type(error).__name__)
             exchange.send(BROKEN, self._configured())
             return
         if not exchange.is_open():
@@ -176,7 +178,7 @@ class Desk:
         try:
             return self._pages.get(exchange.path, accept, full=full)
         except Exception as error:  # noqa: BLE001  one page that cannot be rendered must not close the others
-            log.get().error("a page cannot be rendered", error=type(error).__name__)
+            log.failure("a page cannot be rendered", error)
             return BROKEN
 
     def _configured(self) -> tuple[tuple[str, str], ...]:
