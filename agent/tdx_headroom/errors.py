@@ -59,7 +59,7 @@ class SourceError(Exception):
         line: line number in the source's text, from 1, where that makes sense.
         text: the offending text.
         hint: what to do about it.
-        absent: the source has nothing about this at all, as opposed to something that cannot be used.
+        absent: there is no such source, or nothing in it, as opposed to something that cannot be used.
     """
 
     def __init__(
@@ -81,7 +81,15 @@ class SourceError(Exception):
         self.absent = absent
 
     def __str__(self) -> str:
-        where = self.source if self.line is None else f"{self.source} line {self.line}"
-        what = f": '{one_line(self.text, 80)}'" if self.text is not None else ""
+        return f"{self.where}: {self.told()}"
+
+    @property
+    def where(self) -> str:
+        """The source, and the line in it."""
+        return self.source if self.line is None else f"{self.source} line {self.line}"
+
+    def told(self, *, quoting: bool = True) -> str:
+        """What is wrong and what to do, without the source's name; with or without the offending text."""
+        what = f": '{one_line(self.text, 80)}'" if self.text is not None and quoting else ""
         hint = f"; {self.hint}" if self.hint else ""
-        return f"{where}: {one_line(self.reason)}{what}{hint}"
+        return f"{one_line(self.reason)}{what}{hint}"

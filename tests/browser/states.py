@@ -9,8 +9,9 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import GIB, MIB, PAGE
-from tdx_headroom.facts.host_facts import HostFacts, MemoryRegion, SourceStatus
+from tdx_headroom.facts.host_facts import HostFacts, MemoryRegion, Placement
 from tdx_headroom.facts.observations import FirmwareRange
+from tdx_headroom.facts.sources import SourceStatus
 from tdx_headroom.output.page import render_page, stylesheet
 from tdx_headroom.verdict.assessment import assess
 
@@ -38,7 +39,7 @@ def host(tdmrs: int, holes: int, *, cmrs: bool = True, firmware: bool = True) ->
         cmrs=tuple((4 * GIB * (n + 1), GIB - MIB) for n in range(tdmrs)) if cmrs else None,
         firmware_map=tuple(ranges) if firmware else None,
         sources=(SourceStatus("iomem", "/proc/iomem", ok=True),),
-        pamt_placement="none",
+        pamt_placement=Placement.NONE,
     )
 
 

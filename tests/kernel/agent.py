@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tdx_headroom.facts.host_facts import NONE, GivenBases, HostFacts, Limits, PamtEntrySize
+from tdx_headroom.facts.host_facts import GivenBases, HostFacts, Limits, PamtEntrySize, Placement
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output.plan_json import to_json
@@ -47,7 +47,7 @@ def with_module(facts: HostFacts, module: Module) -> HostFacts:
     """The facts with the limits and CMRs that the stand-in reported."""
     limits = Limits(module.max_tdmrs, module.max_reserved, PamtEntrySize(*module.pamt_entry_size))
     cmrs = None if module.cmrs is None else tuple((start, end - start) for start, end in module.cmrs)
-    return replace(facts, limits=limits, cmrs=cmrs, pamt_placement=NONE)
+    return replace(facts, limits=limits, cmrs=cmrs, pamt_placement=Placement.NONE)
 
 
 def with_places(facts: HostFacts, truth: Truth, planner: Planner) -> HostFacts:

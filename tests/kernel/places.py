@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.errors import AgentError
-from tdx_headroom.facts.host_facts import PREDICTED
+from tdx_headroom.facts.host_facts import Placement
 from tests.kernel import agent
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def check_places(case: Case, facts: HostFacts) -> Places | None:
     given = agent.with_module(facts, case.guest.module)
     try:
         real = agent.plan(agent.with_places(given, truth, agent.plan))
-        predicted = agent.plan(replace(given, pamt_placement=PREDICTED))
+        predicted = agent.plan(replace(given, pamt_placement=Placement.PREDICTED))
     except AgentError:
         return None  # compare() has reported it
     if real is None or predicted is None:

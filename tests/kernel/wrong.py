@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tdx_headroom.facts.host_facts import NONE, MemoryRegion
+from tdx_headroom.facts.host_facts import MemoryRegion, Placement
 from tests.kernel import agent
 from tests.kernel.compare import compare
 
@@ -48,7 +48,7 @@ def _nodes_ignored(facts: HostFacts) -> dict[str, Any] | None:
 
 
 def _pamts_ignored(facts: HostFacts) -> dict[str, Any] | None:
-    return agent.plan(replace(facts, pamt_placement=NONE))
+    return agent.plan(replace(facts, pamt_placement=Placement.NONE))
 
 
 def _tdmrs_grow(facts: HostFacts) -> dict[str, Any] | None:

@@ -21,10 +21,11 @@ from tdx_headroom.facts.host_facts import (
     Limits,
     MemoryRegion,
     PamtEntrySize,
-    SourceStatus,
+    Placement,
 )
 from tdx_headroom.facts.kernel_report import FailureReason, KernelReport, ModuleState, SeamcallFailure
 from tdx_headroom.facts.observations import FirmwareRange, LogHealth, NodeRange, Platform
+from tdx_headroom.facts.sources import CmrSource, MemorySource, PlacementSource, SourceStatus
 from tdx_headroom.sources.firmware_memmap import parse_firmware_entry
 from tdx_headroom.sources.iomem import IomemRow, parse_iomem, system_ram
 from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
@@ -452,9 +453,11 @@ FACTS = st.builds(
     memory_regions=st.none()
     | disjoint().map(lambda found: tuple(MemoryRegion(r.start, r.end, r.start % 3 or None) for r in found)),
     cmrs=st.none() | st.lists(st.tuples(ADDRESS, ADDRESS), max_size=40).map(tuple),
-    pamt_placement=st.sampled_from(["predicted", "none"])
+    pamt_placement=st.sampled_from([Placement.PREDICTED, Placement.NONE])
     | st.lists(st.none() | ADDRESS, max_size=4).map(lambda bases: GivenBases(tuple(bases))),
-    memory_source=st.none() | TEXT,
+    memory_source=st.none() | TEXT.map(MemorySource) | st.sampled_from(MemorySource),
+    cmr_source=st.none() | TEXT.map(CmrSource) | st.builds(CmrSource, st.just("kernel-log"), TEXT, TEXT),
+    placement_source=st.none() | st.builds(PlacementSource, TEXT, st.none() | TEXT),
     sources=st.lists(
         st.builds(SourceStatus, source=TEXT, origin=TEXT, ok=st.booleans(), error=st.none() | TEXT),
         max_size=2,

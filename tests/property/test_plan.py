@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tdx_headroom.address import GIB, MIB, PAGE, Range, subtract, union
-from tdx_headroom.facts.host_facts import NONE, GivenBases, HostFacts, Limits, MemoryRegion
+from tdx_headroom.facts.host_facts import GivenBases, HostFacts, Limits, MemoryRegion, Placement
 from tdx_headroom.plan import AreaKind, ModuleStatus, Plan, Strategy, plan_host
 from tdx_headroom.plan.holes import _walk, holes_of
 from tdx_headroom.plan.regions import tdx_memory_list
@@ -49,7 +49,7 @@ def cmrs_for(draw: st.DrawFn, memory: tuple[MemoryRegion, ...]) -> tuple[tuple[i
 
 
 def facts(memory: tuple[MemoryRegion, ...], **more: object) -> HostFacts:
-    return replace(HostFacts(memory_regions=memory, pamt_placement=NONE), **more)  # type: ignore[arg-type]
+    return replace(HostFacts(memory_regions=memory, pamt_placement=Placement.NONE), **more)  # type: ignore[arg-type]
 
 
 def plan_for(host: HostFacts, strategy: Strategy = Strategy.MEMORY_REGIONS) -> Plan:

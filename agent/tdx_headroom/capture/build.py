@@ -24,7 +24,8 @@ from tdx_headroom.sources.kernel_log.reader import read_kernel_log
 from tdx_headroom.verdict.assessment import assess
 
 if TYPE_CHECKING:
-    from tdx_headroom.facts.host_facts import HostFacts, SourceStatus
+    from tdx_headroom.facts.host_facts import HostFacts
+    from tdx_headroom.facts.sources import SourceStatus
     from tdx_headroom.hostfs.root import Root
     from tdx_headroom.sources.kernel_log.records import KernelLog
 
@@ -143,14 +144,11 @@ def _manifest(
         ],
         "left_out": {path: why for path, why in sorted(kept.items()) if path not in contents},
         "not_read": {
-            source.source: _reason(source.error or "", root) for source in facts.sources if not source.ok
+            source.source: (source.public or "").replace(f"{root.path.rstrip('/')}/", "/")
+            for source in facts.sources
+            if not source.ok
         },
     }
-
-
-def _reason(error: str, root: Root) -> str:
-    """Why a source failed, without the text that was at fault, and without where the root lies."""
-    return error.split(": '", 1)[0].replace(f"{root.path.rstrip('/')}/", "/")
 
 
 def _archive(contents: dict[str, str], names: list[str]) -> bytes:

@@ -2,7 +2,8 @@
 """Frozen dataclasses to JSON values and back, by their type hints.
 
 Covers what the facts are made of: dataclasses, NamedTuples, enums, tuples, optional values and JSON's own
-types. Keys that a dataclass does not know are ignored, so that a newer agent's facts can be read.
+types; a NamedTuple that can ``parse()`` its text is that text. Keys that a dataclass does not know are
+ignored, so that a newer agent's facts can be read; fields that it leaves out of comparison are not written.
 """
 
 from __future__ import annotations
@@ -41,9 +42,11 @@ class _Misfit(Exception):  # noqa: N818  never leaves this module
 def encode(value: object) -> Any:  # noqa: ANN401  a JSON value
     """The JSON value (dict, list, str, int, float, bool or None) for ``value``."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value) if f.compare}
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, tuple) and hasattr(value, "parse"):
+        return str(value)
     if isinstance(value, tuple | list):
         return [encode(item) for item in value]
     return value
@@ -79,6 +82,8 @@ def _reader(kind: Any) -> Reader:  # noqa: ANN401  whatever ``kind`` says
         return _many(_reader(args[0])) if args[-1] is Ellipsis else _fixed(args, tuple)
     if dataclasses.is_dataclass(kind):
         return _object(typing.cast("type", kind))
+    if hasattr(kind, "parse"):
+        return lambda value: kind.parse(_expect(str, value))
     if issubclass(kind, tuple):
         return _fixed(tuple(typing.get_type_hints(kind).values()), lambda items: kind(*items))
     if issubclass(kind, Enum):
@@ -124,7 +129,7 @@ def _fixed(kinds: Sequence[Any], make: Callable[[list[Any]], object]) -> Reader:
 
 def _object(kind: type) -> Reader:
     hints = typing.get_type_hints(kind)
-    fields = dataclasses.fields(kind)
+    fields = [f for f in dataclasses.fields(kind) if f.compare]
     readers = {f.name: _reader(hints[f.name]) for f in fields}
     required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
 

@@ -7,6 +7,7 @@ The JSON form is ``tdx-headroom/facts/1`` (docs/formats.md); integers are bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, NamedTuple, cast
 
 from tdx_headroom.address import ADDRESS_SPACE, Range
@@ -14,6 +15,7 @@ from tdx_headroom.errors import AgentError
 from tdx_headroom.facts.codec import DecodeError, decode, encode
 from tdx_headroom.facts.kernel_report import KernelReport
 from tdx_headroom.facts.observations import FirmwareRange, LogHealth, Platform, Zone
+from tdx_headroom.facts.sources import CmrSource, Disagreement, MemorySource, PlacementSource, SourceStatus
 
 SCHEMA = "tdx-headroom/facts/1"
 
@@ -53,57 +55,18 @@ class Limits(NamedTuple):
 DEFAULT_LIMITS = Limits()
 
 
+class Placement(StrEnum):
+    """Where PAMTs land: where the kernel will put them, at given bases, or outside every TDMR."""
+
+    PREDICTED = "predicted"
+    GIVEN = "given"
+    NONE = "none"
+
+
 class GivenBases(NamedTuple):
     """PAMT bases in TDMR order; None for a PAMT outside every TDMR."""
 
     bases: tuple[int | None, ...]
-
-
-Placement = str | GivenBases
-"""Where PAMTs land: ``predicted``, ``none`` (outside every TDMR) or given bases."""
-
-PREDICTED = "predicted"
-NONE = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class SourceStatus:
-    """How reading one source went.
-
-    ``origin`` is the path or log it came from; ``error`` says why it failed.
-    """
-
-    source: str
-    origin: str
-    ok: bool
-    error: str | None = None
-
-
-class LastCmrs(NamedTuple):
-    """CMRs of an earlier boot, and what has to be the same for them to hold still.
-
-    ``cmrs`` are ``(base, size)``; ``memory_total`` is in bytes.
-    """
-
-    cmrs: tuple[tuple[int, int], ...]
-    boot_id: str
-    bios_version: str | None
-    memory_total: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Disagreement:
-    """Two memory sources that differ: which ranges only one of them has."""
-
-    a: str
-    b: str
-    only_a: tuple[Range, ...]
-    only_b: tuple[Range, ...]
-
-    @property
-    def bytes(self) -> int:
-        """Size of all the differences together."""
-        return sum(r.size for r in self.only_a) + sum(r.size for r in self.only_b)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,15 +98,15 @@ class HostFacts:
     limits: Limits = DEFAULT_LIMITS
     memory_regions: tuple[MemoryRegion, ...] | None = None
     cmrs: tuple[tuple[int, int], ...] | None = None
-    pamt_placement: Placement = PREDICTED
-    memory_source: str | None = None
+    pamt_placement: Placement | GivenBases = Placement.PREDICTED
+    memory_source: MemorySource | None = None
     node_source: str | None = None
-    cmr_source: str | None = None
+    cmr_source: CmrSource | None = None
     offline: tuple[Range, ...] | None = None
     zones: tuple[Zone, ...] | None = None
     reserved: tuple[Range, ...] | None = None
     hugetlb_bytes: int | None = None
-    placement_source: str | None = None
+    placement_source: PlacementSource | None = None
     firmware_map: tuple[FirmwareRange, ...] | None = None
     command_line: tuple[str, ...] | None = None
     sources: tuple[SourceStatus, ...] = ()
@@ -203,7 +166,7 @@ class HostFacts:
                 limits=_limits(table.get("limits")),
                 memory_regions=_regions(table["memory_regions"]),
                 cmrs=_cmrs(table["cmrs"]),
-                pamt_placement=_placement(table.get("pamt_placement", PREDICTED)),
+                pamt_placement=_placement(table.get("pamt_placement", Placement.PREDICTED)),
                 **{name: decode(_EXTRA[name], table[name], name) for name in _EXTRA if name in table},
             )
         except DecodeError as error:
@@ -214,14 +177,14 @@ class HostFacts:
 
 
 _EXTRA: dict[str, Any] = {
-    "memory_source": str | None,
+    "memory_source": MemorySource | None,
     "node_source": str | None,
-    "cmr_source": str | None,
+    "cmr_source": CmrSource | None,
     "offline": tuple[Range, ...] | None,
     "zones": tuple[Zone, ...] | None,
     "reserved": tuple[Range, ...] | None,
     "hugetlb_bytes": int | None,
-    "placement_source": str | None,
+    "placement_source": PlacementSource | None,
     "firmware_map": tuple[FirmwareRange, ...] | None,
     "command_line": tuple[str, ...] | None,
     "sources": tuple[SourceStatus, ...],
@@ -304,9 +267,9 @@ def _cmrs(value: object) -> tuple[tuple[int, int], ...] | None:
     return tuple((base, size) for base, size in value)
 
 
-def _placement(value: object) -> Placement:
-    if isinstance(value, str) and value in (PREDICTED, NONE):
-        return value
+def _placement(value: object) -> Placement | GivenBases:
+    if isinstance(value, str) and value in (Placement.PREDICTED, Placement.NONE):
+        return Placement(value)
     if type(value) is dict and set(value) == {"bases"} and type(value["bases"]) is list:
         bases = value["bases"]
         if all(base is None or _is_address(base) for base in bases):

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import GIB, MIB, Range, page_round, subtract
-from tdx_headroom.facts.host_facts import DEFAULT_LIMITS, HostFacts, MemoryRegion, SourceStatus
+from tdx_headroom.facts.host_facts import DEFAULT_LIMITS, HostFacts, MemoryRegion
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.facts.observations import LogHealth, NodeRange
+from tdx_headroom.facts.sources import CmrSource, MemorySource, PlacementSource, SourceStatus
 from tdx_headroom.host.memory_map import MemoryMap, NodeMap, choose, disagreements, from_ranges
 from tdx_headroom.plan.zones import zones_of
 from tdx_headroom.sources.firmware_memmap import firmware_ram, read_firmware_memmap
@@ -37,16 +38,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from tdx_headroom.facts.host_facts import LastCmrs
     from tdx_headroom.facts.kernel_report import KernelReport
     from tdx_headroom.facts.observations import FirmwareRange, Platform, Zone
+    from tdx_headroom.facts.sources import LastCmrs
     from tdx_headroom.hostfs.root import Root
     from tdx_headroom.sources.iomem import IomemRow
     from tdx_headroom.sources.kernel_log.boot_map import BootMap
     from tdx_headroom.sources.memblock import MemblockRegion
-
-MEMORY_SOURCES = ("memblock", "log-node-ranges", "iomem", "log-e820", "firmware-memmap")
-"""Sources of memory regions, best first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +84,11 @@ def read_facts(
     boot = read_boot_map(log.value or KernelLog(()), log.origin)
     nodes = _node_map(boot.node_ranges, boot.srat, sysfs_nodes)
     by_source = {
-        "memblock": _memblock_map(memblock.value, nodes),
-        "iomem": from_ranges("iomem", system_ram(iomem.value), nodes) if iomem.value else None,
-        "firmware-memmap": _firmware_map("firmware-memmap", firmware.value, nodes),
+        MemorySource.MEMBLOCK: _memblock_map(memblock.value, nodes),
+        MemorySource.IOMEM: from_ranges(MemorySource.IOMEM, system_ram(iomem.value), nodes)
+        if iomem.value
+        else None,
+        MemorySource.FIRMWARE_MEMMAP: _firmware_map(MemorySource.FIRMWARE_MEMMAP, firmware.value, nodes),
         **_log_maps(boot, nodes),
     }
     hugetlb = read_hugetlb(root)
@@ -96,7 +96,7 @@ def read_facts(
         _Collected(
             log=log,
             boot=boot,
-            maps=tuple(found for name in MEMORY_SOURCES if (found := by_source[name]) is not None),
+            maps=tuple(found for name in MemorySource if (found := by_source[name]) is not None),
             zones=zoneinfo,
             hugetlb=boot.hugetlb if hugetlb is None else hugetlb,
             reserved=reserved,
@@ -107,7 +107,7 @@ def read_facts(
         release=read_release(root) or boot.kernel_release,
         platform=platform.value,
     )
-    facts = _without_refused(facts, _offline(root, by_source["log-node-ranges"], facts))
+    facts = _without_refused(facts, _offline(root, by_source[MemorySource.LOG_NODE_RANGES], facts))
     return _with_last_cmrs(facts, last_cmrs)
 
 
@@ -148,8 +148,8 @@ def _with_last_cmrs(facts: HostFacts, last: LastCmrs | None) -> HostFacts:
     # The kernel keeps a little more or less for itself from boot to boot; a DIMM is a GiB or more.
     if abs(last.memory_total - platform.memory_total) >= GIB:
         return facts
-    label = f"last seen, boot {last.boot_id}, BIOS version {last.bios_version}"
-    return replace(facts, cmrs=last.cmrs, cmr_source=label)
+    source = CmrSource(boot_id=last.boot_id, bios_version=last.bios_version)
+    return replace(facts, cmrs=last.cmrs, cmr_source=source)
 
 
 def facts_from_log(log: Reading[KernelLog]) -> HostFacts:
@@ -182,7 +182,6 @@ def _facts(
     cmrs = _complete_cmrs(report)
     zones, zone_source = _zones(collected, chosen)
     reserved = collected.reserved
-    reserved_source = "unknown" if reserved.value is None else f"from {reserved.source}"
     # A list that is not in the log is no failure: nobody can bring the boot messages back.
     lists = [
         r
@@ -198,14 +197,14 @@ def _facts(
         cmrs=cmrs,
         memory_source=chosen.source if chosen else None,
         node_source=chosen.node_source if chosen else None,
-        cmr_source=None if cmrs is None else "kernel-log",
+        cmr_source=None if cmrs is None else CmrSource(),
         zones=zones,
         reserved=tuple(reserved.value) if reserved.value else None,
         hugetlb_bytes=collected.hugetlb,
-        placement_source=f"zones from {zone_source}, reserved memory {reserved_source}",
+        placement_source=PlacementSource(zone_source, None if reserved.value is None else reserved.source),
         firmware_map=tuple(collected.firmware) if collected.firmware else None,
         command_line=_command_line(platform, boot),
-        sources=tuple(_status(reading) for reading in (*collected.readings, *lists)),
+        sources=tuple(SourceStatus.of(r.source, r.origin, r.error) for r in (*collected.readings, *lists)),
         disagreements=disagreements(collected.maps, chosen),
         kernel_log=report,
         log_health=_health(log.value, boot) if log.value else None,
@@ -220,7 +219,7 @@ def _zones(collected: _Collected, chosen: MemoryMap | None) -> tuple[tuple[Zone,
     boot = collected.boot
     if boot.zones.value and chosen is not None:
         return tuple(zones_of(chosen.regions, boot.zones.value, dict(boot.movable))), boot.zones.source
-    return None, "the memory regions"
+    return None, PlacementSource().zones
 
 
 def _reserved(
@@ -253,33 +252,32 @@ def _node_map(*readings: Reading[list[NodeRange]]) -> NodeMap | None:
     return NodeMap(source, ranges) if source is not None else None
 
 
-def _memblock_map(regions: list[MemblockRegion] | None, nodes: NodeMap | None) -> MemoryMap | None:
+def _memblock_map(found: list[MemblockRegion] | None, nodes: NodeMap | None) -> MemoryMap | None:
     """Memblock's own regions; older kernels print no node, but they too split regions at node borders."""
-    if regions is None:
+    if found is None:
         return None
-    if all(r.node is not None for r in regions):
-        return MemoryMap("memblock", tuple(MemoryRegion(r.start, r.end, r.node) for r in regions), "memblock")
-    if nodes is None:
-        return MemoryMap("memblock", tuple(MemoryRegion(r.start, r.end, r.node) for r in regions), None)
-    known = (r.node if r.node is not None else nodes.node_of(r.start) for r in regions)
-    return MemoryMap(
-        "memblock",
-        tuple(MemoryRegion(r.start, r.end, node) for r, node in zip(regions, known, strict=True)),
-        nodes.source,
-    )
+    source: str | None = MemorySource.MEMBLOCK
+    regions = [MemoryRegion(r.start, r.end, r.node) for r in found]
+    if any(r.node is None for r in regions):
+        source = nodes.source if nodes else None
+        if nodes:
+            regions = [r if r.node is not None else r._replace(node=nodes.node_of(r.start)) for r in regions]
+    return MemoryMap(MemorySource.MEMBLOCK, tuple(regions), source)
 
 
-def _firmware_map(source: str, ranges: list[FirmwareRange] | None, nodes: NodeMap | None) -> MemoryMap | None:
+def _firmware_map(
+    source: MemorySource, ranges: list[FirmwareRange] | None, nodes: NodeMap | None
+) -> MemoryMap | None:
     ram = firmware_ram(ranges) if ranges else []
     return from_ranges(source, ram, nodes) if ram else None
 
 
-def _log_maps(boot: BootMap, nodes: NodeMap | None) -> dict[str, MemoryMap | None]:
-    source = "log-node-ranges"
+def _log_maps(boot: BootMap, nodes: NodeMap | None) -> dict[MemorySource, MemoryMap | None]:
+    source = MemorySource.LOG_NODE_RANGES
     ranges = boot.node_ranges.value
     return {
         source: MemoryMap(source, tuple(MemoryRegion(*r) for r in ranges), source) if ranges else None,
-        "log-e820": _firmware_map("log-e820", boot.e820.value, nodes),
+        MemorySource.LOG_E820: _firmware_map(MemorySource.LOG_E820, boot.e820.value, nodes),
     }
 
 
@@ -314,14 +312,4 @@ def _health(log: KernelLog, boot: BootMap) -> LogHealth:
         verified=log.verified,
         earlier_boots=log.earlier,
         loose=sum(1 for text in log.loose if match_tdx_line(text)),
-    )
-
-
-def _status(reading: Reading[Any]) -> SourceStatus:
-    error = reading.error
-    return SourceStatus(
-        source=reading.source,
-        origin=reading.origin,
-        ok=error is None,
-        error=str(error) if error else None,
     )

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.address import MIB, Range, page_round, subtract
 from tdx_headroom.facts.command_line import RAM, RESERVED, Entry, edited, map_edits, ram_of
-from tdx_headroom.facts.host_facts import Disagreement, MemoryRegion
+from tdx_headroom.facts.host_facts import MemoryRegion
+from tdx_headroom.facts.sources import Disagreement, MemorySource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,7 +34,7 @@ _TYPES = {
 class MemoryMap:
     """One source's view: raw regions in address order, and where their nodes come from."""
 
-    source: str
+    source: MemorySource
     regions: tuple[MemoryRegion, ...]
     node_source: str | None
 
@@ -77,7 +78,7 @@ class NodeMap:
         return regions
 
 
-def from_ranges(source: str, ranges: Sequence[Range], nodes: NodeMap | None) -> MemoryMap:
+def from_ranges(source: MemorySource, ranges: Sequence[Range], nodes: NodeMap | None) -> MemoryMap:
     """The view of a source that knows no nodes."""
     if nodes is None:
         return MemoryMap(source, tuple(MemoryRegion(r.start, r.end, None) for r in ranges), None)
@@ -93,8 +94,8 @@ def choose(maps: Sequence[MemoryMap]) -> MemoryMap | None:
     if not maps:
         return None
     first = maps[0]
-    live = next((m for m in maps if m.source == "iomem"), None)
-    if first.source == "log-node-ranges" and live is not None and live.pages != first.pages:
+    live = next((m for m in maps if m.source is MemorySource.IOMEM), None)
+    if first.source is MemorySource.LOG_NODE_RANGES and live is not None and live.pages != first.pages:
         return live
     return first
 

@@ -99,7 +99,7 @@ class MemoryRoot(Root):
         return sorted(names)
 
     def _missing(self, source: str, relative: str) -> SourceError:
-        return SourceError(source, f"{self.locate(relative)}: {os.strerror(errno.ENOENT)}")
+        return SourceError(source, f"{self.locate(relative)}: {os.strerror(errno.ENOENT)}", absent=True)
 
 
 def load_tree(path: str | os.PathLike[str]) -> MemoryRoot:

@@ -159,4 +159,5 @@ class Root:
 
 def _os_error(source: str, path: str, error: OSError) -> SourceError:
     hint = _PRIVILEGE_HINT if error.errno in (errno.EACCES, errno.EPERM) else None
-    return SourceError(source, f"{path}: {os.strerror(error.errno or 0)}", hint=hint)
+    reason = f"{path}: {os.strerror(error.errno or 0)}"
+    return SourceError(source, reason, hint=hint, absent=error.errno == errno.ENOENT)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import codecs
-import errno
 import os
 import sys
 from contextlib import contextmanager
@@ -96,9 +95,7 @@ def facts_of_root(root: Root, name: str) -> HostFacts:
     """
     facts = read_facts(root)
     if not any(source.ok for source in facts.sources):
-        missing = os.strerror(errno.ENOENT)
-        errors = (source.error or "" for source in facts.sources)
-        why = next((error for error in errors if error and missing not in error), None)
+        why = next((source.error for source in facts.sources if not source.absent), None)
         raise AgentError(
             f"{name} holds nothing of a host" + ("" if why is None else f" that can be read: {why}"),
             hint=None

@@ -14,10 +14,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from tdx_headroom import __version__
 from tdx_headroom.errors import one_line
 from tdx_headroom.facts.kernel_report import ModuleState
-from tdx_headroom.host.choose import MEMORY_SOURCES
-from tdx_headroom.plan import AreaKind, Strategy
+from tdx_headroom.facts.sources import MemorySource
+from tdx_headroom.plan import AreaKind, Outcome, Strategy
 from tdx_headroom.plan.regions import tdx_memory_list
-from tdx_headroom.verdict import Outcome, State, outcome_of
+from tdx_headroom.verdict import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -235,7 +235,7 @@ def _plan_samples(strategy: Strategy, plan: Plan) -> Iterator[Sample]:
             yield ("tdx_reserved_areas_headroom_worst_case", (strategy,), plan.headroom_worst)
         yield ("tdx_pamt_bytes", (strategy,), plan.pamt_bytes)
     yield ("tdx_tdmrs", (strategy,), plan.tdmrs_needed)
-    actual = outcome_of(plan)
+    actual = plan.outcome
     for outcome in Outcome:
         yield ("tdx_init_predicted", (strategy, outcome), int(outcome is actual))
 
@@ -314,7 +314,7 @@ def _source_samples(assessment: Assessment) -> Iterator[Sample]:
         return
     differing = {d.b for d in facts.disagreements}
     readable = {source.source for source in facts.sources if source.ok}
-    for other in MEMORY_SOURCES:
+    for other in MemorySource:
         if other in readable and other != chosen:
             yield ("tdx_headroom_sources_disagree", (chosen, other), int(other in differing))
 

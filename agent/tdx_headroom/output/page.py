@@ -18,17 +18,16 @@ from tdx_headroom.output.addresses import coarse, coarse_error, coarse_size
 from tdx_headroom.output.cards import fullest, in_words, tdmr_section
 from tdx_headroom.output.looks import Firmware
 from tdx_headroom.output.sources import only_in, used_for
-from tdx_headroom.plan import Strategy
-from tdx_headroom.verdict import State, describe, outcome_of, predict
+from tdx_headroom.plan import Outcome, Strategy
+from tdx_headroom.verdict import State, describe, predict
 from tdx_headroom.verdict.kernels import names_with
-from tdx_headroom.verdict.model import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from jinja2 import Template
 
-    from tdx_headroom.facts.host_facts import Disagreement, SourceStatus
+    from tdx_headroom.facts.sources import Disagreement, SourceStatus
     from tdx_headroom.plan import Plan
     from tdx_headroom.verdict import Verdict
     from tdx_headroom.verdict.assessment import Assessment
@@ -201,7 +200,7 @@ def _answers(assessment: Assessment, shown: Callable[[str], str]) -> Iterable[di
     elif happened and verdict.next_boot is not None:
         plan = assessment.plans[verdict.strategy]
         text = "Something else than the memory map stops TDX: see what to do."
-        if plan is not None and plan.fits and verdict.next_boot is State.WILL_FAIL:
+        if plan is not None and plan.outcome is Outcome.OK and verdict.next_boot is State.WILL_FAIL:
             text = "The memory map fits, but something else stops TDX: see what to do."
         elif plan is not None:
             text = shown(describe(plan))
@@ -246,13 +245,13 @@ def _strategy(
         "tdmrs": plan.tdmrs_needed,
         "pamt": None if plan.headroom is None else show_size(plan.pamt_bytes),
         "outside": show_size(plan.not_convertible_bytes) if plan.not_convertible_bytes else None,
-        "module": str(plan.module.status) if plan.module and outcome_of(plan) is Outcome.REJECTED else None,
+        "module": str(plan.module.status) if plan.module and plan.outcome is Outcome.REJECTED else None,
         "messages": [shown(message) for message in plan.messages],
     }
 
 
 def _source(assessment: Assessment, source: SourceStatus, *, full_addresses: bool) -> dict[str, Any]:
-    error = (source.error or "").removeprefix(f"{source.source}: ")
+    error = source.reason or source.error or ""
     if not full_addresses:
         error = coarse_error(error)
     return {

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from tdx_headroom.address import show
 
 if TYPE_CHECKING:
-    from tdx_headroom.facts.host_facts import Disagreement, HostFacts
+    from tdx_headroom.facts.host_facts import HostFacts
+    from tdx_headroom.facts.sources import Disagreement
 
 MAX_RANGES = 4
 
@@ -18,7 +19,7 @@ def used_for(facts: HostFacts, source: str) -> str:
     uses = (
         ("memory regions", facts.memory_source),
         ("nodes", facts.node_source),
-        ("CMRs", facts.cmr_source),
+        ("CMRs", facts.cmr_source and str(facts.cmr_source)),
     )
     return ", ".join(what for what, used in uses if used == source)
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tdx_headroom.facts.host_facts import PREDICTED, FactsError, GivenBases
+from tdx_headroom.facts.host_facts import FactsError, GivenBases, Placement
 from tdx_headroom.plan.holes import holes_of
-from tdx_headroom.plan.model import Pamt, PlacementKind, Plan, Strategy, Tdmr
+from tdx_headroom.plan.model import ModuleStatus, Outcome, Plan, Strategy, Tdmr
 from tdx_headroom.plan.module import module_verdict
 from tdx_headroom.plan.pamt import pamt_for
 from tdx_headroom.plan.placement import Places, predict
 from tdx_headroom.plan.regions import not_convertible_bytes, tdx_memory_list
-from tdx_headroom.plan.reserved import ENOSPC, first_failure, reserved_areas
+from tdx_headroom.plan.reserved import first_failure, reserved_areas
 from tdx_headroom.plan.tdmrs import limit_warning, tdmr_nodes, tdmr_ranges
 from tdx_headroom.plan.zones import zones_of
 
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
     from tdx_headroom.address import Range
     from tdx_headroom.facts.host_facts import HostFacts, MemoryRegion
-
-ENOMEM = -12
+    from tdx_headroom.plan.model import Pamt, ReservedArea
 
 NO_MEMORY_MESSAGE = (
     "TDMR [0x0, 0x0): unable to find local NUMA node for PAMT allocation, fallback to use node 0."
@@ -42,7 +41,7 @@ class _Layout:
     nodes: Sequence[int | None]
     pamts: Sequence[Pamt]
     reaching: Sequence[int]
-    placement: PlacementKind
+    placement: Placement
     not_convertible: int | None
 
 
@@ -72,16 +71,16 @@ def _layout(
     facts: HostFacts, regions: Sequence[MemoryRegion], tdmrs: Sequence[Range], outside: int | None
 ) -> _Layout:
     nodes = tdmr_nodes(tdmrs, regions)
-    unplaced = [pamt_for(tdmr.size, facts.limits, None) for tdmr in tdmrs]
+    unplaced = [pamt_for(tdmr.size, facts.limits) for tdmr in tdmrs]
     placement = facts.pamt_placement
-    kind = PlacementKind.NONE
+    kind = Placement.NONE
     bases: Sequence[int | None] = [None] * len(tdmrs)
     reaching: Sequence[int] = [0] * len(tdmrs)
     if isinstance(placement, GivenBases):
         _check_bases(placement, len(tdmrs))
-        kind, bases = PlacementKind.GIVEN, placement.bases
-    elif placement == PREDICTED:
-        kind = PlacementKind.PREDICTED
+        kind, bases = Placement.GIVEN, placement.bases
+    elif placement is Placement.PREDICTED:
+        kind = placement
         places = _predict(facts, [pamt.size for pamt in unplaced], nodes)
         bases = [place.base for place in places]
         reaching = _count_reaching(tdmrs, places)
@@ -136,25 +135,22 @@ def _without_pamts(
     if strategy.needs_cmrs and facts.cmrs is None:
         return None
     limits = facts.limits
-    errno, messages = ENOSPC, [NO_TDMRS_MESSAGE]
+    outcome, messages = Outcome.TDMRS, [NO_TDMRS_MESSAGE]
     if not tdmrs:
         # With an empty memory list the kernel goes on with one TDMR of size 0, and counts it.
         warning = limit_warning(1, limits.max_tdmrs)
-        errno, messages = ENOMEM, [*([warning] if warning else []), NO_MEMORY_MESSAGE]
-    written = tuple(
-        Tdmr(t.start, t.size, None, Pamt(None, 0, 0, 0), (), None, None, None, limits.max_reserved_per_tdmr)
-        for t in tdmrs[: limits.max_tdmrs]
-    )
+        outcome, messages = Outcome.NO_MEMORY, [*([warning] if warning else []), NO_MEMORY_MESSAGE]
+    written = tdmrs[: limits.max_tdmrs]
     return Plan(
         strategy=strategy,
-        errno=errno,
+        outcome=outcome,
         messages=tuple(messages),
         failed_tdmr=None,
         tdmrs_needed=len(tdmrs),
-        tdmrs=written,
+        tdmrs=tuple(Tdmr(t.start, t.size, limits.max_reserved_per_tdmr) for t in written),
         module=None,
         not_convertible_bytes=outside,
-        placement=PlacementKind.NONE,
+        placement=Placement.NONE,
     )
 
 
@@ -164,66 +160,58 @@ def _plan(strategy: Strategy, facts: HostFacts, layout: _Layout) -> Plan | None:
     limits = facts.limits
     warning = limit_warning(len(layout.tdmrs), limits.max_tdmrs)
     messages = [warning] if warning else []
-    predicted = layout.placement is PlacementKind.PREDICTED
-    if predicted and any(pamt.base is None for pamt in layout.pamts):
+    outcome, failed, module = Outcome.OK, None, None
+    if layout.placement is Placement.PREDICTED and any(pamt.base is None for pamt in layout.pamts):
         # alloc_contig_pages() finds no block: the kernel gives up before it looks for holes, in silence.
-        return _assemble(
-            strategy, ENOMEM, messages, None, _tdmrs(layout, limits.max_reserved_per_tdmr), layout
+        outcome = Outcome.NO_MEMORY
+        tdmrs = tuple(
+            Tdmr(tdmr.start, tdmr.size, limits.max_reserved_per_tdmr, node, pamt)
+            for tdmr, node, pamt in zip(layout.tdmrs, layout.nodes, layout.pamts, strict=True)
         )
-    holes = holes_of(strategy, layout.tdmrs, layout.regions, facts.cmrs or ())
-    areas = reserved_areas(layout.tdmrs, holes, layout.pamts)
-    failure = first_failure(layout.tdmrs, areas, limits.max_reserved_per_tdmr)
-    if failure and failure.message:
-        messages.append(failure.message)
-    tdmrs = tuple(
+    else:
+        holes = holes_of(strategy, layout.tdmrs, layout.regions, facts.cmrs or ())
+        areas = reserved_areas(layout.tdmrs, holes, layout.pamts)
+        tdmrs = _with_areas(layout, holes, areas, limits.max_reserved_per_tdmr)
+        if failure := first_failure(layout.tdmrs, areas, limits.max_reserved_per_tdmr):
+            outcome = failure.outcome
+            if failure.message:
+                failed = failure.tdmr
+                messages.append(failure.message)
+        elif facts.cmrs is not None:
+            dynamic = limits.pamt_page_bitmap_entry_bits is not None
+            module = module_verdict(tdmrs, facts.cmrs, dynamic_pamt=dynamic)
+            if module.status is not ModuleStatus.SUCCESS:
+                outcome = Outcome.REJECTED
+    return Plan(
+        strategy=strategy,
+        outcome=outcome,
+        messages=tuple(messages),
+        failed_tdmr=failed,
+        tdmrs_needed=len(layout.tdmrs),
+        tdmrs=tdmrs,
+        module=module,
+        not_convertible_bytes=layout.not_convertible,
+        placement=layout.placement,
+    )
+
+
+def _with_areas(
+    layout: _Layout, holes: Sequence[Sequence[Range]], areas: Sequence[Sequence[ReservedArea]], limit: int
+) -> tuple[Tdmr, ...]:
+    """The TDMRs with all areas that they need, past the limit too."""
+    return tuple(
         Tdmr(
             base=tdmr.start,
             size=tdmr.size,
+            limit=limit,
             node=node,
             pamt=pamt,
             reserved_areas=tuple(sorted(of_tdmr)),
             needed_holes=len(found),
             needed_pamts=len(of_tdmr) - len(found),
             needed_worst=max(len(of_tdmr), len(found) + reaching),
-            limit=limits.max_reserved_per_tdmr,
         )
         for tdmr, node, pamt, found, of_tdmr, reaching in zip(
             layout.tdmrs, layout.nodes, layout.pamts, holes, areas, layout.reaching, strict=True
         )
-    )
-    errno = failure.errno if failure else 0
-    failed = failure.tdmr if failure and failure.message else None
-    plan = _assemble(strategy, errno, messages, failed, tdmrs, layout)
-    if failure is None and facts.cmrs is not None:
-        dynamic = limits.pamt_page_bitmap_entry_bits is not None
-        plan = replace(plan, module=module_verdict(tdmrs, facts.cmrs, dynamic_pamt=dynamic))
-    return plan
-
-
-def _tdmrs(layout: _Layout, limit: int) -> tuple[Tdmr, ...]:
-    """TDMRs whose reserved areas the kernel never comes to."""
-    return tuple(
-        Tdmr(tdmr.start, tdmr.size, node, pamt, (), None, None, None, limit)
-        for tdmr, node, pamt in zip(layout.tdmrs, layout.nodes, layout.pamts, strict=True)
-    )
-
-
-def _assemble(
-    strategy: Strategy,
-    errno: int,
-    messages: Sequence[str],
-    failed_tdmr: int | None,
-    tdmrs: tuple[Tdmr, ...],
-    layout: _Layout,
-) -> Plan:
-    return Plan(
-        strategy=strategy,
-        errno=errno,
-        messages=tuple(messages),
-        failed_tdmr=failed_tdmr,
-        tdmrs_needed=len(layout.tdmrs),
-        tdmrs=tdmrs,
-        module=None,
-        not_convertible_bytes=layout.not_convertible,
-        placement=layout.placement,
     )

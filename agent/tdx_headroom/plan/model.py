@@ -5,7 +5,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from tdx_headroom.facts.host_facts import Placement
 
 
 class Strategy(StrEnum):
@@ -57,6 +60,9 @@ class Pamt(NamedTuple):
         return self.size_4k + self.size_2m + self.size_1g
 
 
+NO_PAMT = Pamt(None, 0, 0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Tdmr:
     """One TD Memory Region with all the reserved areas that it needs, past the limit too.
@@ -68,13 +74,13 @@ class Tdmr:
 
     base: int
     size: int
-    node: int | None
-    pamt: Pamt
-    reserved_areas: tuple[ReservedArea, ...]
-    needed_holes: int | None
-    needed_pamts: int | None
-    needed_worst: int | None
     limit: int
+    node: int | None = None
+    pamt: Pamt = NO_PAMT
+    reserved_areas: tuple[ReservedArea, ...] = ()
+    needed_holes: int | None = None
+    needed_pamts: int | None = None
+    needed_worst: int | None = None
 
     @property
     def end(self) -> int:
@@ -100,12 +106,28 @@ class Tdmr:
         return None if self.needed_worst is None else self.limit - self.needed_worst
 
 
-class PlacementKind(StrEnum):
-    """Where the PAMTs' places in a plan come from."""
+class Outcome(StrEnum):
+    """How an initialisation under a plan ends, by the kernel's and the module's checks."""
 
-    PREDICTED = "predicted"
-    GIVEN = "given"
-    NONE = "none"
+    OK = "ok"
+    RESERVED_AREAS = "reserved-areas-exhausted"
+    TDMRS = "tdmrs-exhausted"
+    NO_MEMORY = "no-memory"
+    MISALIGNED = "misaligned-area"
+    REJECTED = "rejected-by-module"
+
+    @property
+    def errno(self) -> int:
+        """What the kernel's construction of TDMRs returns; what the module rejects was constructed."""
+        return _ERRNOS.get(self, 0)
+
+
+_ERRNOS = {
+    Outcome.RESERVED_AREAS: -28,
+    Outcome.TDMRS: -28,
+    Outcome.NO_MEMORY: -12,
+    Outcome.MISALIGNED: -22,
+}
 
 
 class ModuleStatus(StrEnum):
@@ -133,8 +155,7 @@ class ModuleVerdict(NamedTuple):
 class Plan:
     """What one hole strategy makes of one host.
 
-    ``errno`` is 0, -28 (reserved areas or TDMRs exhausted), -12 (no TDX memory at all, or no room for a
-    predicted PAMT) or -22 (an area that is not page aligned).
+    ``outcome`` is that of no memory also when there is no room for a predicted PAMT.
     ``messages`` are the kernel's lines without their prefix, in print order.
     ``failed_tdmr`` is the index of the TDMR whose reserved areas ran out. ``module`` is None when the
     kernel itself gives up or the CMRs are unknown; ``not_convertible_bytes`` when the CMRs are unknown.
@@ -142,14 +163,19 @@ class Plan:
     """
 
     strategy: Strategy
-    errno: int
+    outcome: Outcome
     messages: tuple[str, ...]
     failed_tdmr: int | None
     tdmrs_needed: int
     tdmrs: tuple[Tdmr, ...]
     module: ModuleVerdict | None
     not_convertible_bytes: int | None
-    placement: PlacementKind
+    placement: Placement
+
+    @property
+    def errno(self) -> int:
+        """0, or the negative errno with which the kernel gives up."""
+        return self.outcome.errno
 
     @property
     def pamt_kib(self) -> int | None:
@@ -172,8 +198,3 @@ class Plan:
         """Headroom of the worst TDMR when every PAMT that could land in it does."""
         known = [tdmr.headroom_worst for tdmr in self.tdmrs if tdmr.headroom_worst is not None]
         return min(known) if known else None
-
-    @property
-    def fits(self) -> bool:
-        """Whether kernel and, as far as its checks are known, TDX module accept the plan."""
-        return self.errno == 0 and (self.module is None or self.module.status is ModuleStatus.SUCCESS)

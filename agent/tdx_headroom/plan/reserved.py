@@ -7,19 +7,18 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.address import PAGE, Range, show
-from tdx_headroom.plan.model import AreaKind, Pamt, ReservedArea
+from tdx_headroom.plan.model import AreaKind, Outcome, ReservedArea
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ENOSPC = -28
-EINVAL = -22
+    from tdx_headroom.plan.model import Pamt
 
 
 class Failure(NamedTuple):
-    """Where the kernel gives up: its errno, the TDMR's index, and the line that it prints, if any."""
+    """How and where the kernel gives up: the TDMR's index, and the line that it prints, if any."""
 
-    errno: int
+    outcome: Outcome
     tdmr: int
     message: str | None
 
@@ -60,8 +59,8 @@ def first_failure(
     for i, (tdmr, of_tdmr) in enumerate(zip(tdmrs, areas, strict=True)):
         for used, area in enumerate(of_tdmr):
             if (area.offset | area.size) % PAGE:
-                return Failure(EINVAL, i, None)
+                return Failure(Outcome.MISALIGNED, i, None)
             if used >= limit:
                 message = f"initialization failed: TDMR {show(*tdmr)}: reserved areas exhausted."
-                return Failure(ENOSPC, i, message)
+                return Failure(Outcome.RESERVED_AREAS, i, message)
     return None

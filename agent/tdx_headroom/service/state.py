@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.address import MIB, page_round, subtract
 from tdx_headroom.facts.codec import DecodeError, decode, encode
-from tdx_headroom.facts.host_facts import LastCmrs
+from tdx_headroom.facts.sources import CmrSource, LastCmrs
 from tdx_headroom.sources.kernel_log.records import LogRecord  # noqa: TC001  the codec reads the annotation
 from tdx_headroom.whole_file import replace_in
 
@@ -33,9 +33,6 @@ MAX_FILE = 16 << 20
 
 SEQ_STEP = 256
 """So many records of others are worth a write; the smallest ring buffer holds about ten times as many."""
-
-KERNELS_OWN = ("memblock", "log-node-ranges", "iomem")
-"""Sources of one and the same memory map; others differ from it without any change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +117,7 @@ def remember(boot: BootState, assessment: Assessment) -> BootState:
         for strategy, plan in assessment.plans.items()
         if plan is not None and plan.headroom is not None
     }
-    own_cmrs = facts.cmrs if facts.cmr_source == "kernel-log" else None
+    own_cmrs = facts.cmrs if facts.cmr_source == CmrSource() else None
     return replace(
         boot,
         cmrs=own_cmrs or boot.cmrs,
@@ -140,7 +137,9 @@ def map_digest(assessment: Assessment) -> str | None:
     facts = assessment.facts
     if facts.memory_regions is None:
         return None
-    source = "kernel" if facts.memory_source in KERNELS_OWN else facts.memory_source or "given"
+    known = facts.memory_source
+    # Exact sources show one and the same memory; others differ from it without any change.
+    source = "given" if known is None else "kernel" if known.exact else known
     text = json.dumps(subtract(page_round((r.start, r.end) for r in facts.memory_regions), [(0, MIB)]))
     return f"{source}:{hashlib.sha256(text.encode()).hexdigest()}"
 

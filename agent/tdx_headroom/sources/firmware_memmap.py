@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tdx_headroom.address import Range, subtract
 from tdx_headroom.errors import SourceError
 from tdx_headroom.facts.observations import FirmwareRange
+from tdx_headroom.facts.sources import MemorySource
 from tdx_headroom.sources.reading import Reading, attempt
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from tdx_headroom.hostfs.root import Root
 
-SOURCE = "firmware-memmap"
+SOURCE = MemorySource.FIRMWARE_MEMMAP
 PATH = "sys/firmware/memmap"
 
 _ADDRESS = re.compile(r"0x([0-9a-f]{1,16})")

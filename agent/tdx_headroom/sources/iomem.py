@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.address import Range, union
 from tdx_headroom.errors import SourceError
+from tdx_headroom.facts.sources import MemorySource
 from tdx_headroom.sources.reading import Reading, attempt
 from tdx_headroom.textlines import lines_of
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from tdx_headroom.hostfs.root import Root
 
-SOURCE = "iomem"
+SOURCE = MemorySource.IOMEM
 PATH = "proc/iomem"
 
 _ROW = re.compile(r"( *)([0-9a-f]{1,16})-([0-9a-f]{1,16}) :(?: (.*))?")

@@ -7,14 +7,14 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.errors import SourceError
+from tdx_headroom.facts.sources import RESERVED, MemorySource
 from tdx_headroom.sources.reading import Reading, attempt
 from tdx_headroom.textlines import lines_of
 
 if TYPE_CHECKING:
     from tdx_headroom.hostfs.root import Root
 
-SOURCE = "memblock"
-RESERVED = "memblock-reserved"
+SOURCE = MemorySource.MEMBLOCK
 MEMORY_PATH = "sys/kernel/debug/memblock/memory"
 RESERVED_PATH = "sys/kernel/debug/memblock/reserved"
 

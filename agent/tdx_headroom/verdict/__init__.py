@@ -7,12 +7,10 @@ from tdx_headroom.verdict.model import (
     Basis,
     CrossCheck,
     Estimate,
-    Outcome,
     State,
     StrategyFinding,
     Verdict,
     describe,
-    outcome_of,
     predict,
 )
 from tdx_headroom.verdict.signs import not_a_tdx_host
@@ -21,7 +19,6 @@ __all__ = [
     "Basis",
     "CrossCheck",
     "Estimate",
-    "Outcome",
     "State",
     "StrategyFinding",
     "Verdict",
@@ -29,6 +26,5 @@ __all__ = [
     "hibernation_blocks",
     "judge",
     "not_a_tdx_host",
-    "outcome_of",
     "predict",
 ]

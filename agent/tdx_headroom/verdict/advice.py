@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.address import show_size, total
 from tdx_headroom.facts.kernel_report import FailureReason, KernelReport, ModuleState
+from tdx_headroom.plan import Outcome
 from tdx_headroom.plan.tdmrs import TDMR_NR_WARN
 from tdx_headroom.verdict.blockers import MAP_REASONS, hibernation_blocks
 from tdx_headroom.verdict.decode import NO_HIBERNATE, is_persistent, remedies_for
 from tdx_headroom.verdict.kernels import InitTime, look_up, names_with, why_not_tried
-from tdx_headroom.verdict.model import Outcome, Sentence, State, describe, outcome_of
+from tdx_headroom.verdict.model import Sentence, State, describe
 from tdx_headroom.verdict.remedies import remedies
 from tdx_headroom.verdict.signs import refused_call, shows_no_tdx
 
@@ -146,7 +147,7 @@ def _overclaims(facts: HostFacts, plan: Plan | None, state: State) -> list[str]:
 
 def _other_kernels(plans: Mapping[Strategy, Plan | None], strategy: Strategy) -> list[str]:
     plan = plans[strategy]
-    if plan is not None and outcome_of(plan) is not Outcome.OK:
+    if plan is not None and plan.outcome is not Outcome.OK:
         return []
     return [
         f"Under {other} ({', '.join(names_with({other}))}) this host would fail: {describe(failing)}"
@@ -154,7 +155,7 @@ def _other_kernels(plans: Mapping[Strategy, Plan | None], strategy: Strategy) ->
         if other is not strategy
         and failing is not None
         and names_with({other})
-        and outcome_of(failing) is not Outcome.OK
+        and failing.outcome is not Outcome.OK
     ]
 
 
@@ -162,7 +163,7 @@ def _not_convertible(plan: Plan | None) -> list[str]:
     if plan is None or not plan.not_convertible_bytes:
         return []
     size = show_size(plan.not_convertible_bytes)
-    rejected = outcome_of(plan) is Outcome.REJECTED
+    rejected = plan.outcome is Outcome.REJECTED
     effect = "the TDX module rejects the plan" if rejected else "a guest that gets such a page fails later"
     return [f"{size} of memory lie outside every CMR: {effect}."]
 

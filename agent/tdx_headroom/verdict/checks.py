@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from tdx_headroom.address import show, show_size
 from tdx_headroom.errors import one_line, place_of
 from tdx_headroom.facts.kernel_report import ModuleState
-from tdx_headroom.host.choose import MEMORY_SOURCES
-from tdx_headroom.plan import ModuleStatus
+from tdx_headroom.facts.sources import MemorySource
+from tdx_headroom.plan import ModuleStatus, Outcome
 from tdx_headroom.plan.tdmrs import TDMR_NR_WARN
-from tdx_headroom.verdict import Outcome, State, describe, hibernation_blocks, outcome_of
+from tdx_headroom.verdict import State, describe, hibernation_blocks
 from tdx_headroom.verdict.contradictions import UNFORGEABLE
 from tdx_headroom.verdict.decode import describe_failure, describe_seamcall
 from tdx_headroom.verdict.model import AT_RISK_HEADROOM
@@ -160,10 +160,10 @@ def _inputs(assessment: Assessment) -> Iterator[Check]:
         yield Check(group, "memory-map", Result.WARN, "no source tells the memory regions", hint)
     elif facts.memory_source is None:
         yield Check(group, "memory-map", Result.PASS, "memory regions as given")
-    elif facts.memory_source == MEMORY_SOURCES[0]:
+    elif facts.memory_source is MemorySource.MEMBLOCK:
         yield Check(group, "memory-map", Result.PASS, "the kernel's own memory regions")
     else:
-        exact = facts.memory_source in MEMORY_SOURCES[:3]
+        exact = facts.memory_source.exact
         text = f"from {facts.memory_source}, not from memblock itself"
         hint = "mount debugfs and run as root, to read memblock"
         yield Check(group, "memory-map", Result.PASS if exact else Result.WARN, text, None if exact else hint)
@@ -199,7 +199,7 @@ def _plan(assessment: Assessment) -> Iterator[Check]:
     result = Result.FAIL if left < 0 else Result.WARN if left < TDMR_NR_WARN else Result.PASS
     yield Check(group, "tdmrs", result, f"{plan.tdmrs_needed} TDMRs, {left} left")
     yield from _areas(plan, group, hint)
-    if outcome_of(plan) is Outcome.NO_MEMORY:
+    if plan.outcome is Outcome.NO_MEMORY:
         yield Check(group, "pamt-memory", Result.FAIL, describe(plan), hint)
     if plan.module is None:
         yield Check(group, "module-checks", Result.SKIP, "the CMRs are unknown, or the kernel fails before")
@@ -248,8 +248,8 @@ def _other_kernels(assessment: Assessment) -> Iterator[Check]:
     plan = assessment.plans[assessment.verdict.strategy]
     if warnings or plan is None:
         return
-    if outcome_of(plan) is not Outcome.OK or None in assessment.plans.values():
-        text = "nothing works that could break" if outcome_of(plan) is not Outcome.OK else "CMRs are unknown"
+    if plan.outcome is not Outcome.OK or None in assessment.plans.values():
+        text = "nothing works that could break" if plan.outcome is not Outcome.OK else "CMRs are unknown"
         yield Check("other kernels", "upgrade", Result.SKIP, text)
     else:
         yield Check("other kernels", "upgrade", Result.PASS, "no kernel in the table would break what works")

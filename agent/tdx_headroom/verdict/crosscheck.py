@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from tdx_headroom.address import show
 from tdx_headroom.facts.host_facts import MemoryRegion
 from tdx_headroom.facts.kernel_report import FailureReason, ModuleState
-from tdx_headroom.plan import ModuleStatus
+from tdx_headroom.plan import ModuleStatus, Outcome
 from tdx_headroom.plan.pamt import pamt_for
 from tdx_headroom.plan.regions import tdx_memory_list
 from tdx_headroom.plan.tdmrs import tdmr_ranges
 from tdx_headroom.verdict.decode import CONFIG_LEAF, STATUSES
 from tdx_headroom.verdict.evidence import could_fail_at, surely_fails
-from tdx_headroom.verdict.model import CrossCheck, Estimate, Outcome, outcome_of
+from tdx_headroom.verdict.model import CrossCheck, Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ def _success(log: KernelReport, plan: Plan) -> Iterator[_Result]:
     Where PAMTs lie is not certain, so a plan that fails only with them does not disagree.
     """
     if log.state is ModuleState.INITIALIZED:
-        outcome = outcome_of(plan)
+        outcome = plan.outcome
         fits = not surely_fails(plan) and outcome is not Outcome.TDMRS and not _surely_rejected(plan)
         yield _said("TDX came up", plan, fits)
 
@@ -69,13 +69,13 @@ def _areas(log: KernelReport, plan: Plan) -> Iterator[_Result]:
         yield _said(f"TDX failed at TDMR {show(*log.failed_tdmr)}", plan, there)
     elif log.reason is FailureReason.AREAS_OR_TDMRS:
         worst = plan.headroom_worst
-        short = outcome_of(plan) is Outcome.TDMRS or (worst is not None and worst < 0)
+        short = plan.outcome is Outcome.TDMRS or (worst is not None and worst < 0)
         yield _said("TDX ran out of reserved areas or TDMRs", plan, short)
 
 
 def _tdmrs(log: KernelReport, plan: Plan, limit: int) -> Iterator[_Result]:
     if log.reason is FailureReason.TDMRS:
-        yield _said("TDX ran out of TDMRs", plan, outcome_of(plan) is Outcome.TDMRS)
+        yield _said("TDX ran out of TDMRs", plan, plan.outcome is Outcome.TDMRS)
     if log.tdmrs_used is not None:
         used, of = log.tdmrs_used
         same = (used, of) == (min(plan.tdmrs_needed, limit), limit)
@@ -119,5 +119,5 @@ def estimate(facts: HostFacts) -> Estimate | None:
     tdmrs = tdmr_ranges(regions)
     if not tdmrs:
         return None
-    pamt = sum(pamt_for(tdmr.size, facts.limits, None).size for tdmr in tdmrs)
+    pamt = sum(pamt_for(tdmr.size, facts.limits).size for tdmr in tdmrs)
     return Estimate(tuple(tdmrs), pamt // 1024)

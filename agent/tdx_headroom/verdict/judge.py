@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tdx_headroom.facts.host_facts import Placement
 from tdx_headroom.facts.kernel_report import FailureReason, ModuleState
+from tdx_headroom.facts.sources import PlacementSource
 from tdx_headroom.verdict import advice, blockers, contradictions, crosscheck, partial
 from tdx_headroom.verdict.decode import describe_failure, describe_seamcall
 from tdx_headroom.verdict.evidence import find_strategy
@@ -111,7 +113,7 @@ def _rests_on(facts: HostFacts, plan: Plan | None, guess: Estimate | None) -> li
     found = []
     if plan is not None and any(tdmr.pamt.size for tdmr in plan.tdmrs):
         found.append(f"PAMT places are {_placement(facts, plan)}")
-    if facts.cmr_source is not None and facts.cmr_source.startswith("last seen"):
+    if facts.cmr_source is not None and facts.cmr_source.last_seen:
         found.append(f"the CMRs are not from this boot: {facts.cmr_source}")
     if guess is not None:
         found.append(_estimated(guess, facts))
@@ -192,10 +194,9 @@ def _missing(facts: HostFacts, plan: Plan | None) -> str:
 
 
 def _placement(facts: HostFacts, plan: Plan) -> str:
-    if plan.placement != "predicted":
-        return {"given": "as given", "none": "taken to be outside every TDMR"}[plan.placement]
-    source = facts.placement_source or "zones from the memory regions, reserved memory unknown"
-    return f"predicted from {source}"
+    if plan.placement is Placement.PREDICTED:
+        return f"predicted from {facts.placement_source or PlacementSource()}"
+    return "as given" if plan.placement is Placement.GIVEN else "taken to be outside every TDMR"
 
 
 def _estimated(guess: Estimate, facts: HostFacts) -> str:

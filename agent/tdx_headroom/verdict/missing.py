@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tdx_headroom.facts.sources import RESERVED, MemorySource
 from tdx_headroom.verdict.contradictions import UNFORGEABLE, contradictions_of
 from tdx_headroom.verdict.kernels import look_up
 from tdx_headroom.verdict.model import State
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 EVERYTHING = "All of it at once, for others to look at: `sudo tdx-headroom capture -o host.tar.gz`"
 _BOOT_LOG = "`journalctl -k -b`"
-_NOT_THE_KERNELS_OWN = ("iomem", "log-e820", "firmware-memmap")
 
 
 def missing(facts: HostFacts, plan: Plan | None, state: State) -> list[str]:
@@ -36,14 +36,14 @@ def _log(facts: HostFacts) -> Iterator[str]:
 def _memory(facts: HostFacts) -> Iterator[str]:
     failed = {source.source: source.error for source in facts.sources if not source.ok}
     if facts.memory_regions is None:
-        cut = [failed[name] for name in ("log-node-ranges", "log-e820") if failed.get(name)]
+        cut = [failed[name] for name in MemorySource if name.from_log and failed.get(name)]
         why = f" ({'; '.join(text for text in cut if text)})" if cut else ""
         yield (
             f"The memory map{why}: the log from its beginning, {_BOOT_LOG}, or `sudo cat /proc/iomem`, or"
             " `grep . /sys/firmware/memmap/*/*`"
         )
         return
-    if facts.memory_source in _NOT_THE_KERNELS_OWN:
+    if facts.memory_source is not None and not facts.memory_source.kernels_own:
         yield (
             f"The kernel's own memory regions, in place of {facts.memory_source}:"
             " `sudo cat /sys/kernel/debug/memblock/memory`"
@@ -65,11 +65,10 @@ def _placement(facts: HostFacts, plan: Plan | None) -> Iterator[str]:
     """Only where it matters where PAMTs land."""
     if plan is None or plan.headroom is None or plan.headroom == plan.headroom_worst:
         return
-    source = facts.placement_source or ""
     files = []
     if not facts.zones:
         files.append("`cat /proc/zoneinfo`")
-    if "memblock-reserved" not in source:
+    if facts.placement_source is None or facts.placement_source.reserved != RESERVED:
         files.append("`sudo cat /sys/kernel/debug/memblock/reserved`")
     if files:
         yield f"Where PAMTs can land: {', '.join(files)}"

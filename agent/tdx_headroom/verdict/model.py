@@ -8,24 +8,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from tdx_headroom.address import Range, show
-from tdx_headroom.plan import ModuleStatus
+from tdx_headroom.plan import Outcome
 
 if TYPE_CHECKING:
     from tdx_headroom.plan import Plan, Strategy
 
 AT_RISK_HEADROOM = 2
 """With no more areas than this left over, one more hole or PAMT may be the end."""
-
-
-class Outcome(StrEnum):
-    """How a plan ends."""
-
-    OK = "ok"
-    RESERVED_AREAS = "reserved-areas-exhausted"
-    TDMRS = "tdmrs-exhausted"
-    NO_MEMORY = "no-memory"
-    MISALIGNED = "misaligned-area"
-    REJECTED = "rejected-by-module"
 
 
 class State(StrEnum):
@@ -153,21 +142,9 @@ class Verdict:
     failures: tuple[PartFailure, ...] = ()
 
 
-def outcome_of(plan: Plan) -> Outcome:
-    """How the initialisation ends under this plan, by the kernel's and the module's checks."""
-    if plan.failed_tdmr is not None:
-        return Outcome.RESERVED_AREAS
-    by_errno = {-28: Outcome.TDMRS, -12: Outcome.NO_MEMORY, -22: Outcome.MISALIGNED}
-    if plan.errno in by_errno:
-        return by_errno[plan.errno]
-    if plan.module is not None and plan.module.status is not ModuleStatus.SUCCESS:
-        return Outcome.REJECTED
-    return Outcome.OK
-
-
 def predict(plan: Plan) -> State:
     """What an initialisation under this plan will do."""
-    if outcome_of(plan) is not Outcome.OK:
+    if plan.outcome is not Outcome.OK:
         return State.WILL_FAIL
     least, worst = plan.headroom, plan.headroom_worst
     if least is None or worst is None or (least > AT_RISK_HEADROOM and worst >= 0):
@@ -177,7 +154,7 @@ def predict(plan: Plan) -> State:
 
 def describe(plan: Plan) -> str:
     """A plan's outcome as a sentence: which check, which TDMR, by how much."""
-    outcome = outcome_of(plan)
+    outcome = plan.outcome
     if outcome is Outcome.RESERVED_AREAS and plan.failed_tdmr is not None:
         return _describe_areas(plan, plan.failed_tdmr)
     if outcome is Outcome.TDMRS:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from tdx_headroom.plan import Plan
     from tdx_headroom.verdict.model import StrategyFinding
 
-_FROM_A_LOG = ("log-e820", "log-node-ranges")
 # One GiB more of memory takes this much more PAMT: 16 bytes a page.
 _PAMT_OF_A_GIB = 4096
 
@@ -29,7 +28,7 @@ def beyond_the_map(facts: HostFacts, plan: Plan | None) -> str | None:
     Memory that the command line keeps from the kernel (``mem=``, ``memmap=``) is missing for good.
     """
     regions, log = facts.memory_regions, facts.kernel_log
-    if not regions or facts.memory_source not in _FROM_A_LOG:
+    if not regions or facts.memory_source is None or not facts.memory_source.from_log:
         return None
     if map_edits(facts.command_line or ()):
         return None
@@ -58,7 +57,8 @@ def kernel_not_shown(
     facts: HostFacts, finding: StrategyFinding, plans: Mapping[Strategy, Plan | None], next_boot: State | None
 ) -> bool:
     """Whether a log has lost which kernel it is, and on another kernel this map could do better."""
-    if facts.kernel_release is not None or facts.memory_source not in _FROM_A_LOG:
+    source = facts.memory_source
+    if facts.kernel_release is not None or source is None or not source.from_log:
         return False
     if finding.basis is not Basis.MAINLINE or next_boot not in (State.WILL_FAIL, State.AT_RISK):
         return False

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from tdx_headroom.address import GIB, MIB, Range, clip, show, show_size, subtract, union
 from tdx_headroom.facts.command_line import punch
 from tdx_headroom.facts.host_facts import MemoryRegion
-from tdx_headroom.plan import AreaKind, Strategy
+from tdx_headroom.plan import AreaKind, Outcome, Strategy
 from tdx_headroom.plan.regions import tdx_memory_list
 from tdx_headroom.verdict.decode import EARLIER
 from tdx_headroom.verdict.kernels import names_with
-from tdx_headroom.verdict.model import AT_RISK_HEADROOM, Outcome, Sentence, State, outcome_of, predict
+from tdx_headroom.verdict.model import AT_RISK_HEADROOM, Sentence, State, predict
 from tdx_headroom.verdict.tries import own_holes, planned, quality
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def remedies(
     parts: list[tuple[str, Callable[[], list[str]]]] = [
         ("other kernels", lambda: _other_kernels(plans, strategy))
     ]
-    outcome = outcome_of(plan)
+    outcome = plan.outcome
     if outcome in (Outcome.RESERVED_AREAS, Outcome.OK):
         index = plan.failed_tdmr if plan.failed_tdmr is not None else _fullest(plan)
         crowd = _Crowd(facts, plan, plan.tdmrs[index])
@@ -80,7 +80,7 @@ def _other_kernels(plans: Mapping[Strategy, Plan | None], strategy: Strategy) ->
     fitting = {
         s
         for s, plan in plans.items()
-        if s is not strategy and plan is not None and outcome_of(plan) is Outcome.OK
+        if s is not strategy and plan is not None and plan.outcome is Outcome.OK
     }
     kernels = names_with(fitting)
     if kernels:

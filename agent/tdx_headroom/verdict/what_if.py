@@ -11,6 +11,7 @@ from tdx_headroom.facts.command_line import map_edits
 from tdx_headroom.facts.host_facts import FactsError, MemoryRegion
 from tdx_headroom.facts.kernel_report import KernelReport, ModuleState
 from tdx_headroom.facts.observations import NodeRange
+from tdx_headroom.facts.sources import MemorySource
 from tdx_headroom.host.memory_map import NodeMap
 from tdx_headroom.sources.firmware_memmap import firmware_ram
 from tdx_headroom.verdict.decode import is_persistent
@@ -115,8 +116,9 @@ def _without_memmap(facts: HostFacts) -> HostFacts:
         # A gap in the present map belongs to the node below it: memmap= punched it out of that node.
         end = known[i + 1].start if i + 1 < len(known) else ram[-1].end
         spans.append(NodeRange(region.start, max(end, region.end), region.node or 0))
-    regions = NodeMap("firmware-memmap", spans).split(ram)
-    return replace(facts, memory_regions=tuple(regions), memory_source="firmware-memmap", zones=None)
+    source = MemorySource.FIRMWARE_MEMMAP
+    regions = NodeMap(source, spans).split(ram)
+    return replace(facts, memory_regions=tuple(regions), memory_source=source, zones=None)
 
 
 def _with_holes(facts: HostFacts, holes: tuple[Range, ...]) -> HostFacts:

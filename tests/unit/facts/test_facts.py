@@ -9,17 +9,17 @@ import pytest
 from tdx_headroom.address import Range
 from tdx_headroom.facts.host_facts import (
     DEFAULT_LIMITS,
-    Disagreement,
     FactsError,
     GivenBases,
     HostFacts,
     Limits,
     MemoryRegion,
     PamtEntrySize,
-    SourceStatus,
+    Placement,
 )
 from tdx_headroom.facts.kernel_report import FailureReason, KernelReport, ModuleState, SeamcallFailure
 from tdx_headroom.facts.observations import FirmwareRange, LogHealth, Platform, Zone
+from tdx_headroom.facts.sources import CmrSource, Disagreement, MemorySource, SourceStatus
 
 SCHEMA = "tdx-headroom/facts/1"
 MINIMAL: dict[str, Any] = {"schema": SCHEMA, "memory_regions": None, "cmrs": None}
@@ -31,9 +31,9 @@ FULL = HostFacts(
     memory_regions=(MemoryRegion(0x1001, 0x9F000, 0), MemoryRegion(0x100000, 1 << 64, None)),
     cmrs=((0x100000, 0x6F700000), (0, 0), (1 << 32, 1 << 36)),
     pamt_placement=GivenBases((1 << 32, None)),
-    memory_source="memblock",
+    memory_source=MemorySource.MEMBLOCK,
     node_source="nodes",
-    cmr_source="kernel-log",
+    cmr_source=CmrSource("kernel-log"),
     firmware_map=(FirmwareRange(0, 0x9F000, "System RAM"),),
     command_line=("nohibernate", "memmap=1G$498G"),
     zones=(Zone(0, "Normal", 1 << 32, 1 << 36),),
@@ -78,7 +78,7 @@ FULL = HostFacts(
         FULL,
         HostFacts(),
         HostFacts(memory_regions=(), cmrs=()),
-        HostFacts(pamt_placement="none"),
+        HostFacts(pamt_placement=Placement.NONE),
         HostFacts(pamt_placement=GivenBases(())),
     ],
     ids=["full", "nothing", "empty-lists", "no-placement", "no-bases"],

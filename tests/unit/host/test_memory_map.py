@@ -4,14 +4,16 @@ from __future__ import annotations
 import pytest
 
 from tdx_headroom.address import GIB, MIB, Range
-from tdx_headroom.facts.host_facts import Disagreement, MemoryRegion
+from tdx_headroom.facts.host_facts import MemoryRegion
 from tdx_headroom.facts.observations import NodeRange
+from tdx_headroom.facts.sources import Disagreement, MemorySource
 from tdx_headroom.host.memory_map import MemoryMap, NodeMap, choose, disagreements, from_ranges
 
 TWO = NodeMap("nodes", [NodeRange(GIB, 2 * GIB, 1), NodeRange(0, GIB, 0)])
 
 
-def view(source: str, *ranges: tuple[int, int]) -> MemoryMap:
+def view(name: str, *ranges: tuple[int, int]) -> MemoryMap:
+    source = MemorySource(name)
     return MemoryMap(source, tuple(MemoryRegion(start, end, 0) for start, end in ranges), source)
 
 
@@ -66,13 +68,13 @@ def test_split_up_to_the_last_address() -> None:
 
 def test_view_without_nodes() -> None:
     """A source that knows no nodes, and nobody to ask: regions without nodes."""
-    found = from_ranges("iomem", [Range(0, 4096)], None)
-    assert found == MemoryMap("iomem", (MemoryRegion(0, 4096, None),), None)
+    found = from_ranges(MemorySource.IOMEM, [Range(0, 4096)], None)
+    assert found == MemoryMap(MemorySource.IOMEM, (MemoryRegion(0, 4096, None),), None)
 
 
 def test_view_with_nodes_of_another_source() -> None:
     """Nodes from elsewhere are named."""
-    found = from_ranges("iomem", [Range(MIB, 2 * GIB)], TWO)
+    found = from_ranges(MemorySource.IOMEM, [Range(MIB, 2 * GIB)], TWO)
     assert found.node_source == "nodes"
     assert [region.node for region in found.regions] == [0, 1]
 

@@ -14,8 +14,9 @@ from tests.browser.states import host, pages
 from tests.golden.test_golden import NAMES, assess_host
 
 from tdx_headroom.address import GIB, MIB, PAGE, Range, show_size, total
-from tdx_headroom.facts.host_facts import Disagreement, HostFacts, Limits, MemoryRegion, SourceStatus
+from tdx_headroom.facts.host_facts import HostFacts, Limits, MemoryRegion, Placement
 from tdx_headroom.facts.observations import FirmwareRange
+from tdx_headroom.facts.sources import Disagreement, MemorySource, SourceStatus
 from tdx_headroom.output.looks import Area, Firmware, Look, Piece, areas_of
 from tdx_headroom.output.page import _answers, _headline, render_page, stylesheet
 from tdx_headroom.output.picture import EXACT_SLOTS, WIDTH, draw_gauge, draw_map, exact_slots
@@ -35,7 +36,7 @@ LEFT = re.compile(r"M(-?\d+) (-?\d+)h(\d+)v(-?\d+)h-\d+z")
 
 def tdmr_with(holes: Sequence[tuple[int, int]], limit: int = 16, size: int = GIB) -> Tdmr:
     areas = tuple(ReservedArea(start, length, AreaKind.HOLE) for start, length in holes)
-    return Tdmr(4 * GIB, size, 0, Pamt(None, 0, 0, 0), areas, len(areas), 0, len(areas), limit)
+    return Tdmr(4 * GIB, size, limit, 0, Pamt(None, 0, 0, 0), areas, len(areas), 0, len(areas))
 
 
 def rectangles(path: str) -> list[tuple[int, int, int]]:
@@ -101,7 +102,7 @@ def test_text_from_outside_is_escaped() -> None:
         host=evil,
         kernel_release=evil,
         sources=(SourceStatus("iomem", evil, ok=False, error=f"iomem: {evil}"),),
-        memory_source=evil,
+        memory_source=MemorySource(evil),
     )
     page = render_page(assess(facts), telemetry_path='/"><script>')
     assert "<script" not in page
@@ -322,7 +323,7 @@ def test_style_asks_for_nothing() -> None:
 
 def test_regions_that_touch_a_border() -> None:
     """Memory up to the last byte of a TDMR leaves no shape outside of the picture."""
-    facts = HostFacts(memory_regions=(MemoryRegion(GIB, 2 * GIB, 0),), pamt_placement="none")
+    facts = HostFacts(memory_regions=(MemoryRegion(GIB, 2 * GIB, 0),), pamt_placement=Placement.NONE)
     assessment = assess(facts)
     plan = assessment.plans[Strategy.MEMORY_REGIONS]
     assert plan is not None

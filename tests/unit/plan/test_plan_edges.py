@@ -6,13 +6,13 @@ from __future__ import annotations
 import pytest
 
 from tdx_headroom.address import GIB, MIB, PAGE, Range
-from tdx_headroom.facts.host_facts import FactsError, GivenBases, HostFacts, Limits, MemoryRegion
+from tdx_headroom.facts.host_facts import FactsError, GivenBases, HostFacts, Limits, MemoryRegion, Placement
 from tdx_headroom.facts.observations import Zone
 from tdx_headroom.plan import (
     AreaKind,
     ModuleStatus,
+    Outcome,
     Pamt,
-    PlacementKind,
     Plan,
     ReservedArea,
     Strategy,
@@ -161,7 +161,7 @@ def test_zones_that_are_given_count() -> None:
 def test_no_memory(limit: int, *, warned: bool) -> None:
     """Without memory the kernel counts one TDMR, and says so near the limit."""
     plan = mainline(HostFacts(memory_regions=(), limits=Limits(max_tdmrs=limit)))
-    assert (plan.errno, plan.tdmrs, plan.placement) == (-12, (), PlacementKind.NONE)
+    assert (plan.errno, plan.tdmrs, plan.placement) == (-12, (), Placement.NONE)
     assert len(plan.messages) == 1 + warned
     assert plan.messages[-1].startswith("TDMR [0x0, 0x0): unable to find local NUMA node")
     if warned:
@@ -175,10 +175,9 @@ def test_too_many_tdmrs() -> None:
     plan = mainline(HostFacts(memory_regions=regions, cmrs=cmrs, limits=Limits(max_tdmrs=2)))
     assert (plan.errno, plan.tdmrs_needed) == (-28, 3)
     assert plan.not_convertible_bytes == 2 * GIB
-    none = Pamt(None, 0, 0, 0)
-    written = [Tdmr(base, GIB, None, none, (), None, None, None, 16) for base in (2 * GIB, 4 * GIB)]
+    written = [Tdmr(base, GIB, 16) for base in (2 * GIB, 4 * GIB)]
     assert list(plan.tdmrs) == written
-    assert plan.placement is PlacementKind.NONE
+    assert plan.placement is Placement.NONE
     room = mainline(HostFacts(memory_regions=regions, limits=Limits(max_tdmrs=3)))
     assert room.errno == 0
     assert room.messages == ("consumed TDMRs reaching limit: 3 used out of 3",)
@@ -189,8 +188,8 @@ def test_no_room_for_a_pamt() -> None:
     zones = (Zone(0, "Normal", LOW, LOW + MIB),)
     plan = mainline(HostFacts(memory_regions=(MemoryRegion(MIB, 32 * GIB, 0),), zones=zones))
     assert (plan.errno, plan.messages, plan.failed_tdmr) == (-12, (), None)
-    pamt = pamt_for(32 * GIB, Limits(), None)
-    assert plan.tdmrs == (Tdmr(0, 32 * GIB, 0, pamt, (), None, None, None, 16),)
+    pamt = pamt_for(32 * GIB, Limits())
+    assert plan.tdmrs == (Tdmr(0, 32 * GIB, 16, 0, pamt),)
 
 
 def test_bases_that_do_not_go_with_the_tdmrs() -> None:
@@ -226,7 +225,7 @@ def test_limit_warning() -> None:
 
 def test_bitmap_is_rounded_up() -> None:
     """With Dynamic PAMT the bits of all pages are rounded up to bytes, then to pages."""
-    assert pamt_for(GIB, Limits(pamt_page_bitmap_entry_bits=1), LOW) == Pamt(LOW, 8 * PAGE, 2 * PAGE, PAGE)
+    assert pamt_for(GIB, Limits(pamt_page_bitmap_entry_bits=1)) == Pamt(None, 8 * PAGE, 2 * PAGE, PAGE)
 
 
 def test_walk_starts_and_ends_at_borders() -> None:
@@ -267,7 +266,9 @@ def test_areas_of_pamts() -> None:
 def test_misaligned_area(area: tuple[int, int]) -> None:
     """An area that is not whole pages fails before the limit is looked at, and says nothing."""
     areas = [[], [ReservedArea(*area, AreaKind.HOLE)]]
-    assert first_failure([Range(0, GIB), Range(GIB, 2 * GIB)], areas, 0) == Failure(-22, 1, None)
+    assert first_failure([Range(0, GIB), Range(GIB, 2 * GIB)], areas, 0) == Failure(
+        Outcome.MISALIGNED, 1, None
+    )
 
 
 def test_the_area_over_the_limit() -> None:
@@ -275,14 +276,14 @@ def test_the_area_over_the_limit() -> None:
     areas = [[ReservedArea(i * PAGE, PAGE, AreaKind.HOLE) for i in range(3)]]
     assert first_failure([Range(0, GIB)], areas, 3) is None
     message = "initialization failed: TDMR [0x0, 0x40000000): reserved areas exhausted."
-    assert first_failure([Range(0, GIB)], areas, 2) == Failure(-28, 0, message)
+    assert first_failure([Range(0, GIB)], areas, 2) == Failure(Outcome.RESERVED_AREAS, 0, message)
 
 
-SIZES = pamt_for(GIB, Limits(), None)
+SIZES = pamt_for(GIB, Limits())
 
 
 def tdmr(base: int = 0, pamt: Pamt = SIZES, areas: tuple[ReservedArea, ...] = ()) -> Tdmr:
-    return Tdmr(base, GIB, 0, pamt, areas, 0, 0, 0, 16)
+    return Tdmr(base, GIB, 16, 0, pamt, areas, 0, 0, 0)
 
 
 def verdict(

@@ -9,7 +9,7 @@ from tdx_headroom.address import GIB, MIB, Range
 from tdx_headroom.facts.host_facts import GivenBases, HostFacts, Limits, MemoryRegion
 from tdx_headroom.plan import AreaKind, Plan, ReservedArea, Strategy, holes, plan_host
 from tdx_headroom.plan.holes import holes_of
-from tdx_headroom.plan.reserved import EINVAL, ENOSPC, first_failure
+from tdx_headroom.plan.reserved import first_failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,10 +64,10 @@ def test_alignment_is_looked_at_before_the_limit() -> None:
     for odd in (ReservedArea(1, MIB, AreaKind.HOLE), ReservedArea(MIB, MIB - 1, AreaKind.PAMT)):
         failure = first_failure([TDMR], [[good, odd]], 1)
         assert failure is not None
-        assert (failure.errno, failure.message) == (EINVAL, None)
+        assert (failure.outcome.errno, failure.message) == (-22, None)
     failure = first_failure([TDMR], [[good, good]], 1)
     assert failure is not None
-    assert (failure.errno, failure.tdmr) == (ENOSPC, 0)
+    assert (failure.outcome.errno, failure.tdmr) == (-28, 0)
 
 
 def planned(bases: tuple[int | None, ...]) -> Plan:
@@ -84,7 +84,7 @@ def planned(bases: tuple[int | None, ...]) -> Plan:
 def test_a_pamt_off_the_page_grid() -> None:
     """The whole plan fails with -22, no line, and no TDMR named."""
     plan = planned((4 * GIB + 1, None))
-    assert (plan.errno, plan.messages, plan.failed_tdmr) == (EINVAL, (), None)
+    assert (plan.errno, plan.messages, plan.failed_tdmr) == (-22, (), None)
 
 
 def test_a_pamt_over_a_border_takes_an_area_on_both_sides() -> None:

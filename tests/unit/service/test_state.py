@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tdx_headroom.facts.host_facts import LastCmrs
+from tdx_headroom.facts.sources import LastCmrs
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.service.agent import Agent
@@ -280,7 +280,7 @@ def test_cmrs_of_an_earlier_boot(*, bios: str | None, less_memory: int, used: bo
     again = read_facts(Root(root), last_cmrs=last)
     assert (again.cmrs == last.cmrs) == used
     if used:
-        assert again.cmr_source == f"last seen, boot b, BIOS version {version}"
+        assert str(again.cmr_source) == f"last seen, boot b, BIOS version {version}"
         assert any("not from this boot" in text for text in assess(again).verdict.evidence)
 
 

@@ -9,14 +9,14 @@ import pytest
 
 from tdx_headroom.address import GIB, KIB, MIB, Range
 from tdx_headroom.facts.command_line import map_edits
-from tdx_headroom.facts.host_facts import NONE, FactsError, GivenBases, HostFacts, Limits, MemoryRegion
+from tdx_headroom.facts.host_facts import FactsError, GivenBases, HostFacts, Limits, MemoryRegion, Placement
 from tdx_headroom.facts.kernel_report import FailureReason, KernelReport, ModuleState, SeamcallFailure
 from tdx_headroom.facts.observations import FirmwareRange, Platform
 from tdx_headroom.host.choose import facts_from_log, read_facts
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.plan import Strategy
 from tdx_headroom.sources.kernel_log.reader import read_log_file
-from tdx_headroom.verdict import Basis, State, outcome_of
+from tdx_headroom.verdict import Basis, State
 from tdx_headroom.verdict.assessment import Assessment, assess
 from tdx_headroom.verdict.checks import Result, Status, run_checks, status_of
 from tdx_headroom.verdict.decode import describe_seamcall
@@ -124,7 +124,7 @@ class TestStrategy:
 
     def test_no_release_means_mainline(self) -> None:
         """Nothing known of the kernel: mainline's strategy, and it says so."""
-        finding = assess(HostFacts(memory_regions=holed(3), pamt_placement=NONE)).verdict.finding
+        finding = assess(HostFacts(memory_regions=holed(3), pamt_placement=Placement.NONE)).verdict.finding
         assert (finding.strategy, finding.basis) == (Strategy.MEMORY_REGIONS, Basis.MAINLINE)
 
 
@@ -189,7 +189,7 @@ class TestVerdict:
     def test_exactly_sixteen_holes(self) -> None:
         """Sixteen of sixteen fits by holes alone, and fails once a PAMT lands there."""
         facts = HostFacts(memory_regions=(*holed(16)[:-1],))
-        alone = assess(replace(facts, pamt_placement=NONE))
+        alone = assess(replace(facts, pamt_placement=Placement.NONE))
         assert alone.verdict.next_boot is State.AT_RISK
         assert "no reserved area left" in alone.verdict.summary
         with_pamt = assess(facts)
@@ -423,7 +423,7 @@ class TestVerdict:
         )
         regions = (MemoryRegion(4 * GIB, 20 * GIB, 0),)
         facts = HostFacts(
-            memory_regions=regions, cmrs=((4 * GIB, size),), kernel_log=log, pamt_placement=NONE
+            memory_regions=regions, cmrs=((4 * GIB, size),), kernel_log=log, pamt_placement=Placement.NONE
         )
         assert assess(facts).verdict.cross_check.matches is matches
 
@@ -672,7 +672,7 @@ def test_outcomes_of_captured_hosts() -> None:
     }
     for name, outcomes in expected.items():
         plans = assess(host(name)).plans.values()
-        assert [None if plan is None else str(outcome_of(plan)) for plan in plans] == outcomes
+        assert [None if plan is None else str(plan.outcome) for plan in plans] == outcomes
 
 
 def test_splitting_a_tdmr_of_any_size() -> None:

@@ -16,6 +16,7 @@ from tdx_headroom.address import Range
 from tdx_headroom.errors import SourceError
 from tdx_headroom.facts.kernel_report import Contradiction, ContradictionKind
 from tdx_headroom.facts.observations import FirmwareRange, NodeRange
+from tdx_headroom.facts.sources import MemorySource
 from tdx_headroom.sources.firmware_memmap import RAM
 from tdx_headroom.sources.kernel_log import boot_lines
 from tdx_headroom.sources.kernel_log.known_lines import in_short
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
     from tdx_headroom.sources.kernel_log.records import KernelLog, LogRecord
 
-NODE_RANGES = "log-node-ranges"
-E820 = "log-e820"
+NODE_RANGES = MemorySource.LOG_NODE_RANGES
+E820 = MemorySource.LOG_E820
 SRAT = "log-srat"
 ZONES = "log-zones"
 
