@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.address import show_size
 from tdx_headroom.capture.build import make_capture
+from tdx_headroom.commands.arguments import add_rootfs
 from tdx_headroom.errors import AgentError
 from tdx_headroom.hostfs.root import host_root
 from tdx_headroom.inputs.named import STDIN
@@ -21,7 +22,16 @@ if TYPE_CHECKING:
 MODE = 0o640
 
 
-def run_capture(options: argparse.Namespace) -> int:
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="FILE.tar.gz", help="archive to write; - is stdout"
+    )
+    add_rootfs(parser)
+    parser.add_argument("--keep-host-name", action="store_true", help="leave the host's name in it")
+
+
+def run(options: argparse.Namespace) -> int:
     """Write a capture; the exit status."""
     to_stdout = options.output == STDIN
     if to_stdout and sys.stdout.isatty():

@@ -8,8 +8,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from tdx_headroom.commands.arguments import release
 from tdx_headroom.commands.complaints import complain, worse
-from tdx_headroom.commands.input_flags import named_inputs
+from tdx_headroom.commands.input_flags import add_inputs, named_inputs
 from tdx_headroom.commands.progress import Progress
 from tdx_headroom.errors import AgentError
 from tdx_headroom.facts.host_facts import FactsError
@@ -26,7 +27,22 @@ if TYPE_CHECKING:
     from tdx_headroom.verdict.fleet import HostAudit, Target
 
 
-def run_fleet(options: argparse.Namespace) -> int:
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    add_inputs(parser)
+    parser.add_argument(
+        "--kernel",
+        action="append",
+        type=release,
+        default=[],
+        metavar="RELEASE",
+        help="audit for this kernel, by its `uname -r`; repeatable (default: each host's own, and mainline)",
+    )
+    parser.add_argument("--format", choices=("text", "json", "csv"), default="text", help="default text")
+    parser.add_argument("--all", action="store_true", help="in text, list hosts that fit, too")
+
+
+def run(options: argparse.Namespace) -> int:
     """The audit; the exit status, 0 when every input was read."""
     inputs = named_inputs(options)
     targets = targets_of(options.kernel)

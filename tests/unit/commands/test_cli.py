@@ -275,6 +275,31 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"tdx-headroom {__version__}\n"
 
 
+def test_an_error_of_its_own_is_one_line(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN401
+    """An error that nobody has thought of ends a command without a traceback, and says where to look."""
+
+    def broken(*_: object) -> None:
+        raise KeyError("planted")
+
+    monkeypatch.setattr("tdx_headroom.plan.build.holes_of", broken)
+    status, out, err = cli("plan", "--root", str(HOSTS / "emerald-rapids"))
+    assert (status, out, err.count("\n")) == (os.EX_SOFTWARE, "", 1)
+    assert err.startswith("tdx-headroom: internal error: KeyError('planted') at commands/test_cli.py:")
+    assert "plan/build.py:" in err
+
+
+def test_a_command_loads_none_of_the_others() -> None:
+    """What looks once and ends needs neither web server nor event loop; what serves, no archives."""
+    program = "import sys; from tdx_headroom.cli import main; main(sys.argv[1:]); print(*sys.modules)"
+    for arguments, others in (
+        (["plan", "--root", str(HOSTS / "good-2-node")], {"tornado", "asyncio", "structlog", "jinja2"}),
+        (["serve", "--web.systemd-socket", "--user", "root"], {"tarfile", "jinja2"}),
+    ):
+        run_ = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
+        assert "tdx_headroom.cli" in run_.stdout, run_.stderr
+        assert not others & set(run_.stdout.splitlines()[-1].split())
+
+
 def test_output_that_cannot_be_written_is_one_line() -> None:
     """A full disk, a closed output and a locale without the letters end no command with a traceback."""
     plan = f"{sys.executable} -m tdx_headroom plan"

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``tdx-headroom check``: the tree of checks behind each host's verdict, for people and for monitoring."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from tdx_headroom.commands.answers import Answers, add_format, add_no_color
+from tdx_headroom.commands.arguments import add_what_if
+from tdx_headroom.commands.input_flags import add_inputs
+from tdx_headroom.output.check_report import check_json, check_text
+from tdx_headroom.verdict.checks import Status, run_checks, status_of
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    add_inputs(parser)
+    add_format(parser)
+    parser.add_argument("--short", action="store_true", help="only what is not well")
+    add_no_color(parser)
+    add_what_if(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Checks of all inputs; the worst status of all hosts. An input that cannot be read is unknown."""
+    answers = Answers(options)
+    seen: set[Status] = set()
+    for assessment in answers.hosts():
+        checks = run_checks(assessment)
+        status = status_of(assessment, checks)
+        seen.add(status)
+        if answers.json:
+            answers.print_json(check_json(assessment, checks, status))
+        else:
+            answers.print_text(check_text(checks, status, answers.style, short=options.short))
+    if answers.status != os.EX_OK:
+        seen.add(Status.UNKNOWN)
+    ranked = (Status.CRITICAL, Status.UNKNOWN, Status.WARNING, Status.OK)
+    return next((status.exit_status for status in ranked if status in seen), Status.UNKNOWN.exit_status)

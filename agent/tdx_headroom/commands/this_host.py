@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``textfile`` and ``labels`` share: this host as it is now, written to one file."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from tdx_headroom import log
+from tdx_headroom.commands.arguments import add_assume_strategy, add_rootfs
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.root import host_root
+from tdx_headroom.output.textfile import write_textfile
+from tdx_headroom.service.descriptors import take
+from tdx_headroom.verdict.assessment import assess
+from tdx_headroom.verdict.what_if import WhatIf
+
+if TYPE_CHECKING:
+    import argparse
+
+    from tdx_headroom.verdict.assessment import Assessment
+
+
+def add_options(parser: argparse.ArgumentParser, file: str) -> None:
+    """The options of both.
+
+    Args:
+        parser: of the command.
+        file: how the help calls the file.
+    """
+    parser.add_argument(
+        "--output", required=True, metavar=file, help="file to write, replaced at once; - is stdout"
+    )
+    add_rootfs(parser)
+    add_assume_strategy(parser)
+
+
+def assess_host(options: argparse.Namespace) -> Assessment:
+    """The host that the options name, as it is now."""
+    log.configure("warn", "logfmt")
+    root = host_root(options.rootfs).holding(take().files)
+    return assess(read_facts(root), WhatIf(strategy=options.assume_strategy))
+
+
+def write(output: str, data: bytes) -> None:
+    """Write a file, or to standard output where that is asked for."""
+    if output == "-":
+        sys.stdout.write(data.decode())
+    else:
+        write_textfile(output, data)
