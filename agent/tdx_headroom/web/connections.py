@@ -8,13 +8,13 @@ from enum import StrEnum
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from tdx_headroom.web.client import Leaving
+from tdx_headroom.web.connection import Leaving
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from tdx_headroom.web.client import ClientStream
+    from tdx_headroom.web.connection import ClientStream
     from tdx_headroom.web.settings import Limits
 
 
@@ -31,7 +31,7 @@ class Peer:
     """One connection.
 
     Args:
-        origin: see :func:`tdx_headroom.web.client.origin_of`.
+        origin: see :func:`tdx_headroom.web.connection.origin_of`.
         private: see :class:`tdx_headroom.web.listen.Listener`.
     """
 

@@ -16,7 +16,7 @@ from tornado.httputil import HTTPServerConnectionDelegate
 from tdx_headroom import log
 from tdx_headroom.output import metrics
 from tdx_headroom.web import quiet
-from tdx_headroom.web.client import ClientStream, SecureClientStream, bound, origin_of
+from tdx_headroom.web.connection import ClientStream, SecureClientStream, bound, origin_of
 from tdx_headroom.web.connections import Connections, Peer
 from tdx_headroom.web.exchange import Desk, Exchange
 from tdx_headroom.web.listen import Listener, open_listeners

@@ -9,7 +9,7 @@ from tdx_headroom.web.connections import Connections, Dropped, Peer
 from tdx_headroom.web.settings import Limits
 
 if TYPE_CHECKING:
-    from tdx_headroom.web.client import ClientStream
+    from tdx_headroom.web.connection import ClientStream
 
 LIMITS = Limits(request_seconds=10, idle_seconds=60, send_seconds=20, connections=4)
 

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from tdx_headroom.web.client import origin_of
+from tdx_headroom.web.connection import origin_of
 
 
 @pytest.mark.parametrize(
