@@ -270,7 +270,12 @@ def test_silent_clients_of_one_address(tmp_path: Path) -> None:
         with silent_flood(port, 2000, "127.0.0.2"):
             dropped = 'tdx_headroom_http_connections_dropped_total{reason="crowded"}'
             begun = scraper.value(dropped)
-            for _ in range(12):
+            asked = 0
+            end = time.monotonic() + 2 * SECONDS
+            # As often as 12 are crowded out, however slow the machine is to connect so many.
+            while asked < 12 or scraper.value(dropped) - begun <= 12:
+                assert time.monotonic() < end, "nobody was crowded out"
+                asked += 1
                 with socket.create_connection(("127.0.0.1", port), SECONDS) as client:
                     for piece in (
                         b"GET /-/healthy HTTP/1.1\r\n",
@@ -281,7 +286,6 @@ def test_silent_clients_of_one_address(tmp_path: Path) -> None:
                         client.sendall(piece)
                     assert client.recv(100).startswith(b"HTTP/1.1 200 ")
             crowded = scraper.value(dropped) - begun
-            assert crowded > 12
     print(f"\n2000 silent connects a second: {crowded:.0f} dropped meanwhile")
     record(
         "2000 silent connects a second from one address",

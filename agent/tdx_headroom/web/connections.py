@@ -6,20 +6,19 @@ from __future__ import annotations
 from collections import Counter
 from enum import StrEnum
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from tdx_headroom.web.connection import Leaving
+from tdx_headroom.web.connection import Lingering
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from tdx_headroom.web.connection import ClientStream
     from tdx_headroom.web.settings import Limits
 
 
-class Dropped(StrEnum):
-    """Why the server has closed a connection by itself."""
+class DropReason(StrEnum):
+    """Why the server has closed a connection of its own accord."""
 
     SILENT = "silent"
     IDLE = "idle"
@@ -27,185 +26,166 @@ class Dropped(StrEnum):
     CROWDED = "crowded"
 
 
-class Peer:
-    """One connection.
+class Held(Protocol):
+    """A connection, or what is left of one: where it comes from, and since when it is in its state."""
 
-    Args:
-        origin: see :func:`tdx_headroom.web.connection.origin_of`.
-        private: see :class:`tdx_headroom.web.listen.Listener`.
-    """
-
-    __slots__ = ("origin", "private", "since", "stream")
-
-    stream: ClientStream
-    """To the client."""
-
-    def __init__(self, origin: bytes, *, private: bool) -> None:
-        self.origin = origin
-        self.private = private
-        self.since = 0.0
-
-    def __str__(self) -> str:
-        return "client"
+    origin: bytes
+    since: float
 
     def close(self) -> None:
-        """Close it; the client gets what was sent before."""
-        self.stream.close()
+        """Close it; the client still gets what was sent before."""
 
     def abort(self) -> None:
         """Close it, and drop what the client has not taken."""
-        self.stream.abort()
 
 
-Crowd = dict[Any, None]
-"""Peers, or those that are leaving, in the order in which they came into this state."""
+Group = dict[Any, None]
+"""The connections in one state, in the order in which they entered it."""
 
 
 class Connections:
-    """All peers, each in the state that it is in, in the order in which they came into it.
+    """All connections by the state that each is in.
 
-    A peer is *new* until its first request is there, then *busy* until that is answered, *sending* until the
-    answer has left the process, and *idle* until the next request is there. One that is closed is *leaving*
-    until its client has taken the last answer. Only busy peers are work; all others wait for their client,
-    have a deadline, and can be dropped when somebody else needs the room.
+    One is *new* until its first request is there, then *busy* until that is answered, *sending* until the
+    answer has left the process, and *idle* until the next request is there. A closed one is *lingering* until
+    its client has taken the last answer. Only busy ones are work; all others wait for their client, have a
+    deadline, and can be dropped when somebody else needs the room.
 
-    Who has to go comes from where most connections come from, so that a crowd of one party pushes out its
+    The one to go is from the origin that has the most connections, so that whoever opens many crowds out its
     own; among these it is the one that has kept the server waiting longest.
 
     Args:
         limits: how many, and how long.
-        sending: how many may be sending at once.
+        max_sending: how many may be sending at once.
         clock: seconds.
-        waiting: told when to look again, by that clock, whenever a peer begins to wait for its client.
+        sweep_at: told by that clock when to call :meth:`sweep`, whenever a connection begins to wait for its
+            client.
     """
 
     def __init__(
         self,
         limits: Limits,
-        sending: int,
+        max_sending: int,
         clock: Callable[[], float],
-        waiting: Callable[[float], None] = lambda _: None,
+        sweep_at: Callable[[float], None],
     ) -> None:
-        self._most_sending = sending
+        self._max_sending = max_sending
         self._clock = clock
-        self._waiting = waiting
-        self._new: dict[Peer, None] = {}
-        self._idle: dict[Peer, None] = {}
-        self._sending: dict[Peer, None] = {}
-        self._leaving: dict[Leaving, None] = {}
-        self._busy: dict[Peer, None] = {}
-        self._all: tuple[Crowd, ...] = (self._new, self._idle, self._sending, self._busy, self._leaving)
+        self._sweep_at = sweep_at
+        self._group_of: dict[Held, Group] = {}
+        self._new: Group = {}
+        self._idle: Group = {}
+        self._sending: Group = {}
+        self._lingering: dict[Lingering, None] = {}
+        self._busy: Group = {}
         self._origins = Counter[bytes]()
-        self._patience: tuple[tuple[Crowd, float, Dropped], ...] = (
-            (self._new, limits.request_seconds, Dropped.SILENT),
-            (self._idle, limits.idle_seconds, Dropped.IDLE),
-            (self._sending, limits.send_seconds, Dropped.SLOW),
-            (self._leaving, limits.send_seconds, Dropped.SLOW),
+        self._deadlines: tuple[tuple[Group, float, DropReason], ...] = (
+            (self._new, limits.request_seconds, DropReason.SILENT),
+            (self._idle, limits.idle_seconds, DropReason.IDLE),
+            (self._sending, limits.send_seconds, DropReason.SLOW),
+            (self._lingering, limits.send_seconds, DropReason.SLOW),
         )
-        self.dropped = dict.fromkeys(Dropped, 0)
-        self.most = limits.connections
+        self.dropped = dict.fromkeys(DropReason, 0)
+        self.max_connections = limits.connections
 
     def __len__(self) -> int:
-        return sum(map(len, self._all))
+        return len(self._group_of)
 
-    def add(self, peer: Peer) -> None:
+    def add(self, connection: Held) -> None:
         """A client has connected; if there are too many, another one goes."""
-        if len(self) >= self.most:
+        if len(self) >= self.max_connections:
             self.make_room()
-        self._enter(peer, self._new)
+        self._enter(connection, self._new)
 
     def make_room(self) -> None:
-        """Drop a connection of the larger crowd.
+        """Drop a connection of the largest group that waits.
 
-        So those who never say a word do not push out those who have said something, nor the other way round.
+        So those who never say a word do not crowd out those who have said something, nor the other way round.
         """
-        crowds: tuple[Crowd, ...] = (self._new, self._idle, self._sending, self._leaving)
-        self._drop_one(*sorted(crowds, key=len, reverse=True), reason=Dropped.CROWDED)
+        groups = sorted((group for group, *_ in self._deadlines), key=len, reverse=True)
+        self._drop_one(*groups, reason=DropReason.CROWDED)
 
-    def busy(self, peer: Peer) -> None:
+    def busy(self, connection: Held) -> None:
         """Its request is there."""
-        self._move(peer, self._busy)
+        self._move(connection, self._busy)
 
-    def sending(self, peer: Peer) -> None:
+    def sending(self, connection: Held) -> None:
         """The client does not take the answer as fast as it is sent; the slowest ones make room for it."""
-        self._move(peer, self._sending)
-        while len(self._sending) > self._most_sending:
-            self._drop_one(self._sending, reason=Dropped.SLOW)
+        self._move(connection, self._sending)
+        while len(self._sending) > self._max_sending:
+            self._drop_one(self._sending, reason=DropReason.SLOW)
 
-    def idle(self, peer: Peer) -> None:
-        """Its answer is on its way."""
-        self._move(peer, self._idle)
+    def idle(self, connection: Held) -> None:
+        """Its answer has left the process."""
+        self._move(connection, self._idle)
 
-    def leave(self, peer: Peer, connection: socket.socket) -> None:
-        """It is closed, and its client has yet to take the end of an answer."""
-        self.remove(peer)
-        self._enter(Leaving(connection, peer.origin, self._gone), self._leaving)
+    def linger(self, sock: socket.socket, origin: bytes) -> None:
+        """Keep the socket of a closed connection until its client has taken the end of the last answer."""
+        self._enter(Lingering(sock, origin, self._close), self._lingering)
 
-    def remove(self, peer: Peer | Leaving) -> bool:
-        """Forget a connection; whether it was known."""
-        for group in self._all:
-            if peer in group:
-                del group[peer]
-                self._origins[peer.origin] -= 1
-                if not self._origins[peer.origin]:
-                    del self._origins[peer.origin]
-                return True
-        return False
+    def remove(self, connection: Held) -> None:
+        """Forget a connection, if it is still known."""
+        group = self._group_of.pop(connection, None)
+        if group is None:
+            return
+        del group[connection]
+        self._origins[connection.origin] -= 1
+        if not self._origins[connection.origin]:
+            del self._origins[connection.origin]
 
     def sweep(self) -> None:
-        """Close what has waited for its client too long, and what has left."""
+        """Close whatever has waited for its client too long, and forget what has finished lingering."""
         now = self._clock()
-        for peer in [peer for peer in self._leaving if peer.is_over()]:
-            self._gone(peer)
-        for group, seconds, reason in self._patience:
+        for lingering in [lingering for lingering in self._lingering if lingering.is_over()]:
+            self._close(lingering)
+        for group, seconds, reason in self._deadlines:
             while group and (first := next(iter(group))).since + seconds <= now:
                 self._drop(first, reason)
             if group:
-                self._waiting(next(iter(group)).since + seconds)
+                self._sweep_at(next(iter(group)).since + seconds)
 
     def close_all(self) -> None:
         """Close every connection, answered or not."""
-        for group in self._all:  # the last one gets what is left of the others
-            while group:
-                self._gone(next(iter(group)))
+        while self._group_of:  # one that is closed may linger, and is closed again
+            self._close(next(iter(self._group_of)))
 
-    def _enter(self, peer: Peer | Leaving, group: Crowd) -> None:
-        self._origins[peer.origin] += 1
-        self._put(peer, group)
+    def _enter(self, connection: Held, group: Group) -> None:
+        self._origins[connection.origin] += 1
+        self._put(connection, group)
 
-    def _move(self, peer: Peer, group: Crowd) -> None:
+    def _move(self, connection: Held, group: Group) -> None:
         """To another state, unless it has gone."""
-        for current in self._all:
-            if peer in current:
-                del current[peer]
-                self._put(peer, group)
-                return
+        if connection in self._group_of:
+            del self._group_of[connection][connection]
+            self._put(connection, group)
 
-    def _put(self, peer: Peer | Leaving, group: Crowd) -> None:
-        peer.since = self._clock()
-        group[peer] = None
-        for waiting, seconds, _reason in self._patience:
+    def _put(self, connection: Held, group: Group) -> None:
+        connection.since = self._clock()
+        self._group_of[connection] = group
+        group[connection] = None
+        for waiting, seconds, _reason in self._deadlines:
             if group is waiting:
-                self._waiting(peer.since + seconds)
+                self._sweep_at(connection.since + seconds)
 
-    def _drop_one(self, *crowds: Crowd, reason: Dropped) -> None:
+    def _drop_one(self, *groups: Group, reason: DropReason) -> None:
+        """Drop one of these: of the origin with the most connections, else of the one with the most here."""
         most = max(self._origins.values(), default=0)
-        for peer in chain(*crowds):
-            if self._origins[peer.origin] == most:
+        for connection in chain(*groups):
+            if self._origins[connection.origin] == most:
                 break
-        else:  # whose peers are all busy
-            peer = max(chain(*crowds), key=lambda peer: self._origins[peer.origin], default=None)
-        if peer is not None:
-            self._drop(peer, reason)
+        else:  # that origin's connections are all busy
+            connection = max(chain(*groups), key=lambda held: self._origins[held.origin], default=None)
+        if connection is not None:
+            self._drop(connection, reason)
 
-    def _drop(self, peer: Peer | Leaving, reason: Dropped) -> None:
+    def _drop(self, connection: Held, reason: DropReason) -> None:
         self.dropped[reason] += 1
-        self.remove(peer)
-        if reason in (Dropped.SLOW, Dropped.CROWDED):
-            peer.abort()
+        self.remove(connection)
+        if reason in (DropReason.SLOW, DropReason.CROWDED):
+            connection.abort()
         else:
-            peer.close()
+            connection.close()
 
-    def _gone(self, peer: Peer | Leaving) -> None:
-        self.remove(peer)
-        peer.close()
+    def _close(self, connection: Held) -> None:
+        self.remove(connection)
+        connection.close()

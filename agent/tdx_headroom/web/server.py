@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accepts clients, within limits on what they may cost, and lets the desk answer them."""
+"""Accepts clients, within limits on what they may cost, and has their requests answered."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import asyncio
 import errno
 import resource
 import socket
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tornado.http1connection import HTTP1ConnectionParameters, HTTP1ServerConnection
 from tornado.httputil import HTTPServerConnectionDelegate
@@ -16,15 +15,13 @@ from tornado.httputil import HTTPServerConnectionDelegate
 from tdx_headroom import log
 from tdx_headroom.output import metrics
 from tdx_headroom.web import quiet
-from tdx_headroom.web.connection import ClientStream, SecureClientStream, bound, origin_of
-from tdx_headroom.web.connections import Connections, Peer
-from tdx_headroom.web.exchange import Desk, Exchange
+from tdx_headroom.web.connection import Connection, TlsConnection, limit_buffers, origin_of
+from tdx_headroom.web.connections import Connections
+from tdx_headroom.web.handler import Request, RequestHandler
 from tdx_headroom.web.listen import Listener, open_listeners
-from tdx_headroom.web.names import Admission
 from tdx_headroom.web.pages import Pages
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Iterable, Iterator
 
     from prometheus_client import CollectorRegistry
@@ -36,7 +33,7 @@ if TYPE_CHECKING:
     from tdx_headroom.web.watch import ConfigWatch
 
 ACCEPT_AT_ONCE = 256
-"""Clients to accept before those that are there already have their turn."""
+"""Clients to accept before those that are connected already have their turn."""
 
 CHUNK = 4 << 10
 OTHER_FILES = 64
@@ -62,16 +59,16 @@ class WebServer:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         limits = settings.limits
-        most = settings.max_requests or limits.connections
+        max_requests = settings.max_requests or limits.connections
         self._watch = _watch(settings)
-        self._connections = Connections(limits, most, self._loop.time, self._sweep_at)
-        self._desk = Desk(
+        self._connections = Connections(limits, max_requests, self._loop.time, self._sweep_at)
+        self._handler = RequestHandler(
             Pages(view, registry, settings.telemetry_path),
             self._connections,
             self._watch,
-            max_requests=most,
+            max_waiting=max_requests,
+            auth_seconds=limits.auth_seconds,
             full_addresses=settings.full_addresses,
-            limits=limits,
         )
         # No timeouts here: they would be one timer a request, and `Connections` has them all.
         self._parameters = HTTP1ConnectionParameters(
@@ -83,7 +80,7 @@ class WebServer:
         )
         self._sweeping: asyncio.TimerHandle | None = None
         self._swept_at = 0.0
-        registry.register(_Exported(self._desk, self._watch))
+        registry.register(_ServerMetrics(self._handler, self._watch))
 
     def listen(self) -> list[str]:
         """Begin to listen; the URLs under which the pages are.
@@ -92,7 +89,7 @@ class WebServer:
             AgentError: an address cannot be bound.
         """
         quiet.install()
-        self._connections.most = _make_room_for_files(self._settings.limits.connections)
+        self._connections.max_connections = _allow_descriptors(self._settings.limits.connections)
         self._listeners = open_listeners(self._settings.addresses, self._settings.sockets)
         for listener in self._listeners:
             self._loop.add_reader(listener.socket, self._accept, listener)
@@ -105,7 +102,7 @@ class WebServer:
             self._loop.remove_reader(listener.socket)
             listener.close()
         self._listeners = []
-        self._desk.close()
+        self._handler.close()
         self._connections.close_all()
         if self._sweeping is not None:
             self._sweeping.cancel()
@@ -130,7 +127,7 @@ class WebServer:
     def _accept(self, listener: Listener) -> None:
         for _ in range(ACCEPT_AT_ONCE):
             try:
-                connection, address = listener.socket.accept()
+                sock, address = listener.socket.accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -138,7 +135,7 @@ class WebServer:
                     self._pause(listener)
                     return
                 continue  # that client has gone already
-            self._welcome(connection, address, listener)
+            self._connect(sock, address, listener)
 
     def _pause(self, listener: Listener) -> None:
         """Without a free descriptor a client can neither be accepted nor sent away: make room, wait.
@@ -155,57 +152,51 @@ class WebServer:
         if listener in self._listeners:
             self._loop.add_reader(listener.socket, self._accept, listener)
 
-    def _welcome(self, connection: socket.socket, address: object, listener: Listener) -> None:
+    def _connect(self, sock: socket.socket, address: object, listener: Listener) -> None:
         loaded = self._watch.current() if self._watch is not None and not listener.private else None
+        options: dict[str, Any] = {}
+        kind: type[Connection] = Connection
         try:
-            bound(connection, self._settings.limits.send_seconds)
-            peer = Peer(origin_of(connection, address), private=listener.private)
-            peer.stream = self._stream(connection, peer, loaded.context if loaded is not None else None)
+            limit_buffers(sock, self._settings.limits.send_seconds)
+            origin = origin_of(sock, address)
+            if loaded is not None and loaded.context is not None:
+                sock = loaded.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+                kind = TlsConnection
+                options["client_names"] = loaded.config.tls.client_names if loaded.config.tls else None
+            connection = kind(
+                sock,
+                self._connections,
+                origin=origin,
+                private=listener.private,
+                refuse=self._handler.refusal,
+                max_buffer_size=self._settings.limits.header_bytes + CHUNK,
+                read_chunk_size=CHUNK,
+                **options,
+            )
         except (OSError, ValueError):  # the client has gone, or has sent something before TLS could begin
-            connection.close()
+            sock.close()
             return
-        self._connections.add(peer)
-        server = HTTP1ServerConnection(peer.stream, self._parameters, peer)
-        tls = loaded.config.tls if loaded is not None else None
-        server.start_serving(_Delegate(self._desk, peer, tls.client_names if tls is not None else None))
-
-    def _stream(self, connection: socket.socket, peer: Peer, context: ssl.SSLContext | None) -> ClientStream:
-        kind = ClientStream
-        if context is not None:
-            connection = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
-            kind = SecureClientStream
-        return kind(
-            connection,
-            refuse=self._desk.refuse,
-            leave=partial(self._connections.leave, peer),
-            max_buffer_size=self._settings.limits.header_bytes + CHUNK,
-            read_chunk_size=CHUNK,
-        )
+        self._connections.add(connection)
+        server = HTTP1ServerConnection(connection, self._parameters, connection)
+        server.start_serving(_Delegate(self._handler, connection))
 
 
 class _Delegate(HTTPServerConnectionDelegate):
-    """Hands the requests of one connection to the desk."""
+    """Hands the requests of one connection to the handler."""
 
-    def __init__(self, desk: Desk, peer: Peer, client_names: frozenset[str] | None) -> None:
-        self._desk = desk
-        self._peer = peer
-        self._client_names = client_names
+    def __init__(self, handler: RequestHandler, connection: Connection) -> None:
+        self._handler = handler
+        self._connection = connection
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:  # noqa: ARG002  the library's signature
-        exchange = Exchange(self._desk, self._peer, request_conn)
-        if self._client_names is None:
-            return exchange
-        return Admission(exchange, self._peer.stream, self._client_names)
-
-    def on_close(self, server_conn: object) -> None:  # noqa: ARG002  the library's signature
-        self._desk.connections.remove(self._peer)
+        return Request(self._handler, self._connection, request_conn)
 
 
-class _Exported:
+class _ServerMetrics:
     """The server's own metrics."""
 
-    def __init__(self, desk: Desk, watch: ConfigWatch | None) -> None:
-        self._desk = desk
+    def __init__(self, handler: RequestHandler, watch: ConfigWatch | None) -> None:
+        self._handler = handler
         self._watch = watch
 
     def collect(self) -> Iterable[Metric]:
@@ -213,11 +204,11 @@ class _Exported:
         return metrics.families(self._samples())
 
     def _samples(self) -> Iterator[metrics.Sample]:
-        for code, count in self._desk.answered.items():
+        for code, count in self._handler.answered.items():
             yield ("tdx_headroom_http_requests_total", (str(code),), count)
-        yield ("tdx_headroom_http_auth_failures_total", (), self._desk.auth_failures)
-        yield ("tdx_headroom_http_connections", (), len(self._desk.connections))
-        for reason, count in self._desk.connections.dropped.items():
+        yield ("tdx_headroom_http_auth_failures_total", (), self._handler.answered[401])
+        yield ("tdx_headroom_http_connections", (), len(self._handler.connections))
+        for reason, count in self._handler.connections.dropped.items():
             yield ("tdx_headroom_http_connections_dropped_total", (reason,), count)
         if self._watch is not None:
             yield ("tdx_headroom_web_config_reload_success", (), int(not self._watch.failing))
@@ -232,8 +223,8 @@ def _watch(settings: WebSettings) -> ConfigWatch | None:
     return ConfigWatch(settings.config_file)
 
 
-def _make_room_for_files(connections: int) -> int:
-    """How many connections can be had, after raising the soft limit on descriptors if it is too low."""
+def _allow_descriptors(connections: int) -> int:
+    """How many connections there can be, after raising the soft limit on descriptors if it is too low."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = connections + OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < needed:

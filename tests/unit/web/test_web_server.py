@@ -611,25 +611,40 @@ def test_a_crowd_of_one_address_waits_for_itself(tmp_path: Path, monkeypatch: py
 
 def test_gone_before_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests whose clients have gone are not checked: a flood of them does not hold up who comes after."""
+    settings = protected(tmp_path)
+    with (tmp_path / "web.yml").open("a") as config:
+        config.write("basic_auth_excluded_paths: [/metrics]\n")
 
     async def test(served: Served) -> None:
-        checks, desk = HeldChecks(monkeypatch), served.server._desk
+        async def until_connected(number: int) -> None:
+            async with asyncio.timeout(30):
+                while await served.metric("tdx_headroom_http_connections") != number:  # noqa: ASYNC110  nobody tells
+                    await asyncio.sleep(0.01)
+
+        checks = HeldChecks(monkeypatch)
         try:
             first = asyncio.create_task(served.get("/", basic("first", "x")))
             await until(lambda: checks.begun == 1)
+            gone = []
             for i in range(30):
                 _, writer = await asyncio.open_connection("127.0.0.1", served.port)
                 writer.write(f"GET / HTTP/1.1\r\nHost: x\r\n{basic(f'user{i}', 'x')}\r\n\r\n".encode())
-                await asyncio.sleep(0)
-                writer.close()
+                gone.append(writer)
+            # Who asks for the metrics after them is answered after all of them have been read.
+            await until_connected(1 + 30 + 1)
             known = asyncio.create_task(served.get("/-/healthy", basic("alice", "secret")))
-            await until(lambda: (len(desk._waiting), len(desk.connections)) == (32, 2))
+            await until_connected(1 + 30 + 1 + 1)
+            for writer in gone:
+                writer.close()
+            await until_connected(1 + 1 + 1)
         finally:
             checks.go_on()
         assert ((await first)[0], (await known)[0]) == (401, 200)
         assert checks.begun == 2
+        answered = 'tdx_headroom_http_requests_total{code="%d"}'
+        assert [await served.metric(answered % code) for code in (401, 503)] == [1, 0]
 
-    serve(test, replace(protected(tmp_path), limits=Limits(auth_seconds=60)))
+    serve(test, replace(settings, limits=Limits(auth_seconds=60)))
 
 
 def test_a_unix_socket_shows_all_and_asks_for_nothing(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from tdx_headroom.web.turns import Turns
+from tdx_headroom.web.fair_lock import FairLock
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -18,21 +18,21 @@ class Queue:
     """Some who wait, each named by where it comes from and a number; notes in which order they had a turn."""
 
     def __init__(self, most: int = 40) -> None:
-        self.turns = Turns(most)
+        self.lock = FairLock(most)
         self.had: list[str] = []
         self.lost: list[str] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     def come(self, *names: str, seconds: float = 60) -> None:
         for name in names:
-            place = self.turns.enter(name[0].encode())
+            place = self.lock.enter(name[0].encode())
             if place is None:
                 self.lost.append(name)
             else:
                 self._tasks.append(asyncio.create_task(self._wait(name, place, seconds)))
 
     async def _wait(self, name: str, place: Future[bool], seconds: float) -> None:
-        if await self.turns.wait(place, seconds):
+        if await self.lock.wait(place, seconds):
             self.had.append(name)
         else:
             self.lost.append(name)
@@ -40,7 +40,7 @@ class Queue:
     async def go_on(self, times: int) -> None:
         for _ in range(times):
             await asyncio.sleep(0)
-            self.turns.leave()
+            self.lock.release()
         await asyncio.sleep(0.001)
 
     def cancel(self, at: int) -> None:
@@ -62,7 +62,7 @@ def test_turns_go_round() -> None:
         queue.come("d1", "a5")
         await queue.go_on(7)
         assert queue.had == ["a1", "a2", "b1", "c1", "a3", "b2", "d1", "a4", "a5"]
-        assert len(queue.turns) == 0
+        assert len(queue.lock) == 0
 
     run(test())
 
@@ -98,7 +98,7 @@ def test_who_waits_too_long() -> None:
         queue.come("c1")
         await asyncio.sleep(0.1)
         assert queue.lost == ["b1"]
-        assert len(queue.turns) == 2
+        assert len(queue.lock) == 2
         await queue.go_on(2)
         assert queue.had == ["a1", "c1"]
 
@@ -113,11 +113,11 @@ def test_a_turn_is_not_lost_with_its_owner() -> None:
         queue.come("a1", "b1", "c1", "d1")
         await asyncio.sleep(0)
         queue.cancel(2)
-        queue.turns.leave()
+        queue.lock.release()
         queue.cancel(1)
         await asyncio.sleep(0.001)
         assert queue.had == ["a1", "d1"]
         await queue.go_on(1)
-        assert len(queue.turns) == 0
+        assert len(queue.lock) == 0
 
     run(test())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may do next what only one may do at a time: fair by where they come from."""
+"""A lock whose waiters take turns by where they come from."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ if TYPE_CHECKING:
     from asyncio import Future
 
 
-class Turns:
-    """One at a time; those who wait take turns by their origin, and those of one origin in their order.
+class FairLock:
+    """One holds it at a time; origins take turns, and within one origin it is first come, first served.
 
-    So a crowd from one place makes its own wait longer, and nobody else more than by one turn. When there are
-    too many, the last one from the place that has most of them has to go.
+    So a crowd from one origin makes its own wait longer, and anybody else's by no more than one turn. When
+    too many wait, the last to come of the origin that has the most has to go.
 
     Args:
-        most: who may wait or have the turn.
+        max_waiting: how many may wait or hold it.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._taken = False
+    def __init__(self, max_waiting: int) -> None:
+        self._max_waiting = max_waiting
+        self._held = False
         self._queues: dict[bytes, deque[Future[bool]]] = {}
 
     def __len__(self) -> int:
-        return self._taken + sum(map(len, self._queues.values()))
+        return self._held + sum(map(len, self._queues.values()))
 
     def enter(self, origin: bytes) -> Future[bool] | None:
-        """A place in the queue, to :meth:`wait` in; None: there is none."""
+        """A place in the queue, to :meth:`wait` for; None: there is no room."""
         place: Future[bool] = asyncio.get_running_loop().create_future()
-        if not self._taken:
-            self._taken = True
+        if not self._held:
+            self._held = True
             place.set_result(True)
             return place
-        if len(self) >= self._most and not self._make_room(origin):
+        if len(self) >= self._max_waiting and not self._make_room(origin):
             return None
         self._queues.setdefault(origin, deque()).append(place)
         return place
 
     async def wait(self, place: Future[bool], seconds: float) -> bool:
-        """Wait for the turn; whether it has come. Who has it calls :meth:`leave` when done."""
+        """Wait for the lock; whether it was got. Whoever has it calls :meth:`release` when done."""
         try:
             async with asyncio.timeout(seconds):
                 return await place
@@ -50,11 +50,11 @@ class Turns:
             return self._withdraw(place)
         except asyncio.CancelledError:
             if self._withdraw(place):
-                self.leave()
+                self.release()
             raise
 
-    def leave(self) -> None:
-        """Let the next one have the turn."""
+    def release(self) -> None:
+        """Hand the lock to the next one."""
         while self._queues:
             origin, queue = next(iter(self._queues.items()))
             del self._queues[origin]
@@ -64,10 +64,10 @@ class Turns:
             if not place.done():
                 place.set_result(True)
                 return
-        self._taken = False
+        self._held = False
 
     def _make_room(self, origin: bytes) -> bool:
-        """Send somebody away, unless one more of this origin would be as many as anybody has."""
+        """Turn somebody away, unless one more of this origin would be as many as any origin has."""
         largest = max(self._queues, key=lambda key: len(self._queues[key]), default=origin)
         if len(self._queues.get(origin, ())) + 1 >= len(self._queues.get(largest, ())):
             return False
@@ -77,7 +77,7 @@ class Turns:
         return True
 
     def _withdraw(self, place: Future[bool]) -> bool:
-        """Give up a place; whether the turn had come in the very moment."""
+        """Give up a place; whether the lock was got at that very moment."""
         if place.done() and not place.cancelled():
             return place.result()
         for origin, queue in self._queues.items():
