@@ -39,6 +39,17 @@ class FailureReason(StrEnum):
     OTHER = "other"
 
 
+class NoTdx(StrEnum):
+    """Why TDX is not to be had where a log comes from."""
+
+    GUEST = "guest"
+    CPU = "cpu"
+    CPU_FEATURE = "cpu-feature"
+    TME = "tme-not-enabled"
+    DISABLED = "disabled-platform"
+    PLATFORM = "platform"
+
+
 @dataclass(frozen=True, slots=True)
 class SeamcallFailure:
     """A SEAMCALL that failed: leaf number, completion status, and RDX (the field, for leaf 0x22)."""
@@ -97,6 +108,7 @@ class KernelReport:
         verified: whether every line came from a record that only the kernel can write.
         contradictions: lines of an unverified log that do not go with what is before them. Somebody may have
             forged them, or what they contradict; where they tell different outcomes, the worse one counts.
+        no_tdx: why TDX is not to be had, where ``state`` is unsupported; a guest's log tells of no host.
     """
 
     state: ModuleState = ModuleState.UNKNOWN
@@ -119,3 +131,10 @@ class KernelReport:
     kvm_failed: bool = False
     verified: bool = False
     contradictions: tuple[Contradiction, ...] = ()
+    no_tdx: NoTdx | None = None
+
+    @property
+    def shows_nothing(self) -> bool:
+        """Whether no line is one that only a host with TDX prints."""
+        told = (self.keyids, self.cmrs, self.module_version, self.seamcall)
+        return self.state is ModuleState.UNKNOWN and all(value is None for value in told)

@@ -296,6 +296,9 @@ def _command_line(platform: Platform | None, boot: BootMap) -> tuple[str, ...] |
 
 def _report(log: KernelLog, boot: BootMap) -> KernelReport:
     report = read_report(log)
+    if boot.no_tdx is not None and report.shows_nothing:
+        no_tdx, message = boot.no_tdx
+        report = replace(report, state=ModuleState.UNSUPPORTED, no_tdx=no_tdx, message=message)
     found = dict.fromkeys((*report.contradictions, *boot.contradictions))
     return replace(report, contradictions=tuple(found))
 

@@ -110,6 +110,7 @@ def read_platform(root: Root) -> Reading[Platform]:
         root.locate("proc/cpuinfo"),
         value=Platform(
             tdx_host_platform="tdx_host_platform" in flags if flags else None,
+            tdx_guest="tdx_guest" in flags if flags else None,
             tdx_pw_mce="tdx_pw_mce" in bugs if flags else None,
             kvm_intel_tdx=_SWITCH.get(tdx or ""),
             enable_virt_at_load=_SWITCH.get(text("sys/module/kvm/parameters/enable_virt_at_load") or ""),

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tdx_headroom.facts.kernel_report import FailureReason
+from tdx_headroom.errors import one_line
+from tdx_headroom.facts.kernel_report import FailureReason, ModuleState, NoTdx
 
 if TYPE_CHECKING:
+    from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.facts.kernel_report import KernelReport, SeamcallFailure
 
 LEAVES = {
@@ -74,6 +76,18 @@ WHY = {
     FailureReason.OTHER: "for a reason that the kernel does not name",
 }
 
+NEEDS = "Sapphire Rapids or a later Xeon"
+_NO_TDX = {
+    NoTdx.GUEST: "This is a TDX guest, whose log says nothing about its host: give the log of the host.",
+    NoTdx.CPU: f"This CPU has no TDX, which needs {NEEDS} ({{}}).",
+    NoTdx.CPU_FEATURE: "TDX is not to be had: {}.",
+    NoTdx.TME: "The BIOS has not enabled TME, without which there is no TDX: in the BIOS, enable TME, TME-MT"
+    " and TDX.",
+    NoTdx.DISABLED: "KVM says that TDX is disabled on this platform: the CPU has no TDX, which needs"
+    f" {NEEDS}, or the BIOS has not enabled it.",
+    NoTdx.PLATFORM: "The kernel says that this platform does not support TDX.",
+}
+
 NO_HIBERNATE = "Add nohibernate to the kernel's command line."
 EARLIER = "Initialize TDX early (load kvm_intel at boot); reserve fewer huge pages and less movable memory."
 _CONVERTIBLE = "Have the firmware make all memory convertible, or keep the kernel off the rest (memmap=)."
@@ -118,6 +132,16 @@ def is_persistent(log: KernelReport) -> bool:
     if log.reason is FailureReason.SEAMCALL:
         return log.seamcall is not None and log.seamcall.leaf != CONFIG_LEAF
     return log.reason in _PERSISTENT
+
+
+def why_no_tdx(facts: HostFacts) -> str | None:
+    """Why TDX is not to be had, where the log or the CPU says so by itself."""
+    log = facts.kernel_log
+    if facts.platform is not None and facts.platform.tdx_guest:
+        return _NO_TDX[NoTdx.GUEST]
+    if log is None or log.state is not ModuleState.UNSUPPORTED:
+        return None
+    return _NO_TDX[log.no_tdx or NoTdx.PLATFORM].format(one_line(log.message or "", 120))
 
 
 def describe_failure(log: KernelReport) -> str:

@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdx_headroom.facts.host_facts import Placement
-from tdx_headroom.facts.kernel_report import FailureReason, ModuleState
+from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.facts.sources import PlacementSource
 from tdx_headroom.verdict import advice, blockers, contradictions, crosscheck, partial
-from tdx_headroom.verdict.decode import describe_failure, describe_seamcall
+from tdx_headroom.verdict.decode import describe_failure, describe_seamcall, why_no_tdx
 from tdx_headroom.verdict.evidence import find_strategy
 from tdx_headroom.verdict.guard import Guard
 from tdx_headroom.verdict.missing import missing
@@ -152,11 +152,8 @@ def _state(
 
 
 def _why_not_tdx(facts: HostFacts) -> str:
-    log = facts.kernel_log
-    if log is not None and log.reason is FailureReason.CPU_FEATURE and log.message:
-        return f"TDX is not to be had: {log.message}."
-    if log is not None and log.state is ModuleState.UNSUPPORTED:
-        return "The kernel says that this platform does not support TDX."
+    if said := why_no_tdx(facts):
+        return said
     if facts.platform is None or facts.platform.tdx_host_platform is None:
         return (
             "The log shows the start of this boot, and no KeyIDs of TDX: CPU or kernel do not have it, or"

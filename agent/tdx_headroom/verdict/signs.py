@@ -17,6 +17,8 @@ def not_a_tdx_host(facts: HostFacts) -> bool:
     log, platform = facts.kernel_log, facts.platform
     if log is not None and log.state is ModuleState.UNSUPPORTED:
         return True
+    if platform is not None and platform.tdx_guest:
+        return True
     if log is not None and (log.keyids is not None or log.cmrs is not None):
         return False
     if log is not None and log.state is not ModuleState.UNKNOWN:
@@ -34,11 +36,7 @@ def no_keyids(facts: HostFacts) -> bool:
 
 def shows_tdx(facts: HostFacts) -> bool:
     """Whether any line of the log is one that only a host with TDX has."""
-    log = facts.kernel_log
-    return log is not None and (
-        log.state is not ModuleState.UNKNOWN
-        or any(x is not None for x in (log.keyids, log.cmrs, log.module_version, log.seamcall))
-    )
+    return facts.kernel_log is not None and not facts.kernel_log.shows_nothing
 
 
 def refused_call(facts: HostFacts) -> SeamcallFailure | None:

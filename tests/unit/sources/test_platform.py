@@ -181,6 +181,7 @@ def test_whole_platform(host_tree: HostTree) -> None:
     """Every file adds its fact."""
     assert read_platform(host_tree(HOST)).value == Platform(
         tdx_host_platform=True,
+        tdx_guest=False,
         tdx_pw_mce=True,
         kvm_intel_tdx=True,
         tdx_module_version="1.5.24",
@@ -202,7 +203,11 @@ def test_cpuinfo_alone(host_tree: HostTree) -> None:
         host_tree({"proc/cpuinfo": CPUINFO.replace("tdx_host_platform ", "").replace("tdx_pw_mce", "")})
     )
     assert reading.value == Platform(
-        tdx_host_platform=False, tdx_pw_mce=False, cpu_model="INTEL(R) XEON(R) PLATINUM 8592+", cpus=2
+        tdx_host_platform=False,
+        tdx_guest=False,
+        tdx_pw_mce=False,
+        cpu_model="INTEL(R) XEON(R) PLATINUM 8592+",
+        cpus=2,
     )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tdx_headroom.facts.kernel_report import FailureReason, ModuleState, SeamcallFailure
+from tdx_headroom.facts.kernel_report import FailureReason, ModuleState, NoTdx, SeamcallFailure
 from tdx_headroom.sources.kernel_log.tdx_lines import OUTCOMES, match_tdx_line
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ class Attempt:
 
     state: ModuleState | None = None
     reason: FailureReason | None = None
+    no_tdx: NoTdx | None = None
     errno: int | None = None
     message: str | None = None
     pamt_kib: int | None = None

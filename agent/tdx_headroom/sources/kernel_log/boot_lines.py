@@ -30,8 +30,15 @@ HUGETLB = re.compile(
     r"HugeTLB: registered ([0-9]{1,4})[.]00 ([MG])iB page size, pre-allocated ([0-9]{1,12}) pages"
 )
 VERSION = re.compile(r"Linux version ([0-9][A-Za-z0-9._+~-]*) ?\(.*")
-# What the boot loader was told to load, where the log does not reach back to the version.
+# What the boot loader was told to load, where the log does not reach back to the version; alone on a line
+# run_init_process() prints it.
 BOOT_IMAGE = re.compile(r"BOOT_IMAGE=[!-~]*/vmlinuz-([0-9]+[.][0-9]+[.][A-Za-z0-9._+~-]+)")
+# native_smp_prepare_cpus() names the boot processor; detect_tme() says whether memory encryption is on.
+CPU = re.compile(
+    r"smpboot: CPU0: ([!-~][ -~]{0,79}) \(fam(?:ily)?: (?:0x)?([0-9a-f]{1,4}),"
+    r" model: (?:0x)?([0-9a-f]{1,4})(?:, stepping: (?:0x)?[0-9a-f]{1,4})?\)"
+)
+TME_OFF = re.compile(r"x86/tme: not enabled by BIOS")
 # smp_init(): all processors run.
 RUNNING = re.compile(r"smp: Brought up [0-9]{1,5} nodes?, [0-9]{1,6} CPUs?")
 COMMAND_LINE = re.compile(r"(Kernel command|Command) line: ?(.*)")
@@ -52,12 +59,29 @@ _EARLY = (
     CRASH_KERNEL,
     VERSION,
     COMMAND_LINE,
+    CPU,
+    TME_OFF,
 )
 _BEGINNING = re.compile(
     r"BIOS-e820: |user: \[|BIOS-provided |user-defined |Early memory node ranges|node +[0-9]|ACPI: SRAT: "
     r"|Faking a node|Zone ranges:|[A-Z][A-Za-z0-9]{2,9} +(?:\[mem |empty)|Movable zone start|Node [0-9]"
     r"|HugeTLB: registered |Linux version |Command line: |Kernel command line: |crashkernel|smp: Brought up "
+    r"|smpboot: CPU0: |x86/tme: "
 )
+
+
+# Intel's family 6 before Sapphire Rapids, and clients since (intel-family.h). A model that is not here may
+# have TDX.
+_INTEL_WITHOUT = frozenset(range(0x0F, 0x80)) | frozenset(
+    bytes.fromhex("8c8d8e979a9c9d9ea5a6a7a8aaacb5b7babdbebfc5c6cc")
+)
+
+
+def cpu_without_tdx(model: str, family: int, number: int) -> bool:
+    """Whether a processor is surely one without TDX: another vendor's, or a model of Intel's before it."""
+    if "intel" not in model.lower():
+        return model.startswith(("AMD ", "Hygon "))
+    return family == 0xF or (family == 0x6 and number in _INTEL_WITHOUT)
 
 
 def begins_like_one(message: str) -> bool:
@@ -72,4 +96,4 @@ def is_early(message: str) -> bool:
 
 def is_one(message: str) -> bool:
     """Whether a message is one of these as a whole."""
-    return is_early(message) or any(pattern.fullmatch(message) for pattern in (HUGETLB, RUNNING))
+    return is_early(message) or any(pattern.fullmatch(message) for pattern in (HUGETLB, RUNNING, BOOT_IMAGE))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.address import Range
 from tdx_headroom.errors import SourceError
-from tdx_headroom.facts.kernel_report import Contradiction, ContradictionKind
+from tdx_headroom.facts.kernel_report import Contradiction, ContradictionKind, NoTdx
 from tdx_headroom.facts.observations import FirmwareRange, NodeRange
 from tdx_headroom.facts.sources import MemorySource
 from tdx_headroom.sources.firmware_memmap import RAM
@@ -87,6 +87,7 @@ class BootMap:
         hugetlb: bytes in huge pages that boot has allocated.
         srat: which addresses belong to which node, possible hot-plugged memory included.
         from_boot: whether the log has the first line that a kernel prints.
+        no_tdx: why TDX is not to be had, and the line that says so.
         contradictions: lines of an unverified log that do not go with the first list of their kind.
         kernel_release: as printed, or from the name of the boot image; None when not seen.
         command_line: as printed; None when not seen.
@@ -103,6 +104,7 @@ class BootMap:
     kernel_release: str | None
     command_line: str | None
     from_boot: bool = False
+    no_tdx: tuple[NoTdx, str] | None = None
     contradictions: tuple[Contradiction, ...] = ()
 
 
@@ -126,6 +128,7 @@ class _Seen:
     from_boot: bool = False
     release: str | None = None
     image: str | None = None
+    no_tdx: tuple[NoTdx, str] | None = None
     command_lines: dict[str, str] = field(default_factory=dict)
     printed: set[str] = field(default_factory=set)
     doubtful: list[str] = field(default_factory=list)
@@ -177,6 +180,7 @@ def read_boot_map(log: KernelLog, origin: str) -> BootMap:
         # The later of the two that kernels print has what they have added themselves.
         command_line=seen.command_lines.get("Kernel command", seen.command_lines.get("Command")),
         from_boot=seen.from_boot,
+        no_tdx=seen.no_tdx,
         contradictions=tuple(
             Contradiction(_kind_of(text), in_short(text))
             for text in dict.fromkeys(seen.doubtful)
@@ -266,6 +270,13 @@ def _read_fact(seen: _Seen, text: str) -> None:
         seen.command_lines.setdefault(match[1], match[2])
         if image := boot_lines.BOOT_IMAGE.search(match[2]):
             seen.image = seen.image or image[1]
+    elif image := boot_lines.BOOT_IMAGE.fullmatch(text):
+        seen.image = seen.image or image[1]
+    elif match := boot_lines.CPU.fullmatch(text):
+        if boot_lines.cpu_without_tdx(match[1], int(match[2], 16), int(match[3], 16)):
+            seen.no_tdx = (NoTdx.CPU, text.removeprefix("smpboot: "))
+    elif boot_lines.TME_OFF.fullmatch(text):
+        seen.no_tdx = seen.no_tdx or (NoTdx.TME, text)
     elif match := boot_lines.CRASH_KERNEL.fullmatch(text):
         seen.crash_kernel.append(Range(int(match[1], 16), int(match[2], 16)))
     elif match := boot_lines.HUGETLB.fullmatch(text):

@@ -39,6 +39,8 @@ _PLAIN = (
     boot_lines.CRASH_KERNEL,
     boot_lines.HUGETLB,
     boot_lines.RUNNING,
+    boot_lines.CPU,
+    boot_lines.TME_OFF,
 )
 _ZONES = ("DMA", "DMA32", "Normal", "HighMem", "Movable", "Device")
 _SRAT_FLAGS = {"hotplug", "non-volatile"}
@@ -102,6 +104,8 @@ def keep(text: str) -> str | None:
         return f"Linux version {match[1]} {MARK}"
     if match := boot_lines.COMMAND_LINE.fullmatch(stripped):
         return f"{stripped[: match.start(2)].rstrip()} {' '.join(_arguments(match[2]))}"
+    if match := boot_lines.BOOT_IMAGE.fullmatch(stripped):
+        return f"BOOT_IMAGE=/vmlinuz-{match[1]}"
     return None
 
 

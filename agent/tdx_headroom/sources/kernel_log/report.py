@@ -21,7 +21,7 @@ from tdx_headroom.facts.kernel_report import (
     SeamcallFailure,
 )
 from tdx_headroom.sources.kernel_log.attempts import Attempt, CmrList, chosen_cmrs, same_moment, worst_of
-from tdx_headroom.sources.kernel_log.tdx_lines import FAILURES, match_tdx_line
+from tdx_headroom.sources.kernel_log.tdx_lines import FAILURES, NO_TDX, match_tdx_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,6 +135,8 @@ def _read_line(reader: _Reader, line: TdxLine, message: str, index: int) -> None
         _read_cmr(reader, line, index)
     elif kind in FAILURES:
         _read_failure(reader, line, message)
+    elif kind in NO_TDX:
+        _read_unsupported(reader, line, message)
     elif kind in _HANDLERS:
         _HANDLERS[kind](reader, line, message)
 
@@ -157,7 +159,6 @@ def _read_failure(reader: _Reader, line: TdxLine, message: str) -> None:
     attempt.errno = errno
     if line.groups.get("errno"):
         attempt.errno = _number(line, "errno")
-        attempt.reason = _reason_of(attempt) if reason is FailureReason.OTHER else reason
     if line.kind == "init-failed-areas":
         attempt.failed_tdmr = _range(line)
 
@@ -258,9 +259,9 @@ def _read_kvm_failed(reader: _Reader, line: TdxLine, message: str) -> None:
 
 
 def _read_unsupported(reader: _Reader, line: TdxLine, message: str) -> None:
-    reason = FailureReason.CPU_FEATURE if line.kind == "cpu-feature" else None
     attempt = reader.complete(ModuleState.UNSUPPORTED, message)
-    attempt.reason = reason
+    attempt.reason = FailureReason.CPU_FEATURE if line.kind == "cpu-feature" else None
+    attempt.no_tdx = attempt.no_tdx or NO_TDX[line.kind]
 
 
 def _read_acpi_s3(reader: _Reader, _line: TdxLine, _message: str) -> None:
@@ -282,8 +283,6 @@ def _read_progress(reader: _Reader, _line: TdxLine, _message: str) -> None:
 _HANDLERS: dict[str, Callable[[_Reader, TdxLine, str], None]] = {
     "keyids": _read_keyids,
     "acpi-s3": _read_acpi_s3,
-    "unsupported": _read_unsupported,
-    "cpu-feature": _read_unsupported,
     "version": _read_version,
     "version-ubuntu": _read_version,
     "attributes": _read_version,
@@ -300,6 +299,7 @@ _HANDLERS: dict[str, Callable[[_Reader, TdxLine, str], None]] = {
     "pamt-pages": _read_pamt,
     "initialized": _read_initialized,
     "init-failed": _read_init_failed,
+    "init-failed-other": _read_init_failed,
     "packages": _read_packages,
     "kvm-failed": _read_kvm_failed,
     "kvm-no-keyids": _read_kvm_failed,
@@ -317,6 +317,7 @@ def _finish(reader: _Reader, log: KernelLog, decided: Attempt | None) -> KernelR
             report,
             state=decided.state,
             reason=decided.reason,
+            no_tdx=decided.no_tdx,
             errno=decided.errno,
             message=decided.message,
             pamt_kib=decided.pamt_kib,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from tdx_headroom.facts.kernel_report import FailureReason
+from tdx_headroom.facts.kernel_report import FailureReason, NoTdx
 
 
 class TdxLine(NamedTuple):
@@ -36,14 +36,16 @@ _PREFIXED = {
     "init-failed-keyids": r"initialization failed: too few private KeyIDs available\.?",
     "init-failed-hibernation": r"initialization failed: Hibernation support is enabled\.?",
     "init-failed-notifier": rf"initialization failed: register_memory_notifier\(\) failed {_ERRNO}\.?",
-    "acpi-s3": r"Disable ACPI S3(?: suspend)?\. Turn off TDX in the BIOS to use ACPI S3\.",
+    "acpi-s3": r"Disable ACPI S3(?: suspend)?\.(?: Turn off TDX in the BIOS to use ACPI S3\.)?",
+    "guest": r"Guest detected",  # tdx_early_init(): this kernel runs in a TDX guest
+    "disabled-platform": r"Cannot enable TDX (?:on TDX disabled platform|with SEAMRR disabled)\.?",
     "unsupported": r"TDX not supported by the host platform\.?",  # since v7.1, at error level
     "cpu-feature": r"(?P<feature>XSAVE|MOVDIR64B|Self-snoop) is required for TDX\.?",
     "not-loaded": r"module not loaded\.?",
     "not-loaded-old": r"(?:TDX module is not loaded|(?:\[firmware bug\]: TDX is )?not enabled by BIOS)\.?",
-    "version": r"(?:Module version|TDX module version|module ver(?:sion|son)):"
+    "version": r"(?:Module version|TDX module version|TDX-Module version|module ver(?:sion|son)):"
     r" (?P<version>[0-9]+(?:\.[0-9]+)+)(?:(?: \(build_date|, build_date:) (?P<date>[0-9]{1,9})\)?)?\.?",
-    "attributes": r"TDX module: att?ributes 0x[0-9a-f]+, vendor_id 0x[0-9a-f]+,"
+    "attributes": r"TDX module: (?:att?ributes 0x[0-9a-f]+, )?vendor_id 0x[0-9a-f]+,"
     r" major_version (?P<major>[0-9]{1,5}), minor_version (?P<minor>[0-9]{1,5}),"
     r" build_date (?P<date>[0-9]{1,9}), build_num (?P<build>[0-9]{1,9})",
     # Ubuntu 6.14-intel prints the date, a decimal number, in hexadecimal.
@@ -64,7 +66,8 @@ _PREFIXED = {
     "dynamic-pamt": r"Enable Dynamic PAMT",
     "seamcall": r"SEAMCALL \((?P<leaf>0x[0-9a-f]{1,16}|[0-9]{1,5})\) failed: (?P<status>0x[0-9a-f]{1,16})",
     "seamcall-registers": r"RCX 0x[0-9a-f]+ RDX (?P<rdx>0x[0-9a-f]{1,16}) R08 0x[0-9a-f]+",
-    "pamt-kib": r"(?P<kib>[0-9]{1,15}) KBs? allocated for PAMT\.?",
+    # A blank that is none in ASCII becomes `?` on the way through mail.
+    "pamt-kib": r"(?P<kib>[0-9]{1,15}) KBs?[?\ufffd]? allocated for PAMT\.?",
     "pamt-pages": r"(?P<pages>[0-9]{1,15}) pages allocated for PAMT\.?",
     "initialized": r"module initialized\.?|TDX-Module initialized\.?|TDX module initialized\.?"
     r"|TDX module successfully initialized\.?|Successfully initialized TDX module\.?",
@@ -104,11 +107,20 @@ FAILURES: dict[str, tuple[FailureReason, int | None]] = {
     "not-loaded-old": (FailureReason.NOT_LOADED, None),
     "init-failed-tdmrs": (FailureReason.TDMRS, -28),
     "init-failed-areas": (FailureReason.RESERVED_AREAS, -28),
-    "init-failed-other": (FailureReason.OTHER, None),
 }
 """Lines that end an attempt by themselves, with the reason and the errno that they prove."""
 
-OUTCOMES = frozenset({*FAILURES, "initialized", "pamt-kib", "pamt-pages", "init-failed", "unsupported"})
+NO_TDX = {
+    "guest": NoTdx.GUEST,
+    "disabled-platform": NoTdx.DISABLED,
+    "unsupported": NoTdx.PLATFORM,
+    "cpu-feature": NoTdx.CPU_FEATURE,
+}
+"""Lines that say that TDX is not to be had here, and why."""
+
+OUTCOMES = frozenset(
+    {*FAILURES, *NO_TDX, "initialized", "pamt-kib", "pamt-pages", "init-failed", "init-failed-other"}
+)
 """Kinds that tell how an attempt has ended."""
 
 
