@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import signal
 import stat
@@ -41,10 +42,9 @@ def write_whole(path: str, data: bytes, mode: int) -> None:
         folder_fd = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise _failed(folder or ".", error, os.EX_CANTCREAT) from None
-    temporary = f".{name}.{os.getpid()}.{secrets.token_hex(8)}"
     try:
         with _end_delayed():
-            replace_in(folder_fd, name, data, mode, temporary=temporary)
+            replace_in(folder_fd, name, data, mode)
             # The name is on disk only when the folder is.
             os.fsync(folder_fd)
     except OSError as error:
@@ -54,21 +54,23 @@ def write_whole(path: str, data: bytes, mode: int) -> None:
 
 
 def replace_in(
-    folder_fd: int, name: str, data: bytes, mode: int, *, temporary: str, owner: tuple[int, int] | None = None
+    folder_fd: int, name: str, data: bytes, mode: int, owner: tuple[int, int] | None = None
 ) -> None:
-    """Put the data in place of a file of an open folder, at once; nothing else is left behind.
+    """Put the data in place of a file of an open folder, at once; nothing else stays there.
+
+    Unless the process is killed meanwhile: see :func:`remove_leftovers`.
 
     Args:
         folder_fd: descriptor of the folder.
         name: of the file in it.
         data: its new content.
         mode: its permissions, whatever the umask.
-        temporary: a name that nothing in the folder has.
         owner: user and group that it is to have; None: those of this process.
 
     Raises:
         OSError: it cannot be done; an old file stays as it is.
     """
+    temporary = f".{name}.{secrets.token_hex(8)}"
     try:
         _write(folder_fd, temporary, data, mode, owner)
         os.rename(temporary, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
@@ -77,9 +79,25 @@ def replace_in(
             os.unlink(temporary, dir_fd=folder_fd)
 
 
+def is_leftover(found: str, name: str) -> bool:
+    """Whether a file may be what a process left that was killed while it replaced the one of this name.
+
+    Earlier versions put no point before the name.
+    """
+    return re.fullmatch(rf"\.?{re.escape(name)}\.[0-9a-f]{{16}}", found) is not None
+
+
+def remove_leftovers(folder_fd: int, name: str) -> None:
+    """Remove what killed processes left; nobody may be replacing the file of this name meanwhile."""
+    for found in os.listdir(folder_fd):
+        if is_leftover(found, name):
+            with contextlib.suppress(OSError):
+                os.unlink(found, dir_fd=folder_fd)
+
+
 @contextlib.contextmanager
 def _end_delayed() -> Iterator[None]:
-    """Let signals that would end the process without a ``finally`` wait."""
+    """Delay signals that would end the process without running ``finally``."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGHUP))
     try:
         yield

@@ -11,8 +11,6 @@ import contextlib
 import fcntl
 import os
 import pwd
-import re
-import secrets
 import stat
 from typing import TYPE_CHECKING
 
@@ -20,14 +18,15 @@ from tdx_headroom import log
 from tdx_headroom.errors import one_line
 from tdx_headroom.service.state import FILE, MAX_FILE
 from tdx_headroom.service.users import DYNAMIC, OWN
-from tdx_headroom.whole_file import replace_in
+from tdx_headroom.whole_file import is_leftover, replace_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tdx_headroom.service.users import User
 
-_OURS = re.compile(re.escape(FILE) + r"(?:\.corrupt)?(?:\.[0-9a-f]{16})?|lost\+found")
+_ASIDE = f"{FILE}.corrupt"
+_OURS = (FILE, _ASIDE, "lost+found")
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -122,7 +121,7 @@ def _give(fd: int, before: os.stat_result, user: User) -> None:
     except BlockingIOError:
         raise _Refused("another agent keeps its state there; name another --state-directory") from None
     if before.st_uid != user.uid:
-        # First out of the reach of whoever had it: from here on names in it stay what they are.
+        # First take it away from its owner: from here on nobody else can change the names in it.
         os.fchown(fd, 0, 0)
         os.fchmod(fd, 0o700)
         _check_content(fd)
@@ -144,7 +143,7 @@ def _give_back(fd: int, before: os.stat_result, user: User) -> None:
 
 def _check_content(fd: int) -> None:
     for name in os.listdir(fd):
-        if not _OURS.fullmatch(name):
+        if name not in _OURS and not is_leftover(name, FILE) and not is_leftover(name, _ASIDE):
             raise _Refused(f"it holds {one_line(name, 80)!r} and so is not the agent's alone; name another")
 
 
@@ -170,8 +169,7 @@ def _adopt(fd: int, user: User) -> None:
         data = b"".join(iter(lambda: os.read(source, 1 << 16), b""))
     finally:
         os.close(source)
-    temporary = f"{FILE}.{secrets.token_hex(8)}"
-    replace_in(fd, FILE, data, 0o600, temporary=temporary, owner=(user.uid, user.gid))
+    replace_in(fd, FILE, data, 0o600, owner=(user.uid, user.gid))
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -22,9 +21,11 @@ from tdx_headroom.address import MIB, page_round, subtract
 from tdx_headroom.facts.codec import DecodeError, decode, encode
 from tdx_headroom.facts.sources import CmrSource, LastCmrs
 from tdx_headroom.sources.kernel_log.records import LogRecord  # noqa: TC001  the codec reads the annotation
-from tdx_headroom.whole_file import replace_in
+from tdx_headroom.whole_file import remove_leftovers, replace_in
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tdx_headroom.verdict.assessment import Assessment
 
 SCHEMA = "tdx-headroom/state/1"
@@ -32,7 +33,8 @@ FILE = "state.json"
 MAX_FILE = 16 << 20
 
 SEQ_STEP = 256
-"""So many records of others are worth a write; the smallest ring buffer holds about ten times as many."""
+"""The file is written after so many records that are not kept; the smallest ring buffer holds about ten times
+as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ def remember(boot: BootState, assessment: Assessment) -> BootState:
 
 
 def map_digest(assessment: Assessment) -> str | None:
-    """A digest of the memory that TDMRs are made from; nothing of it can be read from it.
+    """A digest of the memory that TDMRs are made from, which reveals none of it.
 
     Where it is split does not count: memblock splits at more places than other sources. Before the colon is
     what digests have to have in common to be compared.
@@ -145,7 +147,7 @@ def map_digest(assessment: Assessment) -> str | None:
 
 
 class FolderLock:
-    """Held by the one agent that keeps its state in a folder: a second one would take it away from the first.
+    """Held by the one agent that keeps its state in a folder: a second one would overwrite that state.
 
     Args:
         folder: of the state.
@@ -156,7 +158,7 @@ class FolderLock:
         self._fd: int | None = None
 
     def take(self) -> None:
-        """Have it from now on; nothing happens when it is had already.
+        """Take it and keep it; nothing happens when this agent has it already.
 
         Raises:
             OSError: another agent has it, or the folder cannot be looked at.
@@ -191,7 +193,7 @@ class StateFile:
 
     Args:
         directory: must exist; only this agent writes there.
-        lock: to be had before anything is written; None: there is surely no other agent.
+        lock: taken before anything is written; None: there is certainly no other agent.
     """
 
     def __init__(self, directory: str, lock: FolderLock | None = None) -> None:
@@ -209,7 +211,8 @@ class StateFile:
             if error.errno == errno.EBUSY:
                 # What is there is the other agent's to tidy up; what it has learnt is as good as our own.
                 return self._read_only(), f"{self._directory}: {error.strerror}"
-        self._remove_leftovers()
+        with contextlib.suppress(OSError), self._folder() as folder:
+            remove_leftovers(folder, FILE)
         try:
             return _parse(self._read()), None
         except FileNotFoundError:
@@ -230,7 +233,7 @@ class StateFile:
             owner = os.fstat(fd).st_uid
             if owner != os.geteuid():
                 raise ValueError(f"it is of user id {owner}, who may have written anything")
-            # Not closed by it: for a directory open() fails, and leaves the descriptor to whoever made it.
+            # Not closed by it: for a directory open() fails, and leaves the descriptor open.
             with open(fd, "rb", closefd=False) as stream:
                 return stream.read(MAX_FILE + 1)
         finally:
@@ -257,13 +260,15 @@ class StateFile:
         data = json.dumps({"schema": SCHEMA, **encode(state)}).encode()
         if len(data) > MAX_FILE:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), self._path)
-        folder = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            replace_in(folder, FILE, data, 0o600, temporary=f"{FILE}.{secrets.token_hex(8)}")
-        finally:
-            os.close(folder)
+        with self._folder() as folder:
+            replace_in(folder, FILE, data, 0o600)
         self._written = state
         self._identity = self._identify()
+
+    def close(self) -> None:
+        """Let another agent have the folder."""
+        if self._lock is not None:
+            self._lock.release()
 
     def _take_lock(self) -> None:
         if self._lock is not None:
@@ -277,15 +282,16 @@ class StateFile:
             return None
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
-    def _remove_leftovers(self) -> None:
-        """Remove temporary files of an agent that was killed while it wrote."""
-        with contextlib.suppress(OSError):
-            for name in os.listdir(self._directory):  # noqa: PTH208
-                if re.fullmatch(re.escape(FILE) + r"\.[0-9a-f]{16}", name):
-                    os.unlink(os.path.join(self._directory, name))  # noqa: PTH108, PTH118
+    @contextlib.contextmanager
+    def _folder(self) -> Iterator[int]:
+        folder = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield folder
+        finally:
+            os.close(folder)
 
     def set_aside(self) -> str:
-        """Give a file that is of no use another name; what became of it, in words for the log."""
+        """Rename a file that cannot be used; what became of it, in words for the log."""
         aside = f"{self._path}.corrupt"
         if os.path.isdir(aside):  # noqa: PTH112
             aside += f".{secrets.token_hex(8)}"  # a folder is not replaced

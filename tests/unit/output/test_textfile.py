@@ -114,7 +114,7 @@ def test_a_link_in_place_of_the_temporary_file(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(secrets, "token_hex", lambda _: "guessed")
     victim = tmp_path / "victim"
     victim.write_text("precious\n")
-    (tmp_path / f".tdx.prom.{os.getpid()}.guessed").symlink_to(victim)
+    (tmp_path / ".tdx.prom.guessed").symlink_to(victim)
     with pytest.raises(AgentError, match="File exists"):
         write_textfile(str(tmp_path / "tdx.prom"), b"new\n")
     assert victim.read_text() == "precious\n"

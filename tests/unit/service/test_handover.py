@@ -119,7 +119,8 @@ def test_nothing_of_others_is_given_away(kind: str, before: int, place: Path) ->
     elif kind == "folder":
         path.mkdir()
     else:
-        (folder / f"state.json.{'0' * 16}").symlink_to(secret)
+        for name in (f".state.json.{'0' * 16}", f"state.json.{'0' * 16}"):
+            (folder / name).symlink_to(secret)
     owned(folder, before)
     hand_over(str(folder), USER)
     assert owner(folder) == UID

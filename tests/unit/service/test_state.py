@@ -92,7 +92,7 @@ def test_a_planted_file_is_not_written_through(tmp_path: Path, monkeypatch: pyte
     target = tmp_path / "target"
     target.write_text("precious")
     monkeypatch.setattr("secrets.token_hex", lambda _: "0" * 16)
-    (tmp_path / f"state.json.{'0' * 16}").symlink_to(target)
+    (tmp_path / f".state.json.{'0' * 16}").symlink_to(target)
     with pytest.raises(FileExistsError):
         StateFile(str(tmp_path)).save(State(BOOT, None))
     assert target.read_text() == "precious"
@@ -198,10 +198,11 @@ def test_another_source_is_no_change_of_memory(missing: str, tmp_path: Path) -> 
 
 
 def test_leftovers_are_removed(tmp_path: Path) -> None:
-    """Temporary files of an agent that was killed go at the next start."""
-    (tmp_path / "state.json.0123456789abcdef").write_text("half")
+    """Temporary files of an agent that was killed go at the next start, an earlier version's too."""
+    for name in (".state.json.0123456789abcdef", "state.json.0123456789abcdef", ".state.json.bak"):
+        (tmp_path / name).write_text("half")
     StateFile(str(tmp_path)).load()
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".state.json.bak"]
 
 
 def wait_for_change(path: Path) -> None:
