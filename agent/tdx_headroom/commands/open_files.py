@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom import log
 from tdx_headroom.hostfs.root import Root
-from tdx_headroom.service.fdstore import store_files
+from tdx_headroom.service.descriptor_store import store_files
 from tdx_headroom.service.notify import Notifier
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from tdx_headroom.commands.web_flags import add_flags, settings_from
 from tdx_headroom.errors import AgentError
 from tdx_headroom.hostfs.root import host_root
 from tdx_headroom.service import daemon
+from tdx_headroom.service.clean_process import drop_inherited
 from tdx_headroom.service.descriptors import take
-from tdx_headroom.service.surroundings import leave_behind
 from tdx_headroom.verdict.what_if import WhatIf
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def serve(root: Root, options: argparse.Namespace) -> int:
             hint="start tdx-headroom.socket, or leave --web.systemd-socket out",
             status=os.EX_UNAVAILABLE,
         )
-    leave_behind([*inherited.files.values(), *(given.fileno() for given in inherited.sockets)])
+    drop_inherited([*inherited.files.values(), *(given.fileno() for given in inherited.sockets)])
     root = root.holding({**inherited.files, **_give_up(root, options.user, state_directory)})
     settings = daemon.Settings(
         web=web,

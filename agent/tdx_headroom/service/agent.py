@@ -11,8 +11,8 @@ from tdx_headroom import log
 from tdx_headroom.errors import one_line
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.output import metrics
-from tdx_headroom.service.keeper import StateKeeper
 from tdx_headroom.service.state import BootState, State, map_changed, remember
+from tdx_headroom.service.state_writer import StateWriter
 from tdx_headroom.verdict import State as VerdictState
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.what_if import UNCHANGED
@@ -54,8 +54,7 @@ class Agent:
         self._what_if = what_if
         self._live = live
         self._state = state or State()
-        self._keeper = StateKeeper(state_file) if state_file is not None else None
-        self._log = log.get()
+        self._writer = StateWriter(state_file)
         self.assessment: Assessment | None = None
         self._health: metrics.Health | None = None
         self._failing: frozenset[str] | None = None
@@ -80,11 +79,10 @@ class Agent:
         return one_line(f"{verdict.state}: {verdict.summary}", 200)
 
     def refresh(self) -> None:
-        """Read the host and assess it anew; on failure the last good assessment stays, marked stale."""
+        """Read the host and assess it; on failure the last good assessment stays, marked stale."""
         began = time.perf_counter()
-        reading = self._live.reading() if self._live is not None else None
         try:
-            assessment = assess(read_facts(self._root, reading, self._state.last_cmrs), self._what_if)
+            assessment = self._assess()
         except Exception as error:  # noqa: BLE001  whatever it is, what was known must keep being served
             log.failure("assessment failed, the last one stays", error)
             if self._health is not None:
@@ -97,6 +95,13 @@ class Agent:
         self._health = self._measure(assessment, time.perf_counter() - began)
         self._rendered.clear()
         self._report(assessment, changed=changed)
+
+    def _assess(self) -> Assessment:
+        kernel_log = None
+        if self._live is not None:
+            self._live.refresh()
+            kernel_log = self._live.snapshot()
+        return assess(read_facts(self._root, kernel_log, self._state.last_cmrs), self._what_if)
 
     def exposition(self, render: Callable[[Collector], bytes]) -> bytes:
         """The current view as a scrape shows it, rendered once however often it is asked for.
@@ -129,55 +134,53 @@ class Agent:
             ),
             map_changed=map_changed(before, self._state.current),
             last_boot_headroom=before.headroom if before else (),
-            state_written=self._keeper.success if self._keeper is not None else None,
+            state_written=self._writer.success,
         )
 
     @property
     def seconds_until_write(self) -> float | None:
         """Until :meth:`write_state` should be called; None when the state is written."""
-        return self._keeper.seconds_left if self._keeper is not None else None
+        return self._writer.seconds_left
 
     def write_state(self) -> None:
         """Write what waits to be kept."""
-        if self._keeper is None:
-            return
-        self._keeper.write()
-        if self._health is not None and self._health.state_written != self._keeper.success:
-            self._health = replace(self._health, state_written=self._keeper.success)
+        self._writer.write()
+        if self._health is not None and self._health.state_written != self._writer.success:
+            self._health = replace(self._health, state_written=self._writer.success)
             self._rendered.clear()
 
     def forget(self, problem: str) -> None:
-        """Do without the state that was kept before, since it cannot be true."""
-        became = self._keeper.set_aside() if self._keeper is not None else "is not used"
-        self._log.error("the state kept before cannot be used", problem=f"{problem}; the file {became}")
+        """Drop the state that was kept before, since it cannot be true."""
+        problem = f"{problem}; the file {self._writer.set_aside()}"
+        log.get().error("the state kept before cannot be used", problem=problem)
         current = self._state.current
         self._state = State(BootState(current.boot_id)) if current is not None else State()
 
     def _keep(self, assessment: Assessment, *, urgent: bool) -> None:
         """Keep what this boot has told, for after a restart or a reboot."""
         platform = assessment.facts.platform
-        if self._keeper is None or platform is None or platform.boot_id is None:
+        if platform is None or platform.boot_id is None:
             return
         state = self._state.for_boot(platform.boot_id)
         boot = remember(state.current or BootState(platform.boot_id), assessment)
         if self._live is not None:
             boot = boot.with_log(self._live.book.records, self._live.book.last_seq)
         self._state = replace(state, current=boot)
-        self._keeper.keep(self._state, urgent=urgent)
+        self._writer.keep(self._state, urgent=urgent)
 
     def close(self) -> None:
-        """Keep how far the log has been read, so that the next start takes nothing of it for lost.
+        """Keep how far the log has been read, so that the next start counts none of it as lost.
 
-        Unless its first reading was cut short: the next start would not complete it from the journal.
+        But not if its first reading was cut short: the next start would not complete it from the journal.
         """
         boot = self._state.current
-        if self._keeper is None or self.assessment is None:
+        if self.assessment is None:
             return
         if boot is not None and self._live is not None:
             boot = boot.with_log(self._live.book.records, self._live.book.last_seq, exact=True)
             self._state = replace(self._state, current=boot)
-            self._keeper.keep(self._state)
-        self._keeper.write()
+            self._writer.keep(self._state)
+        self._writer.write()
 
     def _report(self, assessment: Assessment, *, changed: bool) -> None:
         """Log what could and could not be read, and the verdict, when either has changed."""
@@ -187,13 +190,13 @@ class Agent:
             self._failing = failing
             for source in facts.sources:
                 if source.ok:
-                    self._log.info("source read", source=source.source, origin=source.origin)
+                    log.get().info("source read", source=source.source, origin=source.origin)
                 else:
-                    self._log.warning("source failed", source=source.source, error=source.error)
+                    log.get().warning("source failed", source=source.source, error=source.error)
         verdict = assessment.verdict
         for failure in verdict.failures:
             log.failure_at("a part of the verdict failed", failure.place, failure.error, part=failure.part)
         if changed:
             bad = verdict.state in (VerdictState.FAILED, VerdictState.WILL_FAIL)
-            say = self._log.warning if bad else self._log.info
+            say = log.get().warning if bad else log.get().info
             say("verdict", state=str(verdict.state), strategy=str(verdict.strategy), summary=verdict.summary)

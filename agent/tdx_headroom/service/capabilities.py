@@ -49,7 +49,7 @@ def empty_bounding_set() -> None:
 
 
 def leave_session_keyring() -> None:
-    """Have a session keyring of its own: whoever is in root's may read the keys in it, under any user id.
+    """Join a new session keyring: a process in root's may read the keys in it, whatever its user id.
 
     Does nothing where the kernel has no keyrings, or a container's filter refuses the call.
     """

@@ -25,8 +25,7 @@ from tdx_headroom.verdict.what_if import UNCHANGED, WhatIf
 from tdx_headroom.web.server import WebServer
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterator
 
     from tdx_headroom.hostfs.root import Root
     from tdx_headroom.web.settings import WebSettings
@@ -63,7 +62,7 @@ class Settings:
 
 
 def serve(root: Root, settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; SIGHUP reads the host anew.
+    """Serve until SIGTERM or SIGINT; SIGHUP reads the host again.
 
     Raises:
         AgentError: an address cannot be bound, or something went wrong that must not.
@@ -74,52 +73,64 @@ def serve(root: Root, settings: Settings) -> None:
 async def _serve(root: Root, settings: Settings) -> None:
     logger = log.get()
     logger.info("starting", version=__version__, root=root.path)
-    loop = asyncio.get_running_loop()
     stop, wake = asyncio.Event(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    notifier = Notifier()
-
-    def reload() -> None:
-        notifier.reloading()
-        wake.set()
-
-    loop.add_signal_handler(signal.SIGHUP, reload)
-
-    state_file, state = _load_state(root, settings)
-    restored = (state.current.records, state.current.last_seq) if state.current else ((), None)
-    live = LiveLog(root, restored)
-    agent = Agent(root, settings.what_if, live=live, state=state, state_file=state_file)
-    server = WebServer(agent, _registry(settings), settings.web)
-    urls = server.listen()
-    uevents = _follow_uevents(loop, wake)
-    tasks: list[asyncio.Task[None]] = []
-    if await _done_before(stop, live.start(loop, wake.set)):
-        if live.void is not None:
-            agent.forget(live.void)
-        agent.refresh()
-        for url in urls:
-            logger.info("serving", url=url)
-        notifier.ready(agent.status)
-        tasks.append(asyncio.create_task(_refresh_forever(agent, wake, settings.refresh_interval, notifier)))
-        if notifier.watchdog_interval is not None:
-            tasks.append(asyncio.create_task(_feed_watchdog(notifier, notifier.watchdog_interval)))
-    failure = await _wait(stop, tasks)
-    notifier.stopping()
-    for task in tasks:
-        task.cancel()
-    agent.close()
-    live.close()
-    if uevents is not None:
-        loop.remove_reader(uevents)
-        uevents.close()
-    await server.stop()
+    # Whatever was started is ended the other way round, also when a later step fails.
+    async with contextlib.AsyncExitStack() as at_end:
+        notifier = _answer_signals(stop, wake)
+        at_end.callback(notifier.close)
+        state_file, state = _load_state(root, settings)
+        if state_file is not None:
+            at_end.callback(state_file.close)
+        restored = (state.current.records, state.current.last_seq) if state.current else ((), None)
+        live = LiveLog(root, restored)
+        agent = Agent(root, settings.what_if, live=live, state=state, state_file=state_file)
+        server = WebServer(agent, _registry(settings), settings.web)
+        at_end.push_async_callback(server.stop)
+        urls = server.listen()
+        at_end.enter_context(_following_uevents(wake))
+        at_end.callback(live.close)
+        at_end.callback(agent.close)
+        tasks: list[asyncio.Task[None]] = []
+        if await _done_before(stop, live.start(asyncio.get_running_loop(), wake.set)):
+            if live.void is not None:
+                agent.forget(live.void)
+            agent.refresh()
+            for url in urls:
+                logger.info("serving", url=url)
+            notifier.ready(agent.status)
+            tasks.append(_start(at_end, _refresh_forever(agent, wake, settings.refresh_interval, notifier)))
+            if notifier.watchdog_interval is not None:
+                tasks.append(_start(at_end, _feed_watchdog(notifier, notifier.watchdog_interval)))
+        failure = await _wait(stop, tasks)
+        notifier.stopping()
     logger.info("stopped")
     if failure is not None:
         log.failure("the agent ends by an error", failure)
         raise AgentError(
             f"internal error: {failure!r}", hint="please report it with the log", status=os.EX_SOFTWARE
         )
+
+
+def _answer_signals(stop: asyncio.Event, wake: asyncio.Event) -> Notifier:
+    """Let signals set these events; returns what tells systemd that a reload has begun."""
+    loop = asyncio.get_running_loop()
+    notifier = Notifier()
+
+    def reload() -> None:
+        notifier.reloading()
+        wake.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    return notifier
+
+
+def _start(at_end: contextlib.AsyncExitStack, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+    """Work in the background until the end."""
+    task = asyncio.create_task(work)
+    at_end.callback(task.cancel)
+    return task
 
 
 async def _done_before(stop: asyncio.Event, work: Coroutine[object, object, None]) -> bool:
@@ -167,12 +178,15 @@ def _load_state(root: Root, settings: Settings) -> tuple[StateFile | None, State
     return state_file, state.for_boot(boot_id)
 
 
-def _follow_uevents(loop: asyncio.AbstractEventLoop, wake: asyncio.Event) -> socket.socket | None:
+@contextlib.contextmanager
+def _following_uevents(wake: asyncio.Event) -> Iterator[None]:
     """Wake up when memory was added, removed or changed its state, once its burst of events is over."""
     opened = open_uevents()
     if opened is None:
         log.get().info("no kernel uevents here: changes of memory are noticed by the timer")
-        return None
+        yield
+        return
+    loop = asyncio.get_running_loop()
     pending: list[asyncio.TimerHandle] = []
 
     def settled() -> None:
@@ -183,8 +197,12 @@ def _follow_uevents(loop: asyncio.AbstractEventLoop, wake: asyncio.Event) -> soc
         if drain(opened) and not pending:
             pending.append(loop.call_later(SETTLE, settled))
 
-    loop.add_reader(opened, on_readable)
-    return opened
+    with opened:
+        loop.add_reader(opened, on_readable)
+        try:
+            yield
+        finally:
+            loop.remove_reader(opened)
 
 
 async def _feed_watchdog(notifier: Notifier, interval: float) -> None:

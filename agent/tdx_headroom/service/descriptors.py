@@ -2,7 +2,7 @@
 """Sockets and files that systemd opened for the agent: sd_listen_fds(3), by the names in LISTEN_FDNAMES.
 
 Sockets are those of the ``.socket`` unit. Files come from ``OpenFile=``, or from the unit's descriptor store
-where systemd is too old for it (:mod:`tdx_headroom.service.fdstore`).
+where systemd is too old for it (:mod:`tdx_headroom.service.descriptor_store`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tdx_headroom import log
+from tdx_headroom.errors import SourceError
 from tdx_headroom.sources import iomem, memblock, zoneinfo
 from tdx_headroom.sources.kernel_log import kmsg
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
+
+    from tdx_headroom.hostfs.root import Root
 
 FIRST = 3
 MAX_DESCRIPTORS = 512
@@ -75,8 +78,33 @@ def take(environment: MutableMapping[str, str] | None = None) -> Inherited:
     for fd, name in zip(range(FIRST, FIRST + count), names, strict=True):
         problem = _take_one(fd, name, sockets, files)
         if problem is not None:
-            log.get().warning("a descriptor from systemd is of no use", fd=fd, name=name, problem=problem)
+            log.get().warning("a descriptor from systemd cannot be used", fd=fd, name=name, problem=problem)
     return Inherited(tuple(sockets), files)
+
+
+def open_privileged(root: Root) -> dict[str, int | SourceError]:
+    """Open as root what only root can, for an agent that will not be root.
+
+    Args:
+        root: of the running host.
+
+    Returns:
+        By name: the descriptor, or why there is none.
+    """
+    opened: dict[str, int | SourceError] = {}
+    for name in PRIVILEGED:
+        try:
+            fd = root.open(name, FILES[name])
+        except SourceError as error:
+            opened[name] = error
+            continue
+        problem = _file_problem(fd, os.fstat(fd).st_mode, name, {})
+        if problem is None:
+            opened[name] = fd
+        else:
+            os.close(fd)
+            opened[name] = SourceError(name, problem)
+    return opened
 
 
 def _count(given: Mapping[str, str]) -> int:
@@ -93,11 +121,11 @@ def _count(given: Mapping[str, str]) -> int:
 
 
 def _names(text: str | None, count: int) -> list[str]:
-    """A name for each descriptor; empty ones when the list of names is of no use."""
+    """A name for each descriptor; empty ones when the list of names cannot be used."""
     names = (text or "").split(":")
     if len(names) == count:
         return names
-    # Sockets do without names. Files cannot be told apart, and each of them gets a warning of its own.
+    # Sockets need no names. Files cannot be told apart without, and each of them gets its own warning.
     problem = f"{len(names)} names for {count} descriptors" if text else "not set"
     log.get().warning("LISTEN_FDNAMES is ignored", problem=problem)
     return [""] * count

@@ -10,7 +10,7 @@ import shutil
 import signal
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.service.surroundings import child_environment
+from tdx_headroom.service.clean_process import child_environment
 from tdx_headroom.sources.kernel_log.json_log import JournalEntries
 
 COMMAND = ("journalctl", "--dmesg", "--boot", "--output=json", "--no-pager", "--quiet")

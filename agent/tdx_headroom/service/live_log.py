@@ -61,11 +61,11 @@ class LiveLog:
         self._follower: Follower | None = None
         self._error: SourceError | None = None
         self._watching: tuple[asyncio.AbstractEventLoop, Callable[[], None]] | None = None
-        self._open()
 
     async def start(self, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]) -> None:
         """Read what is there, then call ``changed`` whenever a line says something about TDX."""
         await self._check_restored()
+        self._open()
         if self._follower is None:
             return
         end = loop.time() + FIRST_SECONDS
@@ -75,22 +75,25 @@ class LiveLog:
         self._watching = loop, changed
         self._watch()
 
-    def reading(self) -> Reading[KernelLog] | None:
-        """The log as it is now; None where nothing is followed and the log has to be read as a file.
-
-        Where it cannot be read any more, it is tried again, and what was read before still counts.
-        """
+    def refresh(self) -> None:
+        """Try again to follow a log that could not be read any more."""
         if self._follower is None and self._watching is not None:
             self._open()
             while self._read()[1]:
                 pass
             self._watch()
+
+    def snapshot(self) -> Reading[KernelLog] | None:
+        """The log as it is now; None where nothing is followed and the log has to be read as a file.
+
+        What was read before still counts while it cannot be read any more.
+        """
         if self._follower is None and not self.book.records:
             return None if self._watching is None else Reading(SOURCE, self._origin, error=self._error)
         return Reading(SOURCE, self._origin, value=self.book.log(), error=self._error)
 
     def close(self) -> None:
-        """Stop to follow."""
+        """Follow no longer."""
         self._drop()
         self._watching = None
 
@@ -136,16 +139,15 @@ class LiveLog:
             changed()
 
     async def _check_restored(self) -> None:
-        """Begin anew if what was kept goes beyond the log: all that comes would be taken for known.
+        """Start from nothing if what was kept goes beyond the log: new records would be taken for known ones.
 
         So it is when a virtual machine is set back to a snapshot, or somebody has made a state up.
         """
         records, last_seq = self._restored
-        if self._follower is None or last_seq is None:
+        if last_seq is None:
             return
         newest = _Extent()
         end = asyncio.get_running_loop().time() + FIRST_SECONDS
-        self._drop()
         try:
             scout = Follower(newest, self._root)
             try:
@@ -156,7 +158,6 @@ class LiveLog:
             finally:
                 scout.close()
         except SourceError:
-            self._open()
             return
         if newest.last_seq is None or newest.last_seq < last_seq:
             self.void = f"it has record {last_seq}, the kernel's log ends with {newest.last_seq}"
@@ -165,7 +166,6 @@ class LiveLog:
         if self.void is not None:
             self.book = LogBook()
             self._restored = ((), None)
-        self._open()
 
     async def _complete(self) -> None:
         """Take from the journal what the ring buffer has forgotten since the boot, or the last start."""

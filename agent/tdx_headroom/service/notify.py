@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tells systemd how the agent is: sd_notify(3) and the watchdog.
 
-Nothing here fails: a service manager that has gone is worth one line in the log, and the agent goes on.
+Nothing here raises an error: a service manager that is gone is one line in the log, and the agent carries on.
 """
 
 from __future__ import annotations
@@ -72,14 +72,14 @@ class Notifier:
         self._send("WATCHDOG=1")
 
     def store(self, name: str, fd: int) -> None:
-        """Have a descriptor kept for the next start, under a name.
+        """Ask systemd to keep a descriptor for the next start, under a name.
 
         ``FDPOLL=0``: a file of /proc is always readable, and would be thrown out at once.
         """
         self._send("FDSTORE=1", f"FDNAME={name}", "FDPOLL=0", descriptors=(fd,))
 
     def unstore(self, name: str) -> None:
-        """Have all descriptors of this name forgotten."""
+        """Ask systemd to drop all descriptors of this name."""
         self._send("FDSTOREREMOVE=1", f"FDNAME={name}")
 
     def barrier(self, seconds: float) -> bool:
@@ -114,7 +114,7 @@ class Notifier:
             if self._socket is None:
                 self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
                 self._socket.settimeout(SEND_SECONDS)
-            # Not connected: the socket may be made anew while the agent runs.
+            # Not connected: the socket may be replaced while the agent runs.
             # And by sendmsg(): socket.send_fds() takes an address and ignores it.
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
             self._socket.sendmsg(["\n".join(lines).encode()], rights, 0, self._address)
@@ -134,7 +134,7 @@ def _address(text: str) -> str | None:
         return "\0" + text[1:]
     if text.startswith("/"):
         return text
-    log.get().warning("NOTIFY_SOCKET is of no use", problem=f"{one_line(text, 80)!r} is no AF_UNIX address")
+    log.get().warning("NOTIFY_SOCKET cannot be used", problem=f"{one_line(text, 80)!r} is no AF_UNIX address")
     return None
 
 
@@ -148,7 +148,7 @@ def _watchdog_interval(given: MutableMapping[str, str]) -> float | None:
     if not text or (pid and pid != str(os.getpid())):
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) > 0):
-        log.get().warning("WATCHDOG_USEC is of no use", problem=f"{one_line(text, 80)!r} is no time")
+        log.get().warning("WATCHDOG_USEC cannot be used", problem=f"{one_line(text, 80)!r} is no time")
         return None
     return int(text) / 2e6
 

@@ -1,25 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """Started as root by hand: open what only root may, load the rest of the code, then be another for good.
 
-Under systemd none of this happens: the unit never runs as root (systemd/tdx-headroom.service).
+Under systemd none of this happens, and this module is not loaded: the unit never runs as root
+(systemd/tdx-headroom.service).
 """
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import pwd
-import stat
 import threading
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import tdx_headroom
 from tdx_headroom import log
-from tdx_headroom.errors import AgentError, SourceError
+from tdx_headroom.errors import AgentError
+from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.memory import MemoryRoot
 from tdx_headroom.hostfs.root import Root
-from tdx_headroom.service import handover
-from tdx_headroom.service.descriptors import FILES, PRIVILEGED
+from tdx_headroom.output.page import render_page, stylesheet
+from tdx_headroom.service import capabilities, descriptors, handover
 from tdx_headroom.service.users import User, find_user, warn_of_others
+from tdx_headroom.verdict.assessment import assess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +41,7 @@ LAZY = (
 """Modules that Python or a library loads only when they are first needed."""
 
 OPTIONAL = ("bcrypt", "yaml")
-"""The same, of libraries that the agent may do without."""
+"""The same, of libraries that the agent can run without."""
 
 
 def give_up(root: Root, name: str | None = None, state_folder: str | None = None) -> dict[str, int]:
@@ -56,7 +62,7 @@ def give_up(root: Root, name: str | None = None, state_folder: str | None = None
         drop(name)
         return {}
     user = find_user(name, handover.owner_of(state_folder) if state_folder is not None else None)
-    descriptors = open_privileged(root)
+    opened = open_privileged(root)
     preload(root)
     if user.uid != 0:
         if state_folder is not None:
@@ -70,7 +76,7 @@ def give_up(root: Root, name: str | None = None, state_folder: str | None = None
             hint="make it readable for everybody, or keep root with --user root",
             status=os.EX_NOPERM,
         )
-    return descriptors
+    return opened
 
 
 def open_privileged(root: Root) -> dict[str, int]:
@@ -86,21 +92,10 @@ def open_privileged(root: Root) -> dict[str, int]:
         Descriptors by path, for ``Root(path, descriptors=...)``. A file that cannot be opened is left out:
         its reader will say why.
     """
-    found: dict[str, int] = {}
     if os.geteuid() != 0 or not Path(root.locate("proc")).is_mount():
-        return found
-    for name in PRIVILEGED:
-        path = FILES[name]
-        try:
-            fd = root.open(name, path)
-        except SourceError:
-            continue
-        kind = stat.S_ISCHR if name == "kmsg" else stat.S_ISREG
-        if kind(os.fstat(fd).st_mode):
-            found[path] = fd
-        else:
-            os.close(fd)
-    return found
+        return {}
+    opened = descriptors.open_privileged(root)
+    return {descriptors.FILES[name]: fd for name, fd in opened.items() if isinstance(fd, int)}
 
 
 def preload(root: Root) -> None:
@@ -109,16 +104,6 @@ def preload(root: Root) -> None:
     Args:
         root: of the host that will be served; it is read once, for what its readers load.
     """
-    # Loaded here: an agent that is not started as root loads the page only when somebody asks for it.
-    import importlib  # noqa: PLC0415
-    import pkgutil  # noqa: PLC0415
-    from importlib import resources  # noqa: PLC0415
-
-    import tdx_headroom  # noqa: PLC0415
-    from tdx_headroom.host.choose import read_facts  # noqa: PLC0415
-    from tdx_headroom.output.page import render_page, stylesheet  # noqa: PLC0415
-    from tdx_headroom.verdict.assessment import assess  # noqa: PLC0415
-
     own = (module.name for module in pkgutil.walk_packages(tdx_headroom.__path__, "tdx_headroom."))
     for name in (*LAZY, *(name for name in own if not name.endswith("__main__"))):
         importlib.import_module(name)
@@ -154,8 +139,6 @@ def drop(name: str | None = None) -> None:
 
 
 def _drop_to(user: User) -> None:
-    # capabilities.py is loaded only from here on: it needs ctypes, which a sandbox without writable and
-    # executable memory may refuse to load.
     if user.uid == 0:
         log.get().warning("the agent keeps running as root", user=user.name)
         return
@@ -179,8 +162,6 @@ def _own_name() -> str | None:
 
 
 def _become(user: User) -> None:
-    from tdx_headroom.service import capabilities  # noqa: PLC0415  see drop()
-
     # The bounding set first: that takes CAP_SETPCAP, which goes with the user id.
     capabilities.empty_bounding_set()
     capabilities.leave_session_keyring()
@@ -204,8 +185,6 @@ def _become(user: User) -> None:
 
 def _left(user: User) -> list[str]:
     """What is left of root; nothing but the kernel is asked, /proc may be another's."""
-    from tdx_headroom.service import capabilities  # noqa: PLC0415  see drop()
-
     left = []
     if os.getresuid() != (user.uid,) * 3:
         left.append(f"user ids {os.getresuid()}")
@@ -225,4 +204,4 @@ def _left(user: User) -> list[str]:
         os.setresuid(0, 0, 0)
     except PermissionError:
         return left
-    return [*left, "user id 0 can be had again"]
+    return [*left, "user id 0 can be regained"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whom an agent that was started as root becomes: a user of its own, or a number that is nobody else's."""
+"""The user that an agent started as root becomes: its own, or a number that nobody else has."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import os
 import pwd
 import secrets
 from dataclasses import dataclass
+
+import psutil
 
 from tdx_headroom import log
 from tdx_headroom.errors import AgentError, one_line
@@ -132,8 +134,6 @@ def _is_known(number: int) -> bool:
 
 def _running() -> set[int]:
     """User and group ids of all processes but this one, as far as they can be seen."""
-    import psutil  # noqa: PLC0415  an agent that is not started as root loads it later
-
     ids: set[int] = set()
     try:
         for process in psutil.process_iter():

@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from tdx_headroom.service.state import State, StateFile
 
 GAP = 5.0
-"""Seconds between two writes, however fast the log grows: as much can a crash cost."""
+"""Seconds between two writes, however fast the log grows: a crash can cost that much."""
 
 URGENT_GAP = 1.0
 """The same where the verdict has changed, or the file is not the one that was written."""
 
 
-class StateKeeper:
+class StateWriter:
     """Writes the newest state, several changes at once where they come fast.
 
     Args:
-        file: where to.
+        file: where to; None: nowhere.
         clock: seconds that never go back.
     """
 
-    def __init__(self, file: StateFile, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, file: StateFile | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._file = file
         self._clock = clock
         self._tried_at: float | None = None
@@ -38,8 +38,8 @@ class StateKeeper:
         """Whether the last attempt to write went well; None before the first."""
 
     def keep(self, state: State, *, urgent: bool = False) -> None:
-        """Have this state written, now or as soon as the last write is long enough ago."""
-        if self._file.up_to_date(state):
+        """Write this state, now or as soon as the last write is long enough ago."""
+        if self._file is None or self._file.up_to_date(state):
             self._pending = None
             return
         urgent = urgent or self._file.is_gone
@@ -56,7 +56,7 @@ class StateKeeper:
 
     def write(self) -> None:
         """Write now what waits; an error is told once, and the next state is tried again."""
-        if self._pending is None:
+        if self._file is None or self._pending is None:
             return
         state, self._pending = self._pending, None
         try:
@@ -70,5 +70,5 @@ class StateKeeper:
         self._tried_at = self._clock()
 
     def set_aside(self) -> str:
-        """Give the file another name, since it is of no use; what became of it."""
-        return self._file.set_aside()
+        """Rename the file, since it cannot be used; what became of it."""
+        return "is not used" if self._file is None else self._file.set_aside()

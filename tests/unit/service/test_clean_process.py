@@ -9,15 +9,15 @@ import sys
 
 import pytest
 
-from tdx_headroom.service.surroundings import clean_environment
+from tdx_headroom.service.clean_process import clean_environment
 
 REPORT = """
 import json, os, sys
 from pathlib import Path
-from tdx_headroom.service import surroundings
-from tdx_headroom.service.surroundings import child_environment, leave_behind
-surroundings._AT_ONCE = int(sys.argv[2])
-leave_behind(json.loads(sys.argv[1]))
+from tdx_headroom.service import clean_process
+from tdx_headroom.service.clean_process import child_environment, drop_inherited
+clean_process._AT_ONCE = int(sys.argv[2])
+drop_inherited(json.loads(sys.argv[1]))
 names = [name.split(b"=")[0].decode() for name in Path("/proc/self/environ").read_bytes().split(b"\\0")]
 print(json.dumps({
     "open": sorted(int(p.name) for p in Path("/proc/self/fd").iterdir() if p.exists()),

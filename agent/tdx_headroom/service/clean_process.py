@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a process is born with and has no use for: descriptors of whoever started it, and the environment."""
+"""Drops what a process inherits and does not need: open descriptors, and the environment."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ KEPT = re.compile(
 """Names of the variables that the agent or a library of it makes use of."""
 
 
-def leave_behind(keep: Iterable[int]) -> None:
-    """Close all descriptors but these and the standard ones, and forget all variables that are of no use.
+def drop_inherited(keep: Iterable[int]) -> None:
+    """Close all descriptors but these and the standard ones, and forget all variables that are not needed.
 
     An open descriptor outlives every change of the user: what root had open when it started the agent, an
     attacker inside the agent could read. Standard input, which the agent does not read, is /dev/null then.
@@ -78,7 +78,7 @@ def _replace_standard() -> None:
     try:
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        log.get().warning("standard input stays what it was", error=str(error))
+        log.get().warning("standard input cannot be replaced", error=str(error))
         return
     for fd in range(STANDARD):
         if fd != 0 and _is_open(fd):
@@ -99,8 +99,8 @@ def _is_open(fd: int) -> bool:
 def _wipe_first_environment() -> None:
     """Overwrite the variables as the process was started with them, which /proc/PID/environ shows.
 
-    unsetenv() only forgets where they are: they stay in memory, for whoever gets to read it. Those that are
-    kept are set anew before, so that the process's own are elsewhere; they alone stay to be seen here.
+    unsetenv() only forgets where they are: they stay in memory, for anybody who can read it. Those that are
+    kept are set again first, so that the process uses copies elsewhere; only they are still shown here.
     """
     kept = dict(os.environ)
     os.environ.clear()

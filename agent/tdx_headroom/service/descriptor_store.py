@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom import log
 from tdx_headroom.errors import AgentError, SourceError
-from tdx_headroom.service.descriptors import FILES, PRIVILEGED
+from tdx_headroom.service.descriptors import open_privileged
 
 if TYPE_CHECKING:
     from tdx_headroom.hostfs.root import Root
@@ -24,7 +24,7 @@ BARRIER_SECONDS = 10.0
 def store_files(root: Root, notifier: Notifier) -> list[str]:
     """Open the privileged files and hand them to systemd; those of an earlier start are thrown out first.
 
-    A file that cannot be opened is worth a line in the log: the agent does with what there is.
+    A file that cannot be opened is worth a line in the log: the agent works with the others.
 
     Args:
         root: of the running host.
@@ -43,16 +43,14 @@ def store_files(root: Root, notifier: Notifier) -> list[str]:
             status=os.EX_USAGE,
         )
     stored = []
-    for name in PRIVILEGED:
+    for name, opened in open_privileged(root).items():
         # Also when it cannot be opened: an older descriptor of it would be one of an earlier boot's debugfs.
         notifier.unstore(name)
-        try:
-            fd = root.open(name, FILES[name])
-        except SourceError as error:
-            log.get().warning("a file cannot be handed to the agent", error=str(error))
+        if isinstance(opened, SourceError):
+            log.get().warning("a file cannot be handed to the agent", error=str(opened))
             continue
-        notifier.store(name, fd)
-        os.close(fd)
+        notifier.store(name, opened)
+        os.close(opened)
         stored.append(name)
     if not notifier.barrier(BARRIER_SECONDS):
         raise AgentError(

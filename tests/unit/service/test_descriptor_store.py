@@ -12,8 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from tdx_headroom.errors import AgentError
+from tdx_headroom.service.descriptor_store import store_files
 from tdx_headroom.service.descriptors import PRIVILEGED
-from tdx_headroom.service.fdstore import store_files
 from tdx_headroom.service.notify import Notifier
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def test_systemd_does_not_answer(
     host_tree: Callable[[Mapping[str, str]], Root], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A service manager that takes nothing is an error: the agent would start without its files."""
-    monkeypatch.setattr("tdx_headroom.service.fdstore.BARRIER_SECONDS", 0.05)
+    monkeypatch.setattr("tdx_headroom.service.descriptor_store.BARRIER_SECONDS", 0.05)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})

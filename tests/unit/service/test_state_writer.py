@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tdx_headroom.service.keeper import GAP, URGENT_GAP, StateKeeper
 from tdx_headroom.service.state import BootState, State, StateFile
+from tdx_headroom.service.state_writer import GAP, URGENT_GAP, StateWriter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,8 +32,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def keeper(tmp_path: Path, clock: Clock) -> StateKeeper:
-    return StateKeeper(StateFile(str(tmp_path)), clock)
+def keeper(tmp_path: Path, clock: Clock) -> StateWriter:
+    return StateWriter(StateFile(str(tmp_path)), clock)
 
 
 def kept(tmp_path: Path) -> int | None:
@@ -41,7 +41,7 @@ def kept(tmp_path: Path) -> int | None:
     return current.last_seq if current is not None else None
 
 
-def flood(keeper: StateKeeper, clock: Clock, path: Path, *, urgent: bool) -> int:
+def flood(keeper: StateWriter, clock: Clock, path: Path, *, urgent: bool) -> int:
     """How often the file is written while the state changes twenty times a second for a minute."""
     seen = set()
     for number in range(1200):
@@ -56,7 +56,7 @@ def flood(keeper: StateKeeper, clock: Clock, path: Path, *, urgent: bool) -> int
     return len(seen)
 
 
-def test_a_flood_is_written_now_and_then(keeper: StateKeeper, clock: Clock, tmp_path: Path) -> None:
+def test_a_flood_is_written_now_and_then(keeper: StateWriter, clock: Clock, tmp_path: Path) -> None:
     """However fast the state changes, it is written once in so many seconds, and the newest in the end."""
     assert flood(keeper, clock, tmp_path, urgent=False) <= 60 / GAP + 1
     assert keeper.seconds_left is not None
@@ -66,13 +66,13 @@ def test_a_flood_is_written_now_and_then(keeper: StateKeeper, clock: Clock, tmp_
     assert keeper.seconds_left is None
 
 
-def test_a_flood_of_verdicts(keeper: StateKeeper, clock: Clock, tmp_path: Path) -> None:
+def test_a_flood_of_verdicts(keeper: StateWriter, clock: Clock, tmp_path: Path) -> None:
     """A verdict that changes all the time is no way around it."""
     assert flood(keeper, clock, tmp_path, urgent=True) <= 60 / URGENT_GAP + 1
 
 
 def test_the_first_and_the_rare_are_written_at_once(
-    keeper: StateKeeper, clock: Clock, tmp_path: Path
+    keeper: StateWriter, clock: Clock, tmp_path: Path
 ) -> None:
     """What changes rarely is on disk when keep() returns."""
     for number in (1, 2, 3):
@@ -82,7 +82,7 @@ def test_the_first_and_the_rare_are_written_at_once(
 
 
 def test_what_matters_does_not_wait_for_what_does_not(
-    keeper: StateKeeper, clock: Clock, tmp_path: Path
+    keeper: StateWriter, clock: Clock, tmp_path: Path
 ) -> None:
     """A change of the verdict takes along what waits; what comes later does not push it back again."""
     keeper.keep(state(1))
@@ -98,7 +98,7 @@ def test_what_matters_does_not_wait_for_what_does_not(
 
 @pytest.mark.parametrize("what", ["deleted", "changed", "replaced", "made a link", "folder made anew"])
 def test_a_file_that_somebody_else_has_touched(
-    what: str, keeper: StateKeeper, clock: Clock, tmp_path: Path
+    what: str, keeper: StateWriter, clock: Clock, tmp_path: Path
 ) -> None:
     """It is written again at the next look, though the state is the same."""
     path = tmp_path / "state.json"
@@ -135,7 +135,7 @@ def test_a_file_that_somebody_else_has_touched(
 
 def test_what_cannot_be_written_is_tried_again(tmp_path: Path, clock: Clock) -> None:
     """An error is no end, and is not tried twenty times a second either."""
-    keeper = StateKeeper(StateFile(str(tmp_path / "later")), clock)
+    keeper = StateWriter(StateFile(str(tmp_path / "later")), clock)
     keeper.keep(state(1))
     assert keeper.success is False
     keeper.keep(state(1))

@@ -15,8 +15,7 @@ import pytest
 
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.hostfs.root import Root
-from tdx_headroom.service import daemon
-from tdx_headroom.service import live_log as livelog
+from tdx_headroom.service import daemon, live_log
 from tdx_headroom.service.live_log import LiveLog
 from tdx_headroom.sources.kernel_log import kmsg
 from tdx_headroom.sources.kernel_log.records import LogRecord
@@ -74,7 +73,7 @@ def journal(monkeypatch: pytest.MonkeyPatch, *entries: Entry) -> None:
         await asyncio.sleep(0)
         return list(entries)
 
-    monkeypatch.setattr(livelog, "read_journal", read)
+    monkeypatch.setattr(live_log, "read_journal", read)
 
 
 def started(live: LiveLog) -> None:
@@ -201,17 +200,20 @@ def test_a_log_that_cannot_be_read_any_more(device: Device) -> None:
         loop = asyncio.get_running_loop()
         live = LiveLog(device.root)
         await live.start(loop, lambda: None)
-        assert live.reading() is not None
+        assert live.snapshot() is not None
         device.error = errno.EIO
         live._on_readable(lambda: None)
-        reading = live.reading()
+        reading = live.snapshot()
         assert reading is not None
         assert "Input/output error" in str(reading.error)
         assert reading.value is not None
         assert read_report(reading.value).keyids == (32, 64)
+        live.refresh()
+        assert "Input/output error" in str(getattr(live.snapshot(), "error", None))
         device.error = None
         device.add((2, UP), (3, "x"))
-        reading = live.reading()
+        live.refresh()
+        reading = live.snapshot()
         assert reading is not None
         assert reading.error is None
         assert reading.value is not None
