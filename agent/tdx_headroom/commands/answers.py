@@ -8,13 +8,10 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tdx_headroom.commands.arguments import what_if_of
-from tdx_headroom.commands.complaints import complain, worse
-from tdx_headroom.commands.input_flags import named_inputs, only_facts
-from tdx_headroom.errors import AgentError, one_line
-from tdx_headroom.facts.host_facts import FactsError
+from tdx_headroom.commands.arguments import named_inputs, only_facts, what_if_of
+from tdx_headroom.commands.hosts import Hosts, print_complaint
+from tdx_headroom.errors import one_line
 from tdx_headroom.inputs.facts_lines import FactsLineError
-from tdx_headroom.inputs.read import read_hosts
 from tdx_headroom.output.plan_json import error_to_json
 from tdx_headroom.output.text import Style
 from tdx_headroom.verdict.assessment import assess
@@ -23,6 +20,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
+    from tdx_headroom.errors import AgentError
+    from tdx_headroom.inputs.read import Found
     from tdx_headroom.verdict.assessment import Assessment
 
 
@@ -42,35 +41,27 @@ class Answers:
     Attributes:
         json: whether answers are JSON.
         style: of answers that are text.
-        status: the exit status that the inputs so far make.
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self._options = options
         self.json = (options.format or ("json" if only_facts(options) else "text")) == "json"
         self.style = _style_of(options)
-        self.status = os.EX_OK
-        self._inputs = named_inputs(options)
-        self._several = len(self._inputs) > 1
+        self._what_if = what_if_of(options)
+        inputs = named_inputs(options)
+        self._several = len(inputs) > 1
+        self._hosts = Hosts(inputs, self._complain)
         self._name = ""
         self._gap = ""
 
+    @property
+    def status(self) -> int:
+        """The exit status that the inputs so far make."""
+        return self._hosts.status
+
     def hosts(self) -> Iterator[Assessment]:
         """The hosts that can be assessed; what is wrong with the others is said on the way."""
-        what_if = what_if_of(self._options)
-        for found in read_hosts(self._inputs):
+        for found, assessment in self._hosts.each(lambda _, facts: assess(facts, self._what_if)):
             self._name = found.name
-            if isinstance(found.facts, AgentError):
-                self._complain(found.facts, found.line)
-                continue
-            try:
-                assessment = assess(found.facts, what_if)
-            except FactsError as error:
-                host = found.facts.host
-                self._complain(
-                    error if found.line is None else FactsLineError(found.line, host, error), found.line
-                )
-                continue
             yield assessment
 
     def print_json(self, value: dict[str, Any]) -> None:
@@ -86,13 +77,12 @@ class Answers:
             self._gap = "\n"
         print(text, end="")
 
-    def _complain(self, error: AgentError, line: int | None) -> None:
-        if self.json and isinstance(error, FactsLineError):
-            answer = error_to_json(error.line, error.host, error.message, error.hint)
-            print(json.dumps(answer), flush=True)
+    def _complain(self, found: Found, error: AgentError) -> None:
+        if self.json and found.line is not None:
+            host = error.host if isinstance(error, FactsLineError) else getattr(found.facts, "host", None)
+            print(json.dumps(error_to_json(found.line, host, error.message, error.hint)), flush=True)
         else:
-            complain(self._name, line, error)
-        self.status = worse(self.status, line, error)
+            print_complaint(found, error)
 
 
 def _style_of(options: argparse.Namespace) -> Style:

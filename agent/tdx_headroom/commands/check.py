@@ -7,8 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from tdx_headroom.commands.answers import Answers, add_format, add_no_color
-from tdx_headroom.commands.arguments import add_what_if
-from tdx_headroom.commands.input_flags import add_inputs
+from tdx_headroom.commands.arguments import add_inputs, add_what_if
 from tdx_headroom.output.check_report import check_json, check_text
 from tdx_headroom.verdict.checks import Status, run_checks, status_of
 

@@ -4,17 +4,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import TYPE_CHECKING
 
-from tdx_headroom.commands.arguments import release
-from tdx_headroom.commands.complaints import complain, worse
-from tdx_headroom.commands.input_flags import add_inputs, named_inputs
+from tdx_headroom.commands.arguments import add_inputs, named_inputs, release
+from tdx_headroom.commands.hosts import Hosts, print_complaint
 from tdx_headroom.commands.progress import Progress
-from tdx_headroom.errors import AgentError
-from tdx_headroom.facts.host_facts import FactsError
-from tdx_headroom.inputs.read import read_hosts
 from tdx_headroom.output import fleet_report as report
 from tdx_headroom.verdict.fleet import Totals, audit_host, notes_of, targets_of
 
@@ -22,6 +17,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
+    from tdx_headroom.errors import AgentError
+    from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.inputs.named import Named
     from tdx_headroom.inputs.read import Found
     from tdx_headroom.verdict.fleet import HostAudit, Target
@@ -69,49 +66,44 @@ def run(options: argparse.Namespace) -> int:
 
 
 class _Audit:
-    """Goes through the inputs, says what cannot be read, and counts.
+    """Audits the hosts of the inputs, shows how far it is, and counts.
 
     Attributes:
         totals: of the hosts so far.
-        status: the exit status so far.
     """
 
     def __init__(self, inputs: Sequence[Named], targets: Sequence[Target]) -> None:
         self.totals = Totals()
-        self.status = os.EX_OK
-        self._inputs = inputs
         self._targets = targets
         self._progress = Progress(sys.stderr, len(inputs))
+        self._hosts = Hosts(self._stepping(inputs), self._complain)
 
     def hosts(self) -> Iterator[HostAudit]:
         """Every host that can be audited, in order."""
-        for found in read_hosts(self._stepping()):
-            host = self._audit(found)
-            self._progress.item()
-            if host is not None:
-                self.totals.add(host)
-                if sys.stdout.isatty():
-                    self._progress.clear()
-                yield host
+        for _, host in self._hosts.each(self._audit):
+            self.totals.add(host)
+            if sys.stdout.isatty():
+                self._progress.clear()
+            yield host
+        self.totals.unreadable = self._hosts.unreadable
         self._progress.clear()
 
-    def _stepping(self) -> Iterator[Named]:
-        for done, named in enumerate(self._inputs):
+    @property
+    def status(self) -> int:
+        """The exit status so far."""
+        return self._hosts.status
+
+    def _stepping(self, inputs: Sequence[Named]) -> Iterator[Named]:
+        for done, named in enumerate(inputs):
             self._progress.step(done, named.path)
             yield named
 
-    def _audit(self, found: Found) -> HostAudit | None:
-        if isinstance(found.facts, AgentError):
-            self._unreadable(found, found.facts)
-            return None
-        try:
-            return audit_host(found.facts, found.name, found.line, self._targets)
-        except FactsError as error:
-            self._unreadable(found, error)
-            return None
+    def _audit(self, found: Found, facts: HostFacts) -> HostAudit:
+        host = audit_host(facts, found.name, found.line, self._targets)
+        self._progress.item()
+        return host
 
-    def _unreadable(self, found: Found, error: AgentError) -> None:
+    def _complain(self, found: Found, error: AgentError) -> None:
         self._progress.clear()
-        complain(found.name, found.line, error)
-        self.totals.unreadable += 1
-        self.status = worse(self.status, found.line, error)
+        print_complaint(found, error)
+        self._progress.item()

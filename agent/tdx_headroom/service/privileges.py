@@ -53,7 +53,7 @@ def give_up(root: Root, name: str | None = None, state_folder: str | None = None
         state_folder: where the agent will keep its state.
 
     Returns:
-        Descriptors for the root, as :func:`open_privileged` gives them.
+        Descriptors by path, for ``Root(path, descriptors=...)``. What cannot be opened is left out.
 
     Raises:
         AgentError: privileges cannot be dropped, or without them nothing of the root can be read.
@@ -62,7 +62,11 @@ def give_up(root: Root, name: str | None = None, state_folder: str | None = None
         drop(name)
         return {}
     user = find_user(name, handover.owner_of(state_folder) if state_folder is not None else None)
-    opened = open_privileged(root)
+    opened: dict[str, int] = {}
+    # Not of a captured tree: it is plain files, which may be replaced while the agent runs.
+    if Path(root.locate("proc")).is_mount():
+        files = descriptors.open_privileged(root)
+        opened = {descriptors.FILES[name]: fd for name, fd in files.items() if isinstance(fd, int)}
     preload(root)
     if user.uid != 0:
         if state_folder is not None:
@@ -77,25 +81,6 @@ def give_up(root: Root, name: str | None = None, state_folder: str | None = None
             status=os.EX_NOPERM,
         )
     return opened
-
-
-def open_privileged(root: Root) -> dict[str, int]:
-    """Open, while that is still possible, what the agent must go on reading afterwards.
-
-    Nothing is opened unless this is root on a running host: a captured tree is plain files, which may be
-    replaced while the agent runs.
-
-    Args:
-        root: of the host; the live one, or one whose ``proc`` is mounted (a host's root inside a container).
-
-    Returns:
-        Descriptors by path, for ``Root(path, descriptors=...)``. A file that cannot be opened is left out:
-        its reader will say why.
-    """
-    if os.geteuid() != 0 or not Path(root.locate("proc")).is_mount():
-        return {}
-    opened = descriptors.open_privileged(root)
-    return {descriptors.FILES[name]: fd for name, fd in opened.items() if isinstance(fd, int)}
 
 
 def preload(root: Root) -> None:

@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 from tests.integration.agent import SECONDS, Running, free_port
 
-from tdx_headroom.hostfs.root import Root
 from tdx_headroom.service import privileges
 from tdx_headroom.service.users import DYNAMIC
 
@@ -266,7 +265,8 @@ def test_of_a_captured_tree_nothing_is_opened(tmp_path: Path) -> None:
     """The files of a captured tree may be replaced: no descriptor of them is kept."""
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc/iomem").write_text("00100000-3fffffff : System RAM\n")
-    assert privileges.open_privileged(Root(tmp_path)) == {}
+    run = process(f"print(privileges.give_up(Root({str(tmp_path)!r}), 'root'))")
+    assert run.stdout.splitlines()[-1] == "{}", run.stderr
 
 
 @needs_root

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hosts of many inputs, one after the other; what is wrong with one is said in its place."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, TypeVar
+
+from tdx_headroom.errors import AgentError, one_line
+from tdx_headroom.inputs.read import read_hosts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from tdx_headroom.facts.host_facts import HostFacts
+    from tdx_headroom.inputs.named import Named
+    from tdx_headroom.inputs.read import Found
+
+Result = TypeVar("Result")
+
+
+class Hosts:
+    """Goes through inputs, and counts what is wrong with them into the exit status.
+
+    Args:
+        inputs: to read.
+        complain: says what is wrong with one, behind the answers of those before it.
+
+    Attributes:
+        status: the exit status so far. What cannot be understood counts for more than what is not there.
+        unreadable: how many could not be read so far.
+    """
+
+    def __init__(
+        self, inputs: Iterable[Named], complain: Callable[[Found, AgentError], None] | None = None
+    ) -> None:
+        self.status = os.EX_OK
+        self.unreadable = 0
+        self._inputs = inputs
+        self._complain = complain or print_complaint
+
+    def each(self, judge: Callable[[Found, HostFacts], Result]) -> Iterator[tuple[Found, Result]]:
+        """What is made of every host that can be read, in order."""
+        for found in read_hosts(self._inputs):
+            try:
+                if isinstance(found.facts, AgentError):
+                    raise found.facts
+                result = judge(found, found.facts)
+            except AgentError as error:
+                self._complain(found, error)
+                self.unreadable += 1
+                status = os.EX_DATAERR if found.line is not None else error.status
+                self.status = os.EX_DATAERR if os.EX_DATAERR in (status, self.status) else status
+            else:
+                yield found, result
+
+
+def print_complaint(found: Found, error: AgentError) -> None:
+    """Say it on standard error; the error names the input itself unless that is a stream of facts."""
+    where = "" if found.line is None else f"{one_line(found.name)} line {found.line}: "
+    sys.stdout.flush()
+    print(f"tdx-headroom: {where}{error}", file=sys.stderr)
