@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the next TDX initialisation on a host will do, why, and what to do about it."""
 
-from tdx_headroom.verdict.blockers import hibernation_blocks
 from tdx_headroom.verdict.judge import judge
 from tdx_headroom.verdict.model import (
     Basis,
@@ -13,6 +12,7 @@ from tdx_headroom.verdict.model import (
     describe,
     predict,
 )
+from tdx_headroom.verdict.obstacles.hibernation import hibernation_blocks
 from tdx_headroom.verdict.signs import not_a_tdx_host
 
 __all__ = [

@@ -13,9 +13,9 @@ from tdx_headroom.facts.sources import MemorySource
 from tdx_headroom.plan import ModuleStatus, Outcome
 from tdx_headroom.plan.tdmrs import TDMR_NR_WARN
 from tdx_headroom.verdict import State, describe, hibernation_blocks
-from tdx_headroom.verdict.contradictions import UNFORGEABLE
 from tdx_headroom.verdict.decode import describe_failure, describe_seamcall
 from tdx_headroom.verdict.model import AT_RISK_HEADROOM
+from tdx_headroom.verdict.obstacles.contradictions import UNFORGEABLE
 from tdx_headroom.verdict.signs import refused_call
 
 if TYPE_CHECKING:

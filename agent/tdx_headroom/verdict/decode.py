@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import one_line
 from tdx_headroom.facts.kernel_report import FailureReason, ModuleState, NoTdx
+from tdx_headroom.verdict.findings import Remedy, RemedyKind
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
@@ -88,29 +89,54 @@ _NO_TDX = {
     NoTdx.PLATFORM: "The kernel says that this platform does not support TDX.",
 }
 
-NO_HIBERNATE = "Add nohibernate to the kernel's command line."
-EARLIER = "Initialize TDX early (load kvm_intel at boot); reserve fewer huge pages and less movable memory."
-_CONVERTIBLE = "Have the firmware make all memory convertible, or keep the kernel off the rest (memmap=)."
-_ENABLE = "In the BIOS, enable TME, TME-MT, TDX and the SEAM loader; update the BIOS if they are."
-_UPDATE = "Update the TDX module: with the BIOS, or through the SEAM loader."
+NO_HIBERNATE = Remedy(
+    RemedyKind.ADD_ARGUMENTS, "Add nohibernate to the kernel's command line.", ("nohibernate",)
+)
+EARLIER = Remedy(
+    RemedyKind.INITIALIZE_EARLY,
+    "Initialize TDX early (load kvm_intel at boot); reserve fewer huge pages and less movable memory.",
+)
+_CONVERTIBLE = Remedy(
+    RemedyKind.CONVERTIBLE_MEMORY,
+    "Have the firmware make all memory convertible, or keep the kernel off the rest (memmap=).",
+)
+_ENABLE = Remedy(
+    RemedyKind.FIRMWARE_SETTING,
+    "In the BIOS, enable TME, TME-MT, TDX and the SEAM loader; update the BIOS if they are.",
+)
+_UPDATE = Remedy(
+    RemedyKind.UPDATE_MODULE, "Update the TDX module: with the BIOS, or through the SEAM loader."
+)
+_UPDATE_FOR_A_FIELD = Remedy(
+    RemedyKind.UPDATE_MODULE,
+    "Update the TDX module (with the BIOS): it does not know a field that this kernel reads.",
+)
 
 _REMEDIES = {
     FailureReason.HIBERNATION: NO_HIBERNATE,
-    FailureReason.KEYIDS: "In the BIOS, give TDX more of the KeyIDs (the TME-MT/TDX key split).",
+    FailureReason.KEYIDS: Remedy(
+        RemedyKind.FIRMWARE_SETTING,
+        "In the BIOS, give TDX more of the KeyIDs (the TME-MT/TDX key split).",
+    ),
     FailureReason.NOT_LOADED: _ENABLE,
     FailureReason.EXCEPTION: _ENABLE,
-    FailureReason.RBP_BUG: (
-        "Update the TDX module (with the BIOS, or through the SEAM loader) to 1.5.06 or later."
+    FailureReason.RBP_BUG: Remedy(
+        RemedyKind.UPDATE_MODULE,
+        "Update the TDX module (with the BIOS, or through the SEAM loader) to 1.5.06 or later.",
     ),
     FailureReason.METADATA: _UPDATE,
-    FailureReason.CPU_FEATURE: (
-        "Enable the feature in the BIOS, and take its clearcpuid= or no… off the command line."
+    FailureReason.CPU_FEATURE: Remedy(
+        RemedyKind.FIRMWARE_SETTING,
+        "Enable the feature in the BIOS, and take its clearcpuid= or no… off the command line.",
     ),
     FailureReason.NO_MEMORY: EARLIER,
     FailureReason.NOT_CONVERTIBLE: _CONVERTIBLE,
-    FailureReason.MEMORY_NOTIFIER: "Boot again; should it come back, report it to the kernel's vendor.",
-    FailureReason.OTHER: (
-        "Look for what the kernel says before it (`journalctl -k -b`); update kernel and TDX module."
+    FailureReason.MEMORY_NOTIFIER: Remedy(
+        RemedyKind.BOOT_AGAIN, "Boot again; should it come back, report it to the kernel's vendor."
+    ),
+    FailureReason.OTHER: Remedy(
+        RemedyKind.LOOK_FURTHER,
+        "Look for what the kernel says before it (`journalctl -k -b`); update kernel and TDX module.",
     ),
 }
 
@@ -164,14 +190,17 @@ def describe_seamcall(call: SeamcallFailure) -> str:
     return f"{leaf} returned {name}{where}"
 
 
-def remedies_for(log: KernelReport) -> list[str]:
+def failed_in_words(log: KernelReport) -> str:
+    """That the initialisation failed in this boot, and why."""
+    return f"TDX failed to initialize in this boot: {describe_failure(log)}."
+
+
+def remedies_for(log: KernelReport) -> tuple[Remedy, ...]:
     """What to do about a failure that the memory map has no part in."""
     if log.reason is FailureReason.SEAMCALL:
         status = log.seamcall.status >> 32 if log.seamcall is not None else 0
         if status in _CONFIG_ERRORS:
-            return [_CONVERTIBLE]
-        if status in _UNKNOWN_FIELD:
-            return ["Update the TDX module (with the BIOS): it does not know a field that this kernel reads."]
-        return [_UPDATE]
+            return (_CONVERTIBLE,)
+        return (_UPDATE_FOR_A_FIELD if status in _UNKNOWN_FIELD else _UPDATE,)
     remedy = _REMEDIES.get(log.reason or FailureReason.OTHER)
-    return [] if remedy is None else [remedy]
+    return () if remedy is None else (remedy,)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from tdx_headroom.errors import one_line, place_of
+from tdx_headroom.verdict.findings import Finding, Severity
 from tdx_headroom.verdict.model import PartFailure, Sentence
 
 if TYPE_CHECKING:
@@ -29,14 +30,22 @@ class Guard:
         try:
             return make()
         except Exception as error:  # noqa: BLE001  whatever it is, the rest must be served
-            self.failures.append(PartFailure(name, one_line(repr(error)), place_of(error)))
+            self.note(name, error)
             return otherwise
 
+    def note(self, name: str, error: Exception) -> None:
+        """Keep an error that has cost a part."""
+        self.failures.append(PartFailure(name, one_line(repr(error)), place_of(error)))
+
     @property
-    def warnings(self) -> list[str]:
-        """A sentence for each failure; only its place leaves the host, since an error may quote anything."""
+    def findings(self) -> list[Finding]:
+        """One for each failure; only its place leaves the host, since an error may quote anything."""
         return [
-            Sentence(_say(failure, f" ({failure.error})"), public=_say(failure, ""))
+            Finding(
+                "agent-error",
+                Severity.NOTE,
+                Sentence(_say(failure, f" ({failure.error})"), public=_say(failure, "")),
+            )
             for failure in self.failures
         ]
 

@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING
 from tdx_headroom.facts.host_facts import Placement
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.facts.sources import PlacementSource
-from tdx_headroom.verdict import advice, blockers, contradictions, crosscheck, partial
-from tdx_headroom.verdict.decode import describe_failure, describe_seamcall, why_no_tdx
-from tdx_headroom.verdict.evidence import find_strategy
+from tdx_headroom.verdict import crosscheck
+from tdx_headroom.verdict.decode import failed_in_words, why_no_tdx
+from tdx_headroom.verdict.findings import FAILS, RISK, Certainty
 from tdx_headroom.verdict.guard import Guard
-from tdx_headroom.verdict.missing import missing
-from tdx_headroom.verdict.model import CrossCheck, State, Verdict, describe, predict
-from tdx_headroom.verdict.signs import no_keyids, not_a_tdx_host, refused_call, shows_no_tdx
+from tdx_headroom.verdict.model import State, Verdict, describe
+from tdx_headroom.verdict.obstacles import Told, ask, refused_call
+from tdx_headroom.verdict.obstacles.contradictions import HARDWARE
+from tdx_headroom.verdict.obstacles.no_sign import NO_SIGN
+from tdx_headroom.verdict.obstacles.unknown import EVERYTHING
+from tdx_headroom.verdict.signs import no_keyids, read_signs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.plan import Plan, Strategy
+    from tdx_headroom.verdict.findings import Finding, Signs
     from tdx_headroom.verdict.model import Estimate
+    from tdx_headroom.verdict.obstacles import Found
 
 _HIDDEN = "An error in the agent hides whether more than the memory map stops TDX: see the warnings."
 
@@ -45,68 +50,51 @@ def judge(
         what_if: the facts are not the host's own any more, so what happened on it does not count.
     """
     guard = Guard()
-    finding = find_strategy(facts, plans, assume)
-    strategy = finding.strategy
-    plan = plans[strategy]
-    not_tdx = not_a_tdx_host(facts)
-    next_boot = None if plan is None or not_tdx else predict(plan)
-    name = "whether log and hardware agree"
-    against_hardware = guard.part(name, lambda: contradictions.contradicts_hardware(facts), False)
-    blocked = None if not_tdx else guard.part("what stops TDX", lambda: blockers.blocker(facts), None)
-    if blocked is not None:
-        # Whatever the memory map, known or not.
-        next_boot = State.WILL_FAIL
-    elif next_boot is State.WILL_INITIALIZE and assume is None and _failed(facts):
-        # The plan fits and yet TDX failed: something that the plan does not show went wrong.
-        next_boot = State.AT_RISK
-    beyond = None
-    if blocked is None:
-        name = "whether the log shows all memory"
-        beyond = guard.part(name, lambda: partial.beyond_the_map(facts, plan), None)
-    hidden = bool(guard.failures)
-    if beyond is not None or hidden:
-        next_boot = partial.still_sure(next_boot, plan)
-    unsure = shows_no_tdx(facts) or refused_call(facts) is not None or against_hardware
-    if next_boot is not State.WILL_FAIL and unsure:
-        next_boot = None
-    compared = None if what_if else plan
-    name = "the comparison with the kernel's log"
-    check = guard.part(name, lambda: crosscheck.cross_check(facts, compared), CrossCheck(None, ()))
-    if (
-        check.matches is not True
-        and blocked is None
-        and partial.kernel_not_shown(facts, finding, plans, next_boot)
-    ):
-        next_boot = None
-    if against_hardware and not not_tdx and not what_if:
-        state, summary = State.CANNOT_TELL, "The log says that TDX is up, and the CPU shows no TDX."
-    else:
-        state, summary = _state(facts, plan, next_boot, _HIDDEN if hidden else None, blocked, what_if=what_if)
+    signs = read_signs(facts, plans, assume, guard, what_if=what_if)
+    plan, check = signs.plan, signs.check
+    found = ask(signs)
+    next_boot, worst = _decide(signs, found)
+    state, summary = _state(signs, found, next_boot, worst)
     guess = guard.part("the estimate from the CMRs", lambda: crosscheck.estimate(facts), None)
-    evidence = [*finding.evidence, *check.details]
-    evidence += guard.part("what the plan rests on", lambda: _rests_on(facts, plan, guess), list[str]())
-    doubts = guard.part("what is doubtful", lambda: advice.doubts(facts, state, beyond), list[str]())
-    warnings = advice.warnings(facts, plans, strategy, state, guard)
-    remedies = advice.remedies_of(facts, plans, strategy, state, guard, what_if=what_if)
-    lacking = guard.part("what is missing", lambda: missing(facts, plan, state), list[str]())
-    told = guard.part(
-        "what the log contradicts", lambda: contradictions.contradictions_of(facts), list[str]()
-    )
+    rests_on = guard.part("what the plan rests on", lambda: _rests_on(facts, plan, guess), list[str]())
+    told: dict[Told | None, list[str]] = {where: [] for where in (*Told, None)}
+    for row, finding in found.findings:
+        if not row.told_in or state in row.told_in:
+            told[row.told].append(finding.text)
+    findings = (*(finding for _, finding in found.findings), *guard.findings)
+    missing = told[Told.MISSING]
     return Verdict(
         state=state,
         next_boot=next_boot,
-        strategy=strategy,
+        strategy=signs.strategy.strategy,
         summary=summary,
-        evidence=tuple(evidence),
-        remedies=tuple(remedies),
-        warnings=(*doubts, *warnings, *guard.warnings),
-        finding=finding,
+        evidence=(*signs.strategy.evidence, *check.details, *rests_on),
+        remedies=tuple(dict.fromkeys(remedy.text for finding in findings for remedy in finding.remedies)),
+        warnings=(*told[Told.WARNINGS], *(finding.text for finding in guard.findings)),
+        finding=signs.strategy,
         cross_check=check,
         estimate=guess,
-        missing=tuple(lacking),
-        contradictions=tuple(told),
+        missing=(*missing, EVERYTHING) if missing else (),
+        contradictions=tuple(told[Told.CONTRADICTIONS]),
+        findings=findings,
         failures=tuple(guard.failures),
     )
+
+
+def _decide(signs: Signs, found: Found) -> tuple[State | None, Finding | None]:
+    """What the next initialisation does, None when that cannot be told, and the finding that decides it."""
+    fails = [finding for _, finding in found.findings if finding.severity is FAILS]
+    risks = [finding for _, finding in found.findings if finding.severity is RISK]
+    # Of several that are equally certain, the last: hibernation says more than what the log made of it.
+    worst = max(reversed(fails), key=lambda finding: finding.certainty) if fails else next(iter(risks), None)
+    certainty = worst.certainty if worst is not None and fails else Certainty.FITS
+    if signs.not_tdx or (found.doubt is not None and found.doubt >= certainty):
+        return None, worst
+    if fails:
+        return State.WILL_FAIL, worst
+    if signs.plan is None:
+        return None, worst
+    return (State.WILL_INITIALIZE if worst is None else State.AT_RISK), worst
 
 
 def _rests_on(facts: HostFacts, plan: Plan | None, guess: Estimate | None) -> list[str]:
@@ -120,35 +108,26 @@ def _rests_on(facts: HostFacts, plan: Plan | None, guess: Estimate | None) -> li
     return found
 
 
-def _failed(facts: HostFacts) -> bool:
-    return facts.kernel_log is not None and facts.kernel_log.state is ModuleState.FAILED
-
-
-def _state(
-    facts: HostFacts,
-    plan: Plan | None,
-    next_boot: State | None,
-    hidden: str | None,
-    blocked: str | None,
-    *,
-    what_if: bool,
-) -> tuple[State, str]:
+def _state(signs: Signs, found: Found, next_boot: State | None, worst: Finding | None) -> tuple[State, str]:
+    facts, plan = signs.facts, signs.plan
     log, platform = facts.kernel_log, facts.platform
-    if not_a_tdx_host(facts):
+    if signs.not_tdx:
         return State.NOT_TDX, _why_not_tdx(facts)
-    if log is not None and not what_if:
-        if log.state is ModuleState.INITIALIZED:
+    if not signs.what_if:
+        if any(finding.kind == HARDWARE for _, finding in found.findings):
+            return State.CANNOT_TELL, "The log says that TDX is up, and the CPU shows no TDX."
+        if signs.failed is not None:
+            return State.FAILED, failed_in_words(signs.failed)
+        if log is not None and log.state is ModuleState.INITIALIZED:
             pamt = f" with {log.pamt_kib} KiB of PAMT" if log.pamt_kib is not None else ""
             return State.INITIALIZED, f"TDX is up in this boot{pamt}."
-        if log.state is ModuleState.FAILED:
-            return State.FAILED, f"TDX failed to initialize in this boot: {describe_failure(log)}."
-    if platform is not None and platform.tdx_module_version is not None and not what_if:
-        return State.INITIALIZED, f"TDX is up: module {platform.tdx_module_version}."
-    if blocked is not None:
-        return State.WILL_FAIL, blocked
-    if plan is None or next_boot is None:
-        return State.CANNOT_TELL, hidden or _missing(facts, plan)
-    return next_boot, describe(plan)
+        if platform is not None and platform.tdx_module_version is not None:
+            return State.INITIALIZED, f"TDX is up: module {platform.tdx_module_version}."
+    if next_boot is None:
+        return State.CANNOT_TELL, _HIDDEN if found.hidden else _missing(signs)
+    if worst is not None:
+        return next_boot, worst.text
+    return next_boot, "" if plan is None else describe(plan)
 
 
 def _why_not_tdx(facts: HostFacts) -> str:
@@ -166,22 +145,19 @@ def _why_not_tdx(facts: HostFacts) -> str:
     return text
 
 
-def _missing(facts: HostFacts, plan: Plan | None) -> str:
-    call = refused_call(facts)
-    if call is not None:
+def _missing(signs: Signs) -> str:
+    facts, plan = signs.facts, signs.plan
+    if signs.refused is not None:
         alone = "" if plan is None else f" The memory map alone: {describe(plan)}"
-        return (
-            f"The TDX module refused a call ({describe_seamcall(call)}), and the log does not show what came"
-            f" of it.{alone}"
-        )
+        return f"{refused_call.in_words(signs.refused)}{alone}"
     if facts.memory_regions is None:
         return (
             "No source tells the memory regions. Run as root, or give the kernel log from its beginning"
             " (`journalctl -k -b`), or /proc/iomem and /sys/firmware/memmap."
         )
-    if plan is not None and shows_no_tdx(facts):
-        return f"{advice.NO_SIGN} The memory map alone: {describe(plan)}"
-    if plan is not None and facts.kernel_release is None and predict(plan) is not State.WILL_INITIALIZE:
+    if plan is not None and signs.no_sign:
+        return f"{NO_SIGN} The memory map alone: {describe(plan)}"
+    if plan is not None and facts.kernel_release is None and signs.predicted is not State.WILL_INITIALIZE:
         return (
             f"The log does not show which kernel it is. Mainline: {describe(plan)} Another may do with less."
         )

@@ -12,6 +12,7 @@ from tdx_headroom.plan import Outcome
 
 if TYPE_CHECKING:
     from tdx_headroom.plan import Plan, Strategy
+    from tdx_headroom.verdict.findings import Finding
 
 AT_RISK_HEADROOM = 2
 """With no more areas than this left over, one more hole or PAMT may be the end."""
@@ -124,6 +125,7 @@ class Verdict:
         estimate: from the CMRs, where nothing better is known.
         missing: what would make the answer surer, with the commands that tell it.
         contradictions: where the log contradicts itself or the hardware.
+        findings: all obstacles, in the registry's order; the sentences above are theirs.
         failures: parts that an error of the agent's own has cost; the warnings name them too.
     """
 
@@ -139,6 +141,7 @@ class Verdict:
     estimate: Estimate | None = None
     missing: tuple[str, ...] = ()
     contradictions: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     failures: tuple[PartFailure, ...] = ()
 
 

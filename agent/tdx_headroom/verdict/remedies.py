@@ -14,9 +14,9 @@ from tdx_headroom.facts.command_line import punch
 from tdx_headroom.facts.host_facts import MemoryRegion
 from tdx_headroom.plan import AreaKind, Outcome, Strategy
 from tdx_headroom.plan.regions import tdx_memory_list
-from tdx_headroom.verdict.decode import EARLIER
+from tdx_headroom.verdict.findings import Remedy, RemedyKind
 from tdx_headroom.verdict.kernels import names_with
-from tdx_headroom.verdict.model import AT_RISK_HEADROOM, Sentence, State, predict
+from tdx_headroom.verdict.model import AT_RISK_HEADROOM, Sentence
 from tdx_headroom.verdict.tries import own_holes, planned, quality
 
 if TYPE_CHECKING:
@@ -25,18 +25,13 @@ if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.facts.observations import FirmwareRange
     from tdx_headroom.plan import Plan, Tdmr
-    from tdx_headroom.verdict.guard import Guard
+    from tdx_headroom.verdict.findings import Signs
 
 MAX_CANDIDATES = 4
 MAX_GIVEN_UP = 256 * MIB
 """More memory than this is not given up to join holes."""
 
 _ON_THE_HOST = "`tdx-headroom plan` on the host shows"
-
-_CONVERTIBLE = (
-    "Have the firmware make all memory convertible (populate DIMMs evenly, no CXL or persistent"
-    " memory as RAM), or keep the kernel off the rest with memmap=."
-)
 
 
 class Sliver(NamedTuple):
@@ -46,52 +41,52 @@ class Sliver(NamedTuple):
     size: int
 
 
-def remedies(
-    facts: HostFacts, plans: Mapping[Strategy, Plan | None], strategy: Strategy, guard: Guard
-) -> list[str]:
-    """What to do so that this strategy's plan fits, or fits with room to spare; empty when all is well."""
-    plan = plans[strategy]
-    if plan is None or predict(plan) is State.WILL_INITIALIZE:
-        return []
-    parts: list[tuple[str, Callable[[], list[str]]]] = [
-        ("other kernels", lambda: _other_kernels(plans, strategy))
-    ]
-    outcome = plan.outcome
-    if outcome in (Outcome.RESERVED_AREAS, Outcome.OK):
-        index = plan.failed_tdmr if plan.failed_tdmr is not None else _fullest(plan)
-        crowd = _Crowd(facts, plan, plan.tdmrs[index])
-        parts += [
-            ("how many reserved areas are too many", crowd.excess),
-            ("which holes the command line makes", partial(own_holes, facts, plan, crowd.holes)),
-            ("which holes to join", crowd.joins),
-            ("which holes are the smallest", crowd.smallest),
-            ("whether splitting would help", lambda: _split(plan, index, facts.limits.max_tdmrs)),
-        ]
-    elif outcome is Outcome.TDMRS:
-        parts.append(("how many TDMRs are too many", lambda: [_too_many_tdmrs(facts, plan)]))
-    elif outcome is Outcome.NO_MEMORY and plan.tdmrs:
-        parts.append(("", lambda: [EARLIER]))
-    elif outcome is Outcome.REJECTED:
-        parts.append(("", lambda: [_CONVERTIBLE]))
-    return [text for name, make in parts for text in guard.part(f"remedies ({name})", make, list[str]())]
+def for_plan(signs: Signs, *own: Remedy) -> tuple[Remedy, ...]:
+    """What to do about a plan that does not fit: another kernel, and what its obstacle itself asks for.
+
+    Nothing where TDX failed for a reason that the memory map has no part in: that comes first.
+    """
+    if signs.log_is_to_blame:
+        return ()
+    name = "remedies (other kernels)"
+    found = signs.guard.part(
+        name, lambda: _other_kernels(signs.plans, signs.strategy.strategy), list[Remedy]()
+    )
+    return (*found, *own)
 
 
-def _other_kernels(plans: Mapping[Strategy, Plan | None], strategy: Strategy) -> list[str]:
+def for_areas(signs: Signs, plan: Plan, index: int) -> tuple[Remedy, ...]:
+    """What to do so that a TDMR fits, or fits with room to spare."""
+    if signs.log_is_to_blame:
+        return ()
+    facts = signs.facts
+    crowd = _Crowd(facts, plan, plan.tdmrs[index])
+    parts: tuple[tuple[str, Callable[[], list[Remedy]]], ...] = (
+        ("how many reserved areas are too many", crowd.excess),
+        ("which holes the command line makes", partial(own_holes, facts, plan, crowd.holes)),
+        ("which holes to join", crowd.joins),
+        ("which holes are the smallest", crowd.smallest),
+        ("whether splitting would help", lambda: _split(plan, index, facts.limits.max_tdmrs)),
+    )
+    found = for_plan(signs)
+    for name, make in parts:
+        found += tuple(signs.guard.part(f"remedies ({name})", make, list[Remedy]()))
+    return found
+
+
+def _other_kernels(plans: Mapping[Strategy, Plan | None], strategy: Strategy) -> list[Remedy]:
     fitting = {
         s
         for s, plan in plans.items()
         if s is not strategy and plan is not None and plan.outcome is Outcome.OK
     }
     kernels = names_with(fitting)
+    if not fitting:
+        return []
+    text = f"A kernel with {' or '.join(sorted(fitting))} would fit."
     if kernels:
-        return [f"Boot a kernel that looks at CMRs, under which this host fits: {', '.join(kernels)}."]
-    if fitting:
-        return [f"A kernel with {' or '.join(sorted(fitting))} would fit."]
-    return []
-
-
-def _fullest(plan: Plan) -> int:
-    return min(range(len(plan.tdmrs)), key=lambda i: plan.tdmrs[i].headroom_worst or 0)
+        text = f"Boot a kernel that looks at CMRs, under which this host fits: {', '.join(kernels)}."
+    return [Remedy(RemedyKind.OTHER_KERNEL, text, bytes_given_up=0, computed=True)]
 
 
 class _Crowd:
@@ -112,30 +107,30 @@ class _Crowd:
             if a.kind is AreaKind.HOLE
         ]
 
-    def excess(self) -> list[str]:
+    def excess(self) -> list[Remedy]:
         """How many areas must go."""
         if self._goal <= 0:
             return []
         areas = f"{self._goal} reserved area{'s' if self._goal > 1 else ''}"
         spare = f" to fit, {self._roomy} fewer to have room to spare" if self._roomy > self._goal else ""
-        return [f"Have {areas} fewer in TDMR {show(self._tdmr.base, self._tdmr.end)}{spare}."]
+        text = f"Have {areas} fewer in TDMR {show(self._tdmr.base, self._tdmr.end)}{spare}."
+        return [Remedy(RemedyKind.FEWER_AREAS, text, areas_freed=self._goal)]
 
-    def joins(self) -> list[str]:
+    def joins(self) -> list[Remedy]:
         """Which memory to give up so that holes become one, first to fit, then to have room to spare."""
         if self._plan.strategy is Strategy.CMR_WALK:
             return []
         between = slivers(self._facts, self._tdmr, self.holes)
-        found: list[str] = []
+        found: list[Remedy] = []
         for count in dict.fromkeys((self._goal, self._roomy)):
-            joined = self._joined(between, count)
+            joined = self._joined(between, count, more=bool(found))
             if joined is None:
                 break
-            size, arguments = joined
-            found.append(_give_up_more(size, arguments) if found else _give_up(size, arguments))
+            found.append(joined)
         return found
 
-    def _joined(self, between: Sequence[Sliver], count: int) -> tuple[str, str] | None:
-        """The memory that it takes to have so many holes less, and the arguments.
+    def _joined(self, between: Sequence[Sliver], count: int, *, more: bool) -> Remedy | None:
+        """To give up the memory that it takes to have so many holes less.
 
         None when it is too much, or when the plan without that memory is no better.
         """
@@ -146,9 +141,11 @@ class _Crowd:
         tried = planned(_without(self._facts, joins), self._plan.strategy)
         if tried is None or quality(tried) <= quality(self._plan):
             return None
-        return show_size(given_up), " ".join(punch(j.start, j.size) for j in joins)
+        arguments = tuple(punch(j.start, j.size) for j in joins)
+        text = (_give_up_more if more else _give_up)(show_size(given_up), " ".join(arguments))
+        return Remedy(RemedyKind.ADD_ARGUMENTS, text, arguments, count, given_up, computed=True)
 
-    def smallest(self) -> list[str]:
+    def smallest(self) -> list[Remedy]:
         """Which holes the firmware's vendor should look at."""
         if self._plan.strategy is Strategy.CMR_WALK or self._goal <= 0:
             return []
@@ -158,11 +155,9 @@ class _Crowd:
         if not named:
             return []
         ask = "Ask the firmware's vendor for fewer holes there"
-        return [
-            Sentence(
-                f"{ask}; the smallest are {named}.", public=f"{ask}: {_ON_THE_HOST} which are the smallest."
-            )
-        ]
+        public = f"{ask}: {_ON_THE_HOST} which are the smallest."
+        text = Sentence(f"{ask}; the smallest are {named}.", public=public)
+        return [Remedy(RemedyKind.FIRMWARE_MAP, text)]
 
 
 def _give_up(size: str, arguments: str) -> Sentence:
@@ -193,13 +188,6 @@ def _without(facts: HostFacts, given_up: Sequence[Sliver]) -> HostFacts:
     return replace(facts, memory_regions=left)
 
 
-def _too_many_tdmrs(facts: HostFacts, plan: Plan) -> str:
-    return (
-        f"The memory map takes {plan.tdmrs_needed - facts.limits.max_tdmrs} TDMRs too many: have fewer"
-        " gaps of a GiB and more between memory ranges, or fewer NUMA nodes (sub-NUMA clustering off)."
-    )
-
-
 def slivers(facts: HostFacts, tdmr: Tdmr, holes: Sequence[Range]) -> list[Sliver]:
     """Memory between two neighbouring holes of a TDMR, the shortest first."""
     near = (r for r in facts.memory_regions or () if r.start < tdmr.end and r.end > tdmr.base)
@@ -210,7 +198,7 @@ def slivers(facts: HostFacts, tdmr: Tdmr, holes: Sequence[Range]) -> list[Sliver
     return sorted(between, key=lambda s: s.size)
 
 
-def _split(plan: Plan, index: int, max_tdmrs: int) -> list[str]:
+def _split(plan: Plan, index: int, max_tdmrs: int) -> list[Remedy]:
     """What the second proposal of the CMR patch would do: TDMRs of one GiB where one is too full."""
     tdmr = plan.tdmrs[index]
     pieces = tdmr.size // GIB
@@ -224,7 +212,7 @@ def _split(plan: Plan, index: int, max_tdmrs: int) -> list[str]:
         f"For kernel developers: split at 1 GiB borders, the TDMR {verdict}: at most {fullest} areas of"
         f" {tdmr.limit} a piece, {needed} TDMRs of {max_tdmrs}."
     )
-    return [text]
+    return [Remedy(RemedyKind.CHANGE_KERNEL, text)]
 
 
 def _fullest_gib(tdmr: Tdmr) -> int:

@@ -1,15 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a host has TDX at all, as far as its log and its CPU show."""
+"""What obstacles look at, computed once; and whether a host has TDX at all, as far as log and CPU show."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from tdx_headroom.facts.kernel_report import ModuleState
+from tdx_headroom.verdict.crosscheck import cross_check
+from tdx_headroom.verdict.evidence import find_strategy
+from tdx_headroom.verdict.findings import Signs
+from tdx_headroom.verdict.model import CrossCheck, predict
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.facts.kernel_report import SeamcallFailure
+    from tdx_headroom.plan import Plan, Strategy
+    from tdx_headroom.verdict.guard import Guard
+
+
+def read_signs(
+    facts: HostFacts,
+    plans: Mapping[Strategy, Plan | None],
+    assume: Strategy | None,
+    guard: Guard,
+    *,
+    what_if: bool,
+) -> Signs:
+    """The signs in a host's facts and plans; the arguments are those of :func:`~.judge.judge`."""
+    strategy = find_strategy(facts, plans, assume)
+    plan = plans[strategy.strategy]
+    name = "the comparison with the kernel's log"
+    check = CrossCheck(None, ())
+    if not what_if:
+        check = guard.part(name, lambda: cross_check(facts, plan), check)
+    log = facts.kernel_log
+    return Signs(
+        facts=facts,
+        plans=plans,
+        strategy=strategy,
+        plan=plan,
+        predicted=None if plan is None else predict(plan),
+        check=check,
+        what_if=what_if,
+        not_tdx=not_a_tdx_host(facts),
+        failed=log if log is not None and log.state is ModuleState.FAILED and not what_if else None,
+        no_sign=shows_no_tdx(facts),
+        refused=refused_call(facts),
+        guard=guard,
+    )
 
 
 def not_a_tdx_host(facts: HostFacts) -> bool:

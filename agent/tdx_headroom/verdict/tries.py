@@ -9,6 +9,7 @@ from tdx_headroom.facts.command_line import map_edits
 from tdx_headroom.facts.host_facts import FactsError
 from tdx_headroom.host.memory_map import without_edits
 from tdx_headroom.plan import plan_host
+from tdx_headroom.verdict.findings import Remedy, RemedyKind
 from tdx_headroom.verdict.model import Sentence, State, describe, predict
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def quality(plan: Plan) -> tuple[int, int, int, int]:
     return _RANK[predict(plan)], short, least, worst
 
 
-def own_holes(facts: HostFacts, plan: Plan, holes: Sequence[Range]) -> list[str]:
+def own_holes(facts: HostFacts, plan: Plan, holes: Sequence[Range]) -> list[Remedy]:
     """``memmap=`` arguments that make one of the holes and without which the plan is better.
 
     An argument may well be what keeps the host alive: it joins two holes, and taken away makes two of one.
@@ -56,13 +57,17 @@ def own_holes(facts: HostFacts, plan: Plan, holes: Sequence[Range]) -> list[str]
     outcome = describe(without)
     named = ", ".join(_name(edit) for edit in found)
     it = "it" if len(found) == 1 else "them"
-    return [
-        Sentence(
-            f"Take {named} off the command line; without {it}: {outcome}",
-            public=f"Take {len(found)} memmap= off the command line, which makes holes: `tdx-headroom plan`"
-            f" on the host shows which. Without {it}: {outcome}",
-        )
-    ]
+    text = Sentence(
+        f"Take {named} off the command line; without {it}: {outcome}",
+        public=f"Take {len(found)} memmap= off the command line, which makes holes: `tdx-headroom plan`"
+        f" on the host shows which. Without {it}: {outcome}",
+    )
+    # Neither is known where a plan does not come to its reserved areas.
+    freed = (
+        None if None in (plan.headroom, without.headroom) else (without.headroom or 0) - (plan.headroom or 0)
+    )
+    arguments = tuple(edit.argument for edit in found)
+    return [Remedy(RemedyKind.REMOVE_ARGUMENTS, text, arguments, freed, bytes_given_up=0, computed=True)]
 
 
 def _best(facts: HostFacts, plan: Plan, edits: Sequence[MapEdit]) -> tuple[list[MapEdit], Plan]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -15,16 +16,17 @@ from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output.page import render_page
 from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.service.agent import Agent
-from tdx_headroom.verdict import State
+from tdx_headroom.verdict import State, obstacles
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.checks import Result, run_checks
+from tdx_headroom.verdict.findings import Severity
 from tdx_headroom.verdict.fleet import MAINLINE, audit_host
 
 HOST = Path(__file__).parents[2] / "hosts" / "emerald-rapids"
 SECRET = "0x64158000"
 
 
-def fault(*_: object, **__: object) -> None:
+def fault(*_: object, **__: object) -> NoReturn:
     message = f"no such thing at {SECRET}"
     raise LookupError(message)
 
@@ -36,20 +38,24 @@ def fault(*_: object, **__: object) -> None:
         "remedies.slivers",
         "remedies._what",
         "remedies._other_kernels",
-        "advice.remedies_for",
-        "advice._few_tdmrs",
-        "advice._other_kernels",
-        "crosscheck._areas",
         "crosscheck.estimate",
-        "partial.beyond_the_map",
-        "missing._cmrs",
-        "contradictions.contradictions_of",
+        "obstacles.failed.remedies_for",
+        "few-tdmrs",
+        "other-kernel",
+        "obstacles.part_of_the_map.beyond_the_map",
+        "obstacles.contradictions.contradicts_hardware",
+        "obstacles.unknown._cmrs",
+        "crosscheck._areas",
     ],
 )
 def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """One part of the verdict ends in an error that nobody has thought of; where."""
     name = str(request.param)
-    monkeypatch.setattr(f"tdx_headroom.verdict.{name}", fault)
+    rows = [row._replace(look=fault) if name in row.kinds else row for row in obstacles.REGISTRY]
+    if rows != list(obstacles.REGISTRY):
+        monkeypatch.setattr(obstacles, "REGISTRY", rows)
+    else:
+        monkeypatch.setattr(f"tdx_headroom.verdict.{name}", fault)
     return name
 
 
@@ -102,12 +108,32 @@ def test_what_the_error_quotes_stays_on_the_host() -> None:
     assert SECRET in render_page(assessment, full_addresses=True)
 
 
+@pytest.mark.parametrize("broken_row", obstacles.REGISTRY, ids=lambda row: row.kinds[0])
+@pytest.mark.parametrize("name", ["emerald-rapids", "good-2-node"])
+def test_an_obstacle_that_fails_loses_itself_alone(
+    broken_row: obstacles.Row, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All other findings are there, what is lacking is named, and nothing better is promised."""
+    facts = replace(read_facts(Root(HOST.parent / name)), kernel_log=None)
+    whole = assess(facts).verdict
+    rows = [row._replace(look=fault) if row is broken_row else row for row in obstacles.REGISTRY]
+    monkeypatch.setattr(obstacles, "REGISTRY", rows)
+    verdict = assess(facts).verdict
+    (failure,) = verdict.failures
+    assert failure.part == broken_row.part
+    assert verdict.findings[-1].kind == "agent-error"
+    left = [finding for finding in whole.findings if finding.kind not in broken_row.kinds]
+    assert list(verdict.findings[:-1]) == left
+    decides = broken_row.worst is not Severity.NOTE or broken_row.doubts is not None
+    promised = {whole.next_boot} if not decides else {State.WILL_FAIL, None}
+    assert verdict.next_boot in promised
+
+
 def test_an_obstacle_that_cannot_be_told_is_no_promise(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where an obstacle may be hidden, a plan that fits promises nothing; what surely fails still does."""
     good = replace(read_facts(Root(HOST.parent / "good-2-node")), kernel_log=None)
     assert assess(good).verdict.next_boot is State.WILL_INITIALIZE
-    monkeypatch.setattr("tdx_headroom.verdict.blockers.is_persistent", fault)
-    monkeypatch.setattr("tdx_headroom.verdict.blockers.hibernation_blocks", fault)
+    monkeypatch.setattr("tdx_headroom.verdict.obstacles.hibernation.hibernation_blocks", fault)
     verdict = assess(good).verdict
     assert (verdict.state, verdict.next_boot) == (State.CANNOT_TELL, None)
     assert "error in the agent" in verdict.summary
@@ -118,7 +144,7 @@ def test_hardware_that_cannot_be_compared_is_no_promise(monkeypatch: pytest.Monk
     """Where it is not known whether the log contradicts the hardware, nothing is foretold from it."""
     good = read_facts(Root(HOST.parent / "good-2-node"))
     assert assess(good).verdict.next_boot is State.WILL_INITIALIZE
-    monkeypatch.setattr("tdx_headroom.verdict.contradictions.contradicts_hardware", fault)
+    monkeypatch.setattr("tdx_headroom.verdict.obstacles.contradictions.contradicts_hardware", fault)
     verdict = assess(good).verdict
     assert verdict.next_boot is None
     assert verdict.failures[0].part == "whether log and hardware agree"

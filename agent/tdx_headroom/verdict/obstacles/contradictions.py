@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import one_line
 from tdx_headroom.facts.kernel_report import ContradictionKind, ModuleState
+from tdx_headroom.verdict.findings import NOTE, Finding, Findings, Signs
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
 
+HARDWARE = "log-contradicts-hardware"
 _LONGEST = 120
 _MOST = 4
 _SAYS = {
@@ -44,20 +46,25 @@ def contradicts_hardware(facts: HostFacts) -> bool:
     return facts.kernel_release is None or _OLD.fullmatch(facts.kernel_release) is None
 
 
-def contradictions_of(facts: HostFacts) -> list[str]:
-    """What does not go together, a sentence each; empty when all is well."""
-    log = facts.kernel_log
-    if log is None:
-        return []
-    found = [
-        f"The log contradicts itself at `{one_line(c.line, _LONGEST)}`: {_SAYS[c.kind]}."
-        for c in log.contradictions[:_MOST]
-    ]
-    if len(log.contradictions) > _MOST:
-        found.append(f"The log contradicts itself in {len(log.contradictions) - _MOST} more lines.")
-    if contradicts_hardware(facts):
-        found.append(
+def itself(signs: Signs) -> Findings:
+    """Lines that do not go with those before them."""
+    log = signs.facts.kernel_log
+    if log is None or not log.contradictions:
+        return
+    found = log.contradictions
+    texts = [f"at `{one_line(c.line, _LONGEST)}`: {_SAYS[c.kind]}" for c in found[:_MOST]]
+    if len(found) > _MOST:
+        texts.append(f"in {len(found) - _MOST} more lines")
+    for text in texts:
+        yield Finding("log-contradicts-itself", NOTE, f"The log contradicts itself {text}.")
+
+
+def hardware(signs: Signs) -> Findings:
+    """TDX is said to be up, on a CPU that does not show it."""
+    log = signs.facts.kernel_log
+    if log is not None and contradicts_hardware(signs.facts):
+        text = (
             f"The log says `{one_line(log.message or '', _LONGEST)}`, and the CPU does not show"
             " tdx_host_platform: one of them is of another host or boot, or forged."
         )
-    return found
+        yield Finding(HARDWARE, NOTE, text)

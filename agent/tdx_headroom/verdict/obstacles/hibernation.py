@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stops TDX whatever the memory map."""
+"""A kernel that can hibernate: TDX does not initialize on it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from tdx_headroom.facts.kernel_report import FailureReason, ModuleState
-from tdx_headroom.verdict.decode import describe_failure, is_persistent
+from tdx_headroom.verdict.decode import NO_HIBERNATE
+from tdx_headroom.verdict.findings import FAILS, MAP_REASONS, Certainty, Finding, Findings, Signs
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
-
-MAP_REASONS = (FailureReason.RESERVED_AREAS, FailureReason.TDMRS, FailureReason.AREAS_OR_TDMRS)
 
 _LATE_REASONS = (
     *MAP_REASONS,
@@ -38,11 +37,13 @@ def hibernation_blocks(facts: HostFacts) -> bool | None:
     return None if facts.command_line is None else "nohibernate" not in facts.command_line
 
 
-def blocker(facts: HostFacts) -> str | None:
-    """What stops TDX whatever the memory map, as far as it can be seen."""
-    if hibernation_blocks(facts):
-        return "The kernel can hibernate, and TDX does not initialize on such a kernel."
-    log = facts.kernel_log
-    if log is None or not is_persistent(log):
-        return None
-    return f"What stopped TDX in this boot is still there: {describe_failure(log)}."
+def look(signs: Signs) -> Findings:
+    """Whatever the memory map, known or not."""
+    if hibernation_blocks(signs.facts):
+        yield Finding(
+            "hibernation",
+            FAILS,
+            "The kernel can hibernate, and TDX does not initialize on such a kernel.",
+            remedies=(NO_HIBERNATE,),
+            certainty=Certainty.ANY_MAP,
+        )

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an obstacle looks at, what it is told as, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import IntEnum, StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+from tdx_headroom.facts.kernel_report import FailureReason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tdx_headroom.facts.host_facts import HostFacts
+    from tdx_headroom.facts.kernel_report import KernelReport, SeamcallFailure
+    from tdx_headroom.plan import Plan, Strategy
+    from tdx_headroom.verdict.guard import Guard
+    from tdx_headroom.verdict.model import CrossCheck, State, StrategyFinding
+
+MAP_REASONS = (FailureReason.RESERVED_AREAS, FailureReason.TDMRS, FailureReason.AREAS_OR_TDMRS)
+_NO_FIGURES: Mapping[str, int] = MappingProxyType({})
+
+
+class Severity(StrEnum):
+    """What a finding means for the next initialization, the worst first."""
+
+    FAILS = "fails"
+    RISK = "risk"
+    NOTE = "note"
+
+
+FAILS, RISK, NOTE = Severity
+
+
+class Certainty(IntEnum):
+    """How much a prediction rests on; a doubt overrules what is no more certain than itself."""
+
+    FITS = 0
+    """Nothing that is known makes TDX fail; what is not known may."""
+    PLAN = 1
+    """The plan fails, with the PAMTs where they are predicted."""
+    HOLES = 2
+    """Holes alone are too many: more memory mends nothing."""
+    ANY_MAP = 3
+    """TDX fails whatever the memory map."""
+
+
+class RemedyKind(StrEnum):
+    """What a remedy asks for."""
+
+    ADD_ARGUMENTS = "add-arguments"
+    REMOVE_ARGUMENTS = "remove-arguments"
+    OTHER_KERNEL = "other-kernel"
+    CHANGE_KERNEL = "change-kernel"
+    FEWER_AREAS = "fewer-areas"
+    FEWER_TDMRS = "fewer-tdmrs"
+    FIRMWARE_MAP = "firmware-map"
+    FIRMWARE_SETTING = "firmware-setting"
+    UPDATE_MODULE = "update-module"
+    CONVERTIBLE_MEMORY = "convertible-memory"
+    INITIALIZE_EARLY = "initialize-early"
+    LOAD_KVM = "load-kvm"
+    BOOT_AGAIN = "boot-again"
+    LOOK_FURTHER = "look-further"
+
+
+class Remedy(NamedTuple):
+    """One thing to do about a finding.
+
+    Args:
+        kind: what is asked for.
+        text: the sentence for people.
+        arguments: of the kernel's command line, to be added or taken away.
+        areas_freed: reserved areas that the fullest TDMR has more of then; None where that is not computed.
+        bytes_given_up: memory that it costs; None where that is not known.
+        computed: whether the plan with it was tried and is better; otherwise it is likely to help.
+    """
+
+    kind: RemedyKind
+    text: str
+    arguments: tuple[str, ...] = ()
+    areas_freed: int | None = None
+    bytes_given_up: int | None = None
+    computed: bool = False
+
+
+class Finding(NamedTuple):
+    """Something that keeps TDX from coming up, may do so, or is worth knowing.
+
+    Args:
+        kind: which obstacle; the registry lists all kinds.
+        severity: what it means for the next initialization.
+        text: the sentence for people.
+        figures: what was counted, by name; nothing that must not leave the host.
+        remedies: what to do about it, the surest first.
+        certainty: of a finding that fails, what it rests on.
+    """
+
+    kind: str
+    severity: Severity
+    text: str
+    figures: Mapping[str, int] = _NO_FIGURES
+    remedies: tuple[Remedy, ...] = ()
+    certainty: Certainty = Certainty.PLAN
+
+
+Findings = Iterator[Finding]
+
+
+class Signs(NamedTuple):
+    """All that an obstacle looks at.
+
+    Args:
+        facts: of the host.
+        plans: one a strategy.
+        strategy: the one that this kernel is held to use, and how that is known.
+        plan: of that strategy.
+        predicted: what that plan alone makes of the next initialization.
+        check: recomputed against logged.
+        what_if: the facts are not the host's own any more, so what happened on it does not count.
+        not_tdx: kernel or CPU say that TDX is not to be had here.
+        failed: the log of this boot, when TDX failed in it.
+        no_sign: there is a log, and nothing shows TDX.
+        refused: the call that the module has refused, when nothing shows what came of it.
+        guard: for parts of a finding that may fail alone.
+    """
+
+    facts: HostFacts
+    plans: Mapping[Strategy, Plan | None]
+    strategy: StrategyFinding
+    plan: Plan | None
+    predicted: State | None
+    check: CrossCheck
+    what_if: bool
+    not_tdx: bool
+    failed: KernelReport | None
+    no_sign: bool
+    refused: SeamcallFailure | None
+    guard: Guard
+
+    @property
+    def log_is_to_blame(self) -> bool:
+        """Whether TDX failed in this boot for a reason that the memory map has no part in."""
+        return self.failed is not None and self.failed.reason not in MAP_REASONS

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that can keep TDX from coming up: one obstacle a module, one row each, in one order.
+
+docs/contributing.md shows how to add one.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TYPE_CHECKING, NamedTuple
+
+from tdx_headroom.verdict.findings import FAILS, NOTE, RISK, Certainty
+from tdx_headroom.verdict.model import State
+from tdx_headroom.verdict.obstacles import contradictions as log
+from tdx_headroom.verdict.obstacles import (
+    failed,
+    few_tdmrs,
+    hibernation,
+    kernel_not_shown,
+    kernel_without_tdx,
+    lasting,
+    no_sign,
+    not_convertible,
+    not_tried,
+    offline,
+    other_kernels,
+    plan_fails,
+    refused_call,
+    reserved_areas,
+    unknown,
+)
+from tdx_headroom.verdict.obstacles import part_of_the_map as part_of_map
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tdx_headroom.verdict.findings import Finding, Findings, Severity, Signs
+
+
+class Told(Enum):
+    """The list of the verdict in which the sentence of a finding stands, besides its remedies."""
+
+    WARNINGS = auto()
+    CONTRADICTIONS = auto()
+    MISSING = auto()
+
+
+class Row(NamedTuple):
+    """One obstacle.
+
+    Args:
+        look: the function that finds it, or does not.
+        kinds: of its findings.
+        part: what an answer lacks when that function fails.
+        worst: the worst severity of its findings.
+        told: where the sentences stand; None: nowhere, since the summary or the remedies say the same.
+        doubts: what its findings overrule; None: nothing.
+        told_in: the only verdicts in which they stand there; empty: all.
+        without_tdx: it is looked for also on a host without TDX.
+    """
+
+    look: Callable[[Signs], Findings]
+    kinds: tuple[str, ...]
+    part: str
+    worst: Severity = NOTE
+    told: Told | None = Told.WARNINGS
+    doubts: Certainty | None = None
+    told_in: tuple[State, ...] = ()
+    without_tdx: bool = False
+
+
+_FITS, _PLAN, _HOLES = Certainty.FITS, Certainty.PLAN, Certainty.HOLES
+_WARNED, _LOG, _MISSING = Told
+_UP = (State.WILL_INITIALIZE, State.AT_RISK)
+_DOWN = (State.WILL_FAIL,)
+
+# Sentences and remedies stand in this order.
+REGISTRY: tuple[Row, ...] = (
+    Row(lasting.look, lasting.KINDS, "what stops TDX", FAILS, None, without_tdx=True),
+    Row(failed.look, ("failed-in-this-boot",), "what a failure in this boot means", RISK, None),
+    Row(refused_call.look, ("call-refused",), "what came of a refused call", NOTE, None, _FITS),
+    Row(hibernation.look, ("hibernation",), "whether hibernation stops TDX", FAILS, None),
+    Row(log.itself, ("log-contradicts-itself",), "what the log contradicts", NOTE, _LOG, without_tdx=True),
+    Row(log.hardware, (log.HARDWARE,), "whether log and hardware agree", NOTE, _LOG, _FITS, without_tdx=True),
+    Row(
+        part_of_map.look,
+        ("part-of-the-map",),
+        "if all memory is shown",
+        NOTE,
+        _WARNED,
+        _PLAN,
+        without_tdx=True,
+    ),
+    Row(kernel_not_shown.look, ("kernel-not-shown",), "whether the kernel is known", NOTE, None, _HOLES),
+    Row(no_sign.look, ("no-sign-of-tdx",), "whether there is TDX at all", NOTE, _WARNED, _FITS, _DOWN),
+    Row(reserved_areas.look, reserved_areas.KINDS, "whether reserved areas suffice", FAILS, None),
+    Row(plan_fails.look, plan_fails.KINDS, "whether kernel and module take the plan", FAILS, None),
+    Row(kernel_without_tdx.look, ("kernel-without-tdx",), "whether this kernel does TDX", told_in=_UP),
+    Row(other_kernels.look, (other_kernels.KIND,), "what other kernels would do"),
+    Row(not_convertible.look, ("not-convertible",), "what is not convertible"),
+    Row(few_tdmrs.look, ("few-tdmrs",), "how many TDMRs are left"),
+    Row(offline.memory, ("memory-offline",), "memory that is offline"),
+    Row(offline.cpu_package, ("cpu-package-offline",), "CPUs that are offline"),
+    Row(not_tried.look, not_tried.KINDS, "why TDX was not tried", NOTE, None),
+    Row(unknown.look, unknown.KINDS, "what is missing", NOTE, _MISSING),
+)
+
+
+class Found(NamedTuple):
+    """What all obstacles together are.
+
+    Args:
+        findings: with the row of each, in the registry's order.
+        doubt: what is overruled; None: nothing.
+        hidden: whether an obstacle could not be looked for, so that nothing is known of it.
+    """
+
+    findings: list[tuple[Row, Finding]]
+    doubt: Certainty | None
+    hidden: bool
+
+
+def ask(signs: Signs) -> Found:
+    """Look for every obstacle; one that cannot be looked for loses itself alone."""
+    findings: list[tuple[Row, Finding]] = []
+    doubts: list[Certainty] = []
+    hidden = blocked = False
+    guard, not_tdx = signs.guard, signs.not_tdx
+    for row in REGISTRY:
+        # What the plan is worth is of no interest when TDX fails whatever the memory map.
+        if (not_tdx and not row.without_tdx) or (blocked and row.doubts):
+            continue
+        try:
+            found = tuple(row.look(signs))
+        except Exception as error:  # noqa: BLE001  whatever it is, the other obstacles must be told
+            guard.note(row.part, error)
+            if row.worst is not NOTE or row.doubts is not None:
+                hidden = True
+                doubts.append(Certainty.PLAN)
+            continue
+        for finding in found:
+            findings.append((row, finding))
+            if finding.severity is FAILS and finding.certainty is Certainty.ANY_MAP:
+                blocked = True
+        if found and row.doubts is not None:
+            doubts.append(row.doubts)
+    return Found(findings, max(doubts, default=None), hidden)

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A TDX host whose log shows no attempt at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tdx_headroom.facts.kernel_report import ModuleState
+from tdx_headroom.verdict.findings import NOTE, Finding, Findings, Remedy, RemedyKind, Signs
+from tdx_headroom.verdict.kernels import InitTime, look_up
+
+if TYPE_CHECKING:
+    from tdx_headroom.facts.host_facts import HostFacts
+
+KINDS = (
+    "not-tried-by-kernel",
+    "not-tried-at-boot",
+    "kvm-without-virtualization",
+    "kvm-without-tdx",
+    "not-tried",
+)
+_ASKED = ("kvm_intel.tdx=1", "kvm_intel.tdx=on", "kvm_intel.tdx=Y")
+
+
+def look(signs: Signs) -> Findings:
+    """The first reason that is seen."""
+    log = signs.facts.kernel_log
+    if log is not None and log.state is ModuleState.NOT_ATTEMPTED and not signs.what_if:
+        kind, remedy = _why(signs.facts)
+        yield Finding(kind, NOTE, remedy.text, remedies=(remedy,))
+
+
+def _why(facts: HostFacts) -> tuple[str, Remedy]:
+    platform = facts.platform
+    row = look_up(facts.kernel_release)
+    if row is not None and row.init is InitTime.NEVER:
+        text = f"TDX was not tried: {row.name} does not; boot 6.16 or later, or a vendor's TDX kernel."
+        return "not-tried-by-kernel", Remedy(RemedyKind.CHANGE_KERNEL, text)
+    if row is not None and row.init is InitTime.BOOT:
+        text = (
+            "This kernel initializes TDX at boot, and the log shows no attempt: see that the SEAM loader"
+            " is enabled in the BIOS, and look for what the kernel says of tdx (`journalctl -k -b`)."
+        )
+        return "not-tried-at-boot", Remedy(RemedyKind.FIRMWARE_SETTING, text)
+    if platform is not None and platform.enable_virt_at_load is False:
+        text = "TDX was not tried: KVM does not without kvm.enable_virt_at_load=1; take the 0 away."
+        return "kvm-without-virtualization", Remedy(RemedyKind.LOAD_KVM, text)
+    if platform is not None and platform.kvm_intel_tdx is False:
+        text = (
+            "TDX was not tried, or KVM gave up: load kvm_intel with tdx=1, and look for kvm lines in the log."
+        )
+        return "kvm-without-tdx", Remedy(RemedyKind.LOAD_KVM, text)
+    text = "TDX was not tried in this boot: load kvm_intel with tdx=1."
+    if any(argument in _ASKED for argument in facts.command_line or ()):
+        text = (
+            "kvm_intel.tdx=1 is given but nothing happened: see that kvm_intel is loaded, that"
+            " virtualization and the SEAM loader are enabled in the BIOS, and that the BIOS leaves memory"
+            " below 1 MiB out of the CMRs."
+        )
+    return "not-tried", Remedy(RemedyKind.LOAD_KVM, text)

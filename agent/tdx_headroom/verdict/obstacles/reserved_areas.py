@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A TDMR with too many reserved areas, or with hardly any left."""
+
+from __future__ import annotations
+
+from tdx_headroom.verdict import remedies
+from tdx_headroom.verdict.evidence import surely_fails
+from tdx_headroom.verdict.findings import FAILS, RISK, Certainty, Finding, Findings, Signs
+from tdx_headroom.verdict.model import State, describe
+
+KINDS = ("reserved-areas", "few-reserved-areas")
+
+
+def look(signs: Signs) -> Findings:
+    """The fullest TDMR; holes alone may be too many."""
+    plan = signs.plan
+    if plan is None or signs.predicted is State.WILL_INITIALIZE:
+        return
+    if plan.failed_tdmr is not None:
+        tdmr = plan.tdmrs[plan.failed_tdmr]
+        certainty = Certainty.HOLES if surely_fails(plan) else Certainty.PLAN
+        figures = {"needed": tdmr.needed or 0, "limit": tdmr.limit}
+        found = remedies.for_areas(signs, plan, plan.failed_tdmr)
+        yield Finding("reserved-areas", FAILS, describe(plan), figures, found, certainty)
+    elif signs.predicted is State.AT_RISK:
+        figures = {"left": plan.headroom or 0, "left_at_worst": plan.headroom_worst or 0}
+        fullest = min(range(len(plan.tdmrs)), key=lambda i: plan.tdmrs[i].headroom_worst or 0)
+        found = remedies.for_areas(signs, plan, fullest)
+        yield Finding("few-reserved-areas", RISK, describe(plan), figures, found)
