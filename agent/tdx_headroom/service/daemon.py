@@ -92,8 +92,8 @@ async def _serve(root: Root, settings: Settings) -> None:
         at_end.callback(agent.close)
         tasks: list[asyncio.Task[None]] = []
         if await _done_before(stop, live.start(asyncio.get_running_loop(), wake.set)):
-            if live.void is not None:
-                agent.forget(live.void)
+            if live.mismatch is not None:
+                agent.forget(live.mismatch)
             agent.refresh()
             for url in urls:
                 logger.info("serving", url=url)

@@ -29,8 +29,8 @@ CLOCK_SLACK = 1_000_000
 """Microseconds by which the clocks of two processors may differ."""
 
 
-class _Extent(LogBook):
-    """Takes no record in, and knows how far they go."""
+class _Newest(LogBook):
+    """Keeps no record, only how far they go."""
 
     newest_time = 0
 
@@ -49,7 +49,7 @@ class LiveLog:
         restored: what was kept of this boot's log, and the newest sequence number in it.
 
     Attributes:
-        void: why what was kept cannot be of this boot, and is not used; None while nothing speaks against it.
+        mismatch: why what was kept cannot be of this boot, and is not used; None if nothing is wrong.
     """
 
     def __init__(self, root: Root, restored: tuple[tuple[LogRecord, ...], int | None] = ((), None)) -> None:
@@ -57,7 +57,7 @@ class LiveLog:
         self.book = LogBook()
         self.book.restore(*restored)
         self._restored = restored
-        self.void: str | None = None
+        self.mismatch: str | None = None
         self._follower: Follower | None = None
         self._error: SourceError | None = None
         self._watching: tuple[asyncio.AbstractEventLoop, Callable[[], None]] | None = None
@@ -146,24 +146,24 @@ class LiveLog:
         records, last_seq = self._restored
         if last_seq is None:
             return
-        newest = _Extent()
+        newest = _Newest()
         end = asyncio.get_running_loop().time() + FIRST_SECONDS
         try:
-            scout = Follower(newest, self._root)
+            reader = Follower(newest, self._root)
             try:
                 while newest.last_seq is None or newest.last_seq < last_seq:
-                    if not scout.read()[1] or asyncio.get_running_loop().time() > end:
+                    if not reader.read()[1] or asyncio.get_running_loop().time() > end:
                         break
                     await asyncio.sleep(0)
             finally:
-                scout.close()
+                reader.close()
         except SourceError:
             return
         if newest.last_seq is None or newest.last_seq < last_seq:
-            self.void = f"it has record {last_seq}, the kernel's log ends with {newest.last_seq}"
+            self.mismatch = f"it has record {last_seq}, the kernel's log ends with {newest.last_seq}"
         elif max((record.time or 0 for record in records), default=0) > newest.newest_time + CLOCK_SLACK:
-            self.void = "it has records of a time that has not come yet"
-        if self.void is not None:
+            self.mismatch = "it has records of a time that has not come yet"
+        if self.mismatch is not None:
             self.book = LogBook()
             self._restored = ((), None)
 

@@ -124,7 +124,7 @@ def test_the_beginning_of_the_boot(
 
 
 @pytest.mark.parametrize(
-    ("last_seq", "time", "void"),
+    ("last_seq", "time", "mismatch"),
     [
         (2, 20, None),
         (3, 20, "it has record 3, the kernel's log ends with 2"),
@@ -132,13 +132,13 @@ def test_the_beginning_of_the_boot(
         (2, 10**8, "it has records of a time that has not come yet"),
     ],
 )
-def test_a_state_of_another_log(last_seq: int, time: int, void: str | None, device: Device) -> None:
+def test_a_state_of_another_log(last_seq: int, time: int, mismatch: str | None, device: Device) -> None:
     """A state that goes beyond the log is not of this boot: with it, all that comes would pass for known."""
     device.add((0, KEYIDS), (1, "x"), (2, "x"))
     live = LiveLog(device.root, ((LogRecord(KEYIDS, 0, 0), LogRecord(UP, 1, time)), last_seq))
     started(live)
-    assert live.void == void
-    assert texts(live) == ([KEYIDS, UP] if void is None else [KEYIDS])
+    assert live.mismatch == mismatch
+    assert texts(live) == ([KEYIDS, UP] if mismatch is None else [KEYIDS])
     assert live.book.last_seq == 2
     assert live.book.lost == 0
 
@@ -147,7 +147,7 @@ def test_no_log_to_check_a_state_with(tmp_path: Path) -> None:
     """Where the log cannot be read, what was kept of it is all there is."""
     live = LiveLog(Root(tmp_path), ((LogRecord(KEYIDS, 0, 0),), 10**9))
     started(live)
-    assert (live.void, texts(live)) == (None, [KEYIDS])
+    assert (live.mismatch, texts(live)) == (None, [KEYIDS])
 
 
 JOURNALCTLS = {
