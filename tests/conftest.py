@@ -38,6 +38,7 @@ PACKAGES = {
     "lintian": "lintian",
     "rpmbuild": "rpm",
     "rpmlint": "rpmlint",
+    "make": "make",
     "man": "man-db",
     "zsh": "zsh",
 }

@@ -162,7 +162,7 @@ def cores(server: Prometheus, seconds: float) -> float:
 def report(
     server: Prometheus, folder: Path, options: argparse.Namespace, rules: dict[str, list[float]]
 ) -> None:
-    """The table for docs/scale.md."""
+    """The table for docs/prometheus.md."""
     busy = cores(server, 60)
     samples = value(server, "sum(scrape_samples_scraped)")
     median, late = (value(server, f"quantile({q}, scrape_duration_seconds)") * 1000 for q in (0.5, 0.99))

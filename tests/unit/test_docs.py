@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from tests.tools.make_docs import DOCS, PAGES
 
-from tdx_headroom.cli import main
-
 CHECKOUT = Path(__file__).parents[2]
 
 
@@ -38,14 +36,3 @@ def test_pages_that_the_code_names_exist() -> None:
         for page in re.findall(r"\bdocs/[a-z/-]+\.md\b", path.read_text("utf-8"))
     }
     assert not {(name, page) for name, page in named if not (CHECKOUT / page).exists()}
-
-
-def test_example_in_the_readme_is_real(capsys: pytest.CaptureFixture[str]) -> None:
-    """What the README shows of a run is what that command prints, as far as it is shown."""
-    block = (
-        (CHECKOUT / "README.md").read_text("utf-8").split("    $ tdx-headroom ", 1)[1].split("\n\n![", 1)[0]
-    )
-    command, *shown = [line.removeprefix("    ") for line in block.split("\n")]
-    arguments = [str(CHECKOUT / word) if word.startswith("tests/") else word for word in command.split()]
-    assert main(arguments) == 0
-    assert capsys.readouterr().out.split("\n")[: len(shown)] == shown
