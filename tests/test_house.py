@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PACKAGES
+from tests.imports import impurities, modules_of
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGE = CHECKOUT / "agent" / "tdx_headroom"
@@ -34,21 +36,10 @@ LAYERS = [
     {"cli"},
     {"__main__"},
 ]
-"""What may import what: a module imports its own layer and those before it. docs/architecture.md draws it."""
+"""What may import what: a module imports its own room and those of layers before it."""
 
-READS_OR_WAITS = {
-    "os",
-    "io",
-    "socket",
-    "subprocess",
-    "time",
-    "datetime",
-    "asyncio",
-    "pathlib",
-    "structlog",
-    "psutil",
-}
-PURE = ("address.py", "facts", "plan", "host/memory_map.py", "verdict")
+PURE = ("address", "facts", "plan", "host.memory_map", "verdict")
+"""What reads nothing, waits for nothing and logs nothing, nor does anything that it imports."""
 
 
 @pytest.mark.parametrize(
@@ -60,47 +51,92 @@ def test_linters_are_silent(command: list[str]) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-def imports(path: Path) -> set[str]:
-    """Absolute names of the modules that a file imports."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
-
-
-def part(path: Path) -> str:
-    """The part of the package that a file belongs to: its module, or its sub-package."""
-    relative = path.relative_to(PACKAGE)
-    return relative.parts[0].removesuffix(".py")
-
-
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_arrows_go_one_way(path: Path) -> None:
-    """sources -> facts -> plan -> verdict -> outputs, and nothing back."""
+def arrows_up(package: Path) -> list[str]:
+    """Imports, those for types alone too, of a room that is not in a layer below."""
     depth = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-    own = depth[part(path)]
-    for name in imports(path):
-        if name.startswith("tdx_headroom.") and (other := name.split(".")[1]) in depth:
-            assert depth[other] <= own, f"{path.name} imports {name}"
+    found = []
+    for name, module in modules_of(package).items():
+        room = name.partition(".")[2].partition(".")[0]
+        for imported in sorted(module.imports):
+            _, _, inner = imported.partition("tdx_headroom.")
+            other = inner.partition(".")[0]
+            if room and other in depth and other != room and depth[other] >= depth[room]:
+                found.append(f"{name} imports {imported}")
+    return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_pure_parts_do_no_io(path: Path) -> None:
-    """The plan, what it is made from and what judges it read nothing, wait for nothing and log nothing."""
-    relative = path.relative_to(PACKAGE)
-    if str(relative) in PURE or relative.parts[0] in PURE:
-        assert not {name.split(".")[0] for name in imports(path)} & READS_OR_WAITS
+def test_arrows_go_one_way() -> None:
+    """sources -> facts -> plan -> verdict -> outputs, and nothing back."""
+    assert not arrows_up(PACKAGE)
+
+
+def test_every_room_has_its_layer() -> None:
+    """LAYERS names every module and package at the top, and nothing else."""
+    rooms = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES}
+    assert {name for layer in LAYERS for name in layer} == rooms
+
+
+def test_pure_parts_do_no_io() -> None:
+    """The plan, what it is made from and what judges it read, wait and log nowhere, nor through others."""
+    assert not impurities(PACKAGE, PURE)
 
 
 def test_pure_parts_are_there() -> None:
     """No part of the list was moved, so that nobody looks at it any more."""
-    assert not [name for name in PURE if not (PACKAGE / name).exists()]
+    assert not [name for name in PURE if f"tdx_headroom.{name}" not in modules_of(PACKAGE)]
+
+
+@pytest.mark.parametrize(
+    ("module", "planted", "chain"),
+    [
+        ("plan/build.py", "import socket", "plan.build -> socket"),
+        ("plan/build.py", "from tdx_headroom.log import configure", "plan.build -> log -> structlog"),
+        ("plan/build.py", "from tdx_headroom import log", "plan.build -> log -> structlog"),
+        ("plan/build.py", "from .. import log", "plan.build -> log -> structlog"),
+        ("plan/holes.py", "def late(): from ..log import configure", "plan.holes -> log -> structlog"),
+        (
+            "plan/build.py",
+            "from tdx_headroom.hostfs.root import Root",
+            "plan.build -> hostfs.root -> os.open",
+        ),
+        (
+            "plan/build.py",
+            "from tdx_headroom.sources.platform import read_release",
+            "plan.build -> sources.platform -> psutil",
+        ),
+        ("address.py", "import importlib", "address -> importlib"),
+        ("plan/__init__.py", "from os import environ", "plan -> os.environ"),
+        ("errors.py", "print(os.getpid())", "-> errors -> os.getpid"),
+        ("errors.py", "print(os.getpid())", "-> errors -> print()"),
+    ],
+)
+def test_planted_io_is_found(tmp_path: Path, module: str, planted: str, chain: str) -> None:
+    """Whatever way a pure module comes to something that reads, waits or logs, the chain is told."""
+    copy = shutil.copytree(PACKAGE, tmp_path / PACKAGE.name, ignore=lambda *_: ["hosts"])
+    with (copy / module).open("a") as file:
+        file.write(f"\n{planted}\n")
+    assert [found for found in impurities(copy, PURE) if found.endswith(chain)]
+
+
+def test_imports_for_types_are_not_io(tmp_path: Path) -> None:
+    """What only a type checker imports never runs; in the other branch it does."""
+    package = tmp_path / "tdx_headroom"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "plan.py").write_text("if TYPE_CHECKING:\n    import socket\nelse:\n    import select\n")
+    assert impurities(package, ("plan",)) == ["plan -> select"]
+
+
+@pytest.mark.parametrize("planted", ["from tdx_headroom.verdict import judge", "from .. import output"])
+def test_planted_arrows_are_found(tmp_path: Path, planted: str) -> None:
+    """An import of a room above is found, relative ones too."""
+    copy = shutil.copytree(PACKAGE, tmp_path / PACKAGE.name, ignore=lambda *_: ["hosts"])
+    with (copy / "plan/build.py").open("a") as file:
+        file.write(f"\nif TYPE_CHECKING:\n    {planted}\n")
+    assert arrows_up(copy)
 
 
 def test_only_root_opens_host_paths() -> None:
