@@ -20,7 +20,7 @@ WORK = {
     "plan": "plan_host(host)",
     "plan and verdict": "assess(host)",
     "facts line to plan line": "json.dumps(to_json(assess(HostFacts.from_json(json.loads(text)))))",
-    "metrics of a scrape": "agent.exposition(generate_latest) + generate_latest(registry)",
+    "metrics of a scrape": "pages.get('/metrics', '', full=False).body",
 }
 PEERS = {
     "plan": ("json.loads(text)", "json.loads()"),
@@ -32,6 +32,7 @@ GROWTH = (1000, 10_000)
 
 SETUP = f"""
 import json, sys
+from itertools import count
 from prometheus_client import REGISTRY as registry
 from prometheus_client.exposition import generate_latest
 from tdx_headroom.service.agent import Agent
@@ -42,12 +43,15 @@ from tdx_headroom.log import configure
 from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.plan import plan_host
 from tdx_headroom.hostfs.root import Root
+from tdx_headroom.web.pages import Pages
 from tests.bench.planning import layout
 configure("error", "logfmt")
 host = read_facts(Root({str(HOST)!r}))
 text = json.dumps(host.to_json())
 agent = Agent(Root({str(HOST)!r}))
 agent.refresh()
+# By this clock a second passes at each look at it: no scrape shares another's rendering.
+pages = Pages(agent, registry, clock=count().__next__)
 for _ in range(int(sys.argv[1])):
     """
 

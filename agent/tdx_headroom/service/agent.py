@@ -18,10 +18,9 @@ from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.what_if import UNCHANGED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from prometheus_client.core import Metric
-    from prometheus_client.registry import Collector
 
     from tdx_headroom.hostfs.root import Root
     from tdx_headroom.service.live_log import LiveLog
@@ -58,7 +57,7 @@ class Agent:
         self.assessment: Assessment | None = None
         self._health: metrics.Health | None = None
         self._failing: frozenset[str] | None = None
-        self._rendered: dict[Callable[[Collector], bytes], bytes] = {}
+        self.version = 0
 
     @property
     def stale(self) -> bool:
@@ -87,13 +86,13 @@ class Agent:
             log.failure("assessment failed, the last one stays", error)
             if self._health is not None:
                 self._health = metrics.stale(self._health)
-                self._rendered.clear()
+                self.version += 1
             return
         changed = self.assessment is None or self.assessment.verdict != assessment.verdict
         self.assessment = assessment
         self._keep(assessment, urgent=changed)
         self._health = self._measure(assessment, time.perf_counter() - began)
-        self._rendered.clear()
+        self.version += 1
         self._report(assessment, changed=changed)
 
     def _assess(self) -> Assessment:
@@ -102,16 +101,6 @@ class Agent:
             self._live.refresh()
             kernel_log = self._live.snapshot()
         return assess(read_facts(self._root, kernel_log, self._state.last_cmrs), self._what_if)
-
-    def exposition(self, render: Callable[[Collector], bytes]) -> bytes:
-        """The current view as a scrape shows it, rendered once however often it is asked for.
-
-        Args:
-            render: prometheus_client's ``generate_latest()`` for one of the text formats.
-        """
-        if render not in self._rendered:
-            self._rendered[render] = render(self)
-        return self._rendered[render]
 
     def collect(self) -> Iterable[Metric]:
         """For prometheus_client: the current view as metrics."""
@@ -147,7 +136,7 @@ class Agent:
         self._writer.write()
         if self._health is not None and self._health.state_written != self._writer.success:
             self._health = replace(self._health, state_written=self._writer.success)
-            self._rendered.clear()
+            self.version += 1
 
     def forget(self, problem: str) -> None:
         """Drop the state that was kept before, since it cannot be true."""

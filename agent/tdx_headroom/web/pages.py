@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is behind each path: renderings of the current view. No request is echoed, none reaches the host."""
+"""The answer for each path: renderings of the current view. No request is echoed, none reaches the host."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.web.request import wants_openmetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from prometheus_client.core import Metric
     from prometheus_client.registry import Collector, CollectorRegistry
 
     from tdx_headroom.verdict.assessment import Assessment
@@ -30,13 +31,13 @@ PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 SHARE = 0.25
-"""How much of the time may go into rendering; a flood of requests then shares renderings."""
+"""How much of the time may go into rendering metrics; beyond that a flood of requests shares renderings."""
 
 SAVED = 0.25
-"""Seconds of rendering that can be had at once after a quiet time."""
+"""Seconds of rendering that a quiet time saves up at most."""
 
 MAX_AGE = 1.0
-"""Seconds after which a shared rendering is made anew in any case."""
+"""Seconds after which shared metrics are rendered anew in any case."""
 
 MIN_GZIP = 1024
 
@@ -64,8 +65,12 @@ class View(Protocol):
     def assessed_at(self) -> float | None:
         """When the host was last read with success, in seconds since the epoch."""
 
-    def exposition(self, render: Callable[[Collector], bytes]) -> bytes:
-        """Its own metrics as text, rendered once for as long as they stay the same."""
+    @property
+    def version(self) -> int:
+        """Another one whenever something of this has changed."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Its own metrics, for prometheus_client."""
 
 
 @dataclass(slots=True)
@@ -88,8 +93,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Rendering:
+    """What was rendered, from which version of the view, and when."""
+
     answer: Answer
-    assessment: Assessment | None
+    version: int
     made_at: float
 
 
@@ -124,7 +131,7 @@ class Pages:
         self._registry = registry
         self._telemetry_path = telemetry_path
         self._clock = clock
-        self._made: dict[tuple[str, bool], _Rendering] = {}
+        self._cache: dict[tuple[str, bool], _Rendering] = {}
         self._budget = SAVED
         self._counted_at = clock()
 
@@ -138,25 +145,54 @@ class Pages:
         """
         assessment = self._view.assessment
         if path == self._telemetry_path:
-            kind = OPENMETRICS if wants_openmetrics(accept) else PROMETHEUS
-            return self._shared(kind, False, lambda: self._metrics(kind))
+            return self._metrics(OPENMETRICS if wants_openmetrics(accept) else PROMETHEUS)
         if path == "/":
-            return self._shared(HTML, full, lambda: self._page(assessment, full=full))
+            return self._cached(HTML, lambda: self._page(assessment, full=full), full=full)
         if path == "/api/v1/plan":
             if assessment is None:
                 return NOT_ASSESSED
-            return self._shared(JSON, full, lambda: _plan(assessment, full=full))
+            return self._cached(JSON, lambda: _plan(assessment, full=full), full=full)
         if path == "/style.css":
-            return self._shared(CSS, False, _stylesheet)
+            return self._cached(CSS, _stylesheet)
         if path == "/-/healthy":
             return OK
         if path == "/-/ready":
             return OK if assessment is not None else NOT_ASSESSED
         return NOT_FOUND
 
-    def _metrics(self, kind: str) -> bytes:
+    def _metrics(self, kind: str) -> Answer:
+        """The view's metrics as they are cached, and those of the registry anew: they differ at each scrape.
+
+        Where rendering has taken too much of the time, the last rendering of both serves again.
+        """
+        began = self._clock()
+        self._budget = min(SAVED, self._budget + (began - self._counted_at) * SHARE)
+        self._counted_at = began
+        last = self._cache.get((kind, False))
+        if (
+            last is not None
+            and self._budget <= 0
+            and last.version == self._view.version
+            and began - last.made_at < MAX_AGE
+        ):
+            return last.answer
         render = RENDERERS[kind]
-        return self._view.exposition(render).removesuffix(EOF) + render(self._registry)
+        own = self._cached(f"{kind}; view", lambda: render(self._view)).body
+        answer = self._keep((kind, False), own.removesuffix(EOF) + render(self._registry))
+        self._budget -= self._clock() - began
+        return answer
+
+    def _cached(self, kind: str, render: Callable[[], bytes], *, full: bool = False) -> Answer:
+        """What depends on the view alone: rendered, and packed, once a version."""
+        last = self._cache.get((kind, full))
+        if last is not None and last.version == self._view.version:
+            return last.answer
+        return self._keep((kind, full), render())
+
+    def _keep(self, key: tuple[str, bool], body: bytes) -> Answer:
+        answer = Answer(200, key[0], body)
+        self._cache[key] = _Rendering(answer, self._view.version, self._clock())
+        return answer
 
     def _page(self, assessment: Assessment | None, *, full: bool) -> bytes:
         from tdx_headroom.output.page import render_page  # noqa: PLC0415  brings Jinja2, 2 MiB
@@ -169,25 +205,6 @@ class Pages:
             assessed_at=self._view.assessed_at,
         )
         return page.encode("utf-8", "backslashreplace")
-
-    def _shared(self, kind: str, full: bool, render: Callable[[], bytes]) -> Answer:  # noqa: FBT001  part of the key
-        """Render, unless that has taken too much of the last time: then the last rendering serves again."""
-        began = self._clock()
-        self._budget = min(SAVED, self._budget + (began - self._counted_at) * SHARE)
-        self._counted_at = began
-        last = self._made.get((kind, full))
-        if (
-            last is not None
-            and self._budget <= 0
-            and last.assessment is self._view.assessment
-            and began - last.made_at < MAX_AGE
-        ):
-            return last.answer
-        answer = Answer(200, kind, render())
-        now = self._clock()
-        self._budget -= now - began
-        self._made[kind, full] = _Rendering(answer, self._view.assessment, now)
-        return answer
 
 
 def _stylesheet() -> bytes:

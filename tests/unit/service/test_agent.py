@@ -12,8 +12,6 @@ from tdx_headroom.service.agent import Agent
 
 if TYPE_CHECKING:
     import pytest
-    from prometheus_client.registry import Collector
-
 HOST = Path(__file__).parents[2] / "hosts" / "good-2-node"
 
 
@@ -21,26 +19,26 @@ def broken(*_: object) -> None:
     raise OSError("broken on purpose")
 
 
-def test_metrics_are_rendered_when_they_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scrapes share one rendering until the next look at the host, or until one fails."""
-    asked = []
-
-    def render(collector: Collector) -> bytes:
-        asked.append(1)
-        return generate_latest(collector)
-
+def test_a_version_for_each_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was rendered from a view holds until the next look at the host, or until one fails."""
     agent = Agent(Root(HOST))
-    assert b"tdx_verdict" not in agent.exposition(render)
+
+    def text() -> bytes:
+        return generate_latest(agent)
+
+    versions = [agent.version]
+    assert b"tdx_verdict" not in text()
     agent.refresh()
-    first = agent.exposition(render)
-    assert b"tdx_headroom_assessment_stale 0.0" in first
-    assert agent.exposition(render) is first
+    versions.append(agent.version)
+    assert b"tdx_headroom_assessment_stale 0.0" in text()
+    assert agent.version == versions[-1]
     agent.refresh()
-    agent.exposition(render)
+    versions.append(agent.version)
     monkeypatch.setattr(module, "read_facts", broken)
     agent.refresh()
-    assert b"tdx_headroom_assessment_stale 1.0" in agent.exposition(render)
-    assert len(asked) == 4
+    versions.append(agent.version)
+    assert b"tdx_headroom_assessment_stale 1.0" in text()
+    assert len(set(versions)) == 4
 
 
 def test_lost_and_forged_records_are_counted(tmp_path: Path) -> None:

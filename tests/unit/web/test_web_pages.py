@@ -20,47 +20,48 @@ from tdx_headroom.verdict.assessment import Assessment, assess
 from tdx_headroom.web.pages import MAX_AGE, SAVED, Pages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from prometheus_client.registry import Collector
-
-
-class Own:
-    """What a view exports itself."""
-
-    def collect(self) -> Iterable[Metric]:
-        yield GaugeMetricFamily("own", "One.", value=1)
+    from collections.abc import Iterable
 
 
 EMERALD_RAPIDS = Path(__file__).parents[2] / "hosts" / "emerald-rapids"
 
 
 class Host:
-    """A view, a collector that takes a time to collect, and the clock by which it does."""
+    """A view, and the clock by which the metrics beside it take a time to collect."""
 
     def __init__(self) -> None:
         self.assessment: Assessment | None = assess(HostFacts(host=None, kernel_release=None))
         self.stale = False
         self.assessed_at: float | None = None
+        self.version = 0
         self.now = 0.0
         self.cost = 0.01
+        self.own_collected = 0
         self.collected = 0
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)
+        registry.register(Scrape(self))
         self.pages = Pages(self, registry, clock=lambda: self.now)
 
-    def exposition(self, render: Callable[[Collector], bytes]) -> bytes:
-        own = CollectorRegistry(auto_describe=False)
-        own.register(Own())
-        return render(own)
-
     def collect(self) -> Iterable[Metric]:
-        self.collected += 1
-        self.now += self.cost
-        yield GaugeMetricFamily("collected", "Times.", value=self.collected)
+        self.own_collected += 1
+        yield GaugeMetricFamily("own", "One.", value=1)
+
+    def change(self, assessment: Assessment | None) -> None:
+        self.assessment = assessment
+        self.version += 1
 
     def scrape(self, accept: str = "") -> bytes:
         return self.pages.get("/metrics", accept, full=False).body
+
+
+class Scrape:
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    def collect(self) -> Iterable[Metric]:
+        self.host.collected += 1
+        self.host.now += self.host.cost
+        yield GaugeMetricFamily("collected", "Times.", value=self.host.collected)
 
 
 def test_a_scrape_now_and_then_is_fresh() -> None:
@@ -94,9 +95,36 @@ def test_a_shared_rendering_is_never_old() -> None:
     host.now += MAX_AGE
     host.scrape()
     assert host.collected == 2
-    host.assessment = assess(HostFacts(host="another", kernel_release=None))
+    host.change(assess(HostFacts(host="another", kernel_release=None)))
     host.scrape()
     assert host.collected == 3
+
+
+def test_what_depends_on_the_view_alone_is_rendered_once() -> None:
+    """Page, plan and the view's own metrics are made, and packed, only when the view has changed."""
+    host = Host()
+    host.change(assess(read_facts(Root(EMERALD_RAPIDS))))
+    for openmetrics in ("", "application/openmetrics-text"):
+        for _ in range(3):
+            host.scrape(openmetrics)
+            host.now += 10
+    assert (host.own_collected, host.collected) == (2, 6)
+    for path in ("/", "/api/v1/plan", "/style.css"):
+        first = host.pages.get(path, "", full=False)
+        host.now += 10
+        again = host.pages.get(path, "", full=False)
+        assert again.body is first.body
+        assert again.packed is first.packed
+    page, plan = (host.pages.get(path, "", full=False).body for path in ("/", "/api/v1/plan"))
+    host.change(assess(HostFacts(host="another", kernel_release=None)))
+    assert host.pages.get("/", "", full=False).body != page
+    assert host.pages.get("/api/v1/plan", "", full=False).body != plan
+    host.scrape()
+    assert host.own_collected == 3
+    before = host.pages.get("/", "", full=False).body
+    host.stale = True
+    host.change(host.assessment)
+    assert host.pages.get("/", "", full=False).body != before
 
 
 def test_formats_are_kept_apart() -> None:
@@ -120,7 +148,7 @@ def test_one_page_of_two_parts() -> None:
 def test_who_sees_all_addresses_is_never_mixed_up(path: str) -> None:
     """However renderings are shared, whoever may not see fine addresses gets none, in numbers and texts."""
     host = Host()
-    host.assessment = assess(read_facts(Root(EMERALD_RAPIDS)))
+    host.change(assess(read_facts(Root(EMERALD_RAPIDS))))
     host.cost = 100
     host.scrape()
     for full in (True, False, True, True, False, False):

@@ -34,9 +34,9 @@ from tdx_headroom.web.server import WebServer
 from tdx_headroom.web.settings import Address, Limits, UnixAddress, WebSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-    from prometheus_client.registry import Collector
+    from prometheus_client.core import Metric
 
 GET = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
 HOSTS = Path(__file__).parents[2] / "hosts"
@@ -48,9 +48,10 @@ class View:
         self.assessment: Assessment | None = assess(HostFacts(host=None, kernel_release=None))
         self.stale = False
         self.assessed_at: float | None = None
+        self.version = 0
 
-    def exposition(self, render: Callable[[Collector], bytes]) -> bytes:
-        return render(CollectorRegistry(auto_describe=False))
+    def collect(self) -> Iterable[Metric]:
+        return ()
 
 
 @pytest.fixture(autouse=True)
