@@ -35,9 +35,9 @@ from tdx_headroom.sources.platform import (
 from tdx_headroom.sources.uevents import is_memory_event
 from tdx_headroom.sources.zoneinfo import parse_zoneinfo
 from tdx_headroom.textlines import lines_of
-from tdx_headroom.web.auth import read_credentials
+from tdx_headroom.web.basic_auth import read_credentials
 from tdx_headroom.web.config import parse as parse_web_config
-from tdx_headroom.web.request import accepts_gzip, path_of, wants_openmetrics
+from tdx_headroom.web.http_semantics import accepts_gzip, path_of, wants_openmetrics
 from tests.fuzz.archives import archive, archives
 from tests.fuzz.whole import check_shown, facts_line, facts_lines, host, hosts
 

@@ -11,14 +11,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tdx_headroom.web.document import ConfigError, boolean, load, mapping, number, text, texts
-from tdx_headroom.web.rate import RateLimit, read_interval
-from tdx_headroom.web.tlsconfig import parse_tls
+from tdx_headroom.web.config_tls import parse_tls
+from tdx_headroom.web.config_yaml import ConfigError, boolean, load, mapping, number, text, texts
+from tdx_headroom.web.rate_limit import RateLimit, read_interval
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tdx_headroom.web.tlsconfig import TlsConfig
+    from tdx_headroom.web.config_tls import TlsConfig
 
 MAX_COST = 16
 """A bcrypt cost above this takes many seconds for one password, and requests wait for each other."""

@@ -13,8 +13,8 @@ from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine,
 from tdx_headroom import log
 from tdx_headroom.errors import place_of
 from tdx_headroom.web.fair_lock import FairLock
+from tdx_headroom.web.http_semantics import accepts_gzip, has_good_host, path_of, wants_close
 from tdx_headroom.web.pages import Answer, plain
-from tdx_headroom.web.request import accepts_gzip, has_good_host, path_of, wants_close
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from tornado.httputil import HTTPConnection
 
-    from tdx_headroom.web.auth import Authenticator, Credentials
+    from tdx_headroom.web.basic_auth import Authenticator, Credentials
+    from tdx_headroom.web.config_reload import ConfigWatch
     from tdx_headroom.web.connection import Connection
     from tdx_headroom.web.connections import Connections
     from tdx_headroom.web.pages import Pages
-    from tdx_headroom.web.watch import ConfigWatch
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -130,7 +130,7 @@ class RequestHandler:
 
     def _authenticate(self, request: Request, authenticator: Authenticator) -> Answer | None:
         """The answer; None: it comes when the password has been checked."""
-        from tdx_headroom.web.auth import read_credentials  # noqa: PLC0415  only with passwords
+        from tdx_headroom.web.basic_auth import read_credentials  # noqa: PLC0415  only with passwords
 
         given = read_credentials(request.headers.get("Authorization", ""))
         if given is None:

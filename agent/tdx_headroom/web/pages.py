@@ -13,7 +13,7 @@ from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from tdx_headroom.output.plan_json import to_json
-from tdx_headroom.web.request import wants_openmetrics
+from tdx_headroom.web.http_semantics import wants_openmetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

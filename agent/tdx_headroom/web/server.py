@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
     from tornado.httputil import HTTPConnection, HTTPMessageDelegate
 
+    from tdx_headroom.web.config_reload import ConfigWatch
     from tdx_headroom.web.pages import View
     from tdx_headroom.web.settings import WebSettings
-    from tdx_headroom.web.watch import ConfigWatch
 
 ACCEPT_AT_ONCE = 256
 """Clients to accept before those that are connected already have their turn."""
@@ -218,7 +218,7 @@ class _ServerMetrics:
 def _watch(settings: WebSettings) -> ConfigWatch | None:
     if settings.config_file is None:
         return None
-    from tdx_headroom.web.watch import ConfigWatch  # noqa: PLC0415  brings PyYAML and bcrypt, 3 MiB
+    from tdx_headroom.web.config_reload import ConfigWatch  # noqa: PLC0415  brings PyYAML and bcrypt, 3 MiB
 
     return ConfigWatch(settings.config_file)
 

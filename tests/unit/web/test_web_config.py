@@ -12,9 +12,9 @@ import pytest
 
 from tdx_headroom.errors import AgentError
 from tdx_headroom.web.config import WebConfig, parse
-from tdx_headroom.web.document import ConfigError, read_file
-from tdx_headroom.web.rate import Bucket, RateLimit
-from tdx_headroom.web.watch import ConfigWatch
+from tdx_headroom.web.config_reload import ConfigWatch
+from tdx_headroom.web.config_yaml import ConfigError, read_file
+from tdx_headroom.web.rate_limit import Bucket, RateLimit
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 HASH = "$2y$10$" + "a" * 53

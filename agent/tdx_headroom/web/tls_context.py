@@ -8,12 +8,12 @@ import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tdx_headroom.web.document import ConfigError
+from tdx_headroom.web.config_yaml import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tdx_headroom.web.tlsconfig import Pem, TlsConfig
+    from tdx_headroom.web.config_tls import Pem, TlsConfig
 
 DEFAULT_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2: forward secrecy, and encryption that authenticates; no CBC."""

@@ -7,7 +7,7 @@ import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tdx_headroom.web.document import ConfigError, boolean, mapping, one_of, read_file, text, texts
+from tdx_headroom.web.config_yaml import ConfigError, boolean, mapping, one_of, read_file, text, texts
 
 if TYPE_CHECKING:
     from pathlib import Path

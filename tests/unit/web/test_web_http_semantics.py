@@ -6,7 +6,13 @@ from __future__ import annotations
 import pytest
 from tornado.httputil import HTTPHeaders
 
-from tdx_headroom.web.request import accepts_gzip, has_good_host, path_of, wants_close, wants_openmetrics
+from tdx_headroom.web.http_semantics import (
+    accepts_gzip,
+    has_good_host,
+    path_of,
+    wants_close,
+    wants_openmetrics,
+)
 
 PROMETHEUS_3 = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"

@@ -13,7 +13,7 @@ import bcrypt
 import pytest
 from structlog.testing import capture_logs
 
-from tdx_headroom.web.auth import Authenticator, Credentials, Proofs, read_credentials
+from tdx_headroom.web.basic_auth import Authenticator, Credentials, Proofs, read_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The web configuration in force: read at start, and again when a file of it changes.
 
-A change never opens a door (:mod:`tdx_headroom.web.guards`): one that would is refused as if it could not be
-read.
+A change never opens a door: one that would is refused as if it could not be read. A file that is emptied, or
+cut short while it is written, is valid and asks for nothing: taken at its word it would let everybody in.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tdx_headroom import log
-from tdx_headroom.web.auth import Authenticator, Proofs
+from tdx_headroom.web.basic_auth import Authenticator, Proofs
 from tdx_headroom.web.config import WebConfig, parse
-from tdx_headroom.web.document import ConfigError, read_file
-from tdx_headroom.web.guards import loosened, shuts_out
-from tdx_headroom.web.rate import Bucket
-from tdx_headroom.web.tls import make_context
+from tdx_headroom.web.config_yaml import ConfigError, read_file
+from tdx_headroom.web.rate_limit import Bucket
+from tdx_headroom.web.tls_context import make_context
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from tdx_headroom.web.config_tls import TlsConfig
 
 SETTLE_SECONDS = 1.0
 """A user who is no more in the file is refused when it has not been written to for so long."""
@@ -97,8 +98,8 @@ class ConfigWatch:
         error = None
         try:
             config = self._read()
-            error = loosened(before.config, config)
-            if error is None and shuts_out(before.config, config) and self._just_written():
+            error = _loosened(before.config, config)
+            if error is None and _shuts_out(before.config, config) and self._just_written():
                 self._again_at = self._clock() + SETTLE_SECONDS / 4
                 return
         except ConfigError as refused:
@@ -166,3 +167,46 @@ def _sign(path: Path) -> Signature:
     except (OSError, ValueError):  # ValueError: a NUL in the path; reading it will say so
         return None
     return (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+
+
+def _loosened(before: WebConfig, after: WebConfig) -> ConfigError | None:
+    """The first door that `after` would open and `before` keeps shut; None: there is none."""
+    why = "asks for less than what is in force; what keeps others out is given up by a restart only"
+    return next((ConfigError(key, why) for key in _opened(before, after)), None)
+
+
+def _shuts_out(before: WebConfig, after: WebConfig) -> bool:
+    """Whether `after` has no more place for somebody whom `before` lets in by name.
+
+    A file that is written line by line looks like that for a moment.
+    """
+    names = before.tls.client_names if before.tls is not None else None
+    fewer = after.tls.client_names if after.tls is not None else None
+    users = {user for user, _ in before.users} - {user for user, _ in after.users}
+    return bool(users or (names and fewer and names - fewer))
+
+
+def _opened(before: WebConfig, after: WebConfig) -> Iterator[str]:
+    if before.tls is not None:
+        if after.tls is None:
+            yield "tls_server_config"
+        else:
+            yield from _opened_tls(before.tls, after.tls)
+    if before.users:
+        if not after.users:
+            yield "basic_auth_users"
+        if after.open_paths - before.open_paths:
+            yield "basic_auth_excluded_paths"
+    if before.rate_limit is not None and after.rate_limit is None:
+        yield "rate_limit"
+
+
+def _opened_tls(before: TlsConfig, after: TlsConfig) -> Iterator[str]:
+    if after.client_auth < before.client_auth:
+        yield "tls_server_config.client_auth_type"
+    if before.client_ca is not None and after.client_ca is None:
+        yield before.client_ca.key
+    if before.client_names is not None and after.client_names is None:
+        yield "tls_server_config.client_allowed_sans"
+    if after.min_version < before.min_version:
+        yield "tls_server_config.min_version"
