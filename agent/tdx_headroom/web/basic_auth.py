@@ -27,10 +27,10 @@ MAX_PASSWORD = 72
 """bcrypt looks at no more bytes; a longer password is never right, rather than right by its beginning."""
 
 AUTH_SECONDS = Limits().auth_seconds
-HARMLESS_COST = 11
+CHEAP_COST = 11
 """A check of this cost takes a second on a slow machine: no need to measure."""
 
-TRIED_COST = 6
+MEASURED_COST = 6
 """Of which a check takes some milliseconds. One more doubles it."""
 
 _DIGEST = b"." * 53
@@ -56,7 +56,7 @@ def read_credentials(header: str) -> Credentials | None:
     return Credentials(user, password) if colon else None
 
 
-class Proofs:
+class VerifiedUsers:
     """Who has given the right password.
 
     What is remembered is one keyed hash for each user, of parts that each have their length before them, so
@@ -66,18 +66,18 @@ class Proofs:
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
-        self._proved: dict[bytes, bytes] = {}
+        self._digests: dict[bytes, bytes] = {}
 
     def has(self, given: Credentials, hashed: bytes | None) -> bool:
         """Whether the same have been found right against this bcrypt hash."""
-        proved = self._proved.get(given.user)
+        proved = self._digests.get(given.user)
         if proved is None or hashed is None:
             return False
         return hmac.compare_digest(proved, self._digest(given, hashed))
 
     def add(self, given: Credentials, hashed: bytes) -> None:
         """They are right."""
-        self._proved[given.user] = self._digest(given, hashed)
+        self._digests[given.user] = self._digest(given, hashed)
 
     def _digest(self, given: Credentials, hashed: bytes) -> bytes:
         parts = (given.user, given.password, hashed)
@@ -94,27 +94,27 @@ class Authenticator:
     Args:
         users: names and bcrypt hashes.
         worker: to compute in; with one thread.
-        proofs: where to remember who is right.
-        patience: seconds that a request may wait for its turn; hashes that take longer to check are logged.
+        verified: where to remember who is right.
+        max_wait: seconds that a request may wait for its turn; hashes that take longer to check are logged.
     """
 
     def __init__(
         self,
         users: Iterable[tuple[bytes, bytes]],
         worker: Executor,
-        proofs: Proofs,
-        patience: float = AUTH_SECONDS,
+        verified: VerifiedUsers,
+        max_wait: float = AUTH_SECONDS,
     ) -> None:
         self._hashes = dict(users)
         self._costs = {user: _cost(hashed) for user, hashed in self._hashes.items()}
         self._highest = max(self._costs.values())
-        self._proofs = proofs
+        self._verified = verified
         self._worker = worker
-        _warn_of_costs(self._costs, patience)
+        _warn_of_costs(self._costs, max_wait)
 
     def recognizes(self, given: Credentials) -> bool:
         """Whether the same have been found right before."""
-        return self._proofs.has(given, self._hashes.get(given.user))
+        return self._verified.has(given, self._hashes.get(given.user))
 
     async def check(self, given: Credentials) -> bool:
         """Whether user and password are right; takes long. Checks are to come one after the other."""
@@ -122,7 +122,7 @@ class Authenticator:
             return True
         right = await asyncio.get_running_loop().run_in_executor(self._worker, self._compute, given)
         if right:
-            self._proofs.add(given, self._hashes[given.user])
+            self._verified.add(given, self._hashes[given.user])
         return right
 
     def _compute(self, given: Credentials) -> bool:
@@ -159,23 +159,23 @@ def _cost(hashed: bytes) -> int:
     return int(hashed[4:6])
 
 
-def _warn_of_costs(costs: Mapping[bytes, int], patience: float) -> None:
+def _warn_of_costs(costs: Mapping[bytes, int], max_wait: float) -> None:
     """Name the users whose hash takes longer to check than a request may wait for its turn.
 
     Beside somebody who guesses, with whatever user's name, nobody who is not known yet would have a turn.
     """
-    if max(costs.values()) <= HARMLESS_COST:
+    if max(costs.values()) <= CHEAP_COST:
         return
-    unit = min(_cpu_seconds(TRIED_COST) for _ in range(3)) / 2**TRIED_COST
+    unit = min(_cpu_seconds(MEASURED_COST) for _ in range(3)) / 2**MEASURED_COST
     for user, cost in costs.items():
-        if (seconds := unit * 2**cost) > patience:
-            usable = max(4, int(math.log2(patience / unit)))
+        if (seconds := unit * 2**cost) > max_wait:
+            usable = max(4, int(math.log2(max_wait / unit)))
             log.get().warning(
                 "checking a password takes longer than a request may wait",
                 user=user.decode(errors="backslashreplace"),
                 cost=cost,
                 seconds=round(seconds, 1),
-                wait=patience,
+                wait=max_wait,
                 hint=f"make a hash of cost {usable} or less: htpasswd -nBC {min(usable, 10)} USER",
             )
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tdx_headroom import log
-from tdx_headroom.web.basic_auth import Authenticator, Proofs
+from tdx_headroom.web.basic_auth import Authenticator, VerifiedUsers
 from tdx_headroom.web.config import WebConfig, parse
 from tdx_headroom.web.config_yaml import ConfigError, read_file
 from tdx_headroom.web.rate_limit import Bucket
@@ -38,7 +38,7 @@ Signature = tuple[int, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedConfig:
     """A configuration that can be served with.
 
     Args:
@@ -72,9 +72,9 @@ class ConfigWatch:
         self._path = path
         self._clock = clock
         self._again_at = math.inf
-        self._untold = False
+        self._unreported = False
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="bcrypt")
-        self._proofs = Proofs()
+        self._verified = VerifiedUsers()
         self._seen: dict[Path, Signature] = {}
         self.failures = 0
         self.failing = False
@@ -85,15 +85,15 @@ class ConfigWatch:
         if self._loaded.config == WebConfig():
             log.get().warning("web configuration asks for nothing: neither TLS nor passwords", file=str(path))
 
-    def current(self) -> Loaded:
+    def current(self) -> LoadedConfig:
         """The configuration in force; after a change that cannot be used it is the one before."""
-        changed = any(_sign(path) != signature for path, signature in self._seen.items())
-        self._untold |= changed
+        changed = any(_signature_of(path) != signature for path, signature in self._seen.items())
+        self._unreported |= changed
         if changed or self._clock() >= self._again_at:
             self._look_again(self._loaded)
         return self._loaded
 
-    def _look_again(self, before: Loaded) -> None:
+    def _look_again(self, before: LoadedConfig) -> None:
         self._again_at = math.inf
         error = None
         try:
@@ -110,14 +110,14 @@ class ConfigWatch:
             self._loaded = self._prepare(config, before)
         except ConfigError as refused:
             error = error or refused
-        untold, self._untold = self._untold, False
+        unreported, self._unreported = self._unreported, False
         self.failing = error is not None
         if error is None:
             log.get().info("web configuration re-read", file=str(self._path))
             return
         # What was missing may have been a descriptor or memory, and no file need change for it to be there.
         self._again_at = self._clock() + RETRY_SECONDS
-        if untold:
+        if unreported:
             self.failures += 1
             log.get().error(
                 "web configuration not re-read, the last one stays", error=str(self._named(error))
@@ -129,7 +129,7 @@ class ConfigWatch:
 
     def _read(self) -> WebConfig:
         # Signed before it is read: what changes while it is being read is seen as a change the next time.
-        self._seen = {self._path: _sign(self._path)}
+        self._seen = {self._path: _signature_of(self._path)}
         return parse(read_file("", self._path), self._path.absolute().parent)
 
     def _just_written(self) -> bool:
@@ -140,28 +140,28 @@ class ConfigWatch:
             return False
         return 0 <= age < SETTLE_SECONDS
 
-    def _prepare(self, config: WebConfig, before: Loaded | None) -> Loaded:
+    def _prepare(self, config: WebConfig, before: LoadedConfig | None) -> LoadedConfig:
         tls = config.tls
         if tls is not None:
-            self._seen |= {path: _sign(path) for path in tls.files()}
+            self._seen |= {path: _signature_of(path) for path in tls.files()}
         context = make_context(tls) if tls is not None else None
         if before is not None and before.config.users == config.users:
             authenticator = before.authenticator
         else:
             users = config.users
-            authenticator = Authenticator(users, self._worker, self._proofs) if users else None
+            authenticator = Authenticator(users, self._worker, self._verified) if users else None
         if before is not None and before.config.rate_limit == config.rate_limit:
             bucket = before.bucket
         else:
             bucket = Bucket(config.rate_limit) if config.rate_limit is not None else None
-        return Loaded(config, context, authenticator, bucket)
+        return LoadedConfig(config, context, authenticator, bucket)
 
     def _named(self, error: ConfigError) -> ConfigError:
         name = str(self._path)
         return error if error.message.startswith(name) else ConfigError(name, error.message)
 
 
-def _sign(path: Path) -> Signature:
+def _signature_of(path: Path) -> Signature:
     try:
         s = path.stat()
     except (OSError, ValueError):  # ValueError: a NUL in the path; reading it will say so

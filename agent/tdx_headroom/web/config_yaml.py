@@ -41,7 +41,7 @@ class ConfigError(AgentError):
 
 
 @dataclass(frozen=True, slots=True)
-class Plain:
+class PlainScalar:
     """What looks like a number, a date, or yes or no: as it is written."""
 
     text: str
@@ -64,8 +64,8 @@ class _Loader(yaml.SafeLoader):
         return {key.value: self.construct_object(value, deep=deep) for key, value in node.value}
 
 
-def _plain(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Plain:
-    return Plain(str(loader.construct_scalar(node)))
+def _plain(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> PlainScalar:
+    return PlainScalar(str(loader.construct_scalar(node)))
 
 
 for _kind in ("bool", "int", "float", "timestamp"):
@@ -126,7 +126,7 @@ def mapping(key: str, value: object, names: tuple[str, ...] | None = None) -> di
 
 def text(key: str, value: object, what: str = "text") -> str | None:
     """Text, whatever it looks like."""
-    if isinstance(value, Plain):
+    if isinstance(value, PlainScalar):
         return value.text
     if value is None or isinstance(value, str):
         return value
@@ -147,7 +147,7 @@ def number(key: str, value: object) -> int:
     """A whole number that is not below zero; nothing is zero."""
     if value is None:
         return 0
-    if not isinstance(value, Plain) or not re.fullmatch(r"[0-9]{1,9}", value.text):
+    if not isinstance(value, PlainScalar) or not re.fullmatch(r"[0-9]{1,9}", value.text):
         raise ConfigError(key, "must be a whole number")
     return int(value.text)
 

@@ -14,7 +14,7 @@ from tornado.httputil import HTTPServerConnectionDelegate
 
 from tdx_headroom import log
 from tdx_headroom.output import metrics
-from tdx_headroom.web import quiet
+from tdx_headroom.web import library_log
 from tdx_headroom.web.connection import Connection, TlsConnection, limit_buffers, origin_of
 from tdx_headroom.web.connections import Connections
 from tdx_headroom.web.handler import Request, RequestHandler
@@ -88,7 +88,7 @@ class WebServer:
         Raises:
             AgentError: an address cannot be bound.
         """
-        quiet.install()
+        library_log.install()
         self._connections.max_connections = _allow_descriptors(self._settings.limits.connections)
         self._listeners = open_listeners(self._settings.addresses, self._settings.sockets)
         for listener in self._listeners:

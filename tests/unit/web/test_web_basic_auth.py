@@ -13,7 +13,7 @@ import bcrypt
 import pytest
 from structlog.testing import capture_logs
 
-from tdx_headroom.web.basic_auth import Authenticator, Credentials, Proofs, read_credentials
+from tdx_headroom.web.basic_auth import Authenticator, Credentials, VerifiedUsers, read_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ USERS = [(b"alice", hashed(b"right", 5)), (b"bob", hashed(b"Right", 7)), (b"caro
 def ask(*attempts: Credentials, users: list[tuple[bytes, bytes]] = USERS) -> list[bool]:
     async def run() -> list[bool]:
         with ThreadPoolExecutor(1) as worker:
-            authenticator = Authenticator(users, worker, Proofs())
+            authenticator = Authenticator(users, worker, VerifiedUsers())
             return [await authenticator.check(given) for given in attempts]
 
     return asyncio.run(run())
@@ -134,7 +134,7 @@ def test_failures_take_the_same_time() -> None:
 
     with TimedWorker(1) as worker:
         users = [(b"cheap", hashed(b"x", 4)), (b"dear", hashed(b"x", 9))]
-        authenticator = Authenticator(users, worker, Proofs())
+        authenticator = Authenticator(users, worker, VerifiedUsers())
         times = asyncio.run(run())
     assert max(times) < 3 * min(times), times
     assert min(times) > 0
@@ -146,7 +146,7 @@ def test_success_is_recognized_and_nothing_else() -> None:
     async def run() -> None:
         with ThreadPoolExecutor(1) as worker:
             users = [(b"ab", hashed(b"cd")), (b"abc", hashed(b"x"))]
-            authenticator = Authenticator(users, worker, Proofs())
+            authenticator = Authenticator(users, worker, VerifiedUsers())
             right = Credentials(b"ab", b"cd")
             assert not authenticator.recognizes(right)
             assert await authenticator.check(right)
@@ -164,16 +164,16 @@ def test_a_proof_holds_for_its_hash() -> None:
 
     async def run() -> None:
         with ThreadPoolExecutor(1) as worker:
-            proofs = Proofs()
+            verified = VerifiedUsers()
             alice, bob = Credentials(b"alice", b"a"), Credentials(b"bob", b"b")
             users = {b"alice": hashed(b"a"), b"bob": hashed(b"b")}
-            before = Authenticator(users.items(), worker, proofs)
+            before = Authenticator(users.items(), worker, verified)
             assert await before.check(alice)
             assert await before.check(bob)
             changed = {b"alice": users[b"alice"], b"bob": hashed(b"b"), b"carol": hashed(b"c")}
-            after = Authenticator(changed.items(), worker, proofs)
+            after = Authenticator(changed.items(), worker, verified)
             assert (after.recognizes(alice), after.recognizes(bob)) == (True, False)
-            without = Authenticator({b"bob": changed[b"bob"]}.items(), worker, proofs)
+            without = Authenticator({b"bob": changed[b"bob"]}.items(), worker, verified)
             assert not without.recognizes(alice)
 
     asyncio.run(run())
@@ -181,11 +181,11 @@ def test_a_proof_holds_for_its_hash() -> None:
 
 def test_a_split_of_the_same_bytes_is_no_proof() -> None:
     """Each part of a proof has its length before it: bytes that move from one part to the next void it."""
-    proofs = Proofs()
-    proofs.add(Credentials(b"ab", b"cd"), b"ef")
-    assert proofs.has(Credentials(b"ab", b"cd"), b"ef")
+    verified = VerifiedUsers()
+    verified.add(Credentials(b"ab", b"cd"), b"ef")
+    assert verified.has(Credentials(b"ab", b"cd"), b"ef")
     for password, against in ((b"cde", b"f"), (b"c", b"def"), (b"cdef", b""), (b"cd", None)):
-        assert not proofs.has(Credentials(b"ab", password), against)
+        assert not verified.has(Credentials(b"ab", password), against)
 
 
 def test_costs_that_take_too_long_are_named() -> None:
@@ -193,12 +193,12 @@ def test_costs_that_take_too_long_are_named() -> None:
     users = [(b"cheap", b"$2b$10$" + b"." * 53), (b"fast", b"$2b$12$" + b"." * 53)]
     with ThreadPoolExecutor(1) as worker:
         with capture_logs() as lines:
-            Authenticator([*users, ("d\u00e9ar".encode(), b"$2b$31$" + b"." * 53)], worker, Proofs())
+            Authenticator([*users, ("d\u00e9ar".encode(), b"$2b$31$" + b"." * 53)], worker, VerifiedUsers())
         (line,) = lines
         found = tuple(line[key] for key in ("log_level", "user", "cost", "wait"))
         assert found == ("warning", "d\u00e9ar", 31, 5)
         assert line["seconds"] > 5
         assert "htpasswd" in line["hint"]
         with capture_logs() as lines:
-            Authenticator(users[:1], worker, Proofs())
+            Authenticator(users[:1], worker, VerifiedUsers())
         assert lines == []

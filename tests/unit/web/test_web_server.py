@@ -29,7 +29,7 @@ from tdx_headroom.facts.host_facts import HostFacts
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.verdict.assessment import Assessment, assess
-from tdx_headroom.web import quiet
+from tdx_headroom.web import library_log
 from tdx_headroom.web.server import WebServer
 from tdx_headroom.web.settings import Address, Limits, UnixAddress, WebSettings
 
@@ -56,7 +56,7 @@ class View:
 
 @pytest.fixture(autouse=True)
 def _keep_loggers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quiet, "LOGGERS", ("tornado",))
+    monkeypatch.setattr(library_log, "LOGGERS", ("tornado",))
 
 
 class Served:
@@ -739,7 +739,7 @@ def test_out_of_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_library_is_quiet(capfd: pytest.CaptureFixture[str]) -> None:
     """What the HTTP library logs is cut down to place and kind, once in a while; warnings are left out."""
     logger = logging.getLogger("tornado.general")
-    quiet.install()
+    library_log.install()
     for i in range(3):
         try:
             int(f"zq9 {i}")

@@ -14,7 +14,7 @@ from tdx_headroom.errors import place_of
 LOGGERS = ("tornado", "asyncio")
 
 
-class Relay(logging.Handler):
+class PlaceOnly(logging.Handler):
     """Passes on where an error came from and of which kind it is; never a message, never a value."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -27,9 +27,9 @@ class Relay(logging.Handler):
 
 
 def install() -> None:
-    """Let only the relay speak for the library's loggers."""
+    """Let only this handler speak for the library's loggers."""
     for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.setLevel(logging.ERROR)
         logger.propagate = False
-        logger.handlers = [Relay(logging.ERROR)]
+        logger.handlers = [PlaceOnly(logging.ERROR)]
