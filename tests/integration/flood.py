@@ -87,12 +87,12 @@ class Flood:
         client.missing = length - len(body)
         return client.missing <= 0
 
-    def run(self, connections: int, seconds: float) -> None:
+    def run(self, connections: int, seconds: float, status: str, least: int) -> None:
         end = time.monotonic() + seconds
         for _ in range(connections):
             self.connect()
         print("begun", flush=True)
-        while time.monotonic() < end:
+        while time.monotonic() < end or self.answers.get(status, 0) < least:
             for key, events in self.selector.select(0.1):
                 self.turn(key.data, writable=bool(events & selectors.EVENT_WRITE))
 
@@ -105,11 +105,13 @@ def main() -> None:
     parser.add_argument("--reconnect", action="store_true")
     parser.add_argument("--path", default="/metrics")
     parser.add_argument("--header", default="X: x")
+    parser.add_argument("--until", default="200=0", help="go on until so many answers have this status")
     parser.add_argument("--source", default="127.0.0.1", help="address to ask from")
     options = parser.parse_args()
     lines = (f"GET {options.path} HTTP/1.1", "Host: localhost", options.header, "", "")
     flood = Flood(options.port, "\r\n".join(lines).encode(), options.reconnect, options.source)
-    flood.run(options.connections, options.seconds)
+    status, _, least = options.until.partition("=")
+    flood.run(options.connections, options.seconds, status, int(least))
     print(json.dumps({"answers": flood.answers, "cut": flood.cut}))
 
 

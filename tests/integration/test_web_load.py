@@ -300,17 +300,18 @@ def test_a_flood(tmp_path: Path, how: str) -> None:
     How long a turn of all of them takes is a matter of the machine, and of what else it does.
     """
     clients, lasting = 2000, 4
-    more = () if how == "kept" else ("--reconnect",)
+    more = ("--until", "200=60") if how == "kept" else ("--until", "200=60", "--reconnect")
     with served(tmp_path, tls=False) as scraper:
         scraper.latencies(5)
         before = rss(scraper.running)
+        began = time.monotonic()
         with flood(scraper.running.port, clients, lasting, *more) as answers:
             seconds = scraper.latencies(3)
             after = rss(scraper.running)
+        lasted = time.monotonic() - began
         tell(f"{clients} {how} clients, answers {answers}", seconds, before, after)
         answered = sum(sum(found.values()) for found in answers)
-        assert answered > 100
-        assert seconds[-1] < 5 * clients * lasting / answered
+        assert seconds[-1] < 5 * clients * lasted / answered
         assert after - before < 48
         end = time.monotonic() + SECONDS
         while scraper.latencies(5)[-1] > 1:
@@ -330,13 +331,13 @@ def test_a_flood_of_wrong_passwords(tmp_path: Path) -> None:
         scraper = Scraper(running, authorization="Basic " + base64.b64encode(b"alice:secret").decode())
         scraper.latencies(5)
         before = rss(running)
-        with flood(running.port, 200, 6, "--header", wrong) as answers:
+        with flood(running.port, 200, 6, "--header", wrong, "--until", "401=1") as answers:
             seconds = scraper.latencies(5)
             after = rss(running)
         tell(f"200 clients that guess, answers {answers}", seconds, before, after)
         assert all(set(found) <= {"401", "503"} for found in answers)
         refused, checked = (sum(found.get(code, 0) for found in answers) for code in ("503", "401"))
-        assert refused > 10 * checked > 0
+        assert refused > 10 * checked
         assert in_time(seconds), seconds
         assert after - before < 24
     record(

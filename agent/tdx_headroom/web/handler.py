@@ -6,9 +6,15 @@ from __future__ import annotations
 import asyncio
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
+from tornado.httputil import (
+    HTTPHeaders,
+    HTTPMessageDelegate,
+    HTTPServerConnectionDelegate,
+    RequestStartLine,
+    ResponseStartLine,
+)
 
 from tdx_headroom import log
 from tdx_headroom.errors import place_of
@@ -20,6 +26,7 @@ if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Awaitable
 
+    from tornado.http1connection import HTTP1Connection
     from tornado.httputil import HTTPConnection
 
     from tdx_headroom.web.basic_auth import Authenticator, Credentials
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
     from tdx_headroom.web.connection import Connection
     from tdx_headroom.web.connections import Connections
     from tdx_headroom.web.pages import Pages
+    from tdx_headroom.web.settings import WebSettings
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -58,36 +66,30 @@ _EXTRA = {
 }
 
 
-class RequestHandler:
+class RequestHandler(HTTPServerConnectionDelegate):
     """Answers requests.
 
     Args:
         pages: what to answer.
         connections: where to note how far each connection is.
         watch: the web configuration; None: plain HTTP for everybody.
-        max_waiting: requests that may wait for their password to be checked.
-        auth_seconds: how long each may.
-        full_addresses: whether everybody may see addresses finer than a TDMR's.
+        settings: how many requests may wait for their password to be checked, how long, and what they show.
     """
 
     def __init__(
-        self,
-        pages: Pages,
-        connections: Connections,
-        watch: ConfigWatch | None,
-        *,
-        max_waiting: int,
-        auth_seconds: float,
-        full_addresses: bool,
+        self, pages: Pages, connections: Connections, watch: ConfigWatch | None, settings: WebSettings
     ) -> None:
         self.connections = connections
         self.answered = dict.fromkeys(CODES, 0)
         self._pages = pages
         self._watch = watch
-        self._bcrypt = FairLock(max_waiting)
-        self._auth_seconds = auth_seconds
-        self._full_addresses = full_addresses
+        self._settings = settings
+        self._bcrypt = FairLock(settings.most_requests)
         self._checks: set[asyncio.Task[None]] = set()
+
+    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> Request:  # noqa: ARG002  the library's signature
+        """A request begins to come in; called by the library."""
+        return Request(self, cast("HTTP1Connection", request_conn))
 
     def handle(self, request: Request) -> None:
         """Answer a request, at once or when its password has been checked."""
@@ -157,7 +159,7 @@ class RequestHandler:
 
     async def _check(self, request: Request, given: Credentials, place: Future[bool]) -> Answer:
         """The answer, by the users that are in force when the check is over."""
-        if not await self._bcrypt.wait(place, self._auth_seconds):
+        if not await self._bcrypt.wait(place, self._settings.limits.auth_seconds):
             return FULL
         try:
             while self._watch is not None and request.is_open():
@@ -172,7 +174,7 @@ class RequestHandler:
     def _look_up(self, request: Request) -> Answer:
         if request.start.method not in METHODS:
             return NOT_ALLOWED
-        full = self._full_addresses or request.connection.private
+        full = self._settings.full_addresses or request.connection.private
         try:
             return self._pages.get(request.path, request.headers.get("Accept", ""), full=full)
         except Exception as error:  # noqa: BLE001  one page that cannot be rendered must not close the others
@@ -183,8 +185,8 @@ class RequestHandler:
 class Request(HTTPMessageDelegate):
     """A request as it comes in, and the way for its answer to go out."""
 
-    def __init__(self, handler: RequestHandler, connection: Connection, exchange: HTTPConnection) -> None:
-        self.connection = connection
+    def __init__(self, handler: RequestHandler, exchange: HTTP1Connection) -> None:
+        self.connection = cast("Connection", exchange.context)
         self.start = RequestStartLine("", "", "")
         self.headers = HTTPHeaders()
         self._handler = handler

@@ -10,14 +10,13 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from tornado.http1connection import HTTP1ConnectionParameters, HTTP1ServerConnection
-from tornado.httputil import HTTPServerConnectionDelegate
 
 from tdx_headroom import log
 from tdx_headroom.output import metrics
 from tdx_headroom.web import library_log
 from tdx_headroom.web.connection import Connection, TlsConnection, limit_buffers, origin_of
 from tdx_headroom.web.connections import Connections
-from tdx_headroom.web.handler import Request, RequestHandler
+from tdx_headroom.web.handler import RequestHandler
 from tdx_headroom.web.listen import Listener, open_listeners
 from tdx_headroom.web.pages import Pages
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
-    from tornado.httputil import HTTPConnection, HTTPMessageDelegate
 
     from tdx_headroom.web.config_reload import ConfigWatch
     from tdx_headroom.web.pages import View
@@ -59,17 +57,10 @@ class WebServer:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         limits = settings.limits
-        max_requests = settings.max_requests or limits.connections
         self._watch = _watch(settings)
-        self._connections = Connections(limits, max_requests, self._loop.time, self._sweep_at)
-        self._handler = RequestHandler(
-            Pages(view, registry, settings.telemetry_path),
-            self._connections,
-            self._watch,
-            max_waiting=max_requests,
-            auth_seconds=limits.auth_seconds,
-            full_addresses=settings.full_addresses,
-        )
+        self._connections = Connections(limits, settings.most_requests, self._loop.time, self._sweep_at)
+        pages = Pages(view, registry, settings.telemetry_path)
+        self._handler = RequestHandler(pages, self._connections, self._watch, settings)
         # No timeouts here: they would be one timer a request, and `Connections` has them all.
         self._parameters = HTTP1ConnectionParameters(
             chunk_size=CHUNK, max_header_size=limits.header_bytes, max_body_size=limits.body_bytes
@@ -177,19 +168,7 @@ class WebServer:
             sock.close()
             return
         self._connections.add(connection)
-        server = HTTP1ServerConnection(connection, self._parameters, connection)
-        server.start_serving(_Delegate(self._handler, connection))
-
-
-class _Delegate(HTTPServerConnectionDelegate):
-    """Hands the requests of one connection to the handler."""
-
-    def __init__(self, handler: RequestHandler, connection: Connection) -> None:
-        self._handler = handler
-        self._connection = connection
-
-    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:  # noqa: ARG002  the library's signature
-        return Request(self._handler, self._connection, request_conn)
+        HTTP1ServerConnection(connection, self._parameters, connection).start_serving(self._handler)
 
 
 class _ServerMetrics:

@@ -77,3 +77,8 @@ class WebSettings:
     config_file: Path | None = None
     max_requests: int = 40
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def most_requests(self) -> int:
+        """Requests that may wait or be sent at once, as a number in any case."""
+        return self.max_requests or self.limits.connections
