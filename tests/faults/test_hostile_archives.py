@@ -8,7 +8,6 @@ import gzip
 import io
 import lzma
 import os
-import sys
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,7 +77,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "negative-size": (bent(GOOD, 124, b"\xff" * 12), "damaged or cut short"),
     "negative-size-of-others": (
         bent(tar(member("h/etc/motd")), 124, b"\xff" * 10 + b"\xfc\0"),
-        "members overlap",
+        "members overlap|invalid offset",  # newer tarfiles look themselves
     ),
     "not-compressed-data": (b"\x1f\x8b" + b"x" * 600, "cannot be unpacked"),
     "compressed-twice": (gzip.compress(gzip.compress(GOOD)), "is compressed twice"),
@@ -102,14 +101,16 @@ def refused(tmp_path: Path, data: bytes, capsys: pytest.CaptureFixture[str]) -> 
 def test_hostile_archive(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It is refused, and the line says why."""
     data, reason = HOSTILE[name]
-    assert reason in refused(tmp_path, data, capsys)
+    said = refused(tmp_path, data, capsys)
+    assert [words for words in reason.split("|") if words in said], said
 
 
 def test_a_header_of_gigabytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A long name or an extended header that claims gigabytes is refused, not read into memory."""
     for kind in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE):
         data = bent(bent(GOOD, 124, b"%011o\0" % (3 << 30)), 156, kind)
-        assert "a header of 3221225472 bytes" in refused(tmp_path, data, capsys)
+        data += bytes(3 << 20)
+        assert "the size of a header is negative or above 1 MiB" in refused(tmp_path, data, capsys)
 
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
@@ -160,9 +161,11 @@ def test_too_many_members(
     assert "more than 149 B in the files that matter" in refused(tmp_path, data, capsys)
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 14), reason="this Python unpacks zstd")
-def test_zstd_without_python_3_14(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_zstd_without_python_3_14(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The error says how to unpack it."""
+    monkeypatch.setattr(compressed, "zstd", None)
     said = refused(tmp_path, b"\x28\xb5\x2f\xfd" + bytes(700), capsys)
     assert "is compressed with zstd, which needs Python 3.14; unpack it with `zstd -d`" in said
 

@@ -56,7 +56,8 @@ class Running:
             with urllib.request.urlopen(request, timeout=SECONDS) as answer:
                 return answer.status, dict(answer.headers), answer.read().decode()
         except urllib.error.HTTPError as error:
-            return error.code, dict(error.headers), error.read().decode()
+            with error:
+                return error.code, dict(error.headers), error.read().decode()
 
     def samples(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         text = self.get("/metrics")[2]

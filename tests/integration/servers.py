@@ -67,7 +67,8 @@ class Prometheus(Server):
         try:
             answer = self.json(f"/api/v1/query?{words}")
         except urllib.error.HTTPError as error:
-            raise AssertionError(f"{expression}: {error.read().decode()}") from None
+            with error:
+                raise AssertionError(f"{expression}: {error.read().decode()}") from None
         found: list[dict[str, Any]] = answer["data"]["result"]
         return found
 

@@ -60,6 +60,8 @@ class _Forward:
         self._stream = stream
         self._name = name
         self._at = 0
+        # Bytes read since the last seek or header block.
+        self._run = 0
         # Whether the last that was read is the block of zeros behind all members.
         self.ended = False
 
@@ -71,11 +73,15 @@ class _Forward:
             raise AgentError(f"{self._name} is no sound archive: its members overlap")
         while self._at < to and (skipped := len(self._stream.read(min(_CHUNK, to - self._at)))):
             self._at += skipped
+        self._run = 0
         return self._at
 
     def read(self, size: int) -> bytes:
-        if not 0 <= size <= _MAX_READ:
-            raise AgentError(f"{self._name} is no sound archive: a header of {size} bytes")
+        # Newer tarfiles read a long header in pieces, however long it is.
+        self._run = size if size == _HEADER else self._run + size
+        if not 0 <= size <= self._run <= _MAX_READ:
+            what = f"the size of a header is negative or above {show_size(_MAX_READ)}"
+            raise AgentError(f"{self._name} is no sound archive: {what}")
         data = self._stream.read(size)
         self._at += len(data)
         self.ended = size == _HEADER and data == bytes(_HEADER)

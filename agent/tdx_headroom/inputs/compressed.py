@@ -7,19 +7,18 @@ import bz2
 import gzip
 import io
 import lzma
+import sys
 import zlib
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tdx_headroom.address import show_size
 from tdx_headroom.errors import AgentError
 
-try:
-    from compression import zstd  # type: ignore[import-not-found,unused-ignore]
-except ImportError:  # before Python 3.14
-    zstd = None
-
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+zstd: Any = import_module("compression.zstd") if sys.version_info >= (3, 14) else None
 
 MAX_XZ_MEMORY = 256 << 20
 """xz -9 takes 65 MiB to unpack; a hostile header may ask for 4 GiB."""
