@@ -190,3 +190,30 @@ def test_ci_installs_what_tests_need() -> None:
     """Every package that a test may ask for is one that .ci/run brings on a new machine."""
     script = (CHECKOUT / ".ci/run").read_text("utf-8")
     assert not {package for package in PACKAGES.values() if f"need+=({package})" not in script}
+
+
+ESSENTIAL = {"bash", "cp", "dmesg", "dpkg-deb", "mount", "python3", "setpriv", "sh", "umount", "unshare"}
+"""Programs of packages that no Debian is without."""
+
+TESTS = sorted(CHECKOUT.glob("tests/**/test_*.py"))
+
+
+def programs(tree: ast.AST) -> set[str]:
+    """What a file runs: the first words of lists that are run, or kept as a command."""
+    lists: list[ast.expr] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("subprocess."):
+            lists += node.args[:1]
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "command":
+            lists.append(node.value)
+    first = [node.elts[0] for node in lists if isinstance(node, ast.List | ast.Tuple) and node.elts]
+    return {node.value for node in first if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_programs_are_named(path: Path) -> None:
+    """A test that runs a program which a machine may lack names it, so that it is skipped there."""
+    text = path.read_text("utf-8")
+    names = {Path(name).name for name in programs(ast.parse(text))}
+    lacking = [name for name in names - ESSENTIAL if f'program("{name}")' not in text]
+    assert not [name for name in lacking if not ("program(name)" in text and f'"{name}"' in text)]

@@ -145,9 +145,9 @@ class TestDebian:
         assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.program("rpmbuild")
+@pytest.mark.program("rpm")
 class TestRpm:
-    pytestmark = pytest.mark.program("rpmbuild")
-
     @pytest.mark.program("rpmlint")
     def test_rpmlint_has_nothing_to_say(self, rpm: Path) -> None:
         """Neither about the package nor about the spec."""
@@ -177,6 +177,8 @@ class TestRpm:
         for verb in ("install", "remove", "mark-restart"):
             assert f"{verb}-system-units tdx-headroom.service" in done.stdout
 
+    @pytest.mark.program("rpm2cpio")
+    @pytest.mark.program("cpio")
     def test_the_command_runs(self, rpm: Path, tmp_path: Path) -> None:
         """Unpacked, the command plans the bundled host with its own code."""
         unpack = f"rpm2cpio {rpm} | cpio --extract --make-directories --quiet"

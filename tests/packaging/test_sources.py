@@ -204,6 +204,7 @@ def test_the_spec_has_pyprojects_dependencies() -> None:
     assert required == {names.get(name, name): version for name, version in dependencies().items()}
 
 
+@pytest.mark.program("git")
 def test_the_sdist_has_what_packages_need() -> None:
     """Every tracked file is in the sdist's list, but for those that only git needs."""
     include = PYPROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
