@@ -16,7 +16,8 @@ import pytest
 
 from tdx_headroom.errors import SourceError
 from tdx_headroom.host.choose import read_facts
-from tdx_headroom.hostfs.root import MAX_FILE, Root
+from tdx_headroom.hostfs.files import MAX_FILE
+from tdx_headroom.hostfs.root import Root
 from tdx_headroom.sources.iomem import read_iomem
 
 IOMEM = "00001000-0009ffff : System RAM\n00100000-5d168fff : System RAM\n"

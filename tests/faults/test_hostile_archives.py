@@ -16,6 +16,7 @@ import pytest
 
 from tdx_headroom.cli import main
 from tdx_headroom.inputs import archive, compressed, read
+from tdx_headroom.sources.registry import SELECTION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,7 +175,7 @@ def test_one_file_that_is_too_large(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file over its bound is missing like one that cannot be read; the others serve."""
-    selection = read.SELECTION._replace(limit=lambda path: 20 if "iomem" in path else 1 << 20)
+    selection = SELECTION._replace(limit=lambda path: 20 if "iomem" in path else 1 << 20)
     monkeypatch.setattr(read, "SELECTION", selection)
     (tmp_path / "x.tar").write_bytes(
         tar(member("proc/iomem"), member("dmesg", (HOST / "dev/kmsg").read_bytes().replace(b";", b"\n")))

@@ -14,7 +14,7 @@ from tdx_headroom.errors import AgentError
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.inputs.archive import read_archive
 from tdx_headroom.inputs.compressed import decompressed, with_start
-from tdx_headroom.inputs.read import SELECTION
+from tdx_headroom.sources.registry import SELECTION
 from tests.fuzz.whole import check_shown
 
 if TYPE_CHECKING:

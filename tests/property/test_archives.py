@@ -17,7 +17,7 @@ from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.inputs.archive import read_archive
 from tdx_headroom.inputs.compressed import decompressed, with_start
-from tdx_headroom.inputs.read import SELECTION
+from tdx_headroom.sources.registry import SELECTION
 
 HOST = Path(__file__).parents[1] / "hosts" / "small-vm"
 CAPTURE = gzip.decompress(make_capture(Root(HOST), 0, keep_host_name=True).data)

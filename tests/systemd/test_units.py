@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tdx_headroom.service.descriptors import FILES, PRIVILEGED
 from tdx_headroom.service.state import MAX_FILE
 from tdx_headroom.service.users import OWN
+from tdx_headroom.sources.registry import HANDED_OVER, PRIVILEGED
 
 UNITS = Path(__file__).parents[2] / "systemd"
 DROP_INS = UNITS / "drop-ins"
@@ -110,7 +110,7 @@ def test_systemd_understands_every_line(tmp_path: Path, drop_in: str | None) -> 
 def test_what_systemd_opens_is_what_the_agent_knows(unit: Path) -> None:
     """Each OpenFile= has the name by which the agent finds that path, is read-only and may be missing."""
     opened = [value.split(":") for key, value in settings(unit) if key == "OpenFile"]
-    assert {name: path for path, name, _ in opened} == {name: f"/{FILES[name]}" for name in PRIVILEGED}
+    assert {name: path for path, name, _ in opened} == {name: f"/{HANDED_OVER[name]}" for name in PRIVILEGED}
     assert {options for _, _, options in opened} == {"read-only,graceful"}
 
 

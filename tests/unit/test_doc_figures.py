@@ -20,7 +20,7 @@ from tests.packaging.fresh import SCORE
 
 from tdx_headroom.commands.web_flags import DEFAULT_PORT
 from tdx_headroom.facts.host_facts import Limits as ModuleLimits
-from tdx_headroom.hostfs.root import MAX_FILE
+from tdx_headroom.hostfs.files import MAX_FILE
 from tdx_headroom.inputs import archive, compressed, facts_lines
 from tdx_headroom.plan.tdmrs import TDMR_NR_WARN
 from tdx_headroom.service.daemon import MIN_GAP

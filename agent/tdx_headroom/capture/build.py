@@ -13,26 +13,25 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tdx_headroom import __version__
-from tdx_headroom.capture.recording import RecordingRoot
-from tdx_headroom.capture.reduce import reduce_file
 from tdx_headroom.errors import AgentError
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.memory import MemoryRoot
+from tdx_headroom.hostfs.recording import RecordingRoot
 from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.sources.kernel_log import kmsg, redact
 from tdx_headroom.sources.kernel_log.reader import read_kernel_log
+from tdx_headroom.sources.platform import HOST_NAME_PATH, RELEASE_PATH
+from tdx_headroom.sources.registry import SELECTION, reduce_file
 from tdx_headroom.verdict.assessment import assess
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.facts.sources import SourceStatus
-    from tdx_headroom.hostfs.root import Root
+    from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.sources.kernel_log.records import KernelLog
 
 SCHEMA = "tdx-headroom/capture/1"
 TOP = "tdx-headroom-capture"
-HOST_NAME = "proc/sys/kernel/hostname"
-RELEASE = "proc/sys/kernel/osrelease"
 
 NOTHING_OF = (
     "host name (unless --keep-host-name), serial numbers, MAC and IP addresses, UUIDs, user and device names,"
@@ -55,7 +54,7 @@ class Capture(NamedTuple):
     failed: tuple[SourceStatus, ...]
 
 
-def make_capture(root: Root, now: float, *, keep_host_name: bool) -> Capture:
+def make_capture(root: HostFiles, now: float, *, keep_host_name: bool) -> Capture:
     """The capture of a host.
 
     Args:
@@ -67,7 +66,7 @@ def make_capture(root: Root, now: float, *, keep_host_name: bool) -> Capture:
         AgentError: nothing of the host can be read, or what may be shown of it gives another plan.
     """
     log = read_kernel_log(root)
-    recording = RecordingRoot(root)
+    recording = RecordingRoot(root, SELECTION)
     facts = read_facts(recording, log)
     if not any(source.ok for source in facts.sources):
         raise AgentError("nothing of this host can be read", hint="run as root", status=os.EX_NOINPUT)
@@ -76,11 +75,11 @@ def make_capture(root: Root, now: float, *, keep_host_name: bool) -> Capture:
     host = facts.host if keep_host_name else None
     found = {path: text for path, text in recording.texts.items() if not path.startswith("sos_commands/")}
     # A sosreport has these two elsewhere.
-    for path, value in ((RELEASE, facts.kernel_release), (HOST_NAME, host)):
+    for path, value in ((RELEASE_PATH, facts.kernel_release), (HOST_NAME_PATH, host)):
         if value is not None:
             found[path] = f"{value}\n"
-    if host is None and found.pop(HOST_NAME, None) is not None:
-        kept[HOST_NAME] = "left out: the host's name"
+    if host is None and found.pop(HOST_NAME_PATH, None) is not None:
+        kept[HOST_NAME_PATH] = "left out: the host's name"
     for path, text in sorted(found.items()):
         reduced, kept[path] = reduce_file(path, text)
         if reduced is not None:
@@ -124,7 +123,12 @@ def _check(plan: dict[str, Any], facts: HostFacts, *, keep_host_name: bool) -> N
 
 
 def _manifest(
-    contents: dict[str, str], kept: dict[str, str], facts: HostFacts, root: Root, now: float, host: str | None
+    contents: dict[str, str],
+    kept: dict[str, str],
+    facts: HostFacts,
+    root: HostFiles,
+    now: float,
+    host: str | None,
 ) -> dict[str, Any]:
     return {
         "schema": SCHEMA,

@@ -19,6 +19,8 @@ from tdx_headroom.verdict.what_if import WhatIf
 if TYPE_CHECKING:
     import argparse
 
+    from tdx_headroom.hostfs.files import HostFiles
+    from tdx_headroom.hostfs.memory import MemoryRoot
     from tdx_headroom.hostfs.root import Root
 
 
@@ -72,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     return serve(host_root(options.rootfs), options)
 
 
-def serve(root: Root, options: argparse.Namespace) -> int:
+def serve(root: Root | MemoryRoot, options: argparse.Namespace) -> int:
     """Serve whatever host this is the root of."""
     log.configure(options.log_level, options.log_format)
     # The current folder may change.
@@ -100,7 +102,7 @@ def serve(root: Root, options: argparse.Namespace) -> int:
     return os.EX_OK
 
 
-def _give_up(root: Root, user: str | None, state_directory: str | None) -> dict[str, int]:
+def _give_up(root: HostFiles, user: str | None, state_directory: str | None) -> dict[str, int]:
     if 0 not in os.getresuid() and user is None:
         return {}
     # Loaded here: what gives root up loads the whole agent, and that is 7 MiB.

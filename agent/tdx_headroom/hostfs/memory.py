@@ -9,7 +9,8 @@ import stat
 from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.hostfs.root import MAX_FILE, Root
+from tdx_headroom.hostfs.files import MAX_FILE
+from tdx_headroom.hostfs.root import Root
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,7 +19,7 @@ SOURCE = "captured tree"
 MAX_DEPTH = 20
 
 
-class MemoryRoot(Root):
+class MemoryRoot:
     """A root whose files are in memory.
 
     Args:
@@ -28,6 +29,8 @@ class MemoryRoot(Root):
         refused: paths that are there and cannot be read, with the reason.
     """
 
+    live = False
+
     def __init__(
         self,
         label: str,
@@ -35,7 +38,6 @@ class MemoryRoot(Root):
         names: Iterable[str] = (),
         refused: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__("/nonexistent")
         self.path = label
         self._files = dict(files)
         self._refused = dict(refused or {})
@@ -49,9 +51,17 @@ class MemoryRoot(Root):
         """The texts by path."""
         return self._files
 
-    def holding(self, descriptors: Mapping[str, int]) -> Root:  # noqa: ARG002
+    def holding(self, descriptors: Mapping[str, int]) -> MemoryRoot:  # noqa: ARG002
         """Itself: the running host's files have no place in a captured tree."""
         return self
+
+    def locate(self, relative: str) -> str:
+        """The path of ``relative`` as messages show it."""
+        return f"{self.path}/{relative}"
+
+    def descriptor(self, relative: str) -> int | None:  # noqa: ARG002
+        """None: all files are in memory."""
+        return None
 
     def exists(self, relative: str) -> bool:
         """Whether there is such a file or directory."""

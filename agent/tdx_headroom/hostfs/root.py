@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.address import show_size
 from tdx_headroom.errors import AgentError, SourceError
+from tdx_headroom.hostfs.files import MAX_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-MAX_FILE = 16 << 20
-"""No file that is read whole is larger on a sane host; a larger one is refused, not cut."""
 
 MAX_ENTRIES = 1 << 17
 

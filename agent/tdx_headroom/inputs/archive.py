@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import tarfile
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from tdx_headroom.address import show_size
 from tdx_headroom.errors import AgentError, one_line
@@ -18,6 +18,8 @@ from tdx_headroom.hostfs.memory import MemoryRoot
 if TYPE_CHECKING:
     import io
     from collections.abc import Callable
+
+    from tdx_headroom.hostfs.files import Selection
 
 MAX_MEMBERS = 1 << 20
 MAX_UNPACKED = 8 << 30
@@ -33,20 +35,6 @@ _CHUNK = 1 << 16
 
 # What tarfile lets out on headers that no tar has written, chains of them among these.
 _DAMAGED = (tarfile.TarError, EOFError, ValueError, OverflowError, IndexError, KeyError, RecursionError)
-
-
-class Selection(NamedTuple):
-    """Which members are kept.
-
-    Args:
-        text: whether a path's text is wanted.
-        name: whether only its name is.
-        limit: the most bytes of a text.
-    """
-
-    text: Callable[[str], bool]
-    name: Callable[[str], bool]
-    limit: Callable[[str], int]
 
 
 class _Forward:

@@ -13,27 +13,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tdx_headroom.errors import AgentError
 from tdx_headroom.host.choose import facts_from_log, read_facts
 from tdx_headroom.hostfs.root import Root
-from tdx_headroom.inputs.archive import MAX_UNPACKED, Selection, is_tar, read_archive
+from tdx_headroom.inputs.archive import MAX_UNPACKED, is_tar, read_archive
 from tdx_headroom.inputs.compressed import decompressed, with_start
 from tdx_headroom.inputs.facts_lines import facts_stream
 from tdx_headroom.inputs.named import STDIN, Kind, Named, is_folder
 from tdx_headroom.sources.kernel_log.reader import MAX_LOG, read_log_file
-from tdx_headroom.sources.wanted import Want, limit, wanted
+from tdx_headroom.sources.registry import SELECTION
 
 if TYPE_CHECKING:
     import io
     from collections.abc import Iterable, Iterator
 
     from tdx_headroom.facts.host_facts import HostFacts
+    from tdx_headroom.hostfs.files import HostFiles
 
 _START = 4096
 """Bytes by which a file's kind is told."""
 
 _FACTS = b'"tdx-headroom/facts/'
-
-SELECTION = Selection(
-    text=lambda path: wanted(path) is Want.TEXT, name=lambda path: wanted(path) is Want.NAME, limit=limit
-)
 
 
 class Found(NamedTuple):
@@ -87,7 +84,7 @@ def _hosts_of(named: Named, name: str) -> Iterator[Found]:
             yield Found(name, _facts_of_log(stream, name))
 
 
-def facts_of_root(root: Root, name: str) -> HostFacts:
+def facts_of_root(root: HostFiles, name: str) -> HostFacts:
     """Facts of a host or a captured tree.
 
     Raises:

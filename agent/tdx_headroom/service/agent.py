@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from tdx_headroom.hostfs.root import Root
+    from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.service.live_log import LiveLog
     from tdx_headroom.service.state import StateFile
     from tdx_headroom.verdict.assessment import Assessment
@@ -42,7 +42,7 @@ class Agent:
 
     def __init__(
         self,
-        root: Root,
+        root: HostFiles,
         what_if: WhatIf = UNCHANGED,
         *,
         live: LiveLog | None = None,

@@ -27,7 +27,7 @@ from tdx_headroom.web.server import WebServer
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
-    from tdx_headroom.hostfs.root import Root
+    from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.web.settings import WebSettings
 
 MIN_GAP = 0.05
@@ -61,7 +61,7 @@ class Settings:
     state_directory: str | None = None
 
 
-def serve(root: Root, settings: Settings) -> None:
+def serve(root: HostFiles, settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; SIGHUP reads the host again.
 
     Raises:
@@ -70,7 +70,7 @@ def serve(root: Root, settings: Settings) -> None:
     asyncio.run(_serve(root, settings))
 
 
-async def _serve(root: Root, settings: Settings) -> None:
+async def _serve(root: HostFiles, settings: Settings) -> None:
     logger = log.get()
     logger.info("starting", version=__version__, root=root.path)
     stop, wake = asyncio.Event(), asyncio.Event()
@@ -166,7 +166,7 @@ def _registry(settings: Settings) -> CollectorRegistry:
     return registry
 
 
-def _load_state(root: Root, settings: Settings) -> tuple[StateFile | None, State]:
+def _load_state(root: HostFiles, settings: Settings) -> tuple[StateFile | None, State]:
     """What was kept before, seen from this boot."""
     boot_id = read_boot_id(root)
     if settings.state_directory is None or boot_id is None:

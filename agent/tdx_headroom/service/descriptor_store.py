@@ -15,13 +15,13 @@ from tdx_headroom.errors import AgentError, SourceError
 from tdx_headroom.service.descriptors import open_privileged
 
 if TYPE_CHECKING:
-    from tdx_headroom.hostfs.root import Root
+    from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.service.notify import Notifier
 
 BARRIER_SECONDS = 10.0
 
 
-def store_files(root: Root, notifier: Notifier) -> list[str]:
+def store_files(root: HostFiles, notifier: Notifier) -> list[str]:
     """Open the privileged files and hand them to systemd; those of an earlier start are thrown out first.
 
     A file that cannot be opened is worth a line in the log: the agent works with the others.

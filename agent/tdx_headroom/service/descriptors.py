@@ -16,30 +16,15 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom import log
 from tdx_headroom.errors import SourceError
-from tdx_headroom.sources import iomem, memblock, zoneinfo
-from tdx_headroom.sources.kernel_log import kmsg
+from tdx_headroom.sources.registry import HANDED_OVER, PRIVILEGED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
-    from tdx_headroom.hostfs.root import Root
+    from tdx_headroom.hostfs.files import HostFiles
 
 FIRST = 3
 MAX_DESCRIPTORS = 512
-
-FILES: Mapping[str, str] = {
-    "iomem": iomem.PATH,
-    "kmsg": kmsg.PATH,
-    "memblock-memory": memblock.MEMORY_PATH,
-    "memblock-reserved": memblock.RESERVED_PATH,
-    "zoneinfo": zoneinfo.PATH,
-    "cpuinfo": "proc/cpuinfo",
-    "cmdline": "proc/cmdline",
-}
-"""What each name stands for: a path relative to the host's root."""
-
-PRIVILEGED = ("iomem", "kmsg", "memblock-memory", "memblock-reserved")
-"""Files that only root can open, or (``/proc/iomem``) that show zeros to everybody else."""
 
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 
@@ -82,7 +67,7 @@ def take(environment: MutableMapping[str, str] | None = None) -> Inherited:
     return Inherited(tuple(sockets), files)
 
 
-def open_privileged(root: Root) -> dict[str, int | SourceError]:
+def open_privileged(root: HostFiles) -> dict[str, int | SourceError]:
     """Open as root what only root can, for an agent that will not be root.
 
     Args:
@@ -94,7 +79,7 @@ def open_privileged(root: Root) -> dict[str, int | SourceError]:
     opened: dict[str, int | SourceError] = {}
     for name in PRIVILEGED:
         try:
-            fd = root.open(name, FILES[name])
+            fd = root.open(name, HANDED_OVER[name])
         except SourceError as error:
             opened[name] = error
             continue
@@ -141,7 +126,7 @@ def _take_one(fd: int, name: str, sockets: list[socket.socket], files: dict[str,
         else:
             problem = _file_problem(fd, mode, name, files)
             if problem is None:
-                files[FILES[name]] = fd
+                files[HANDED_OVER[name]] = fd
         if problem is not None:
             os.close(fd)
     except OSError as error:
@@ -170,9 +155,9 @@ def _take_socket(fd: int, sockets: list[socket.socket]) -> str | None:
 
 def _file_problem(fd: int, mode: int, name: str, files: Mapping[str, int]) -> str | None:
     """Why this cannot be the file of that name; its reading must never block."""
-    if name not in FILES:
+    if name not in HANDED_OVER:
         return "its name is none that the agent knows"
-    if FILES[name] in files:
+    if HANDED_OVER[name] in files:
         return "there is another one of this name"
     wants_device = name == "kmsg"
     if wants_device and not stat.S_ISCHR(mode):

@@ -18,7 +18,7 @@ from tdx_headroom.sources.reading import Reading
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tdx_headroom.hostfs.root import Root
+    from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.sources.kernel_log.records import KernelLog, LogRecord
 
 
@@ -52,7 +52,9 @@ class LiveLog:
         mismatch: why what was kept cannot be of this boot, and is not used; None if nothing is wrong.
     """
 
-    def __init__(self, root: Root, restored: tuple[tuple[LogRecord, ...], int | None] = ((), None)) -> None:
+    def __init__(
+        self, root: HostFiles, restored: tuple[tuple[LogRecord, ...], int | None] = ((), None)
+    ) -> None:
         self._root = root
         self.book = LogBook()
         self.book.restore(*restored)

@@ -25,10 +25,13 @@ from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output.page import render_page, stylesheet
 from tdx_headroom.service import capabilities, descriptors, handover
 from tdx_headroom.service.users import User, find_user, warn_of_others
+from tdx_headroom.sources.registry import HANDED_OVER
 from tdx_headroom.verdict.assessment import assess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tdx_headroom.hostfs.files import HostFiles
 
 LAZY = (
     "concurrent.futures.thread",
@@ -44,7 +47,7 @@ OPTIONAL = ("bcrypt", "yaml")
 """The same, of libraries that the agent can run without."""
 
 
-def give_up(root: Root, name: str | None = None, state_folder: str | None = None) -> dict[str, int]:
+def give_up(root: HostFiles, name: str | None = None, state_folder: str | None = None) -> dict[str, int]:
     """All of it in order, before anything listens: open, load, hand the state over, drop.
 
     Args:
@@ -66,7 +69,7 @@ def give_up(root: Root, name: str | None = None, state_folder: str | None = None
     # Not of a captured tree: it is plain files, which may be replaced while the agent runs.
     if Path(root.locate("proc")).is_mount():
         files = descriptors.open_privileged(root)
-        opened = {descriptors.FILES[name]: fd for name, fd in files.items() if isinstance(fd, int)}
+        opened = {HANDED_OVER[name]: fd for name, fd in files.items() if isinstance(fd, int)}
     preload(root)
     if user.uid != 0:
         if state_folder is not None:
@@ -83,7 +86,7 @@ def give_up(root: Root, name: str | None = None, state_folder: str | None = None
     return opened
 
 
-def preload(root: Root) -> None:
+def preload(root: HostFiles) -> None:
     """Load what would be loaded later: the interpreter's and the agent's files may be root's alone.
 
     Args:

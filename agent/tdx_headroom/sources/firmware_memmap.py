@@ -15,7 +15,7 @@ from tdx_headroom.sources.reading import Reading, attempt
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tdx_headroom.hostfs.root import Root
+    from tdx_headroom.hostfs.files import HostFiles
 
 SOURCE = MemorySource.FIRMWARE_MEMMAP
 PATH = "sys/firmware/memmap"
@@ -48,7 +48,7 @@ def firmware_ram(ranges: Sequence[FirmwareRange]) -> list[Range]:
     return subtract(ram, ((r.start, r.end) for r in ranges if r.kind != RAM))
 
 
-def read_firmware_memmap(root: Root) -> Reading[list[FirmwareRange]]:
+def read_firmware_memmap(root: HostFiles) -> Reading[list[FirmwareRange]]:
     """The whole map, sorted by address."""
 
     def read() -> list[FirmwareRange]:

@@ -15,7 +15,7 @@ from tdx_headroom.textlines import lines_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tdx_headroom.hostfs.root import Root
+    from tdx_headroom.hostfs.files import HostFiles
 
 SOURCE = MemorySource.IOMEM
 PATH = "proc/iomem"
@@ -82,6 +82,6 @@ def crash_kernel(rows: Iterable[IomemRow]) -> list[Range]:
     return union((row.start, row.end) for row in rows if row.name == "Crash kernel")
 
 
-def read_iomem(root: Root) -> Reading[list[IomemRow]]:
+def read_iomem(root: HostFiles) -> Reading[list[IomemRow]]:
     """Read and parse the file."""
     return attempt(SOURCE, root.locate(PATH), lambda: parse_iomem(root.read(SOURCE, PATH)))

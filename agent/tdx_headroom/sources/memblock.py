@@ -12,7 +12,7 @@ from tdx_headroom.sources.reading import Reading, attempt
 from tdx_headroom.textlines import lines_of
 
 if TYPE_CHECKING:
-    from tdx_headroom.hostfs.root import Root
+    from tdx_headroom.hostfs.files import HostFiles
 
 SOURCE = MemorySource.MEMBLOCK
 MEMORY_PATH = "sys/kernel/debug/memblock/memory"
@@ -66,7 +66,7 @@ def parse_memblock(text: str, source: str = SOURCE) -> list[MemblockRegion]:
     return regions
 
 
-def read_memblock(root: Root) -> Reading[list[MemblockRegion]]:
+def read_memblock(root: HostFiles) -> Reading[list[MemblockRegion]]:
     """The memory regions, exactly as the kernel's TDX code gets them."""
 
     def read() -> list[MemblockRegion]:
@@ -78,7 +78,7 @@ def read_memblock(root: Root) -> Reading[list[MemblockRegion]]:
     return attempt(SOURCE, root.locate(MEMORY_PATH), read)
 
 
-def read_memblock_reserved(root: Root) -> Reading[list[MemblockRegion]]:
+def read_memblock_reserved(root: HostFiles) -> Reading[list[MemblockRegion]]:
     """Memory that boot has reserved."""
     return attempt(
         RESERVED,

@@ -12,13 +12,13 @@ from tdx_headroom.sources.reading import Reading, attempt
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tdx_headroom.hostfs.root import Root
+    from tdx_headroom.hostfs.files import HostFiles
 
 SOURCE = "memory-blocks"
 PATH = "sys/devices/system/memory"
 
 
-def read_offline(root: Root, ranges: Iterable[tuple[int, int]]) -> Reading[list[Range]]:
+def read_offline(root: HostFiles, ranges: Iterable[tuple[int, int]]) -> Reading[list[Range]]:
     """The parts of these ranges whose memory blocks are offline.
 
     Only blocks in the ranges are looked at: a large host has thousands.

@@ -14,7 +14,7 @@ from tdx_headroom.sources.reading import Reading, attempt
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tdx_headroom.hostfs.root import Root
+    from tdx_headroom.hostfs.files import HostFiles
 
 SOURCE = "nodes"
 PATH = "sys/devices/system/node"
@@ -59,7 +59,7 @@ def node_ranges(blocks: Mapping[int, list[int]], block_size: int) -> list[NodeRa
     return ranges
 
 
-def read_nodes(root: Root) -> Reading[list[NodeRange]]:
+def read_nodes(root: HostFiles) -> Reading[list[NodeRange]]:
     """Nodes of all memory blocks; a host with one node has all its memory there."""
 
     def read() -> list[NodeRange]:

@@ -16,9 +16,11 @@ from tdx_headroom.textlines import lines_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tdx_headroom.hostfs.root import Root
+    from tdx_headroom.hostfs.files import HostFiles
 
 SOURCE = "platform"
+HOST_NAME_PATH = "proc/sys/kernel/hostname"
+RELEASE_PATH = "proc/sys/kernel/osrelease"
 
 _SWITCH = {"Y": True, "N": False}
 
@@ -90,7 +92,7 @@ def parse_boot_time(text: str) -> float | None:
     return float(match[1]) if match else None
 
 
-def read_platform(root: Root) -> Reading[Platform]:
+def read_platform(root: HostFiles) -> Reading[Platform]:
     """All that can be learnt; what cannot stays None, so that only a missing /proc/cpuinfo is an error."""
     try:
         model, cpus, flags, bugs = parse_cpuinfo(root.read(SOURCE, "proc/cpuinfo"))
@@ -128,9 +130,9 @@ def read_platform(root: Root) -> Reading[Platform]:
     )
 
 
-def read_release(root: Root) -> str | None:
+def read_release(root: HostFiles) -> str | None:
     """``uname -r`` of the host; a sosreport has it in what ``uname -a`` printed."""
-    if release := _optional(lambda: root.read(SOURCE, "proc/sys/kernel/osrelease", limit=4096).strip()):
+    if release := _optional(lambda: root.read(SOURCE, RELEASE_PATH, limit=4096).strip()):
         return release
     collected = (
         None if root.live else _first(root, "sos_commands/kernel/uname_-a", "sos_commands/host/uname_-a")
@@ -139,24 +141,24 @@ def read_release(root: Root) -> str | None:
     return match[1] if match else None
 
 
-def read_hugetlb(root: Root) -> int | None:
+def read_hugetlb(root: HostFiles) -> int | None:
     """Bytes in huge pages."""
     return parse_hugetlb(_optional(lambda: root.read(SOURCE, "proc/meminfo")) or "")
 
 
-def read_hostname(root: Root) -> str | None:
+def read_hostname(root: HostFiles) -> str | None:
     """The host's name."""
-    if name := _optional(lambda: root.read(SOURCE, "proc/sys/kernel/hostname", limit=4096).strip()):
+    if name := _optional(lambda: root.read(SOURCE, HOST_NAME_PATH, limit=4096).strip()):
         return name
     return None if root.live else _first(root, "sos_commands/host/hostname")
 
 
-def read_boot_id(root: Root) -> str | None:
+def read_boot_id(root: HostFiles) -> str | None:
     """The kernel's random id of the running boot."""
     return _optional(lambda: root.read(SOURCE, "proc/sys/kernel/random/boot_id", limit=4096).strip() or None)
 
 
-def _totals(root: Root) -> tuple[int | None, float | None]:
+def _totals(root: HostFiles) -> tuple[int | None, float | None]:
     """Memory in bytes and boot time in seconds since the epoch."""
     if root.live:
         import psutil  # noqa: PLC0415  offline commands need not load it
@@ -170,7 +172,7 @@ def _totals(root: Root) -> tuple[int | None, float | None]:
     return parse_meminfo_total(meminfo or ""), parse_boot_time(stat or "")
 
 
-def _first(root: Root, *paths: str) -> str | None:
+def _first(root: HostFiles, *paths: str) -> str | None:
     """The text of the first of these files that is there and not empty."""
     for path in paths:
         if text := _optional(functools.partial(root.read, SOURCE, path, limit=4096)):

@@ -13,7 +13,7 @@ from tdx_headroom.sources.reading import Reading, attempt
 from tdx_headroom.textlines import lines_of
 
 if TYPE_CHECKING:
-    from tdx_headroom.hostfs.root import Root
+    from tdx_headroom.hostfs.files import HostFiles
 
 SOURCE = "zoneinfo"
 PATH = "proc/zoneinfo"
@@ -58,6 +58,6 @@ def _check_closed(head: tuple[int, str] | None, present: int) -> None:
         raise SourceError(SOURCE, f"zone {head[1]} of node {head[0]} has no start_pfn")
 
 
-def read_zoneinfo(root: Root) -> Reading[list[Zone]]:
+def read_zoneinfo(root: HostFiles) -> Reading[list[Zone]]:
     """Read and parse the file."""
     return attempt(SOURCE, root.locate(PATH), lambda: parse_zoneinfo(root.read(SOURCE, PATH)))

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tdx_headroom.capture.build import TOP, make_capture
-from tdx_headroom.capture.recording import RecordingRoot
-from tdx_headroom.capture.reduce import reduce_file
 from tdx_headroom.cli import main
 from tdx_headroom.errors import AgentError
 from tdx_headroom.host.choose import read_facts
-from tdx_headroom.hostfs.root import MAX_FILE, Root
+from tdx_headroom.hostfs.files import MAX_FILE
+from tdx_headroom.hostfs.recording import RecordingRoot
+from tdx_headroom.hostfs.root import Root
 from tdx_headroom.sources.kernel_log.kmsg import parse_kmsg
-from tdx_headroom.sources.wanted import Want, wanted
+from tdx_headroom.sources.registry import SELECTION, reduce_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,14 +121,14 @@ def test_everything_that_is_read_is_wanted(host: Path) -> None:
     """A file that the agent reads and that archives and captures do not know would be missing in them."""
     spy = Spy(host)
     read_facts(spy)
-    unknown = {path for path in spy.paths if wanted(path) is not Want.TEXT}
-    assert not unknown, "add them to sources/wanted.py and capture/reduce.py"
+    unknown = {path for path in spy.paths if not SELECTION.text(path)}
+    assert not unknown, "give them a row in sources/registry.py"
 
 
 @each_host
 def test_everything_that_is_read_has_a_reduction(host: Path) -> None:
     """No file that the agent reads is left out because nobody has thought of it."""
-    root = RecordingRoot(Root(host))
+    root = RecordingRoot(Root(host), SELECTION)
     read_facts(root)
     for path, text in root.texts.items():
         if "kmsg" not in path and "dmesg" not in path:

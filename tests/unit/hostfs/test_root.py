@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.hostfs.root import MAX_FILE, Root
+from tdx_headroom.hostfs.files import MAX_FILE
+from tdx_headroom.hostfs.root import Root
 
 
 def fails(root: Root, relative: str, **options: int) -> str:

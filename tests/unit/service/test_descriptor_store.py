@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 
 from tdx_headroom.errors import AgentError
 from tdx_headroom.service.descriptor_store import store_files
-from tdx_headroom.service.descriptors import PRIVILEGED
 from tdx_headroom.service.notify import Notifier
+from tdx_headroom.sources.registry import PRIVILEGED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

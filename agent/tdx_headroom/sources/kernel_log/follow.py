@@ -12,7 +12,7 @@ from tdx_headroom.errors import SourceError
 from tdx_headroom.sources.kernel_log import kmsg
 
 if TYPE_CHECKING:
-    from tdx_headroom.hostfs.root import Root
+    from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.sources.kernel_log.book import LogBook
 
 BATCH = 2000
@@ -30,7 +30,7 @@ class Follower:
         SourceError: the log cannot be opened, or is no ``/dev/kmsg``.
     """
 
-    def __init__(self, book: LogBook, root: Root) -> None:
+    def __init__(self, book: LogBook, root: HostFiles) -> None:
         self._book = book
         inherited = root.descriptor(kmsg.PATH)
         self._own = inherited is None

@@ -15,7 +15,7 @@ from tdx_headroom.sources.kernel_log.text import parse_log_text
 from tdx_headroom.sources.reading import Reading, attempt
 
 if TYPE_CHECKING:
-    from tdx_headroom.hostfs.root import Root
+    from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.sources.kernel_log.records import KernelLog
 
 SOURCE = "kernel-log"
@@ -37,7 +37,7 @@ LOG_PATHS = re.compile(
 """Every path at which a log may lie."""
 
 
-def read_kernel_log(root: Root) -> Reading[KernelLog]:
+def read_kernel_log(root: HostFiles) -> Reading[KernelLog]:
     """The log of the running boot, or the one in a captured tree."""
     if root.live or root.exists(kmsg.PATH):
         return attempt(SOURCE, root.locate(kmsg.PATH), lambda: _read_kmsg(root))
@@ -46,7 +46,7 @@ def read_kernel_log(root: Root) -> Reading[KernelLog]:
     return _best(root) or attempt(SOURCE, root.locate(kmsg.PATH), lambda: _read_kmsg(root))
 
 
-def _best(root: Root) -> Reading[KernelLog] | None:
+def _best(root: HostFiles) -> Reading[KernelLog] | None:
     """Of all logs that were collected, the one that tells most about the boot: dmesg may have lost it."""
     best: Reading[KernelLog] | None = None
     most = -1
@@ -61,11 +61,11 @@ def _best(root: Root) -> Reading[KernelLog] | None:
     return best
 
 
-def _read_text(root: Root, path: str) -> Reading[KernelLog]:
+def _read_text(root: HostFiles, path: str) -> Reading[KernelLog]:
     return attempt(SOURCE, root.locate(path), lambda: parse_log_text(root.read(SOURCE, path, limit=MAX_LOG)))
 
 
-def _read_kmsg(root: Root) -> KernelLog:
+def _read_kmsg(root: HostFiles) -> KernelLog:
     path = kmsg.PATH
     descriptor = root.descriptor(path)
     if descriptor is not None:

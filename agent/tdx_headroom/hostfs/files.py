@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host's files, wherever they are: on the live host, in a captured tree, in memory, or noted while read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_FILE = 16 << 20
+"""No file that is read whole is larger on a sane host; a larger one is refused, not cut."""
+
+
+class Selection(NamedTuple):
+    """Which files of a host are read, by their paths.
+
+    Args:
+        text: whether a path's text is.
+        name: whether only its name is.
+        limit: the most bytes of a text.
+    """
+
+    text: Callable[[str], bool]
+    name: Callable[[str], bool]
+    limit: Callable[[str], int]
+
+
+class HostFiles(Protocol):
+    """What readers of sources ask a host's files; paths are relative to what stands for ``/``."""
+
+    @property
+    def path(self) -> str:
+        """What stands for ``/`` in messages."""
+
+    @property
+    def live(self) -> bool:
+        """Whether these are the running host's own."""
+
+    def locate(self, relative: str) -> str:
+        """The absolute path of ``relative``."""
+
+    def descriptor(self, relative: str) -> int | None:
+        """The descriptor that was handed in for this file, if any."""
+
+    def exists(self, relative: str) -> bool:
+        """Whether there is such a file or directory that may be looked at."""
+
+    def read(self, source: str, relative: str, *, limit: int = MAX_FILE) -> str:
+        """The whole of a regular file as text; a :class:`SourceError` says why it cannot be read."""
+
+    def open(self, source: str, relative: str) -> int:
+        """A read-only descriptor; a :class:`SourceError` says why there is none."""
+
+    def entries(self, source: str, relative: str) -> list[str]:
+        """Names in a directory, sorted; a :class:`SourceError` says why it cannot be listed."""

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each file of a host without anything private: what the agent's parser needs of it, written anew.
+
+Each takes a file's text, and raises what the file's parser raises; None where nothing of it may stay.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from tdx_headroom.errors import SourceError
+from tdx_headroom.sources import firmware_memmap, iomem, memblock, zoneinfo
+from tdx_headroom.sources.platform import (
+    parse_boot_time,
+    parse_cpuinfo,
+    parse_hugetlb,
+    parse_meminfo_total,
+    parse_misc_capacity,
+    relevant_arguments,
+)
+from tdx_headroom.textlines import lines_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_IOMEM_KEPT = re.compile(
+    r"System RAM(?: \([A-Za-z0-9_.]{1,40}\))?|Crash kernel|[Rr]eserved|ACPI Tables"
+    r"|ACPI Non-volatile Storage|Persistent Memory(?: \(legacy\))?|Soft Reserved|Unusable memory"
+)
+_FIRMWARE_TYPE = re.compile(r"[A-Za-z][A-Za-z ()-]{0,40}")
+_FLAGS = ("fpu", "vmx", "svm", "hypervisor", "tme", "tdx_host_platform", "tdx_guest")
+_BUGS = ("tdx_pw_mce",)
+_ZONEINFO_KEPT = re.compile(
+    r"Node [0-9]{1,5}, zone +[A-Za-z0-9]{1,20}| +(?:spanned|present) +[0-9]{1,15}| +start_pfn: +[0-9]{1,15}"
+)
+
+
+def iomem_rows(text: str) -> str:
+    """Rows of memory: no devices, no rows of the kernel's image."""
+    try:
+        rows = iomem.parse_iomem(text)
+    except SourceError:
+        if _all_zero(text):
+            return "00000000-00000000 : System RAM\n"
+        raise
+    return "".join(
+        f"{'  ' * row.depth}{row.start:08x}-{row.end - 1:08x} : {row.name}\n"
+        for row in rows
+        if _IOMEM_KEPT.fullmatch(row.name)
+    )
+
+
+def _all_zero(text: str) -> bool:
+    return bool(text) and all(re.match(r" *0+-0+ : ", line) for line in lines_of(text))
+
+
+def memblock_rows(text: str) -> str:
+    """All, once it has been seen to be nothing else."""
+    memblock.parse_memblock(text)
+    return text
+
+
+def firmware_address(text: str) -> str:
+    """All of an address."""
+    firmware_memmap.parse_firmware_entry("entry", "0x0", text, "")
+    return text
+
+
+def firmware_type(text: str) -> str:
+    """What is RAM and what is not has to stay, whatever the kernel calls it."""
+    return text if _FIRMWARE_TYPE.fullmatch(text.strip()) else "another type\n"
+
+
+def zones(text: str) -> str:
+    """Where each zone lies."""
+    zoneinfo.parse_zoneinfo(text)
+    return "".join(f"{line}\n" for line in lines_of(text) if _ZONEINFO_KEPT.fullmatch(line))
+
+
+def cpuinfo(text: str) -> str:
+    """Model, number of CPUs, flags and bugs about TDX and virtualization."""
+    model, cpus, flags, bugs = parse_cpuinfo(text)
+    lines = [f"processor\t: {i}" for i in range(cpus)]
+    if model is not None:
+        lines.append(f"model name\t: {model[:80]}")
+    if flags:
+        lines.append(f"flags\t\t: {' '.join(flag for flag in _FLAGS if flag in flags) or 'other'}")
+    lines.append(f"bugs\t\t: {' '.join(bug for bug in _BUGS if bug in bugs)}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def meminfo(text: str) -> str:
+    """Memory, and what of it is in huge pages."""
+    rows = (("MemTotal", parse_meminfo_total(text)), ("Hugetlb", parse_hugetlb(text)))
+    return "".join(f"{name}: {size // 1024} kB\n" for name, size in rows if size is not None)
+
+
+def stat(text: str) -> str:
+    """The time of the boot."""
+    btime = parse_boot_time(text)
+    return "" if btime is None else f"btime {int(btime)}\n"
+
+
+def no_boot(_text: str) -> str:
+    """Nothing of a boot's id but its form."""
+    return "00000000-0000-0000-0000-000000000000\n"
+
+
+def misc(text: str) -> str:
+    """The row of the guests' KeyIDs."""
+    capacity = parse_misc_capacity(text)
+    return "" if capacity is None else f"tdx {capacity}\n"
+
+
+def command_line(text: str) -> str:
+    """Arguments about memory, TDX and hibernation."""
+    return " ".join(relevant_arguments(text)) + "\n"
+
+
+def matching(pattern: str) -> Callable[[str], str | None]:
+    """All of a text that a pattern matches."""
+    compiled = re.compile(pattern, re.ASCII)
+    return lambda text: text if compiled.fullmatch(text.strip()) else None

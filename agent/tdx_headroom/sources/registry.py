@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every source of a host, one row each: its name, its reader, its files, and what a capture keeps of them.
+
+All that goes by a file's path is taken from here: what of an archive is looked at, what a capture holds, and
+what systemd may hand over. A new source is a row, with its parser, its reduction, and tests of both.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from tdx_headroom.errors import SourceError
+from tdx_headroom.facts.sources import RESERVED, MemorySource
+from tdx_headroom.hostfs.files import MAX_FILE, Selection
+from tdx_headroom.sources import iomem, memblock, memory_blocks, nodes, platform, reduce, zoneinfo
+from tdx_headroom.sources.firmware_memmap import read_firmware_memmap
+from tdx_headroom.sources.kernel_log import kmsg
+from tdx_headroom.sources.kernel_log.reader import LOG_PATHS, MAX_LOG
+from tdx_headroom.sources.kernel_log.reader import SOURCE as LOG
+from tdx_headroom.sources.reading import Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tdx_headroom.address import Range
+    from tdx_headroom.hostfs.files import HostFiles
+    from tdx_headroom.sources.kernel_log.records import KernelLog
+
+T = TypeVar("T")
+
+_IOMEM_KEPT = "rows of memory; no devices, no rows of the kernel's image"
+_CPUINFO_KEPT = "model, number of CPUs, flags and bugs about TDX and virtualization"
+
+
+class File(NamedTuple):
+    """A file that a source reads, or several of one kind.
+
+    Args:
+        path: a pattern of its path, relative to the host's root; where it is handed over, the path itself.
+        reduce: from its text to what a capture keeps of it; None where it gets into no capture as a file.
+        kept: what that is, in words.
+        handed_over: the name of the descriptor that systemd may hand over.
+        privileged: whether only root can open it, or sees what is in it.
+    """
+
+    path: str
+    reduce: Callable[[str], str | None] | None = None
+    kept: str = "all"
+    handed_over: str | None = None
+    privileged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Source(Generic[T]):
+    """A source.
+
+    Args:
+        name: as in the metrics.
+        read: its reader; None where that needs to know what other sources say.
+        files: that it reads.
+        names: a pattern of paths of which nothing but the names is read.
+        reported: whether facts tell how reading it went.
+    """
+
+    name: str
+    read: Callable[[HostFiles], Reading[T]] | None
+    files: tuple[File, ...]
+    names: str | None = None
+    reported: bool = True
+
+
+def _value(name: str, path: str, read: Callable[[HostFiles], T | None]) -> Callable[[HostFiles], Reading[T]]:
+    """The reader of what is a value or nothing, and never an error."""
+    return lambda files: Reading(name, files.locate(path), read(files))
+
+
+MEMBLOCK = Source(
+    MemorySource.MEMBLOCK,
+    memblock.read_memblock,
+    (File(memblock.MEMORY_PATH, reduce.memblock_rows, handed_over="memblock-memory", privileged=True),),
+)
+IOMEM = Source(
+    MemorySource.IOMEM,
+    iomem.read_iomem,
+    (File(iomem.PATH, reduce.iomem_rows, _IOMEM_KEPT, handed_over="iomem", privileged=True),),
+)
+FIRMWARE = Source(
+    MemorySource.FIRMWARE_MEMMAP,
+    read_firmware_memmap,
+    (
+        File(r"sys/firmware/memmap/[0-9]{1,6}/(?:start|end)", reduce.firmware_address),
+        File(r"sys/firmware/memmap/[0-9]{1,6}/type", reduce.firmware_type),
+    ),
+)
+NODES = Source(
+    nodes.SOURCE,
+    nodes.read_nodes,
+    (File(nodes.BLOCK_SIZE_PATH, reduce.matching(r"[0-9a-f]{1,16}")),),
+    # Whatever lies in a node's directory shows that there is the node.
+    names=r"sys/devices/system/node/node[0-9]{1,5}(?:/(?:memory[0-9]{1,9}|meminfo|cpulist|distance))?",
+)
+ZONEINFO = Source(
+    zoneinfo.SOURCE,
+    zoneinfo.read_zoneinfo,
+    (File(zoneinfo.PATH, reduce.zones, "where each zone lies", handed_over="zoneinfo"),),
+)
+PLATFORM = Source(
+    platform.SOURCE,
+    platform.read_platform,
+    (
+        File("proc/cpuinfo", reduce.cpuinfo, _CPUINFO_KEPT, handed_over="cpuinfo"),
+        File(
+            "proc/cmdline",
+            reduce.command_line,
+            "arguments about memory, TDX and hibernation",
+            handed_over="cmdline",
+        ),
+        File("proc/stat", reduce.stat, "the time of the boot"),
+        File("proc/sys/kernel/random/boot_id", reduce.no_boot, "nothing: it is all zeros"),
+        File("sys/module/kvm_intel/parameters/tdx", reduce.matching(r"[YN01]")),
+        File("sys/module/kvm/parameters/enable_virt_at_load", reduce.matching(r"[YN01]")),
+        File("sys/power/disk", reduce.matching(r"[a-z_ \[\]]{1,80}")),
+        File(r"sys/fs/cgroup/misc\.capacity", reduce.misc, "the row tdx"),
+        File("sys/devices/faux/tdx_host/version", reduce.matching(r"[0-9]{1,5}(?:\.[0-9]{1,5}){1,5}")),
+        File("sys/class/dmi/id/bios_version", reduce.matching(r"[A-Za-z0-9 ._()\[\]/-]{1,64}")),
+    ),
+)
+KERNEL_LOG: Source[KernelLog] = Source(
+    LOG, None, (File(kmsg.PATH, handed_over="kmsg", privileged=True), File(LOG_PATHS.pattern))
+)
+MEMBLOCK_RESERVED = Source(
+    RESERVED,
+    memblock.read_memblock_reserved,
+    (File(memblock.RESERVED_PATH, reduce.memblock_rows, handed_over="memblock-reserved", privileged=True),),
+    reported=False,
+)
+MEMORY_BLOCKS: Source[list[Range]] = Source(
+    memory_blocks.SOURCE,
+    None,
+    (File(r"sys/devices/system/memory/memory[0-9]{1,9}/state", reduce.matching(r"[a-z-]{1,20}")),),
+    reported=False,
+)
+HUGETLB = Source(
+    "hugetlb",
+    _value("hugetlb", "proc/meminfo", platform.read_hugetlb),
+    (File("proc/meminfo", reduce.meminfo, "MemTotal and Hugetlb"),),
+    reported=False,
+)
+HOST_NAME = Source(
+    "hostname",
+    _value("hostname", platform.HOST_NAME_PATH, platform.read_hostname),
+    (
+        File(platform.HOST_NAME_PATH, reduce.matching(r"[A-Za-z0-9._-]{1,253}"), "all, as was asked for"),
+        File("sos_commands/host/hostname"),
+    ),
+    reported=False,
+)
+RELEASE = Source(
+    "release",
+    _value("release", platform.RELEASE_PATH, platform.read_release),
+    (
+        File(platform.RELEASE_PATH, reduce.matching(r"[0-9][A-Za-z0-9._+~-]{0,80}")),
+        File(r"sos_commands/(?:kernel|host)/uname_-a"),
+    ),
+    reported=False,
+)
+
+SOURCES: tuple[Source[Any], ...] = (
+    *(MEMBLOCK, IOMEM, FIRMWARE, NODES, ZONEINFO, PLATFORM, KERNEL_LOG),
+    *(MEMBLOCK_RESERVED, MEMORY_BLOCKS, HUGETLB, HOST_NAME, RELEASE),
+)
+"""All of them, in the order in which they are reported."""
+
+_FILES = tuple(file for source in SOURCES for file in source.files)
+_TEXTS = re.compile("|".join(file.path for file in _FILES), re.ASCII)
+_NAMES = re.compile("|".join(source.names for source in SOURCES if source.names), re.ASCII)
+_REDUCED = tuple((re.compile(f.path, re.ASCII), f.kept, f.reduce) for f in _FILES if f.reduce)
+
+HANDED_OVER = {file.handed_over: file.path for file in _FILES if file.handed_over}
+"""The path, relative to the host's root, that each name of a descriptor stands for."""
+
+PRIVILEGED = tuple(sorted(file.handed_over for file in _FILES if file.privileged and file.handed_over))
+"""Files that only root can open, or (``/proc/iomem``) that show zeros to everybody else."""
+
+SELECTION = Selection(
+    text=lambda path: _TEXTS.fullmatch(path) is not None,
+    name=lambda path: _NAMES.fullmatch(path) is not None,
+    limit=lambda path: MAX_LOG if LOG_PATHS.fullmatch(path) else MAX_FILE,
+)
+"""What is read of a host: of an archive no other file is looked at."""
+
+
+def reduce_file(path: str, text: str) -> tuple[str | None, str]:
+    """What a capture keeps of a file, and that in words; None when it must not be in a capture."""
+    for pattern, kept, reduced in _REDUCED:
+        if pattern.fullmatch(path):
+            try:
+                return reduced(text), kept
+            except SourceError as error:
+                # A parser that refuses it here will miss it there: the plan stays the same.
+                return None, f"left out: {error.reason}"
+    return None, "left out: not known to be free of private things"
