@@ -6,6 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+KVM_IS_LOADED = 300.0
+"""Seconds since the boot: 245 is the latest at which a host has been seen to load KVM, which tries TDX."""
+
 
 class FirmwareRange(NamedTuple):
     """One entry of a firmware memory map: ``[start, end)`` in bytes and its type, as the kernel names it."""
@@ -81,6 +84,11 @@ class LogHealth:
             that a kernel names the KeyIDs of TDX, if there are any.
         verified: whether its format tells who wrote a record (plain text never does).
         loose: TDX lines of a text that do not have its prefix, so that they prove nothing good.
+        unread: lines of a text that mention TDX and could not be read.
+        first_unread: the first of them, clipped.
+        hides_failure: whether one of them may be a failure.
+        excerpt: whether there are but a few lines about TDX, in a text of another kind.
+        until: seconds since the boot at the last record; None where the log shows no times.
         earlier_boots: boots before this one that the text held, of this host or another; they are not used.
     """
 
@@ -91,3 +99,8 @@ class LogHealth:
     verified: bool = False
     earlier_boots: int = 0
     loose: int = 0
+    unread: int = 0
+    first_unread: str | None = None
+    hides_failure: bool = False
+    excerpt: bool = False
+    until: float | None = None

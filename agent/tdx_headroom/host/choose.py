@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import GIB, Range, subtract
+from tdx_headroom.errors import one_line
 from tdx_headroom.facts.host_facts import DEFAULT_LIMITS, HostFacts, MemoryRegion
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.facts.observations import LogHealth
@@ -17,7 +18,7 @@ from tdx_headroom.plan.zones import zones_of
 from tdx_headroom.sources.iomem import crash_kernel
 from tdx_headroom.sources.kernel_log.boot_lines import RUNNING
 from tdx_headroom.sources.kernel_log.report import read_report
-from tdx_headroom.sources.kernel_log.tdx_lines import LOOKS_LIKE_TDX, match_tdx_line
+from tdx_headroom.sources.kernel_log.tdx_lines import LOOKS_LIKE_TDX, may_hide_failure
 from tdx_headroom.sources.platform import relevant_arguments
 from tdx_headroom.sources.registry import (
     FIRMWARE,
@@ -193,5 +194,10 @@ def _health(log: KernelLog, boot: BootMap) -> LogHealth:
         whole_start=boot.from_boot and started and not log.lost,
         verified=log.verified,
         earlier_boots=log.earlier,
-        loose=sum(1 for text in log.loose if match_tdx_line(text)),
+        loose=len(log.loose),
+        unread=len(log.unread),
+        first_unread=one_line(log.unread[0], 120) if log.unread else None,
+        hides_failure=any(map(may_hide_failure, log.unread)),
+        excerpt=log.excerpt,
+        until=max((r.time / 1e6 for r in log.records if r.time is not None), default=None),
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tdx_headroom.facts.host_facts import Placement
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.facts.sources import PlacementSource
-from tdx_headroom.verdict import crosscheck
+from tdx_headroom.verdict import crosscheck, log_limits
 from tdx_headroom.verdict.decode import failed_in_words, why_no_tdx
 from tdx_headroom.verdict.findings import FAILS, RISK, Certainty
 from tdx_headroom.verdict.guard import Guard
@@ -67,10 +67,14 @@ def judge(
         state=state,
         next_boot=next_boot,
         strategy=signs.strategy.strategy,
-        summary=summary,
+        summary=log_limits.preface(facts) + summary,
         evidence=(*signs.strategy.evidence, *check.details, *rests_on),
         remedies=tuple(dict.fromkeys(remedy.text for finding in findings for remedy in finding.remedies)),
-        warnings=(*told[Told.WARNINGS], *(finding.text for finding in guard.findings)),
+        warnings=(
+            *log_limits.limits_of(facts),
+            *told[Told.WARNINGS],
+            *(finding.text for finding in guard.findings),
+        ),
         finding=signs.strategy,
         cross_check=check,
         estimate=guess,
@@ -92,7 +96,7 @@ def _decide(signs: Signs, found: Found) -> tuple[State | None, Finding | None]:
         return None, worst
     if fails:
         return State.WILL_FAIL, worst
-    if signs.plan is None:
+    if signs.plan is None or log_limits.may_hide_failure(signs.facts):
         return None, worst
     return (State.WILL_INITIALIZE if worst is None else State.AT_RISK), worst
 
@@ -161,6 +165,8 @@ def _missing(signs: Signs) -> str:
         return (
             f"The log does not show which kernel it is. Mainline: {describe(plan)} Another may do with less."
         )
+    if log_limits.may_hide_failure(facts):
+        return "A line that could not be read may tell of a failure: see the warnings."
     if plan is not None:
         return "The log shows only a part of the memory map: give the whole log (`journalctl -k -b`)."
     return "The CMRs are unknown: give the kernel log of the TDX initialization, if this kernel prints them."

@@ -326,8 +326,13 @@ class TestVerdict:
         assert any("a guest that gets such a page fails later" in w for w in walk.warnings)
 
     def test_nothing_was_tried(self) -> None:
-        """A KeyID line and no more: the likely causes are named."""
-        verdict = from_logs("canonical-tdx-382-notloaded").verdict
+        """A KeyID line and no more, in a log that goes on: the likely causes are named."""
+        early = from_logs("canonical-tdx-382-notloaded")
+        assert not any("nothing happened" in remedy for remedy in early.verdict.remedies)
+        assert any("The log ends 13 seconds after the boot" in text for text in early.verdict.warnings)
+        health = early.facts.log_health
+        assert health is not None
+        verdict = assess(replace(early.facts, log_health=replace(health, until=3600.0))).verdict
         assert verdict.state is State.CANNOT_TELL
         assert "kvm_intel.tdx=1 is given but nothing happened" in verdict.remedies[-1]
 

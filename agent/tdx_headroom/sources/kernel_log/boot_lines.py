@@ -14,6 +14,10 @@ NODE_RANGE = re.compile(rf"node +([0-9]{{1,5}}): {_MEM}")
 # e820__print_table(): one blank and short names; since v7.0 two blanks, long names, and gaps.
 E820_HEAD = re.compile(r"(BIOS-provided|user-defined) physical RAM map:")
 E820_ROW = re.compile(rf"(BIOS-e820|user): {_MEM} {{1,2}}([A-Za-z][A-Za-z0-9 ()_-]{{0,40}})")
+E820_TYPES = re.compile(
+    r"usable|reserved|device reserved|ACPI data|ACPI NVS|unusable|soft reserved|System RAM"
+    r"|persistent(?: RAM)?(?: \(type [0-9]{1,10}\))?|type [0-9]{1,10}"
+)
 E820_GAP = re.compile(r"(BIOS-e820|user): \[gap 0x[0-9a-f]{1,16}-0x[0-9a-f]{1,16}\]")
 SRAT = re.compile(rf"ACPI: SRAT: Node ([0-9]{{1,5}}) PXM [0-9]{{1,10}} {_MEM}((?: [a-z-]+)*)")
 FAKE_NODE = re.compile(rf"Faking a node at {_MEM}")
@@ -82,6 +86,10 @@ def cpu_without_tdx(model: str, family: int, number: int) -> bool:
     if "intel" not in model.lower():
         return model.startswith(("AMD ", "Hygon "))
     return family == 0xF or (family == 0x6 and number in _INTEL_WITHOUT)
+
+
+# So much of a row that no name of a program is as long.
+ROW = re.compile(r"(?:BIOS-e820|user): \[mem 0x|node +[0-9]{1,5}: \[mem 0x|ACPI: SRAT: Node [0-9]")
 
 
 def begins_like_one(message: str) -> bool:

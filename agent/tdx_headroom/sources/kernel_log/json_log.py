@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.errors import SourceError
@@ -12,12 +13,14 @@ from tdx_headroom.sources.kernel_log.known_lines import matters
 from tdx_headroom.sources.kernel_log.records import KERNEL_FACILITY_END, KernelLog, LogRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 SOURCE = "log"
 
 # journalctl -o json-seq and json-sse
 _SEPARATOR = re.compile(r"^(?:\x1e|data: (?=\{))")
+_VERBOSE = re.compile(r"\S[^\[]{0,60} \[s=[0-9a-f]+;i=[0-9a-f]+;[^\]]*\]")
+_FIELD = re.compile(r"(?:    )?(_{0,2}[A-Z][A-Z0-9_]*)=(.*)")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
@@ -66,8 +69,38 @@ def _from_dmesg_json(entries: list[Any]) -> KernelLog:
     return KernelLog(tuple(records), untrusted=tuple(untrusted))
 
 
+def is_export(first: str) -> bool:
+    """Whether a log whose first line this is may be one of ``journalctl -o export`` or ``-o verbose``."""
+    return first.startswith("__CURSOR=") or _VERBOSE.fullmatch(first) is not None
+
+
+def parse_export(lines: Sequence[str]) -> KernelLog:
+    """``journalctl -o export`` or ``-o verbose``: a field a line.
+
+    Never verified: in a message with line breaks, a line may look like another field, or entry.
+    """
+    return replace(_from_entries(_fields(lines)), verified=False)
+
+
+def _fields(lines: Sequence[str]) -> Iterator[dict[str, str]]:
+    entry: dict[str, str] = {}
+    for line in lines:
+        if _VERBOSE.fullmatch(line) or not line.strip():
+            if "MESSAGE" in entry or not line.strip():
+                yield entry
+            entry = {}
+        elif field := _FIELD.fullmatch(line):
+            entry.setdefault(field[1], field[2])
+    yield entry
+
+
 def _from_journal_json(lines: Sequence[str]) -> KernelLog:
-    """Kernel records of the last boot in the journal's export.
+    """Kernel records of the last boot in the journal's JSON."""
+    return _from_entries(_entries(lines))
+
+
+def _from_entries(entries: Iterable[Any]) -> KernelLog:
+    """Kernel records of the last boot, of entries of the journal.
 
     journald marks records that user space wrote to /dev/kmsg as the kernel's too: the facility tells.
     """
@@ -76,7 +109,7 @@ def _from_journal_json(lines: Sequence[str]) -> KernelLog:
     verified = True
     boot: object = None
     earlier = 0
-    for entry in _entries(lines):
+    for entry in entries:
         if not isinstance(entry, dict) or entry.get("_TRANSPORT", "kernel") != "kernel":
             continue
         verified = verified and "_TRANSPORT" in entry

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from tdx_headroom.sources.kernel_log.kmsg import RECORD
+from tdx_headroom.sources.kernel_log.known_lines import matters as begins_like_kernels
 from tdx_headroom.sources.kernel_log.records import KERNEL_FACILITY_END
 
 BARE = ""
@@ -30,11 +32,14 @@ _SYSLOG = re.compile(
       | [0-9-]{10}[T\ ][0-9:.]+(?:Z|\ ?[+-][0-9:]{4,6})?                 # 2024-07-10T20:50:19+0200
       | \w{1,12}\.?\ [0-9-]{10}\ [0-9:.]+\ (?:[A-Z]{2,5}|[+-][0-9]{2,4})  # Wed 2024-07-10 20:50:19 CEST
       | [0-9]{9,}\.[0-9]{6}                                              # 1720637419.123456
-    )\ (?P<host>[^\s\[\]:]+)\ (?P<program>[^\s\[\]:]+)(?:\[[0-9]+\])?:\ ?(?P<text>.*)""",
+    )\ (?:(?P<host>[^\s\[\]:]+)\ (?P<program>[^\s\[\]:]+)(?:\[[0-9]+\])?|kernel):\ ?(?P<text>.*)""",
     re.VERBOSE,
 )
 _SHORT_MONOTONIC = re.compile(
-    r"\[ *(?P<clock>[0-9]+\.[0-9]{6})(?: <[ 0-9.]{0,24}>)?\] [^\s\[\]:]+ kernel: (?P<text>.*)"
+    r"\[ *(?P<clock>[0-9]+\.[0-9]{6})(?: <[ 0-9.]{0,24}>)?\] (?:[^\s\[\]:]+ )?kernel: (?P<text>.*)"
+)
+_RFC5424 = re.compile(
+    r"<(?P<priority>[0-9]{1,3})>1 (?P<stamp>\S+) \S+ (?P<program>\S+) \S+ \S+ (?:-|\[.*?\]) ?(?P<text>.*)"
 )
 # dmesg -r: <priority>. dmesg -x: facility and level by name.
 _PRIORITY = re.compile(r"<([0-9]{1,3})>")
@@ -47,7 +52,7 @@ _TIME = re.compile(
       | (?P<human>\ *\+[0-9]+\.[0-9]+ | \ *<\ *[0-9.]+>                  # dmesg -H and --reltime
       | \w{2,12}\.?\ *[0-9]{1,2}\ [0-9]{2}:[0-9]{2})                     # [Jul10 20:50]
       | (?P<date>\w{1,12}\.?\ +\w{2,12}\.?\ +[0-9]{1,2}\ [0-9:]+\ [0-9]{4})(?:\ <[^>\]]*>)?  # dmesg -T
-      | \.\.+                                                            # as documentation cuts it
+      | \.\.+ | \ *[X0-9]*X\.[X0-9]*X                                   # as documentation cuts it
     )\]\ ?
     | (?P<iso>[0-9-]{10}T[0-9:]+,[0-9]+[+-][0-9:]+)\ ?                   # dmesg --time-format iso""",
     re.VERBOSE,
@@ -61,6 +66,22 @@ _OF_DAY = re.compile(r"([0-9]{2}):([0-9]{2}):([0-9]{2}(?:[.,][0-9]+)?)")
 _UNIX = re.compile(r"[0-9]{9,}\.[0-9]{6}")
 _LONGEST_NUMBER = 20
 _QUOTED = re.compile(r"[>\s]*")
+# Where a line of the kernel's may begin inside another: its time, a syslog's date, or words of its own.
+_INSIDE = re.compile(
+    r"""\[\ *[0-9X]+\.[0-9X]{3,6}[]\ ] | \[\w{2,12}\.?\ +\w{2,12}\.?\ +[0-9]{1,2}\ [0-9:]{8}\ [0-9]{4}
+      | <[0-9]{1,3}>(?:\[|1\ ) | \b[a-z0-7]{3,8}\ *:(?:emerg|alert|crit|err|warn|notice|info|debug)\ *:
+      | \b[A-Z][a-z]{2}\ [\ 0-9][0-9]\ [0-9]{2}:[0-9]{2}:[0-9]{2} | \b[0-9]{4}-[0-9]{2}-[0-9]{2}[T\ ][0-9]{2}:
+      | (?<![\w/.-])(?:(?:virt/)?tdx:\ |kvm_intel:\ |SEAMCALL\ \(|seamldr:\ |BIOS-|Early\ memory
+        |user:\ \[mem|node\ +[0-9]+:\ \[mem|ACPI:\ SRAT:|(?:Kernel\ c|C)ommand\ line:|Linux\ version\ [0-9]
+        |smpboot:\ CPU0|x86/tme:)""",
+    re.VERBOSE,
+)
+# Numbers that count or tell a time, and are not a part of a machine's name or address.
+_COUNTER = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]+|(?<![\w.-])[0-9]+(?:[:.,][0-9]+)*(?![\w.-])|(?<=:)[0-9]+(?=[:-])"
+)
+# What people and programs escape for Markdown.
+_ESCAPED = re.compile(r"\\([][()*_`#>~|<.-])")
 
 
 class Line(NamedTuple):
@@ -73,6 +94,7 @@ class Line(NamedTuple):
         trusted: False when its form says that the kernel did not write it; None when it does not tell.
         clock: seconds since the boot, where the form has them.
         of_day: seconds since midnight, or of the epoch, where the form has only such a time.
+        wrapping: what stands before the prefixes, numbers left out; empty in a form that is known.
     """
 
     text: str | None
@@ -81,6 +103,7 @@ class Line(NamedTuple):
     trusted: bool | None = None
     clock: float | None = None
     of_day: float | None = None
+    wrapping: str = ""
 
 
 def read_line(line: str) -> Line:
@@ -97,7 +120,27 @@ def read_line(line: str) -> Line:
     if number:
         column = number.end() if number.string is plain else column + number.end()
         text = plain[column:]
-    return _unprefixed(text, column)
+    found = _unprefixed(text, column)
+    if found.form == BARE and found.text is not None and not begins_like_kernels(found.text):
+        return _unwrapped(text, column) or found
+    return found
+
+
+def _unwrapped(text: str, column: int) -> Line | None:
+    """The line behind whatever stands before it: the first stamp, or beginning of a known message, counts."""
+    if RECORD.match(text):
+        # Of /dev/kmsg, which prints nothing else: whose it is, nothing tells in other text.
+        return None
+    for inside in _INSIDE.finditer(text):
+        if (at := inside.start()) == 0:
+            continue
+        found = _unprefixed(text[at:], column + at)
+        if found.form == "program":
+            return found
+        if found.text is not None and (found.form != BARE or begins_like_kernels(found.text)):
+            wrapping = " ".join(_COUNTER.sub("0", text[:at]).split())
+            return found._replace(wrapping=wrapping)
+    return None
 
 
 def _unprefixed(text: str, column: int) -> Line:
@@ -109,8 +152,15 @@ def _unprefixed(text: str, column: int) -> Line:
         words.append("monotonic")
         clock = _seconds(monotonic["clock"])
         text = monotonic["text"]
+    elif rfc5424 := _RFC5424.fullmatch(text):
+        if rfc5424["program"] != "kernel":
+            return Line(None, "program", column)
+        trusted = None if int(rfc5424["priority"]) < KERNEL_FACILITY_END else False
+        words.append("rfc5424")
+        of_day = _seconds_of_day(rfc5424["stamp"])
+        text = rfc5424["text"]
     elif syslog := _SYSLOG.fullmatch(text):
-        if syslog["program"] != "kernel":
+        if syslog["program"] not in ("kernel", None):
             return Line(None, "program", column)
         words.append("syslog")
         of_day = _seconds_of_day(syslog["stamp"])
@@ -153,4 +203,6 @@ def _plain(line: str) -> str:
     text = _ANSI.sub("", line) if "\x1b" in line else line
     if "&" in text:
         text = text.replace("&gt;", ">").replace("&lt;", "<").replace("&nbsp;", " ")
+    if "\\" in text:
+        text = _ESCAPED.sub(r"\1", text)
     return text.replace("\xa0", " ").expandtabs().rstrip()

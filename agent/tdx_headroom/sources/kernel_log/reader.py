@@ -8,13 +8,15 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tdx_headroom.errors import SourceError
+from tdx_headroom.errors import SourceError, one_line
 from tdx_headroom.sources.kernel_log import kmsg
 from tdx_headroom.sources.kernel_log.known_lines import matters
 from tdx_headroom.sources.kernel_log.text import parse_log_text
 from tdx_headroom.sources.reading import Reading, attempt
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.sources.kernel_log.records import KernelLog
 
@@ -30,6 +32,9 @@ _COLLECTED = (
     ("sos_commands/logs", _JOURNAL),
     ("var/log", re.compile(r"dmesg|kern\.log|messages|syslog")),
 )
+
+# What canonical/tdx asks people to run; its section for the log may be empty.
+_SYSTEM_REPORT = re.compile(r"^### TDX kernel logs$", re.MULTILINE)
 
 LOG_PATHS = re.compile(
     "|".join((kmsg.PATH, _OWN_TEXT, *(f"{folder}/(?:{names.pattern})" for folder, names in _COLLECTED)))
@@ -84,13 +89,21 @@ def _read_kmsg(root: HostFiles) -> KernelLog:
     return kmsg.parse_kmsg(root.read(SOURCE, kmsg.PATH, limit=MAX_LOG))
 
 
+def told_of(unread: Sequence[str]) -> str:
+    """Lines that could not be read, in words."""
+    lines = "1 line mentions" if len(unread) == 1 else f"{len(unread)} lines mention"
+    return f"{lines} TDX and could not be read; the first: {one_line(unread[0], 120)}"
+
+
 def read_log_file(path: str, text: str) -> Reading[KernelLog]:
     """A log that a user names, already read."""
 
     def read() -> KernelLog:
         log = parse_log_text(text)
-        if not log.records:
-            raise SourceError(SOURCE, f"no kernel message in {path}", hint="give what dmesg prints")
+        told = log.records if log.own is None else log.own or log.loose or log.untrusted
+        if not (told or _SYSTEM_REPORT.search(text)):
+            unread = f"; {told_of(log.unread)}" if log.unread else ""
+            raise SourceError(SOURCE, f"no kernel message in {path}{unread}", hint="give what dmesg prints")
         return log
 
     return attempt(SOURCE, path, read)

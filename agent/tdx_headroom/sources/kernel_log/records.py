@@ -42,6 +42,9 @@ class KernelLog:
         loose: texts about TDX that stand in an unverified log without its prefix: they may be the rest of a
             message that a user chose.
         contradictions: lines that begin a boot in the middle of one.
+        unread: lines that mention TDX and could not be read.
+        excerpt: whether these are a few lines about TDX in a text of another kind.
+        own: how many records of a text are the kernel's by prefix or words; None where each surely is.
     """
 
     records: tuple[LogRecord, ...]
@@ -55,6 +58,9 @@ class KernelLog:
     gaps: frozenset[int] = frozenset()
     loose: tuple[str, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
+    unread: tuple[str, ...] = ()
+    excerpt: bool = False
+    own: int | None = None
 
     @property
     def begun(self) -> int:

@@ -9,7 +9,6 @@ only in the parts that the agent reads.
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import SourceError, one_line
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MARK = "(redacted)"
+LOST_MARK = f"{MARK} mem 0x"
+"""A line without a prefix, in text, that is a row of a list and could not be read."""
 FORGED_MARK = "virt/tdx: (written by user space, redacted)"
 
 # Kept as they are: all that they hold is numbers and words of the kernel's own.
@@ -44,10 +45,6 @@ _PLAIN = (
 )
 _ZONES = ("DMA", "DMA32", "Normal", "HighMem", "Movable", "Device")
 _SRAT_FLAGS = {"hotplug", "non-volatile"}
-_E820_TYPES = re.compile(
-    r"usable|reserved|device reserved|ACPI data|ACPI NVS|unusable|soft reserved|System RAM"
-    r"|persistent(?: RAM)?(?: \(type [0-9]{1,10}\))?|type [0-9]{1,10}"
-)
 
 
 def redacted(log: KernelLog) -> KernelLog:
@@ -58,10 +55,13 @@ def redacted(log: KernelLog) -> KernelLog:
     """
     forged = sum(1 for text in log.untrusted if LOOKS_LIKE_TDX.match(text))
     records: list[LogRecord] = []
+    gaps = set()
     seq = forged - 1
     left = log.lost
     for index, record in enumerate(log.records[log.begun :], log.begun):
         torn = index in log.gaps
+        if torn:
+            gaps.add(len(records))
         text = keep(record.text) or MARK
         if text == MARK and records and records[-1].text == MARK and not torn:
             # Of the last of these: a line that seems to belong to it is told from it by its time.
@@ -84,6 +84,7 @@ def redacted(log: KernelLog) -> KernelLog:
         cut=log.cut,
         loose=tuple(text for text in log.loose if match_tdx_line(text)),
         contradictions=log.contradictions,
+        gaps=frozenset(gaps),
     )
 
 
@@ -95,7 +96,7 @@ def keep(text: str) -> str | None:
     if any(pattern.fullmatch(stripped) for pattern in _PLAIN):
         return stripped
     if match := boot_lines.E820_ROW.fullmatch(stripped):
-        return stripped if _E820_TYPES.fullmatch(match[4]) else None
+        return stripped if boot_lines.E820_TYPES.fullmatch(match[4]) else None
     if match := boot_lines.SRAT.fullmatch(stripped):
         return stripped if set(match[4].split()) <= _SRAT_FLAGS else None
     if match := boot_lines.ZONE.fullmatch(stripped):
@@ -127,7 +128,10 @@ def as_kmsg(log: KernelLog) -> str:
 def as_text(log: KernelLog) -> str:
     """The log as ``dmesg`` prints it; lines of processes with their facility, so that they stay theirs."""
     lines = [f"user  :warn  : [    0.000000] {text}" for text in log.untrusted]
-    lines += [f"{_stamp(record)} {one_line(record.text, 1000)}" for record in log.records]
+    for index, record in enumerate(log.records):
+        if index in log.gaps and not log.verified:
+            lines.append(LOST_MARK)
+        lines.append(f"{_stamp(record)} {one_line(record.text, 1000)}")
     return "\n".join([*lines, *log.loose]) + ("" if log.cut else "\n")
 
 

@@ -21,7 +21,7 @@ from tdx_headroom.facts.kernel_report import (
     SeamcallFailure,
 )
 from tdx_headroom.sources.kernel_log.attempts import Attempt, CmrList, chosen_cmrs, same_moment, worst_of
-from tdx_headroom.sources.kernel_log.tdx_lines import FAILURES, NO_TDX, match_tdx_line
+from tdx_headroom.sources.kernel_log.tdx_lines import FAILURES, NO_TDX, match_tdx_line, may_hide_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,7 +107,11 @@ def _decide(reader: _Reader, log: KernelLog) -> Attempt | None:
     if other is not None:
         _contradicts(reader, ContradictionKind.TWO_OUTCOMES, other.message)
     outside = _outside(log)
-    if outside is None or (worst is not None and worst.state is ModuleState.FAILED):
+    failed = worst is not None and worst.state is ModuleState.FAILED
+    if not failed and outside is None and any(map(may_hide_failure, log.unread)):
+        # What could not be read may be the failure that came of it.
+        return None
+    if outside is None or failed:
         return worst
     if worst is not None:
         _contradicts(reader, ContradictionKind.OUTSIDE_THE_LOG, outside.message)
@@ -325,7 +329,7 @@ def _finish(reader: _Reader, log: KernelLog, decided: Attempt | None) -> KernelR
             tdmrs_used=decided.tdmrs_used,
             seamcall=decided.seamcall if decided.state is ModuleState.FAILED else None,
         )
-    if reader.started:
+    if reader.started or any(map(may_hide_failure, log.unread)):
         return replace(report, state=ModuleState.UNKNOWN, seamcall=reader.attempt.seamcall)
     if report.keyids is not None:
         return replace(report, state=ModuleState.NOT_ATTEMPTED)

@@ -90,6 +90,7 @@ _BARE = {
 _PATTERNS = [(kind, re.compile(_PREFIX + "(?:" + p + ")", re.ASCII)) for kind, p in _PREFIXED.items()]
 _PATTERNS += [(kind, re.compile(p, re.ASCII)) for kind, p in _BARE.items()]
 
+TDX_PREFIX = re.compile(_PREFIX)
 CANDIDATE = re.compile(r"(?:virt/)?tdx: |kvm_intel: |SEAMCALL \(|seamldr: ")
 """How each of these begins: one cheap test before some thirty, for nearly all lines tell something else."""
 
@@ -98,6 +99,43 @@ REPEATED = frozenset({"runtime-seamcall", "seamldr-seamcall", "packages"})
 
 LOOKS_LIKE_TDX = re.compile(r"\s*(?:(?:virt/)?tdx: |SEAMCALL )")
 """What a record must begin with to count as a forgery when user space wrote it."""
+
+HARMLESS = re.compile(
+    _PREFIX
+    + r"(?:R0?[0-9]{1,2} 0x|TDH\.SYS\.DISABLE failed|SEAMCALL failed: |TDX module: features|TDDEBUGCONFIG"
+    r"|Disable Kexec\.|Guest )"
+)
+"""How lines begin that mean nothing for the initialisation."""
+
+_MENTION = re.compile(
+    r"\btdx\W{0,8}[:=] *\S|\bSEAMCALL\b|private KeyID|for PAMT|areas exhausted", re.IGNORECASE
+)
+_BAD = re.compile(
+    r"fail|exhausted|not loaded|not enabled|not supported|too few|required|error|bug|cannot", re.IGNORECASE
+)
+_OF_FAILURES = (
+    "module initialization failed (",
+    "TDX-Module initialization failed (",
+    "TDX module initialization failed (",
+    "initialization failed",
+    "module not loaded",
+    "TDX module is not loaded",
+    "[firmware bug]: TDX is not enabled",
+    "not enabled by BIOS",
+    "SEAMCALL (",
+)
+
+
+def mentions_tdx(text: str) -> bool:
+    """Whether a line that could not be read may hold one of these."""
+    return _MENTION.search(text) is not None
+
+
+def may_hide_failure(text: str) -> bool:
+    """Whether what is left of a line may be a failure, or the beginning of one."""
+    _, _, rest = text.rpartition("tdx: ")
+    return _BAD.search(text) is not None or any(line.startswith(rest.rstrip()) for line in _OF_FAILURES)
+
 
 FAILURES: dict[str, tuple[FailureReason, int | None]] = {
     "init-failed-keyids": (FailureReason.KEYIDS, None),

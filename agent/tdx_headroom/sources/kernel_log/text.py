@@ -13,12 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tdx_headroom.facts.kernel_report import Contradiction, ContradictionKind
-from tdx_headroom.sources.kernel_log import kmsg
-from tdx_headroom.sources.kernel_log.json_log import is_json, parse_json
+from tdx_headroom.sources.kernel_log import boot_lines
+from tdx_headroom.sources.kernel_log.json_log import is_export, is_json, parse_export, parse_json
+from tdx_headroom.sources.kernel_log.kmsg import RECORD, parse_kmsg
 from tdx_headroom.sources.kernel_log.known_lines import in_short, is_known, matters
 from tdx_headroom.sources.kernel_log.line_forms import BARE, JOURNAL, PRIORITY, Line, read_line
 from tdx_headroom.sources.kernel_log.records import KernelLog, LogRecord
-from tdx_headroom.sources.kernel_log.tdx_lines import CANDIDATE
+from tdx_headroom.sources.kernel_log.tdx_lines import HARMLESS, TDX_PREFIX, match_tdx_line, mentions_tdx
+from tdx_headroom.sources.kernel_log.wrapped import decoded, is_whole, rejoined
 from tdx_headroom.textlines import lines_of
 
 if TYPE_CHECKING:
@@ -27,6 +29,12 @@ if TYPE_CHECKING:
     _First = tuple[str, float | None, float | None]
 
 _FENCE = "```"
+# A program's name, 15 bytes at most, and its number: what it is called says nothing.
+_CRASH = re.compile(r".{1,15}\[[0-9]+\]: ")
+# A bridge or a module may be called tdx as well, so not everywhere.
+_SAYS_TDX = re.compile(rf"(?:{TDX_PREFIX.pattern}|{RECORD.pattern[:-4]}{TDX_PREFIX.pattern})")
+# What is left of a row of a memory map, or of a CMR.
+_MAYBE_A_ROW = re.compile(r"\[mem |mem 0x|CMR|-0x[0-9a-f]{8,16}\]")
 _BOOT_MARK = re.compile(r"-- (?:Reboot --|Boot [0-9a-f]{32}(?: --)?)")
 _NEW_BOOT = re.compile(r"Linux version [0-9][^\s\[\]]* ?\(.*")
 # A log that grep has been at has no version: a second one of these is another boot's, or a copy. They are
@@ -54,14 +62,16 @@ def parse_log_text(text: str) -> KernelLog:
         SourceError: it looks like JSON and is none.
     """
     # Editors and shells on Windows put a byte order mark in front.
-    lines = lines_of(text.removeprefix("\ufeff"))
+    lines = lines_of(decoded(text.removeprefix("\ufeff")))
     first = next((line.strip() for line in lines if line.strip()), "")
     if is_json(first):
         return parse_json(lines)
-    if kmsg.RECORD.fullmatch(first):
+    if is_export(first):
+        return parse_export(lines)
+    if RECORD.fullmatch(first):
         # Only when all of it has this form: a process could write such a line into a log of another.
-        return replace(kmsg.parse_kmsg(text), cut=not text.endswith("\n"))
-    read = [read_line(line) for line in lines]
+        return replace(parse_kmsg(text), cut=not text.endswith("\n"))
+    read = list(rejoined(lines, [read_line(line) for line in lines]))
     shape = _Shape.of(read)
     boot = _Boot(_may_be_headless(lines, read, shape))
     if boot.headless and shape.form != BARE:
@@ -85,6 +95,10 @@ def parse_log_text(text: str) -> KernelLog:
         earlier=boot.earlier,
         loose=tuple(boot.loose),
         contradictions=tuple(boot.contradictions),
+        excerpt=boot.is_excerpt(sum(line.text is not None for line in read), shape),
+        own=boot.own(shape),
+        gaps=frozenset(boot.gaps),
+        unread=tuple(boot.unread),
     )
 
 
@@ -94,11 +108,11 @@ def _take(boot: _Boot, line: Line, message: str, shape: _Shape) -> bool:
         boot.untrusted.append(message)
         return False
     if not shape.fits(line):
-        if CANDIDATE.match(message):
-            boot.loose.append(message)
+        boot.leave_out(message)
         return False
     if message.startswith(_FENCE):
         return False
+    boot.note_damage(message)
     boot.look_at(line, message)
     time = None if line.clock is None else round(line.clock * 1e6)
     boot.records.append(LogRecord(message, time=time))
@@ -107,10 +121,11 @@ def _take(boot: _Boot, line: Line, message: str, shape: _Shape) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """How the lines of one log begin: with which prefixes, and in which column at the left."""
+    """How the lines of one log begin: with which prefixes, in which column at the left, behind what."""
 
     form: str
     column: int
+    wrapping: str = ""
 
     @classmethod
     def of(cls, lines: Sequence[Line]) -> _Shape:
@@ -118,7 +133,8 @@ class _Shape:
 
         People quote a line or two above a log, so a few without a prefix do not make a log without one.
         """
-        candidates = [line for line in lines if line.text is not None and line.trusted is not False]
+        told = [line for line in lines if line.text is not None and line.trusted is not False]
+        candidates = [line for line in told if not line.wrapping]
         bare = 0
         form = None
         for line in candidates:
@@ -131,9 +147,25 @@ class _Shape:
                     break
         if form is None and not bare:
             form = next((line.form for line in candidates if line.form != BARE), None)
+        if form is None and not bare and (wrapped := cls._wrapped(told)):
+            return wrapped
         form = form or BARE
         columns = (line.column for line in candidates if line.form == form)
         return cls(form, min(columns, default=0))
+
+    @classmethod
+    def _wrapped(cls, lines: Sequence[Line]) -> _Shape | None:
+        """The shape of a log whose every line stands behind something: a list's mark, a machine's name.
+
+        What people write before a line is no such thing, unless it comes again.
+        """
+        first = next((line for line in lines if line.wrapping and is_known(line.text or "")), None)
+        if first is None:
+            return None
+        alike = [line for line in lines if (line.wrapping, line.form) == (first.wrapping, first.form)]
+        if len(alike) == 1 and " " in first.wrapping and re.search(r"\w", first.wrapping):
+            return None
+        return cls(first.form, min(line.column for line in alike), first.wrapping)
 
     @property
     def is_journal(self) -> bool:
@@ -146,7 +178,9 @@ class _Shape:
         One that stands farther to the right is the rest of the message above, whatever it says. Without
         prefixes there is no telling.
         """
-        return line.form == self.form and (self.form == BARE or line.column < self.column + _INDENT)
+        if (line.form, line.wrapping) != (self.form, self.wrapping):
+            return False
+        return self.form == BARE or line.column < self.column + _INDENT
 
 
 @dataclass(slots=True)
@@ -158,6 +192,8 @@ class _Boot:
     untrusted: list[str] = field(default_factory=list)
     loose: list[str] = field(default_factory=list)
     contradictions: list[Contradiction] = field(default_factory=list)
+    gaps: set[int] = field(default_factory=set)
+    unread: list[str] = field(default_factory=list)
     earlier: int = 0
     once: dict[str, _First] = field(default_factory=dict)
     copied: int = -1
@@ -173,11 +209,45 @@ class _Boot:
         self.untrusted.clear()
         self.loose.clear()
         self.contradictions.clear()
+        self.gaps = {gap - first for gap in self.gaps if gap > first}
+        self.unread.clear()
         self.once.clear()
         self.headless = False
         self.copied = -1
         self.clock = self.of_day = None
         self.idle = 0
+
+    def own(self, shape: _Shape) -> int:
+        """How many records are the kernel's by their prefix, or, where there is none, by their words."""
+        if shape.form != BARE:
+            return len(self.records)
+        return sum(is_known(record.text) for record in self.records)
+
+    def is_excerpt(self, lines: int, shape: _Shape) -> bool:
+        """Whether these are a few lines about TDX in a text of another kind."""
+        own = self.own(shape)
+        of_a_boot = any(boot_lines.is_one(record.text.strip()) for record in self.records)
+        return 0 < own < lines - own and not of_a_boot
+
+    def leave_out(self, message: str) -> None:
+        """Take note of a line without the log's prefix: no record, and maybe what is left of one."""
+        if match_tdx_line(message) is not None:
+            self.loose.append(message)
+        elif _CRASH.match(message):
+            return
+        elif mentions_tdx(message):
+            self.unread.append(message)
+        if _MAYBE_A_ROW.search(message):
+            self.gaps.add(len(self.records))
+
+    def note_damage(self, message: str) -> None:
+        """See whether a record is only a part of a known one, or has something more in it."""
+        if boot_lines.ROW.match(message) and not is_whole(message):
+            self.gaps.add(len(self.records))
+        if match_tdx_line(message) is not None or HARMLESS.match(message) or _CRASH.match(message):
+            return
+        if _SAYS_TDX.match(message):
+            self.unread.append(message)
 
     def look_at(self, line: Line, message: str) -> None:
         """See whether a message begins a boot, or says that it should and cannot."""

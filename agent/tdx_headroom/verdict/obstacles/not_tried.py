@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.verdict.findings import NOTE, Finding, Findings, Remedy, RemedyKind, Signs
 from tdx_headroom.verdict.kernels import InitTime, look_up
+from tdx_headroom.verdict.log_limits import ends_early
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
@@ -27,6 +28,8 @@ def look(signs: Signs) -> Findings:
     log = signs.facts.kernel_log
     if log is not None and log.state is ModuleState.NOT_ATTEMPTED and not signs.what_if:
         kind, remedy = _why(signs.facts)
+        if kind == "not-tried" and ends_early(signs.facts):
+            return
         yield Finding(kind, NOTE, remedy.text, remedies=(remedy,))
 
 

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What mail, web pages and terminals do to a log's lines: broken in two, encoded, marked up, remarked on."""
+
+from __future__ import annotations
+
+import quopri
+import re
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from tdx_headroom.sources.kernel_log import boot_lines
+from tdx_headroom.sources.kernel_log.known_lines import is_known, matters
+from tdx_headroom.sources.kernel_log.line_forms import BARE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tdx_headroom.sources.kernel_log.line_forms import Line
+
+_SOFT = re.compile(r"^.{60,75}=$", re.MULTILINE)
+_LONGEST = 76
+"""No line of quoted-printable text is longer (RFC 2045)."""
+_BREAK = re.compile(r"<br ?/?>", re.IGNORECASE)
+_PARTS = 3
+"""So many lines more may one be broken into: the longest that are read have some 150 characters."""
+_WRAPS = 60
+"""Nothing breaks a line that is shorter."""
+_ARGUMENTS = re.compile(r"[a-z]\S*(?:\s+[a-z]\S*)*")
+_MARK = re.compile(r"\s*(?:</?[A-Za-z][^<>]{0,40}>|[]`*_\"'|\\,;)}.])\s*$")
+_MOST_MARKS = 8
+_REMARK = re.compile(r"(?:\s+<-|\s{3,}).*$")
+_E820 = re.compile(
+    rf"(?P<row>(?:BIOS-e820|user): \[mem [^]]*\] {{1,2}}(?:{boot_lines.E820_TYPES.pattern}))(?!\w).*"
+)
+
+
+def decoded(text: str) -> str:
+    """A text with the line breaks that its author meant.
+
+    Every line of quoted-printable mail is short: in a log somebody could not make lines vanish by ending them
+    with ``=``. Likewise ``<br>`` breaks lines only where hardly anything else does.
+    """
+    if _SOFT.search(text) and all(len(line) <= _LONGEST for line in text.splitlines()):
+        text = quopri.decodestring(text.encode()).decode("utf-8", "replace")
+    if "<br" in text.lower() and text.count("\n") <= _PARTS:
+        text = _BREAK.sub("\n", text)
+    return text
+
+
+def unmarked(message: str) -> str:
+    """A message without what people and markup put behind it, where that makes it a known one."""
+    if match := _E820.fullmatch(message):
+        return match["row"]
+    if not matters(message) or is_known(message):
+        return message
+    if is_known(shorter := _REMARK.sub("", message)):
+        return shorter
+    shorter = message
+    for _ in range(_MOST_MARKS):
+        if is_known(shorter := _MARK.sub("", shorter)):
+            return shorter
+    return message
+
+
+def is_whole(message: str) -> bool:
+    """Whether a message is a known one with nothing missing."""
+    if match := boot_lines.E820_ROW.fullmatch(message):
+        return boot_lines.E820_TYPES.fullmatch(match[4]) is not None
+    return is_known(message)
+
+
+def rejoined(lines: Sequence[str], read: Sequence[Line]) -> Iterator[Line]:
+    """The lines, those put together again that something has broken in two.
+
+    Only lines without a prefix are put behind one, and only where the first makes no sense without them.
+    """
+    passed_over = 0
+    for number, line in enumerate(read):
+        if passed_over:
+            passed_over -= 1
+            yield line._replace(text=None)
+            continue
+        if line.text is None or line.trusted is False:
+            yield line
+            continue
+        message = unmarked(line.text)
+        if _is_arguments(message):
+            # They have no end of their own. Where lines have no prefix, what is below may be anything.
+            may_go_on = line.form != BARE and len(lines[number]) >= _WRAPS
+            behind = list(
+                takewhile(_ARGUMENTS.fullmatch, _bare_lines_behind(read, number) if may_go_on else [])
+            )
+            message, passed_over = " ".join([message, *behind]), len(behind)
+        elif not is_whole(message):
+            message, passed_over = _joined(line.text, _bare_lines_behind(read, number)) or (message, 0)
+        yield line._replace(text=message)
+
+
+def _joined(first: str, behind: Sequence[str]) -> tuple[str, int] | None:
+    """A line and as many of those behind it as make it whole; broken between words, or anywhere."""
+    for count in range(1, len(behind) + 1):
+        parts = [first, *behind[:count]]
+        for message in map(unmarked, (" ".join(parts), "".join(parts))):
+            if is_whole(message):
+                return message, count
+    return None
+
+
+def _is_arguments(message: str) -> bool:
+    return boot_lines.COMMAND_LINE.fullmatch(message) is not None
+
+
+def _bare_lines_behind(read: Sequence[Line], number: int) -> list[str]:
+    found = []
+    for line in read[number + 1 : number + 1 + _PARTS]:
+        if line.form != BARE or line.wrapping or line.text is None or matters(line.text):
+            break
+        found.append(line.text)
+    return found

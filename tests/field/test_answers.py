@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Logs that people have asked about, in the wrapping in which they came, and the right answer to each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tdx_headroom.host.choose import facts_from_log
+from tdx_headroom.plan import Strategy
+from tdx_headroom.sources.kernel_log.reader import read_log_file
+from tdx_headroom.verdict import State
+from tdx_headroom.verdict.assessment import Assessment, assess
+
+FOLDER = Path(__file__).parent / "answers"
+EXPECTED: dict[str, dict[str, Any]] = json.loads((FOLDER / "expected.json").read_text("utf-8"))
+
+
+def look_at(name: str) -> Assessment:
+    return assess(facts_from_log(read_log_file(name, (FOLDER / f"{name}.log").read_text("utf-8"))))
+
+
+def test_every_log_has_its_answer() -> None:
+    """No log goes without being checked."""
+    assert {path.stem for path in FOLDER.glob("*.log")} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_answer(name: str) -> None:
+    """Each log is read as what it shows, and no better."""
+    expected = EXPECTED[name]
+    found = look_at(name)
+    report = found.facts.kernel_log
+    assert report is not None
+    assert report.state in expected["states"]
+    assert (report.reason, report.errno) == (expected["reason"], expected["errno"])
+    assert report.pamt_kib == expected["pamt_kib"]
+    assert report.keyids == (tuple(expected["keyids"]) if expected["keyids"] else None)
+    if "plan" in expected:
+        plan = found.plans[Strategy.MEMORY_REGIONS]
+        assert plan is not None
+        assert [[hex(t.base), hex(t.end)] for t in plan.tdmrs] == expected["plan"]["tdmrs"]
+        assert [t.needed_holes for t in plan.tdmrs] == expected["plan"]["holes"]
+        assert sum(t.pamt.size for t in plan.tdmrs) >> 10 == expected["plan"]["pamt_kib"]
+
+
+def test_what_is_said() -> None:
+    """A guest's owner is sent to the host, and an excerpt is called one."""
+    assert "give the log of the host" in look_at("suse-img-proof-437-guest").verdict.summary
+    assert "Sapphire Rapids" in look_at("intel-tdx-tools-234").verdict.summary
+    assert look_at("td-partitioning-doc").verdict.summary.startswith("Only a few lines in other text")
+    early = look_at("cloud-hypervisor-7207-centos").verdict
+    assert early.state is State.CANNOT_TELL
+    assert any("The log ends 3 seconds after the boot" in text for text in early.warnings)
+    assert not any("nothing happened" in text for text in early.remedies)
