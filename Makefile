@@ -10,7 +10,7 @@ HOSTS  ?= 1000
 SEED   ?= 1
 SECONDS ?= 60
 
-.PHONY: help run demo plan test golden lint clean kernel-test vm-test package-test release bench fuzz soak scale-bench
+.PHONY: help run demo plan test golden lint clean kernel-test vm-test package-test python-test release bench fuzz soak scale-bench
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -47,6 +47,9 @@ vm-test: $(STAMP) ## the package under real systemd in QEMU (Debian 13 and 12); 
 
 package-test: $(STAMP) ## the Debian package on fresh Debian 13 and 12; needs root
 	@$(VENV)/bin/python -m tests.packaging.fresh $(ARGS)
+
+python-test: $(STAMP) ## unit, golden and fault tests under Debian's newest Python, as a plain user; needs root
+	@$(VENV)/bin/python -m tests.python $(ARGS)
 
 release: $(STAMP) ## sdist, wheel, .deb, .rpm and SHA256SUMS in dist/; ARGS=--check makes them twice and compares
 	@$(VENV)/bin/python packaging/release.py $(ARGS)
