@@ -30,22 +30,26 @@ class KernelRow(NamedTuple):
         pattern: of the whole release (``uname -r``).
         strategy: how it looks for holes.
         init: when it initialises the module.
+        source: where this is known from.
         prints_cmrs: whether its log shows the CMRs.
         inferred: whether the strategy is concluded from what hosts did, not read in the source.
-        source: where this is known from.
+        mainline: whether it is no vendor's.
     """
 
     name: str
     pattern: str
     strategy: Strategy
     init: InitTime
-    prints_cmrs: bool
-    inferred: bool
     source: str
+    prints_cmrs: bool = False
+    inferred: bool = False
+    mainline: bool = False
 
 
 _REGIONS = Strategy.MEMORY_REGIONS
 _SUBREGION = Strategy.CMR_SUBREGION
+
+_PACKAGE = "the kernel's source package"
 
 KERNELS = (
     KernelRow(
@@ -53,63 +57,34 @@ KERNELS = (
         r"6\.8\.0-100[1-4]-intel",
         _REGIONS,
         InitTime.KVM_LOAD,
+        "log of an Emerald Rapids host that needed 17 areas under -1004",
         prints_cmrs=True,
-        inferred=False,
-        source="log of an Emerald Rapids host that needed 17 areas under -1004",
     ),
     KernelRow(
         "Ubuntu 6.8.0-1006 intel and later",
         r"6\.8\.0-(?:100[6-9]|10[1-9][0-9]|1[1-9][0-9]{2}|[2-9][0-9]{3})-intel",
         _SUBREGION,
         InitTime.KVM_LOAD,
+        "the same host came up under -1006 with the CMR patch of June 2024",
         prints_cmrs=True,
         inferred=True,
-        source="the same host came up under -1006 with the CMR patch of June 2024",
     ),
     KernelRow(
         "Ubuntu 6.14 intel",
         r"6\.14\.0-[0-9]+-intel",
         _REGIONS,
         InitTime.KVM_LOAD,
-        prints_cmrs=False,
-        inferred=False,
-        source="log of a Granite Rapids host; the tree has mainline's function",
+        "log of a Granite Rapids host; the tree has mainline's function",
     ),
-    KernelRow(
-        "SLE 15 SP6",
-        r"6\.4\.0-150600\..*",
-        _SUBREGION,
-        InitTime.KVM_LOAD,
-        prints_cmrs=True,
-        inferred=False,
-        source="the kernel's source package",
-    ),
-    KernelRow(
-        "EL9",
-        r"5\.14\.0-.*\.el9.*",
-        _REGIONS,
-        InitTime.UNKNOWN,
-        prints_cmrs=False,
-        inferred=False,
-        source="the kernel's source package",
-    ),
-    KernelRow(
-        "UEK",
-        r".*\.el[0-9]+uek.*",
-        _REGIONS,
-        InitTime.UNKNOWN,
-        prints_cmrs=False,
-        inferred=False,
-        source="the kernel's source package",
-    ),
+    KernelRow("SLE 15 SP6", r"6\.4\.0-150600\..*", _SUBREGION, InitTime.KVM_LOAD, _PACKAGE, prints_cmrs=True),
+    KernelRow("EL9", r"5\.14\.0-.*\.el9.*", _REGIONS, InitTime.UNKNOWN, _PACKAGE),
+    KernelRow("UEK", r".*\.el[0-9]+uek.*", _REGIONS, InitTime.UNKNOWN, _PACKAGE),
     KernelRow(
         "other SUSE",
         r"6\.[0-9]+\.[0-9]+-[0-9]{6}\..*|6\.[0-9]+\.[0-9]+-[0-9]+-default",
         _REGIONS,
         InitTime.UNKNOWN,
-        prints_cmrs=False,
-        inferred=False,
-        source="the kernel's source package",
+        _PACKAGE,
     ),
     KernelRow(
         "mainline 6.8 to 6.15",
@@ -117,27 +92,24 @@ KERNELS = (
         r"6\.(?:[89]|1[0-5])(?![0-9])(?!.*-intel).*",
         _REGIONS,
         InitTime.NEVER,
-        prints_cmrs=False,
-        inferred=False,
-        source="arch/x86/virt/vmx/tdx/tdx.c; KVM does not call it yet",
+        "arch/x86/virt/vmx/tdx/tdx.c; KVM does not call it yet",
+        mainline=True,
     ),
     KernelRow(
         "mainline 6.16 to 7.0",
         r"(?:6\.(?:1[6-9]|[2-9][0-9])|7\.0)(?![0-9]).*",
         _REGIONS,
         InitTime.KVM_LOAD,
-        prints_cmrs=False,
-        inferred=False,
-        source="arch/x86/virt/vmx/tdx/tdx.c, arch/x86/kvm/vmx/tdx.c",
+        "arch/x86/virt/vmx/tdx/tdx.c, arch/x86/kvm/vmx/tdx.c",
+        mainline=True,
     ),
     KernelRow(
         "mainline 7.1 and later",
         r"(?:7\.[1-9][0-9]*|[89]\.[0-9]+|[1-9][0-9]\.[0-9]+)(?![0-9]).*",
         _REGIONS,
         InitTime.BOOT,
-        prints_cmrs=False,
-        inferred=False,
-        source="arch/x86/virt/vmx/tdx/tdx.c, read up to 7.3",
+        "arch/x86/virt/vmx/tdx/tdx.c, read up to 7.3",
+        mainline=True,
     ),
 )
 
@@ -173,5 +145,5 @@ def why_not_tried(release: str | None) -> str | None:
 
 def names_with(strategies: set[Strategy]) -> list[str]:
     """Kernels that use one of these strategies, vendors' before mainline, which is named once."""
-    rows = (row.name for row in KERNELS if row.strategy in strategies)
-    return list(dict.fromkeys("mainline" if name.startswith("mainline") else name for name in rows))
+    rows = (row for row in KERNELS if row.strategy in strategies)
+    return list(dict.fromkeys("mainline" if row.mainline else row.name for row in rows))
