@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).parents[2]
 HOST = CHECKOUT / "tests/hosts/good-2-node"
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
-LANGUAGES = {"sh", "console", "text", "yaml", "ini", "toml"}
+LANGUAGES = {"python", "sh", "console", "text", "yaml", "ini", "toml"}
 RUN_HERE = {"tdx-headroom", "ssh", "cat", "grep", "uname", "cp", "sed", "ln"}
 """First words of commands that run in the sandbox."""
 

@@ -29,6 +29,8 @@ def coarse(text: str) -> str:
 
 def coarse_error(text: str) -> str:
     """As :func:`coarse`, for what may quote an offending line, which may hold any address in any notation."""
+    if isinstance(text, Sentence):
+        return text.public
     return coarse(_QUOTED.sub(" (the line is shown on the host only)", text))
 
 

@@ -72,6 +72,11 @@ _TABLE = (
     ),
     Family("tdx_verdict", "1 on the verdict for this host.", ("verdict",)),
     Family("tdx_next_boot", "1 on what the next TDX initialization on this host will do.", ("verdict",)),
+    Family(
+        "tdx_finding",
+        "1 for each finding about the next TDX initialization; docs/verdict.md lists the kinds.",
+        ("kind", "severity"),
+    ),
     Family("tdx_tdmrs", "TDMRs that the memory map needs.", ("strategy",)),
     Family("tdx_tdmrs_limit", "TDMRs that the TDX module takes."),
     Family("tdx_pamt_bytes", "Memory that all PAMTs take under the recomputed plan.", ("strategy",)),
@@ -279,6 +284,8 @@ def _verdict_samples(assessment: Assessment) -> Iterator[Sample]:
     if verdict.next_boot is not None:
         for state in (State.WILL_INITIALIZE, State.AT_RISK, State.WILL_FAIL):
             yield ("tdx_next_boot", (state,), int(state is verdict.next_boot))
+    for kind, severity in dict.fromkeys((found.kind, found.severity) for found in verdict.findings):
+        yield ("tdx_finding", (kind, severity), 1)
     if assessment.facts.memory_regions is not None or verdict.state is not State.NOT_TDX:
         basis = verdict.finding.basis
         for strategy in Strategy:

@@ -6,12 +6,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.output.addresses import coarse, coarse_error
+from tdx_headroom.verdict.model import Sentence
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.kernel_report import KernelReport
     from tdx_headroom.plan import Plan, Tdmr
     from tdx_headroom.verdict import Verdict
     from tdx_headroom.verdict.assessment import Assessment
+    from tdx_headroom.verdict.findings import Finding, Remedy
 
 SCHEMA = "tdx-headroom/plan/1"
 ERROR_SCHEMA = "tdx-headroom/error/1"
@@ -35,6 +37,7 @@ def to_json(assessment: Assessment, *, full_addresses: bool = True) -> dict[str,
         "strategies": plans,
         "observed": _observed(facts.kernel_log, full_addresses=full_addresses),
         "verdict": verdict_to_json(assessment.verdict, full_addresses=full_addresses),
+        "boots": None,
     }
 
 
@@ -130,4 +133,33 @@ def verdict_to_json(verdict: Verdict, *, full_addresses: bool = True) -> dict[st
         "estimate": None
         if guess is None
         else {"tdmrs": [[t.start, t.size] for t in guess.tdmrs], "pamt_kib": guess.pamt_kib},
+        "findings": [_finding(found, full_addresses=full_addresses) for found in verdict.findings],
+        "boots_next": None,
+        "entry_next": None,
+    }
+
+
+def _finding(found: Finding, *, full_addresses: bool) -> dict[str, Any]:
+    return {
+        "kind": found.kind,
+        "severity": str(found.severity),
+        "figures": dict(found.figures),
+        # What a source could not be read for may quote an offending line.
+        "text": found.text if full_addresses else coarse_error(found.text),
+        "remedies": [_remedy(remedy, full_addresses=full_addresses) for remedy in found.remedies],
+    }
+
+
+def _remedy(remedy: Remedy, *, full_addresses: bool) -> dict[str, Any]:
+    # Where a hole begins follows from the size of the memory before it.
+    private = isinstance(remedy.text, Sentence) and not full_addresses
+    return {
+        "kind": str(remedy.kind),
+        "arguments": [] if private else list(remedy.arguments),
+        "areas_freed": remedy.areas_freed,
+        "bytes_given_up": None if private else remedy.bytes_given_up,
+        "sure": "computed" if remedy.computed else "likely",
+        "lines": {},
+        "undo": None,
+        "text": remedy.text if full_addresses else coarse(remedy.text),
     }

@@ -107,6 +107,8 @@ class Finding(NamedTuple):
 
 
 Findings = Iterator[Finding]
+AGENT_ERROR = "agent-error"
+"""No obstacle of the registry: a part of the answer that an error of the agent's own has cost."""
 
 
 class Signs(NamedTuple):

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from tdx_headroom.errors import one_line, place_of
-from tdx_headroom.verdict.findings import Finding, Severity
+from tdx_headroom.verdict.findings import AGENT_ERROR, Finding, Severity
 from tdx_headroom.verdict.model import PartFailure, Sentence
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Guard:
         """One for each failure; only its place leaves the host, since an error may quote anything."""
         return [
             Finding(
-                "agent-error",
+                AGENT_ERROR,
                 Severity.NOTE,
                 Sentence(_say(failure, f" ({failure.error})"), public=_say(failure, "")),
             )

@@ -57,7 +57,7 @@ def test_facts_are_answered_line_by_line_in_order(cli: Any) -> None:  # noqa: AN
     assert [plan["host"] for plan in plans] == ["a", None]
     for plan in plans:
         assert plan["schema"] == "tdx-headroom/plan/1"
-        assert set(plan) == {"schema", "host", "nodes_known", "strategies", "observed", "verdict"}
+        assert set(plan) == {"schema", "host", "nodes_known", "strategies", "observed", "verdict", "boots"}
         assert plan["strategies"]["cmr-walk"] is plan["strategies"]["cmr-subregion"] is None
         assert set(plan["observed"]) == {
             "module_state",

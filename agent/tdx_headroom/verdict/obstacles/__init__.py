@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
-from tdx_headroom.verdict.findings import FAILS, NOTE, RISK, Certainty
+from tdx_headroom.verdict.findings import AGENT_ERROR, FAILS, NOTE, RISK, Certainty
 from tdx_headroom.verdict.model import State
 from tdx_headroom.verdict.obstacles import contradictions as log
 from tdx_headroom.verdict.obstacles import (
@@ -29,7 +29,7 @@ from tdx_headroom.verdict.obstacles import (
     reserved_areas,
     unknown,
 )
-from tdx_headroom.verdict.obstacles import part_of_the_map as part_of_map
+from tdx_headroom.verdict.obstacles import part_of_the_map as part_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,15 +82,7 @@ REGISTRY: tuple[Row, ...] = (
     Row(hibernation.look, ("hibernation",), "whether hibernation stops TDX", FAILS, None),
     Row(log.itself, ("log-contradicts-itself",), "what the log contradicts", NOTE, _LOG, without_tdx=True),
     Row(log.hardware, (log.HARDWARE,), "whether log and hardware agree", NOTE, _LOG, _FITS, without_tdx=True),
-    Row(
-        part_of_map.look,
-        ("part-of-the-map",),
-        "if all memory is shown",
-        NOTE,
-        _WARNED,
-        _PLAN,
-        without_tdx=True,
-    ),
+    Row(part_map.look, ("part-of-the-map",), "if the map is whole", NOTE, _WARNED, _PLAN, without_tdx=True),
     Row(kernel_not_shown.look, ("kernel-not-shown",), "whether the kernel is known", NOTE, None, _HOLES),
     Row(no_sign.look, ("no-sign-of-tdx",), "whether there is TDX at all", NOTE, _WARNED, _FITS, _DOWN),
     Row(reserved_areas.look, reserved_areas.KINDS, "whether reserved areas suffice", FAILS, None),
@@ -104,6 +96,8 @@ REGISTRY: tuple[Row, ...] = (
     Row(not_tried.look, not_tried.KINDS, "why TDX was not tried", NOTE, None),
     Row(unknown.look, unknown.KINDS, "what is missing", NOTE, _MISSING),
 )
+DOUBTS = {*(kind for row in REGISTRY if row.doubts is not None for kind in row.kinds), AGENT_ERROR}
+"""Kinds that can leave the next initialization unknown."""
 
 
 class Found(NamedTuple):

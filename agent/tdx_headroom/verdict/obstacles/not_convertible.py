@@ -17,4 +17,4 @@ def look(signs: Signs) -> Findings:
     rejected = plan.outcome is Outcome.REJECTED
     effect = "the TDX module rejects the plan" if rejected else "a guest that gets such a page fails later"
     text = f"{show_size(size)} of memory lie outside every CMR: {effect}."
-    yield Finding("not-convertible", NOTE, text, {"bytes": size})
+    yield Finding("not-convertible", NOTE, text, {"not_convertible_bytes": size})

@@ -10,9 +10,8 @@ from tdx_headroom.verdict.findings import NOTE, Finding, Findings, Signs
 def memory(signs: Signs) -> Findings:
     """Memory that was added since the boot, and waits to be refused."""
     if signs.facts.offline:
-        size = total(signs.facts.offline)
-        added = f"{show_size(size)} of memory, added since the boot, are offline"
-        yield Finding("memory-offline", NOTE, f"{added}: TDX refuses memory added late.", {"bytes": size})
+        added = f"{show_size(total(signs.facts.offline))} of memory, added since the boot, are offline"
+        yield Finding("memory-offline", NOTE, f"{added}: TDX refuses memory added late.")
 
 
 def cpu_package(signs: Signs) -> Findings:

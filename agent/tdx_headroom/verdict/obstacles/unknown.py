@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from tdx_headroom.facts.sources import RESERVED, MemorySource
@@ -34,13 +35,8 @@ def look(signs: Signs) -> Findings:
     """What no source tells and matters here; nothing for facts that were given without their sources."""
     facts, plan = signs.facts, signs.plan
     if facts.sources:
-        for kind, text in (
-            *_log(facts),
-            *_memory(facts),
-            *_cmrs(facts),
-            *_placement(facts, plan),
-            *_platform(facts),
-        ):
+        given = (_log(facts), _memory(facts), _cmrs(facts), _placement(facts, plan), _platform(facts))
+        for kind, text in chain(*given):
             yield Finding(kind, NOTE, text)
 
 
@@ -54,27 +50,17 @@ def _memory(facts: HostFacts) -> Iterator[tuple[str, str]]:
     if facts.memory_regions is None:
         cut = [failed[name] for name in MemorySource if name.from_log and failed.get(name)]
         why = f" ({'; '.join(text for text in cut if text)})" if cut else ""
-        yield (
-            "memory-map-unknown",
-            (
-                f"The memory map{why}: the log from its beginning, {_BOOT_LOG}, or `sudo cat /proc/iomem`, or"
-                " `grep . /sys/firmware/memmap/*/*`"
-            ),
-        )
+        elsewhere = "`sudo cat /proc/iomem`, or `grep . /sys/firmware/memmap/*/*`"
+        text = f"The memory map{why}: the log from its beginning, {_BOOT_LOG}, or {elsewhere}"
+        yield "memory-map-unknown", text
         return
     if facts.memory_source is not None and not facts.memory_source.kernels_own:
-        yield (
-            "memory-map-second-hand",
-            (
-                f"The kernel's own memory regions, in place of {facts.memory_source}:"
-                " `sudo cat /sys/kernel/debug/memblock/memory`"
-            ),
-        )
+        where = "`sudo cat /sys/kernel/debug/memblock/memory`"
+        text = f"The kernel's own memory regions, in place of {facts.memory_source}: {where}"
+        yield "memory-map-second-hand", text
     if not facts.nodes_known:
-        yield (
-            "nodes-unknown",
-            f"Which memory belongs to which NUMA node: the log from its beginning, {_BOOT_LOG}",
-        )
+        text = f"Which memory belongs to which NUMA node: the log from its beginning, {_BOOT_LOG}"
+        yield "nodes-unknown", text
 
 
 def _cmrs(facts: HostFacts) -> Iterator[tuple[str, str]]:
@@ -101,10 +87,6 @@ def _placement(facts: HostFacts, plan: Plan | None) -> Iterator[tuple[str, str]]
 
 def _platform(facts: HostFacts) -> Iterator[tuple[str, str]]:
     if facts.platform is None:
-        yield (
-            "platform-unknown",
-            (
-                "CPU flags, whether the kernel can hibernate, and kvm_intel.tdx:"
-                " `cat /proc/cpuinfo /sys/power/disk /sys/module/kvm_intel/parameters/tdx`"
-            ),
-        )
+        files = "/proc/cpuinfo /sys/power/disk /sys/module/kvm_intel/parameters/tdx"
+        text = f"CPU flags, whether the kernel can hibernate, and kvm_intel.tdx: `cat {files}`"
+        yield "platform-unknown", text

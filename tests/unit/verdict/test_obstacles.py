@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every kind of finding: facts on which it is found, and all that belongs to it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tdx_headroom.address import GIB, MIB, Range
+from tdx_headroom.facts.host_facts import HostFacts, Limits, MemoryRegion
+from tdx_headroom.facts.kernel_report import (
+    Contradiction,
+    ContradictionKind,
+    FailureReason,
+    KernelReport,
+    ModuleState,
+    SeamcallFailure,
+)
+from tdx_headroom.facts.observations import Platform
+from tdx_headroom.facts.sources import MemorySource, SourceStatus
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.root import Root
+from tdx_headroom.output.metrics import collect
+from tdx_headroom.output.plan_json import to_json
+from tdx_headroom.verdict.assessment import assess
+from tdx_headroom.verdict.checks import run_checks
+from tdx_headroom.verdict.findings import AGENT_ERROR, NOTE, Finding, Findings, Severity, Signs
+from tdx_headroom.verdict.obstacles import REGISTRY, Row
+
+CHECKOUT = Path(__file__).parents[3]
+DOCS = CHECKOUT / "docs"
+EMR = read_facts(Root(CHECKOUT / "tests/hosts/emerald-rapids"))
+ROOMY = HostFacts(memory_regions=(MemoryRegion(MIB, GIB, 0), MemoryRegion(4 * GIB, 12 * GIB, 0)))
+HOLED = (
+    MemoryRegion(4 * GIB, 12 * GIB, 0),
+    MemoryRegion(16 * GIB, 20 * GIB, 0),
+    MemoryRegion(20 * GIB + MIB, 32 * GIB, 0),
+)
+KEYIDS = (32, 64)
+BARE = (SourceStatus("iomem", "/proc/iomem", ok=True),)
+CALL = SeamcallFailure(0x21, 0xC0000505 << 32)
+SILENT = KernelReport(state=ModuleState.NOT_ATTEMPTED, keyids=KEYIDS)
+UP = KernelReport(state=ModuleState.INITIALIZED, message="module initialized", keyids=KEYIDS)
+
+
+def failed(reason: FailureReason, call: SeamcallFailure | None = None) -> HostFacts:
+    return replace(ROOMY, kernel_log=KernelReport(ModuleState.FAILED, reason, keyids=KEYIDS, seamcall=call))
+
+
+def silent(release: str | None = "6.16.0", platform: Platform | None = None) -> HostFacts:
+    return replace(ROOMY, kernel_log=SILENT, kernel_release=release, platform=platform)
+
+
+def limited(tdmrs: int = 64, areas: int = 16) -> HostFacts:
+    return replace(EMR, kernel_log=None, limits=Limits(tdmrs, areas))
+
+
+EXAMPLES: dict[str, HostFacts] = {
+    "too-few-keyids": failed(FailureReason.KEYIDS),
+    "module-not-loaded": failed(FailureReason.NOT_LOADED),
+    "seamcall-faults": failed(FailureReason.EXCEPTION),
+    "module-too-old": failed(FailureReason.RBP_BUG),
+    "module-lacks-feature": failed(FailureReason.METADATA),
+    "cpu-feature-missing": failed(FailureReason.CPU_FEATURE),
+    "call-fails": failed(FailureReason.SEAMCALL, CALL),
+    "failed-in-this-boot": failed(FailureReason.OTHER),
+    "call-refused": replace(ROOMY, kernel_log=KernelReport(seamcall=CALL, keyids=KEYIDS)),
+    "hibernation": replace(ROOMY, platform=Platform(hibernation=True), command_line=()),
+    "log-contradicts-itself": replace(
+        ROOMY, kernel_log=replace(UP, contradictions=(Contradiction(ContradictionKind.TWO_OUTCOMES, "x"),))
+    ),
+    "log-contradicts-hardware": replace(ROOMY, kernel_log=UP, platform=Platform(tdx_host_platform=False)),
+    "part-of-the-map": replace(
+        ROOMY,
+        memory_source=MemorySource.LOG_E820,
+        kernel_log=replace(UP, cmrs=(Range(MIB, GIB), Range(4 * GIB, 64 * GIB))),
+    ),
+    "kernel-not-shown": replace(
+        EMR, kernel_log=None, kernel_release=None, memory_source=MemorySource.LOG_E820, cmrs=None
+    ),
+    "no-sign-of-tdx": replace(ROOMY, kernel_log=KernelReport()),
+    "reserved-areas": limited(),
+    "few-reserved-areas": limited(areas=18),
+    "tdmrs": limited(tdmrs=2),
+    "few-tdmrs": limited(tdmrs=6),
+    "pamt-memory": HostFacts(memory_regions=(MemoryRegion(0, MIB, 0),)),
+    "rejected-by-module": replace(ROOMY, cmrs=((MIB, GIB - MIB),)),
+    "not-convertible": replace(ROOMY, cmrs=((MIB, GIB - MIB),)),
+    "kernel-without-tdx": replace(ROOMY, kernel_release="6.12.0"),
+    "other-kernel": replace(EMR, kernel_log=None, kernel_release="6.8.0-1006-intel"),
+    "memory-offline": replace(ROOMY, offline=(Range(100 * GIB, 101 * GIB),)),
+    "cpu-package-offline": replace(ROOMY, kernel_log=replace(UP, package_offline=True)),
+    "not-tried-by-kernel": silent("6.12.0"),
+    "not-tried-at-boot": silent("7.1.0"),
+    "kvm-without-virtualization": silent(platform=Platform(enable_virt_at_load=False)),
+    "kvm-without-tdx": silent(platform=Platform(kvm_intel_tdx=False)),
+    "not-tried": silent(),
+    "log-forgeable": replace(
+        ROOMY,
+        sources=BARE,
+        kernel_log=replace(UP, contradictions=(Contradiction(ContradictionKind.TWO_OUTCOMES, "x"),)),
+    ),
+    "memory-map-unknown": HostFacts(sources=BARE),
+    "memory-map-second-hand": replace(ROOMY, sources=BARE, memory_source=MemorySource.IOMEM),
+    "nodes-unknown": HostFacts(sources=BARE, memory_regions=(MemoryRegion(MIB, GIB, None),)),
+    "cmrs-unknown": replace(ROOMY, sources=BARE),
+    "kernel-unknown": replace(ROOMY, sources=BARE),
+    "pamt-places-unknown": replace(ROOMY, sources=BARE, memory_regions=HOLED),
+    "platform-unknown": replace(ROOMY, sources=BARE),
+}
+NO_EXAMPLE = {"misaligned-area": "test_verdict.py has given PAMT bases for it"}
+
+
+@pytest.mark.parametrize("kind", EXAMPLES)
+def test_every_output_tells_it(kind: str) -> None:
+    """It is found, no worse than its row says, and stands in JSON, metrics and, if bad, in the checks."""
+    assessment = assess(EXAMPLES[kind])
+    findings = [finding for finding in assessment.verdict.findings if finding.kind == kind]
+    assert findings
+    (row,) = [row for row in REGISTRY if kind in row.kinds]
+    order = list(Severity)
+    assert all(order.index(finding.severity) >= order.index(row.worst) for finding in findings)
+    told = to_json(assessment)["verdict"]["findings"]
+    assert [f["kind"] for f in told] == [f.kind for f in assessment.verdict.findings]
+    samples = [s for family in collect(assessment, None) for s in family.samples if s.name == "tdx_finding"]
+    assert {(f.kind, str(f.severity)) for f in findings} <= {
+        (s.labels["kind"], s.labels["severity"]) for s in samples
+    }
+    if any(finding.severity is not NOTE for finding in findings):
+        results = {check.result for check in run_checks(assessment) if check.group != "verdict"}
+        assert results & {"FAIL", "WARN"}
+
+
+def forgotten(registry: tuple[Row, ...], page: str, examples: set[str], runbooks: set[str]) -> list[str]:
+    """What is missing for which kind."""
+    rows: dict[str, str] = dict(re.findall(r"^\| `([a-z-]+)` \| (.*) \|$", page, re.MULTILINE))
+    kinds = {kind: row for row in registry for kind in row.kinds}
+    lacking = []
+    for kind, row in kinds.items():
+        severity, _, rest = rows.get(kind, "").partition(" | ")
+        if not severity:
+            lacking.append(f"{kind}: no row in docs/verdict.md")
+            continue
+        if (severity.endswith("?")) is not (row.doubts is not None):
+            lacking.append(f"{kind}: docs/verdict.md says otherwise whether it can make the verdict unknown")
+        if severity.removesuffix(" ?") not in list(Severity):
+            lacking.append(f"{kind}: no severity in docs/verdict.md")
+        link = re.search(r"\(runbooks/(\w+)\.md\)$", rest.rstrip(" |"))
+        if severity in ("fails", "risk") and (link is None or link[1] not in runbooks):
+            lacking.append(f"{kind}: no runbook in docs/verdict.md")
+        if kind not in examples:
+            lacking.append(f"{kind}: no example in tests/unit/verdict/test_obstacles.py")
+    lacking += [f"{kind}: in docs/verdict.md, but not in the registry" for kind in rows if kind not in kinds]
+    doubled = [kind for row in registry for kind in row.kinds]
+    return lacking + [f"{kind}: in two rows" for kind in kinds if doubled.count(kind) > 1]
+
+
+def section() -> str:
+    page = (DOCS / "verdict.md").read_text("utf-8")
+    return page[page.index("## Findings") : page.index("## When a part")].replace(f"| `{AGENT_ERROR}`", "")
+
+
+RUNBOOKS = {path.stem for path in (DOCS / "runbooks").glob("*.md")}
+KNOWN = {*EXAMPLES, *NO_EXAMPLE}
+
+
+def test_nothing_is_forgotten() -> None:
+    """Every kind has a row in docs/verdict.md, a runbook where it stands in the way, and an example."""
+    assert forgotten(REGISTRY, section(), KNOWN, RUNBOOKS) == []
+
+
+def look(_: Signs) -> Findings:
+    yield Finding("planted", NOTE, "x")
+
+
+def test_what_is_forgotten_is_named() -> None:
+    """A row without its page, its runbook or its example is told of by its kind."""
+    planted = (*REGISTRY, Row(look, ("planted",), "the planted one", Severity.FAILS))
+    assert forgotten(planted, section(), KNOWN, RUNBOOKS) == ["planted: no row in docs/verdict.md"]
+    page = section() + "| `planted` | fails | planted | |\n"
+    assert forgotten(planted, page, KNOWN, RUNBOOKS) == [
+        "planted: no runbook in docs/verdict.md",
+        "planted: no example in tests/unit/verdict/test_obstacles.py",
+    ]
+    linked = section() + "| `planted` | fails | planted | [TDXX](runbooks/TDXX.md) |\n"
+    assert forgotten(planted, linked, {*KNOWN, "planted"}, RUNBOOKS) == [
+        "planted: no runbook in docs/verdict.md"
+    ]
+    assert forgotten(planted, linked, {*KNOWN, "planted"}, {*RUNBOOKS, "TDXX"}) == []
+    assert forgotten(REGISTRY, page, KNOWN, RUNBOOKS) == [
+        "planted: in docs/verdict.md, but not in the registry"
+    ]
+
+
+def test_nothing_private_leaves_the_host() -> None:
+    """Over TCP a remedy that names an address has neither its arguments nor the size of what they give up."""
+    assessment = assess(EMR)
+    full, public = (
+        [
+            remedy
+            for finding in to_json(assessment, full_addresses=full)["verdict"]["findings"]
+            for remedy in finding["remedies"]
+            if remedy["kind"] == "add-arguments"
+        ]
+        for full in (True, False)
+    )
+    assert full[0]["arguments"] == ["memmap=4K%0x64158000-1+2"]
+    assert (full[0]["bytes_given_up"], full[0]["areas_freed"], full[0]["sure"]) == (4096, 1, "computed")
+    assert [(remedy["arguments"], remedy["bytes_given_up"]) for remedy in public] == [([], None)] * len(full)
