@@ -14,7 +14,9 @@ from tdx_headroom.plan import ModuleStatus, Outcome
 from tdx_headroom.plan.tdmrs import TDMR_NR_WARN
 from tdx_headroom.verdict import State, describe, hibernation_blocks
 from tdx_headroom.verdict.decode import describe_failure, describe_seamcall
+from tdx_headroom.verdict.findings import Severity
 from tdx_headroom.verdict.model import AT_RISK_HEADROOM
+from tdx_headroom.verdict.obstacles import lasting, other_kernels
 from tdx_headroom.verdict.obstacles.contradictions import UNFORGEABLE
 from tdx_headroom.verdict.signs import refused_call
 
@@ -23,6 +25,18 @@ if TYPE_CHECKING:
 
     from tdx_headroom.plan import Plan
     from tdx_headroom.verdict.assessment import Assessment
+
+
+_CHECKED = {
+    "hibernation",
+    "failed-in-this-boot",
+    "reserved-areas",
+    "few-reserved-areas",
+    "tdmrs",
+    "pamt-memory",
+    "rejected-by-module",
+}
+"""Findings that the checks of platform and plan tell."""
 
 
 class Result(StrEnum):
@@ -79,6 +93,7 @@ def run_checks(assessment: Assessment) -> list[Check]:
     if verdict.state is not State.NOT_TDX:
         groups += [("inputs", _inputs), ("plan", _plan), ("other kernels", _other_kernels)]
     checks = [check for group, make in groups for check in _guarded(group, make, assessment)]
+    checks += _others(assessment)
     checks += [_broken("verdict", failure.part, failure.place) for failure in verdict.failures]
     return [*checks, _verdict(assessment)]
 
@@ -241,10 +256,10 @@ def _areas(plan: Plan, group: str, hint: str | None) -> Iterator[Check]:
 
 
 def _other_kernels(assessment: Assessment) -> Iterator[Check]:
-    warnings = [w for w in assessment.verdict.warnings if w.startswith("Under ")]
+    warnings = [found for found in assessment.verdict.findings if found.kind == other_kernels.KIND]
     for warning in warnings:
         hint = "stay on this kernel, or mend the memory map before the upgrade"
-        yield Check("other kernels", "upgrade", Result.WARN, warning, hint)
+        yield Check("other kernels", "upgrade", Result.WARN, warning.text, hint)
     plan = assessment.plans[assessment.verdict.strategy]
     if warnings or plan is None:
         return
@@ -253,6 +268,17 @@ def _other_kernels(assessment: Assessment) -> Iterator[Check]:
         yield Check("other kernels", "upgrade", Result.SKIP, text)
     else:
         yield Check("other kernels", "upgrade", Result.PASS, "no kernel in the table would break what works")
+
+
+def _others(assessment: Assessment) -> Iterator[Check]:
+    """What stands in the way and has no check of its own above."""
+    log = assessment.facts.kernel_log
+    told = log is not None and log.state is ModuleState.FAILED
+    for found in assessment.verdict.findings:
+        own = found.kind in _CHECKED or (told and found.kind in lasting.KINDS)
+        if found.severity is not Severity.NOTE and not own:
+            result = Result.FAIL if found.severity is Severity.FAILS else Result.WARN
+            yield Check("obstacles", found.kind, result, found.text, *(r.text for r in found.remedies[:1]))
 
 
 def _verdict(assessment: Assessment) -> Check:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tdx_headroom.plan import Strategy, plan_host
 from tdx_headroom.verdict import State, describe, judge, predict
 from tdx_headroom.verdict.kernels import predates_tdx, why_not_tried
+from tdx_headroom.verdict.obstacles import DOUBTS
 from tdx_headroom.verdict.what_if import WhatIf, apply
 
 if TYPE_CHECKING:
@@ -167,9 +168,8 @@ def _unknown(facts: HostFacts, verdict: Verdict, plan: Plan | None) -> str:
     """Why it cannot be told; what happened in this boot is no answer to that."""
     if plan is None:
         return f"The {'memory regions' if facts.memory_regions is None else 'CMRs'} are unknown."
-    if verdict.state is State.CANNOT_TELL or not verdict.warnings:
-        return verdict.summary
-    return verdict.warnings[0]
+    doubts = (finding.text for finding in verdict.findings if finding.kind in DOUBTS)
+    return verdict.summary if verdict.state is State.CANNOT_TELL else next(doubts, verdict.summary)
 
 
 def _why(verdict: Verdict, plan: Plan | None) -> str:
