@@ -19,7 +19,7 @@ from completion import bash, zsh
 
 from tdx_headroom import __version__
 from tdx_headroom.cli import command_parser
-from tdx_headroom.output.metrics import FAMILIES
+from tdx_headroom.output.metric_families import FAMILIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

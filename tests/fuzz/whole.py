@@ -114,7 +114,7 @@ class _Collector:
         self._assessment = assessment
 
     def collect(self) -> Iterable[Metric]:
-        return metrics.collect(self._assessment, metrics.Health(assessed_at=1, duration=1))
+        return metrics.collect(self._assessment, metrics.AgentStatus(assessed_at=1, duration=1))
 
 
 def check_plan(plan: Plan) -> None:

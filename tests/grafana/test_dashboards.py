@@ -16,7 +16,7 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
-from tdx_headroom.output.metrics import FAMILIES
+from tdx_headroom.output.metric_families import FAMILIES
 from tests.grafana.files import DASHBOARDS, FOLDER, text_of
 from tests.grafana.panels import SOURCE
 from tests.grafana.schema import PACKAGES, folder, generator, make

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tdx_headroom.facts.kernel_report import FailureReason
-from tdx_headroom.output.metrics import FAMILIES
+from tdx_headroom.output.metric_families import FAMILIES
 
 CHECKOUT = Path(__file__).parents[2]
 FOLDER = CHECKOUT / "packaging" / "prometheus"

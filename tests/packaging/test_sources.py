@@ -18,7 +18,7 @@ import yaml
 
 from tdx_headroom import __version__
 from tdx_headroom.cli import command_parser
-from tdx_headroom.output.metrics import FAMILIES
+from tdx_headroom.output.metric_families import FAMILIES
 from tests.packaging.conftest import CHECKOUT
 from tests.packaging.fresh import CONTAINER_CAPABILITIES
 

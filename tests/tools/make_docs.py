@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tdx_headroom.output.metrics import FAMILIES
+from tdx_headroom.output.metric_families import FAMILIES
 from tdx_headroom.verdict.kernels import KERNELS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -44,8 +44,8 @@ def metrics_page() -> str:
         [
             "# Metrics",
             "",
-            "Made from `agent/tdx_headroom/output/metrics.py` by `python -m tests.tools.make_docs`. A value",
-            "that is unknown is absent, never 0; of a state set the true one is 1, the others 0.",
+            "Made from `agent/tdx_headroom/output/metric_families.py` by `python -m tests.tools.make_docs`.",
+            "A value that is unknown is absent, never 0; of a state set the true one is 1, the others 0.",
             "`strategy` is `memory-regions`, `cmr-subregion` or `cmr-walk`; `tdmr` is a TDMR's bounds, such",
             "as `0x0-0x80000000`.",
             "",

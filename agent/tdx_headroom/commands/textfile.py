@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tdx_headroom.commands.this_host import add_options, assess_host, write
-from tdx_headroom.output.metrics import Health
+from tdx_headroom.output.metrics import AgentStatus
 from tdx_headroom.output.textfile import check_name, render_textfile
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ def run(options: argparse.Namespace) -> int:
     assessment = assess_host(options)
     now = time.time()
     kernel_log = assessment.facts.log_health
-    health = Health(
+    status = AgentStatus(
         assessed_at=now,
         duration=time.perf_counter() - began,
         read_at=tuple((source.source, now) for source in assessment.facts.sources if source.ok),
         records_lost=kernel_log.lost if kernel_log else 0,
         records_untrusted=kernel_log.untrusted if kernel_log else 0,
     )
-    write(options.output, render_textfile(assessment, health))
+    write(options.output, render_textfile(assessment, status))
     return os.EX_OK

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, generate_latest
 
 from tdx_headroom.errors import AgentError
-from tdx_headroom.output import metrics
+from tdx_headroom.output import metric_families, metrics
 from tdx_headroom.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -26,20 +26,20 @@ MODE = 0o644
 class _Once:
     """One view as a collector."""
 
-    def __init__(self, assessment: Assessment, health: metrics.Health) -> None:
-        self._view = assessment, health
+    def __init__(self, assessment: Assessment, status: metrics.AgentStatus) -> None:
+        self._view = assessment, status
 
     def collect(self) -> Iterable[Metric]:
         return metrics.collect(*self._view)
 
     def describe(self) -> Iterable[Metric]:
-        return metrics.describe()
+        return metric_families.describe()
 
 
-def render_textfile(assessment: Assessment, health: metrics.Health) -> bytes:
+def render_textfile(assessment: Assessment, status: metrics.AgentStatus) -> bytes:
     """The agent's own metrics as text; none of its process, for node_exporter has those of its own."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Once(assessment, health))
+    registry.register(_Once(assessment, status))
     return generate_latest(registry)
 
 

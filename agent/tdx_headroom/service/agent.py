@@ -55,19 +55,19 @@ class Agent:
         self._state = state or State()
         self._writer = StateWriter(state_file)
         self.assessment: Assessment | None = None
-        self._health: metrics.Health | None = None
+        self._status: metrics.AgentStatus | None = None
         self._failing: frozenset[str] | None = None
         self.version = 0
 
     @property
     def stale(self) -> bool:
         """Whether a later attempt to assess has failed."""
-        return self._health is not None and self._health.stale
+        return self._status is not None and self._status.stale
 
     @property
     def assessed_at(self) -> float | None:
         """When the host was last read with success, in seconds since the epoch."""
-        return self._health.assessed_at if self._health is not None else None
+        return self._status.assessed_at if self._status is not None else None
 
     @property
     def status(self) -> str:
@@ -84,14 +84,14 @@ class Agent:
             assessment = self._assess()
         except Exception as error:  # noqa: BLE001  whatever it is, what was known must keep being served
             log.failure("assessment failed, the last one stays", error)
-            if self._health is not None:
-                self._health = metrics.stale(self._health)
+            if self._status is not None:
+                self._status = metrics.stale(self._status)
                 self.version += 1
             return
         changed = self.assessment is None or self.assessment.verdict != assessment.verdict
         self.assessment = assessment
         self._keep(assessment, urgent=changed)
-        self._health = self._measure(assessment, time.perf_counter() - began)
+        self._status = self._measure(assessment, time.perf_counter() - began)
         self.version += 1
         self._report(assessment, changed=changed)
 
@@ -104,22 +104,22 @@ class Agent:
 
     def collect(self) -> Iterable[Metric]:
         """For prometheus_client: the current view as metrics."""
-        return metrics.collect(self.assessment, self._health)
+        return metrics.collect(self.assessment, self._status)
 
-    def _measure(self, assessment: Assessment, duration: float) -> metrics.Health:
-        previous = self._health
+    def _measure(self, assessment: Assessment, duration: float) -> metrics.AgentStatus:
+        previous = self._status
         now = time.time()
         read_at = dict(previous.read_at) if previous else {}
         read_at |= {source.source: now for source in assessment.facts.sources if source.ok}
-        health = assessment.facts.log_health
+        log_health = assessment.facts.log_health
         before = self._state.previous
-        return metrics.Health(
+        return metrics.AgentStatus(
             assessed_at=now,
             duration=duration,
             read_at=tuple(read_at.items()),
-            records_lost=max(previous.records_lost if previous else 0, health.lost if health else 0),
+            records_lost=max(previous.records_lost if previous else 0, log_health.lost if log_health else 0),
             records_untrusted=max(
-                previous.records_untrusted if previous else 0, health.untrusted if health else 0
+                previous.records_untrusted if previous else 0, log_health.untrusted if log_health else 0
             ),
             map_changed=map_changed(before, self._state.current),
             last_boot_headroom=before.headroom if before else (),
@@ -134,8 +134,8 @@ class Agent:
     def write_state(self) -> None:
         """Write what waits to be kept."""
         self._writer.write()
-        if self._health is not None and self._health.state_written != self._writer.success:
-            self._health = replace(self._health, state_written=self._writer.success)
+        if self._status is not None and self._status.state_written != self._writer.success:
+            self._status = replace(self._status, state_written=self._writer.success)
             self.version += 1
 
     def forget(self, problem: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tornado.http1connection import HTTP1ConnectionParameters, HTTP1ServerConnection
 
 from tdx_headroom import log
-from tdx_headroom.output import metrics
+from tdx_headroom.output import metric_families
 from tdx_headroom.web import library_log
 from tdx_headroom.web.connection import Connection, TlsConnection, limit_buffers, origin_of
 from tdx_headroom.web.connections import Connections
@@ -180,9 +180,9 @@ class _ServerMetrics:
 
     def collect(self) -> Iterable[Metric]:
         """For prometheus_client."""
-        return metrics.families(self._samples())
+        return metric_families.families(self._samples())
 
-    def _samples(self) -> Iterator[metrics.Sample]:
+    def _samples(self) -> Iterator[metric_families.Sample]:
         for code, count in self._handler.answered.items():
             yield ("tdx_headroom_http_requests_total", (str(code),), count)
         yield ("tdx_headroom_http_auth_failures_total", (), self._handler.answered[401])

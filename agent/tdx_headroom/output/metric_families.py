@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every metric family: name, help, labels and type in one table, from which docs and man page are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+COUNTER = "counter"
+GAUGE = "gauge"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric family: name, help, label names, type."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+    kind: str = GAUGE
+
+
+_TABLE = (
+    Family(
+        "tdx_tdmr_reserved_areas",
+        "Reserved areas that a TDMR needs, by what they are for.",
+        ("strategy", "tdmr", "kind"),
+    ),
+    Family("tdx_tdmr_reserved_areas_limit", "Reserved areas that a TDMR may have."),
+    Family(
+        "tdx_tdmr_reserved_areas_headroom",
+        "Reserved areas left over in a TDMR; negative: TDX fails to initialize.",
+        ("strategy", "tdmr"),
+    ),
+    Family(
+        "tdx_reserved_areas_headroom_min",
+        "Reserved areas left over in the fullest TDMR; negative: TDX fails to initialize.",
+        ("strategy",),
+    ),
+    Family(
+        "tdx_reserved_areas_headroom_worst_case",
+        "The same, when every PAMT that could land in a TDMR does.",
+        ("strategy",),
+    ),
+    Family(
+        "tdx_kernel_strategy",
+        "1 on the strategy that this kernel is held to use, and why.",
+        ("strategy", "evidence"),
+    ),
+    Family(
+        "tdx_plan_matches_kernel",
+        "Whether the recomputed PAMT and outcome are those the kernel logged; absent when it logged nothing.",
+    ),
+    Family("tdx_verdict", "1 on the verdict for this host.", ("verdict",)),
+    Family("tdx_next_boot", "1 on what the next TDX initialization on this host will do.", ("verdict",)),
+    Family(
+        "tdx_finding",
+        "1 for each finding about the next TDX initialization; docs/verdict.md lists the kinds.",
+        ("kind", "severity"),
+    ),
+    Family("tdx_tdmrs", "TDMRs that the memory map needs.", ("strategy",)),
+    Family("tdx_tdmrs_limit", "TDMRs that the TDX module takes."),
+    Family("tdx_pamt_bytes", "Memory that all PAMTs take under the recomputed plan.", ("strategy",)),
+    Family("tdx_pamt_allocated_bytes", "Memory that the kernel logged as allocated for PAMTs."),
+    Family(
+        "tdx_init_predicted",
+        "1 on the outcome that the next TDX initialization has under a strategy.",
+        ("strategy", "outcome"),
+    ),
+    Family("tdx_module_state", "1 on the state that TDX is in, as the kernel log tells.", ("state",)),
+    Family(
+        "tdx_init_failure_info",
+        "Why TDX failed to initialize in this boot; absent when it did not fail.",
+        ("reason", "errno"),
+    ),
+    Family("tdx_module_info", "The TDX module that the kernel named.", ("version", "build")),
+    Family("tdx_host_info", "The host.", ("kernel_release", "cpu_model", "bios_version")),
+    Family("tdx_boot_time_seconds", "When this boot began, by the host's clock."),
+    Family("tdx_private_keyids", "Private KeyIDs that the BIOS has enabled."),
+    Family("tdx_cmrs", "Convertible memory ranges that the TDX module reports."),
+    Family("tdx_cmr_bytes", "Memory in convertible memory ranges."),
+    Family("tdx_memory_regions", "Memory regions that TDMRs are made from."),
+    Family("tdx_memory_bytes", "Memory in memory regions, above 1 MiB and in whole pages."),
+    Family(
+        "tdx_memory_offline_bytes",
+        "Memory that was added since the boot and is offline: TDX refuses memory added late.",
+    ),
+    Family(
+        "tdx_memory_map_changed",
+        "Whether the memory regions differ from those of the boot before; absent when that is unknown.",
+    ),
+    Family(
+        "tdx_reserved_areas_headroom_min_last_boot",
+        "Reserved areas left over in the fullest TDMR, in the boot before.",
+        ("strategy",),
+    ),
+    Family("tdx_memory_not_convertible_bytes", "Memory in memory regions that no CMR covers."),
+    Family("tdx_headroom_source_success", "Whether a source of the host could be read.", ("source",)),
+    Family(
+        "tdx_headroom_source_read_timestamp_seconds",
+        "When a source was last read successfully.",
+        ("source",),
+    ),
+    Family(
+        "tdx_headroom_sources_disagree",
+        "Whether two sources show different memory; a is the one in use.",
+        ("a", "b"),
+    ),
+    Family(
+        "tdx_headroom_kernel_log_records_lost_total",
+        "Kernel log records that were overwritten before they could be read.",
+        kind=COUNTER,
+    ),
+    Family(
+        "tdx_headroom_kernel_log_untrusted_records_total",
+        "Records that look like TDX lines but were written by user space; they are not used.",
+        kind=COUNTER,
+    ),
+    Family("tdx_headroom_assessment_timestamp_seconds", "When the host was last assessed."),
+    Family("tdx_headroom_assessment_duration_seconds", "How long the last assessment took."),
+    Family("tdx_headroom_assessment_stale", "1 when the last assessment failed and an older one is shown."),
+    Family("tdx_headroom_state_write_success", "Whether what is known could be kept for after a restart."),
+    Family("tdx_headroom_http_requests_total", "Requests answered, by HTTP status.", ("code",), kind=COUNTER),
+    Family(
+        "tdx_headroom_http_auth_failures_total",
+        "Requests refused because they had no valid credentials.",
+        kind=COUNTER,
+    ),
+    Family("tdx_headroom_http_connections", "Open connections of clients."),
+    Family(
+        "tdx_headroom_http_connections_dropped_total",
+        "Connections that the agent closed: silent, idle, slow to read, or crowded out by others.",
+        ("reason",),
+        kind=COUNTER,
+    ),
+    Family(
+        "tdx_headroom_web_config_reload_success",
+        "Whether the web configuration could be read when it last changed; absent when there is none.",
+    ),
+    Family(
+        "tdx_headroom_web_config_reload_failures_total",
+        "Changes of the web configuration that could not be used; the one before stayed in force.",
+        kind=COUNTER,
+    ),
+    Family("tdx_headroom_build_info", "This agent.", ("version",)),
+)
+FAMILIES = {family.name: family for family in _TABLE}
+
+Sample = tuple[str, tuple[str, ...], float]
+"""Family name, label values, value."""
+
+
+def describe() -> Iterator[Metric]:
+    """All families without samples, for the registry's check of names."""
+    return (_family(family) for family in _TABLE)
+
+
+def families(samples: Iterable[Sample]) -> list[Metric]:
+    """The families that these samples belong to, in the table's order."""
+    found: dict[str, Metric] = {}
+    for name, labels, value in samples:
+        family = found.get(name)
+        if family is None:
+            family = found[name] = _family(FAMILIES[name])
+        family.add_sample(name, dict(zip(FAMILIES[name].labels, labels, strict=True)), value)
+    return [found[family.name] for family in _TABLE if family.name in found]
+
+
+def _family(family: Family) -> Metric:
+    if family.kind == COUNTER:
+        return CounterMetricFamily(family.name, family.help, labels=family.labels)
+    return GaugeMetricFamily(family.name, family.help, labels=family.labels)
