@@ -104,4 +104,6 @@ def is_early(message: str) -> bool:
 
 def is_one(message: str) -> bool:
     """Whether a message is one of these as a whole."""
-    return is_early(message) or any(pattern.fullmatch(message) for pattern in (HUGETLB, RUNNING, BOOT_IMAGE))
+    if not begins_like_one(message):
+        return BOOT_IMAGE.fullmatch(message) is not None
+    return any(pattern.fullmatch(message) for pattern in (*_EARLY, HUGETLB, RUNNING))

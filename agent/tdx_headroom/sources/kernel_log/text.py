@@ -244,19 +244,18 @@ class _Boot:
         """See whether a record is only a part of a known one, or has something more in it."""
         if boot_lines.ROW.match(message) and not is_whole(message):
             self.gaps.add(len(self.records))
-        if match_tdx_line(message) is not None or HARMLESS.match(message) or _CRASH.match(message):
+        if not _SAYS_TDX.match(message) or HARMLESS.match(message) or _CRASH.match(message):
             return
-        if _SAYS_TDX.match(message):
+        if match_tdx_line(message) is None:
             self.unread.append(message)
 
     def look_at(self, line: Line, message: str) -> None:
         """See whether a message begins a boot, or says that it should and cannot."""
         if _NEW_BOOT.fullmatch(message):
             self._version(line, message)
-        else:
-            mark = next((mark for mark in _ONCE_A_BOOT if message.startswith(mark)), None)
-            if mark is not None:
-                self._once(mark, line, message)
+        elif message.startswith(_ONCE_A_BOOT):
+            mark = next(mark for mark in _ONCE_A_BOOT if message.startswith(mark))
+            self._once(mark, line, message)
         self.clock = line.clock if line.clock is not None else self.clock
         self.of_day = line.of_day if line.of_day is not None else self.of_day
         self.idle += not matters(message)

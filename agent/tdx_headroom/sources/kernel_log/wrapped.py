@@ -25,6 +25,9 @@ _PARTS = 3
 """So many lines more may one be broken into: the longest that are read have some 150 characters."""
 _WRAPS = 60
 """Nothing breaks a line that is shorter."""
+_BEGINNING = 26
+"""By no more characters than this a known message is told (:func:`matters`)."""
+_IMAGE = "BOOT_IMAGE="
 _ARGUMENTS = re.compile(r"[a-z]\S*(?:\s+[a-z]\S*)*")
 _MARK = re.compile(r"\s*(?:</?[A-Za-z][^<>]{0,40}>|[]`*_\"'|\\,;)}.])\s*$")
 _MOST_MARKS = 8
@@ -80,7 +83,7 @@ def rejoined(lines: Sequence[str], read: Sequence[Line]) -> Iterator[Line]:
             passed_over -= 1
             yield line._replace(text=None)
             continue
-        if line.text is None or line.trusted is False:
+        if line.text is None or line.trusted is False or not _may_begin(line.text, read, number):
             yield line
             continue
         message = unmarked(line.text)
@@ -94,6 +97,16 @@ def rejoined(lines: Sequence[str], read: Sequence[Line]) -> Iterator[Line]:
         elif not is_whole(message):
             message, passed_over = _joined(line.text, _bare_lines_behind(read, number)) or (message, 0)
         yield line._replace(text=message)
+
+
+def _may_begin(message: str, read: Sequence[Line], number: int) -> bool:
+    """Whether a line may be a known message, or the beginning of one: nearly none is, and this is cheap."""
+    if matters(message) or message.startswith(_IMAGE):
+        return True
+    if len(message) >= _BEGINNING or number + 1 >= len(read):
+        return False
+    behind = read[number + 1].text or ""
+    return matters(f"{message}{behind}") or matters(f"{message} {behind}")
 
 
 def _joined(first: str, behind: Sequence[str]) -> tuple[str, int] | None:
