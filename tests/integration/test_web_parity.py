@@ -22,6 +22,7 @@ import pytest
 
 from tests.integration.agent import SECONDS, basic, free_port, scrape_status
 from tests.integration.certificates import Authority, make_authority
+from tests.integration.servers import wait_for
 from tests.integration.test_web_config import KEEP_ROOT
 
 if TYPE_CHECKING:
@@ -293,7 +294,7 @@ USERS = (None, "alice", "bob", "5", "0x10", "2001-01-01", "yes", "")
 
 
 def answers(port: int, folder: Folder) -> dict[str, int]:
-    """How each client fares without a password, and each user on a connection that can be had."""
+    """How each client fares without a password, and each user on a connection that is possible."""
     found = {"plain HTTP": ask(port, None, None)}
     if not found["plain HTTP"]:  # a handshake with a server of plain HTTP would wait for its deadline
         found |= {name: ask(port, context, None) for name, context in folder.clients.items()}
@@ -325,6 +326,12 @@ class Outcome:
     said: str
 
 
+def serves(folder: Folder) -> bool:
+    """Whether the log says so, which either says only when it has read the file."""
+    said = (folder.path / "log").read_text()
+    return "TLS is " in said or "msg=serving" in said
+
+
 def run(words: list[str], folder: Folder, *, asked: bool) -> Outcome:
     port = free_port()
     command = [*words, f"--web.listen-address=127.0.0.1:{port}"]
@@ -333,7 +340,9 @@ def run(words: list[str], folder: Folder, *, asked: bool) -> Outcome:
         process = stack.enter_context(subprocess.Popen(command, stderr=log, stdout=log, text=True))
         stack.callback(process.kill)
         found = (answers(port, folder) if asked else {}) if started(process, port) else None
-        if process.poll() is not None:  # it has listened before it has read the file
+        # node_exporter listens before it has read the file: it may be about to end.
+        wait_for("end, or word that it serves", lambda: process.poll() is not None or serves(folder))
+        if process.poll() is not None:
             found = None
         log.seek(0)
         outcome = Outcome(found, log.read())
