@@ -56,7 +56,7 @@ def get() -> FilteringBoundLogger:
 
 
 def failure(what: str, error: BaseException) -> None:
-    """Log an error that nobody has thought of, and where it was raised; see :class:`Failures`."""
+    """Log an unexpected error, and where it was raised; see :class:`Failures`."""
     _failures.log(what, place_of(error), repr(error))
 
 

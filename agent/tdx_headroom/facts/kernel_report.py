@@ -40,7 +40,7 @@ class FailureReason(StrEnum):
 
 
 class NoTdx(StrEnum):
-    """Why TDX is not to be had where a log comes from."""
+    """Why TDX is not available where a log comes from."""
 
     GUEST = "guest"
     CPU = "cpu"
@@ -108,7 +108,7 @@ class KernelReport:
         verified: whether every line came from a record that only the kernel can write.
         contradictions: lines of an unverified log that do not go with what is before them. Somebody may have
             forged them, or what they contradict; where they tell different outcomes, the worse one counts.
-        no_tdx: why TDX is not to be had, where ``state`` is unsupported; a guest's log tells of no host.
+        no_tdx: why TDX is not available, where ``state`` is unsupported; a guest's log tells of no host.
     """
 
     state: ModuleState = ModuleState.UNKNOWN

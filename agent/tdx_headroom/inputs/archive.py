@@ -76,7 +76,7 @@ class _Forward:
         return data
 
 
-class _Manners:
+class _ArchivePolicy:
     """Whether members that nobody wants are such as an honest archive has.
 
     A sosreport is a picture of a root: it has links to anywhere, and devices. No other archive has them.
@@ -176,17 +176,17 @@ def _damaged(name: str, why: str) -> AgentError:
 
 def _read_members(tar: tarfile.TarFile, name: str, selection: Selection, hosts: dict[str, _Host]) -> None:
     kept = 0
-    manners = _Manners(name)
+    policy = _ArchivePolicy(name)
     for number, member in enumerate(tar, 1):
         cast("Any", tar).members.clear()  # it keeps every member that it has seen
         if number > MAX_MEMBERS:
             _refuse(name, f"more than {MAX_MEMBERS} members")
         path = _safe(member.name, name)
-        manners.note(member, path)
+        policy.note(member, path)
         kept += _member(tar, member, path, name, selection, hosts)
         if kept > MAX_KEPT:
             _refuse(name, f"more than {show_size(MAX_KEPT)} in the files that matter")
-    manners.check()
+    policy.check()
 
 
 def _member(

@@ -49,7 +49,7 @@ _TABLE = (
     ),
     Family(
         "tdx_kernel_strategy",
-        "1 on the strategy that this kernel is held to use, and why.",
+        "1 on the strategy that this kernel is taken to use, and why.",
         ("strategy", "evidence"),
     ),
     Family(

@@ -28,7 +28,7 @@ _Result = tuple[bool, str]
 
 
 def cross_check(facts: HostFacts, plan: Plan | None) -> CrossCheck:
-    """Compare PAMT and outcome of this boot with the plan of the strategy that the kernel is held to use."""
+    """Compare PAMT and outcome of this boot with the plan of the strategy that the kernel is taken to use."""
     log = facts.kernel_log
     if log is None or plan is None or not plan.tdmrs:
         return CrossCheck(None, ())

@@ -63,7 +63,7 @@ WHY = {
     FailureReason.RESERVED_AREAS: "a TDMR needs more reserved areas than the TDX module takes",
     FailureReason.TDMRS: "the memory map needs more TDMRs than the TDX module takes",
     FailureReason.AREAS_OR_TDMRS: "reserved areas or TDMRs ran out",
-    FailureReason.NO_MEMORY: "no contiguous memory was to be had, most likely for a PAMT",
+    FailureReason.NO_MEMORY: "no contiguous memory was free, most likely for a PAMT",
     FailureReason.KEYIDS: "the BIOS gives TDX too few private KeyIDs",
     FailureReason.HIBERNATION: "the kernel can hibernate, which TDX does not allow",
     FailureReason.MEMORY_NOTIFIER: "the kernel could not watch memory hotplug",
@@ -81,7 +81,7 @@ NEEDS = "Sapphire Rapids or a later Xeon"
 _NO_TDX = {
     NoTdx.GUEST: "This is a TDX guest, whose log says nothing about its host: give the log of the host.",
     NoTdx.CPU: f"This CPU has no TDX, which needs {NEEDS} ({{}}).",
-    NoTdx.CPU_FEATURE: "TDX is not to be had: {}.",
+    NoTdx.CPU_FEATURE: "TDX is not available: {}.",
     NoTdx.TME: "The BIOS has not enabled TME, without which there is no TDX: in the BIOS, enable TME, TME-MT"
     " and TDX.",
     NoTdx.DISABLED: "KVM says that TDX is disabled on this platform: the CPU has no TDX, which needs"
@@ -161,7 +161,7 @@ def is_persistent(log: KernelReport) -> bool:
 
 
 def why_no_tdx(facts: HostFacts) -> str | None:
-    """Why TDX is not to be had, where the log or the CPU says so by itself."""
+    """Why TDX is not available, where the log or the CPU says so by itself."""
     log = facts.kernel_log
     if facts.platform is not None and facts.platform.tdx_guest:
         return _NO_TDX[NoTdx.GUEST]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def find_strategy(
     facts: HostFacts, plans: Mapping[Strategy, Plan | None], override: Strategy | None = None
 ) -> StrategyFinding:
-    """The strategy that the host's kernel is held to use.
+    """The strategy that the host's kernel is taken to use.
 
     Args:
         facts: of the host.

@@ -117,12 +117,12 @@ class Signs(NamedTuple):
     Args:
         facts: of the host.
         plans: one a strategy.
-        strategy: the one that this kernel is held to use, and how that is known.
+        strategy: the one that this kernel is taken to use, and how that is known.
         plan: of that strategy.
         predicted: what that plan alone makes of the next initialization.
         check: recomputed against logged.
         what_if: the facts are not the host's own any more, so what happened on it does not count.
-        not_tdx: kernel or CPU say that TDX is not to be had here.
+        not_tdx: kernel or CPU say that TDX is not available here.
         failed: the log of this boot, when TDX failed in it.
         no_sign: there is a log, and nothing shows TDX.
         refused: the call that the module has refused, when nothing shows what came of it.

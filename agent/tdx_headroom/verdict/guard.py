@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 class Guard:
-    """Makes parts of a verdict, and notes those that fail by an error that nobody has thought of.
+    """Makes parts of a verdict, and notes those that fail by an unexpected error.
 
     Attributes:
         failures: so far.

@@ -31,7 +31,7 @@ class State(StrEnum):
 
 
 class Basis(StrEnum):
-    """Why a kernel is held to use a strategy."""
+    """Why a kernel is taken to use a strategy."""
 
     EVIDENCE = "evidence"
     TABLE = "table"
@@ -78,7 +78,7 @@ class StrategyFinding:
 
     Args:
         strategy: the one.
-        basis: why it is held to be the one.
+        basis: why it is taken to be the one.
         evidence: sentences that say what speaks for it.
         contradiction: a sentence when what happened contradicts the table.
     """
@@ -165,7 +165,7 @@ def describe(plan: Plan) -> str:
     if outcome is Outcome.NO_MEMORY and plan.tdmrs:
         lost = next(t for t in plan.tdmrs if t.pamt.base is None)
         bounds = show(lost.base, lost.end)
-        return f"No contiguous {lost.pamt.size >> 10} KiB are to be had for the PAMT of TDMR {bounds}."
+        return f"No contiguous {lost.pamt.size >> 10} KiB are free for the PAMT of TDMR {bounds}."
     if outcome is Outcome.NO_MEMORY:
         return "There is no memory above 1 MiB."
     if outcome is Outcome.MISALIGNED:

@@ -53,7 +53,7 @@ def read_signs(
 
 
 def not_a_tdx_host(facts: HostFacts) -> bool:
-    """Whether kernel or CPU say that TDX is not to be had here."""
+    """Whether kernel or CPU say that TDX is not available here."""
     log, platform = facts.kernel_log, facts.platform
     if log is not None and log.state is ModuleState.UNSUPPORTED:
         return True

@@ -87,7 +87,7 @@ class BootMap:
         hugetlb: bytes in huge pages that boot has allocated.
         srat: which addresses belong to which node, possible hot-plugged memory included.
         from_boot: whether the log has the first line that a kernel prints.
-        no_tdx: why TDX is not to be had, and the line that says so.
+        no_tdx: why TDX is not available, and the line that says so.
         contradictions: lines of an unverified log that do not go with the first list of their kind.
         kernel_release: as printed, or from the name of the boot image; None when not seen.
         command_line: as printed; None when not seen.

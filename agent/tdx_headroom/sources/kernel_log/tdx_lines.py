@@ -154,7 +154,7 @@ NO_TDX = {
     "unsupported": NoTdx.PLATFORM,
     "cpu-feature": NoTdx.CPU_FEATURE,
 }
-"""Lines that say that TDX is not to be had here, and why."""
+"""Lines that say that TDX is not available here, and why."""
 
 OUTCOMES = frozenset(
     {*FAILURES, *NO_TDX, "initialized", "pamt-kib", "pamt-pages", "init-failed", "init-failed-other"}
