@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tdx_headroom.address import GIB, MIB, PAGE, Range, subtract, union
 from tdx_headroom.facts.host_facts import GivenBases, HostFacts, Limits, MemoryRegion, Placement
 from tdx_headroom.plan import AreaKind, ModuleStatus, Plan, Strategy, plan_host
-from tdx_headroom.plan.holes import _walk, holes_of
+from tdx_headroom.plan.holes import holes_of
 from tdx_headroom.plan.regions import tdx_memory_list
 
 UNIT = 256 * 1024
@@ -207,10 +207,9 @@ def test_facts_survive_json(memory: tuple[MemoryRegion, ...]) -> None:
     st.lists(st.integers(0, 12), min_size=1, max_size=6, unique=True).map(sorted),
 )
 def test_walk_begins_where_it_matters(cmrs: list[tuple[int, int]], bases: list[int]) -> None:
-    """In whatever order the CMRs are, the holes are those of a walk from the head of the list."""
+    """In whatever order the CMRs are, a TDMR has the holes that it has alone."""
     quarter = GIB // 4
     listed = tuple((base * quarter, size * quarter) for base, size in cmrs)
     tdmrs = [Range(base * GIB, (base + 1) * GIB) for base in bases]
-    entries = [Range(base, base + size) for base, size in listed]
-    expected = [_walk(tdmr, entries) for tdmr in tdmrs]
+    expected = [holes for tdmr in tdmrs for holes in holes_of(Strategy.CMR_WALK, [tdmr], [], listed)]
     assert holes_of(Strategy.CMR_WALK, tdmrs, [], listed) == expected

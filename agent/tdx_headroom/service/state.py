@@ -214,7 +214,7 @@ class StateFile:
         with contextlib.suppress(OSError), self._folder() as folder:
             remove_leftovers(folder, FILE)
         try:
-            return _parse(self._read()), None
+            return parse(self._read()), None
         except FileNotFoundError:
             return State(), None
         except OSError as error:
@@ -224,7 +224,7 @@ class StateFile:
 
     def _read_only(self) -> State:
         with contextlib.suppress(OSError, ValueError, RecursionError):
-            return _parse(self._read())
+            return parse(self._read())
         return State()
 
     def _read(self) -> bytes:
@@ -302,7 +302,12 @@ class StateFile:
         return f"was set aside as {aside}"
 
 
-def _parse(data: bytes) -> State:
+def parse(data: bytes) -> State:
+    """A state from the bytes of its file.
+
+    Raises:
+        ValueError: it is none, or one of a schema that this agent does not read.
+    """
     if len(data) > MAX_FILE:
         raise ValueError("the file is too large")
     value = json.loads(data)
