@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.tools.ports import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -51,12 +53,6 @@ def as_nobody() -> list[str]:
         return []
     ids = ["--reuid=65534", "--regid=65534", "--clear-groups"]
     return ["setpriv", *ids, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def agent(port: int, *arguments: str) -> list[str]:

@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.bench.programs import PYTHON, REQUEST, Client, agent, free_port, running
+from tests.bench.programs import PYTHON, REQUEST, Client, agent, running
 from tests.bench.serving import percentile
 from tests.bench.table import Row
+from tests.tools.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,13 +16,13 @@ from tests.bench.programs import (
     as_nobody,
     bare,
     fleet,
-    free_port,
     has_node_exporter,
     running,
     status,
     wakeups,
 )
 from tests.bench.table import Row
+from tests.tools.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,6 @@ import base64
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
+
+from tests.tools.ports import free_port
 
 if TYPE_CHECKING:
     import ssl
@@ -77,12 +78,6 @@ class Running:
                     return line
             time.sleep(0.01)
         raise AssertionError(f"no {text!r} in the agent's log:\n" + "".join(self.log))
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def _own_files(arguments: tuple[str, ...]) -> bool:

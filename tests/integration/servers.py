@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
-from tests.integration.agent import free_port
+from tests.tools.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

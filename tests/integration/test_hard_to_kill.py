@@ -18,8 +18,9 @@ from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.service.agent import Agent
 from tdx_headroom.service.state import StateFile
-from tests.integration.agent import agent, free_port
+from tests.integration.agent import agent
 from tests.integration.recorded import record
+from tests.tools.ports import free_port
 
 HOST = Path(__file__).parents[1] / "hosts" / "good-2-node"
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.agent import SECONDS, agent, free_port
+from tests.integration.agent import SECONDS, agent
+from tests.tools.ports import free_port
 
 HOSTS = Path(__file__).parents[1] / "hosts"
 IS_ROOT = os.geteuid() == 0

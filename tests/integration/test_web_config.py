@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 import bcrypt
 import pytest
 
-from tests.integration.agent import SECONDS, agent, basic, free_port
+from tests.integration.agent import SECONDS, agent, basic
 from tests.integration.certificates import Authority, make_authority
+from tests.tools.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable

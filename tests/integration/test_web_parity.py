@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING
 import bcrypt
 import pytest
 
-from tests.integration.agent import SECONDS, basic, free_port, scrape_status
+from tests.integration.agent import SECONDS, basic, scrape_status
 from tests.integration.certificates import Authority, make_authority
 from tests.integration.servers import wait_for
 from tests.integration.test_web_config import KEEP_ROOT
+from tests.tools.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from tdx_headroom.service.users import DYNAMIC
-from tests.integration.agent import free_port
 from tests.manifests.models import PACKAGES, compiler, complaints, folder
 from tests.tools.make_rule_object import OBJECT, RULES, rule_object
+from tests.tools.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.agent import free_port
 from tests.packaging.conftest import CHECKOUT
+from tests.tools.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tests.grafana.files import DASHBOARDS
-from tests.integration.agent import agent, free_port
+from tests.integration.agent import agent
 from tests.integration.servers import PACKAGING, Prometheus, run
+from tests.tools.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,9 +19,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.bench.programs import REQUEST, Client, Program, agent, free_port, running, status
+from tests.bench.programs import REQUEST, Client, Program, agent, running, status
 from tests.soak.plot import Panel, render
 from tests.soak.trouble import Captured, Live
+from tests.tools.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

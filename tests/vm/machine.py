@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tests.kernel.tools import KernelTestError
+from tests.tools.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +63,7 @@ class Machine:
         more: Sequence[str] = (),
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="tdx-vm-"))
-        self.port = _free_port()
+        self.port = free_port()
         self._number = 0
         self._buffer = b""
         self._shell: socket.socket | None = None
@@ -246,9 +247,3 @@ class Machine:
 
     def _last_words(self) -> str:
         return " | ".join(line.strip() for line in self.console().splitlines()[-5:])
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.integration.agent import SECONDS, Running, free_port
+from tests.integration.agent import SECONDS, Running
+from tests.tools.ports import free_port
 
 from tdx_headroom.service import privileges
 from tdx_headroom.service.users import DYNAMIC
