@@ -21,8 +21,11 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> list[str]:
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """make, with a virtual environment that needs no set-up: the agent of this Python."""
+    for name in ("ARGS", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES"):
+        # `make test ARGS=...` hands its own on to every make below.
+        monkeypatch.delenv(name, raising=False)
     command = tmp_path / "bin/tdx-headroom"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m tdx_headroom "$@"\n')
