@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tdx_headroom import __version__
 from tdx_headroom.errors import AgentError, one_line, place_of
-from tdx_headroom.inputs.named import STDIN, Kind, Named
+from tdx_headroom.inputs.named import STANDARD_STREAM, Kind, Named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +76,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = command_parser(arguments)
     options, left = parser.parse_known_args(arguments)
-    if left and (not hasattr(options, "inputs") or any(a.startswith("-") and a != STDIN for a in left)):
+    if left and (
+        not hasattr(options, "inputs") or any(a.startswith("-") and a != STANDARD_STREAM for a in left)
+    ):
         parser.error(f"unrecognized arguments: {' '.join(left)}")
     if left:
         options.inputs = [*options.inputs, *(Named(Kind.ANY, path) for path in left)]

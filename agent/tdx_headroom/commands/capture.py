@@ -13,7 +13,7 @@ from tdx_headroom.capture.build import make_capture
 from tdx_headroom.commands.arguments import add_rootfs
 from tdx_headroom.errors import AgentError
 from tdx_headroom.hostfs.root import host_root
-from tdx_headroom.inputs.named import STDIN
+from tdx_headroom.inputs.named import STANDARD_STREAM
 from tdx_headroom.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write a capture; the exit status."""
-    to_stdout = options.output == STDIN
+    to_stdout = options.output == STANDARD_STREAM
     if to_stdout and sys.stdout.isatty():
         raise AgentError("a terminal is no place for an archive", hint="-o FILE.tar.gz", status=os.EX_USAGE)
     capture = make_capture(host_root(options.rootfs), time.time(), keep_host_name=options.keep_host_name)

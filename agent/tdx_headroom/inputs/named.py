@@ -14,7 +14,8 @@ from tdx_headroom.errors import AgentError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-STDIN = "-"
+STANDARD_STREAM = "-"
+"""Standard input as an input, standard output as an output."""
 MAX_DEPTH = 4
 """Captures lie no deeper than this in a directory that is given: DIR/site/rack/host.tar.gz."""
 
@@ -73,7 +74,7 @@ def expand(named: Sequence[Named]) -> list[Named]:
     Raises:
         AgentError: standard input is named twice.
     """
-    if sum(one.path == STDIN for one in named) > 1:
+    if sum(one.path == STANDARD_STREAM for one in named) > 1:
         raise AgentError("standard input is named twice", status=os.EX_USAGE)
     found: list[Named] = []
     for one in named:

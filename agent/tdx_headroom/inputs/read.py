@@ -16,7 +16,7 @@ from tdx_headroom.hostfs.root import Root
 from tdx_headroom.inputs.archive import MAX_UNPACKED, is_tar, read_archive
 from tdx_headroom.inputs.compressed import decompressed, with_start
 from tdx_headroom.inputs.facts_lines import facts_stream
-from tdx_headroom.inputs.named import STDIN, Kind, Named, is_folder
+from tdx_headroom.inputs.named import STANDARD_STREAM, Kind, Named, is_folder
 from tdx_headroom.sources.kernel_log.reader import MAX_LOG, read_log_file
 from tdx_headroom.sources.registry import SELECTION
 
@@ -50,7 +50,7 @@ class Found(NamedTuple):
 def read_hosts(inputs: Iterable[Named]) -> Iterator[Found]:
     """The hosts of all inputs, in order; an input that cannot be read comes as the reason why."""
     for named in inputs:
-        name = "standard input" if named.path == STDIN else named.path
+        name = "standard input" if named.path == STANDARD_STREAM else named.path
         try:
             yield from _hosts_of(named, name)
         except AgentError as error:
@@ -63,7 +63,7 @@ def _hosts_of(named: Named, name: str) -> Iterator[Found]:
     if named.kind is Kind.HOST:
         yield Found(name, facts_of_root(Root("/"), name))
         return
-    if named.path != STDIN and is_folder(Path(named.path)) and named.kind in (Kind.ROOT, Kind.ANY):
+    if named.path != STANDARD_STREAM and is_folder(Path(named.path)) and named.kind in (Kind.ROOT, Kind.ANY):
         yield Found(name, facts_of_root(Root(named.path), name))
         return
     if named.kind is Kind.ROOT:
@@ -140,7 +140,7 @@ def _kind_of(start: bytes, name: str) -> Kind:
 
 @contextmanager
 def _opened(path: str) -> Iterator[Any]:
-    if path == STDIN:
+    if path == STANDARD_STREAM:
         yield sys.stdin.buffer
         return
     with Path(path).open("rb") as stream:
