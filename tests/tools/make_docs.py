@@ -14,7 +14,8 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 def kernels_page() -> str:
     """docs/kernels.md."""
     rows = [
-        f"| {k.name} | {k.strategy} | {'inferred' if k.inferred else 'read'} | {k.init} |"
+        f"| {k.name} | {k.strategy or 'unknown'} |"
+        f" {'inferred' if k.inferred else 'read' if k.strategy else ''} | {k.init} |"
         f" {'yes' if k.prints_cmrs else 'no'} | {k.source} |"
         for k in KERNELS
     ]
@@ -23,8 +24,9 @@ def kernels_page() -> str:
             "# Which kernel looks for holes in which way",
             "",
             "Made from `agent/tdx_headroom/verdict/kernels.py` by `python -m tests.tools.make_docs`. What a",
-            "host did comes before this table: see [the verdict](verdict.md). A kernel that is in no row is",
-            "taken for mainline.",
+            "host did comes before this table: see [the verdict](verdict.md). A kernel in no row, or with an",
+            "unknown strategy, is taken for mainline. One with a suffix that no vendor here uses, such as",
+            "`6.9.0-rc5+`, is somebody's own build: as mainline, unless it was built with TDX patches.",
             "",
             "| kernel | strategy | evidence | initializes TDX | CMRs in the log | source |",
             "|---|---|---|---|---|---|",

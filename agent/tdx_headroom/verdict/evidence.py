@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tdx_headroom.address import show
 from tdx_headroom.facts.kernel_report import FailureReason, ModuleState
 from tdx_headroom.plan import Strategy
-from tdx_headroom.verdict.kernels import look_up
+from tdx_headroom.verdict.kernels import look_up, why_unknown
 from tdx_headroom.verdict.model import Basis, StrategyFinding
 
 if TYPE_CHECKING:
@@ -57,17 +57,16 @@ def find_strategy(
 
 def _from_table(release: str | None) -> StrategyFinding:
     row = look_up(release)
-    if row is not None:
+    if row is not None and row.strategy is not None:
         how = "inferred from" if row.inferred else "from"
         return StrategyFinding(
             row.strategy,
             Basis.TABLE,
             (f"kernel {release} is {row.name}, which uses {row.strategy} ({how} {row.source})",),
         )
-    unknown = "the kernel is unknown" if release is None else f"kernel {release} is not in the table"
-    return StrategyFinding(
-        Strategy.MEMORY_REGIONS, Basis.MAINLINE, (f"{unknown}; mainline uses {Strategy.MEMORY_REGIONS}",)
-    )
+    regions = Strategy.MEMORY_REGIONS
+    known = why_unknown(release) or f"the kernel is unknown; mainline uses {regions}"
+    return StrategyFinding(regions, Basis.MAINLINE, (known,))
 
 
 def strategies_left(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.plan import Strategy, plan_host
 from tdx_headroom.verdict import State, describe, judge, predict
-from tdx_headroom.verdict.kernels import predates_tdx, why_not_tried
+from tdx_headroom.verdict.kernels import cannot_show_tdx, why_not_tried, why_unknown
 from tdx_headroom.verdict.obstacles import DOUBTS
 from tdx_headroom.verdict.what_if import WhatIf, apply
 
@@ -114,8 +114,9 @@ def targets_of(kernels: Sequence[str]) -> tuple[Target, ...]:
 
 
 def notes_of(targets: Sequence[Target]) -> list[str]:
-    """What is to be known of targets under which TDX is not even tried, whatever the host."""
-    return [note for target in targets if (note := why_not_tried(target.kernel)) is not None]
+    """What to know of targets, whatever the host: TDX is not even tried, or nobody knows the kernel."""
+    found = [why_not_tried(target.kernel) or why_unknown(target.kernel) for target in targets]
+    return [f"{note[:1].upper()}{note[1:]}" for note in found if note is not None]
 
 
 def audit_host(facts: HostFacts, name: str, line: int | None, targets: Sequence[Target]) -> HostAudit:
@@ -128,9 +129,9 @@ def audit_host(facts: HostFacts, name: str, line: int | None, targets: Sequence[
     plans = plan_host(facts)
     own = judge(facts, plans)
     # A fleet has many hosts without TDX: they are told by how they run now, not doubted for each kernel,
-    # unless they run one that is too old to tell.
-    old = own.state is State.NOT_TDX and predates_tdx(facts.kernel_release)
-    no_tdx = own.state is State.NOT_TDX and not old
+    # unless they run one that shows no TDX where there is.
+    mute = own.state is State.NOT_TDX and cannot_show_tdx(facts.kernel_release)
+    no_tdx = own.state is State.NOT_TDX and not mute
     results = []
     for target in targets:
         verdict = own
@@ -139,8 +140,8 @@ def audit_host(facts: HostFacts, name: str, line: int | None, targets: Sequence[
         plan = plans[verdict.strategy]
         fit = _fit(verdict)
         why = _unknown(facts, verdict, plan) if fit is Fit.CANNOT_TELL else _why(verdict, plan)
-        if old and fit in (Fit.FITS, Fit.AT_RISK):
-            fit, why = Fit.CANNOT_TELL, f"Its kernel is too old to tell whether it can do TDX. {why}"
+        if mute and fit in (Fit.FITS, Fit.AT_RISK):
+            fit, why = Fit.CANNOT_TELL, f"Its kernel cannot show whether it can do TDX. {why}"
         why = " ".join([why, *verdict.contradictions[:1]])
         results.append(TargetResult(target, verdict.strategy, fit, why))
     return HostAudit(

@@ -19,6 +19,7 @@ class InitTime(StrEnum):
     BOOT = "at boot"
     KVM_LOAD = "when kvm_intel is loaded with tdx=1"
     NEVER = "never"
+    NOT_BUILT = "not built"
     UNKNOWN = "unknown"
 
 
@@ -28,7 +29,7 @@ class KernelRow(NamedTuple):
     Args:
         name: for people.
         pattern: of the whole release (``uname -r``).
-        strategy: how it looks for holes.
+        strategy: how it looks for holes; None where nobody has read it.
         init: when it initialises the module.
         source: where this is known from.
         prints_cmrs: whether its log shows the CMRs.
@@ -38,7 +39,7 @@ class KernelRow(NamedTuple):
 
     name: str
     pattern: str
-    strategy: Strategy
+    strategy: Strategy | None
     init: InitTime
     source: str
     prints_cmrs: bool = False
@@ -48,10 +49,27 @@ class KernelRow(NamedTuple):
 
 _REGIONS = Strategy.MEMORY_REGIONS
 _SUBREGION = Strategy.CMR_SUBREGION
-
 _PACKAGE = "the kernel's source package"
+_TREE = "arch/x86/virt/vmx/tdx/tdx.c"
+
+# What follows the version in mainline's own releases, and in those of distributions that build its TDX code.
+_MAINLINE = r"(?:\.[0-9]+)*(?:-rc[0-9]+)?"
+_DISTRIBUTION = (
+    r"(?:\.[0-9]+)+-[0-9]+(?:\.[0-9]+)*(?:"
+    r"-(?:generic|generic-64k|lowlatency|oem|aws|azure|gcp|oracle|ibm|kvm|nvidia|realtime|raspi|pve|default)"
+    r"|\.fc[0-9]+\.x86_64|\.el[0-9]+\.elrepo\.x86_64)"
+    r"|(?:\.[0-9]+)+-arch[0-9]+-[0-9]+"
+)
+_OFFICIAL = rf"(?:{_MAINLINE}|{_DISTRIBUTION})"
 
 KERNELS = (
+    KernelRow(
+        "Debian",
+        r"[0-9]+\.[0-9]+.*(?:\+deb[0-9]+.*|-amd64)",
+        _REGIONS,
+        InitTime.NOT_BUILT,
+        "Debian's configurations of 6.12, 7.2 and 7.3: INTEL_TDX_HOST is not set",
+    ),
     KernelRow(
         "Ubuntu 6.8.0-1001 to -1004 intel",
         r"6\.8\.0-100[1-4]-intel",
@@ -61,13 +79,28 @@ KERNELS = (
         prints_cmrs=True,
     ),
     KernelRow(
-        "Ubuntu 6.8.0-1006 intel and later",
+        "Ubuntu 6.8.0-1005 intel",
+        r"6\.8\.0-1005-intel",
+        None,
+        InitTime.KVM_LOAD,
+        "it lies between a kernel without and one with the CMR patch",
+        prints_cmrs=True,
+    ),
+    KernelRow(
+        "Ubuntu 6.8.0 intel from -1006 on (not 6.14)",
         r"6\.8\.0-(?:100[6-9]|10[1-9][0-9]|1[1-9][0-9]{2}|[2-9][0-9]{3})-intel",
         _SUBREGION,
         InitTime.KVM_LOAD,
         "the same host came up under -1006 with the CMR patch of June 2024",
         prints_cmrs=True,
         inferred=True,
+    ),
+    KernelRow(
+        "Ubuntu 6.5 intel-opt and 6.11 intel",
+        r"6\.5\.0-[0-9]+-intel-opt|6\.11\.0-[0-9]+-intel",
+        None,
+        InitTime.KVM_LOAD,
+        "logs of hosts; the source has not been read",
     ),
     KernelRow(
         "Ubuntu 6.14 intel",
@@ -77,8 +110,45 @@ KERNELS = (
         "log of a Granite Rapids host; the tree has mainline's function",
     ),
     KernelRow("SLE 15 SP6", r"6\.4\.0-150600\..*", _SUBREGION, InitTime.KVM_LOAD, _PACKAGE, prints_cmrs=True),
-    KernelRow("EL9", r"5\.14\.0-.*\.el9.*", _REGIONS, InitTime.UNKNOWN, _PACKAGE),
-    KernelRow("UEK", r".*\.el[0-9]+uek.*", _REGIONS, InitTime.UNKNOWN, _PACKAGE),
+    KernelRow(
+        "SLE 15 SP7",
+        r"6\.4\.0-150700\..*",
+        _SUBREGION,
+        InitTime.UNKNOWN,
+        "it has the same base as SP6",
+        prints_cmrs=True,
+        inferred=True,
+    ),
+    KernelRow(
+        "CentOS Virt SIG",
+        r"5\.14\.0-.*\.tdx\.el9s?(?:\..*)?",
+        None,
+        InitTime.KVM_LOAD,
+        "log of a host; the source has not been read",
+    ),
+    KernelRow(
+        "EL9 from 9.7 on",
+        r"5\.14\.0-(?:[6-9][0-9]{2}|[1-9][0-9]{3})(?![0-9]).*\.el9.*",
+        _REGIONS,
+        InitTime.KVM_LOAD,
+        "the kernel's source package and its configuration",
+    ),
+    KernelRow(
+        "EL9 before 9.7",
+        r"5\.14\.0-.*\.el9.*",
+        _REGIONS,
+        InitTime.NEVER,
+        "the kernel's source package; KVM does not call it yet",
+    ),
+    KernelRow("UEK8", r"6\.12\.0-.*\.el[0-9]+uek.*", _REGIONS, InitTime.NOT_BUILT, "its configuration"),
+    KernelRow("older UEK", r".*\.el[0-9]+uek.*", _REGIONS, InitTime.UNKNOWN, _PACKAGE),
+    KernelRow(
+        "EL10",
+        r"6\.12\.0-.*\.el10.*",
+        None,
+        InitTime.UNKNOWN,
+        "the configurations seen lack KVM_INTEL_TDX; later ones may have it",
+    ),
     KernelRow(
         "other SUSE",
         r"6\.[0-9]+\.[0-9]+-[0-9]{6}\..*|6\.[0-9]+\.[0-9]+-[0-9]+-default",
@@ -88,30 +158,35 @@ KERNELS = (
     ),
     KernelRow(
         "mainline 6.8 to 6.15",
-        # Ubuntu's -intel kernels, the first of them 6.5, do initialize TDX; not all of them are known here.
-        r"6\.(?:[89]|1[0-5])(?![0-9])(?!.*-intel).*",
+        rf"6\.(?:[89]|1[0-5]){_OFFICIAL}",
         _REGIONS,
         InitTime.NEVER,
-        "arch/x86/virt/vmx/tdx/tdx.c; KVM does not call it yet",
+        f"{_TREE}; KVM does not call it yet",
         mainline=True,
     ),
     KernelRow(
         "mainline 6.16 to 7.0",
-        r"(?:6\.(?:1[6-9]|[2-9][0-9])|7\.0)(?![0-9]).*",
+        rf"(?:6\.(?:1[6-9]|[2-9][0-9])|7\.0){_OFFICIAL}",
         _REGIONS,
         InitTime.KVM_LOAD,
-        "arch/x86/virt/vmx/tdx/tdx.c, arch/x86/kvm/vmx/tdx.c",
+        f"{_TREE}, arch/x86/kvm/vmx/tdx.c",
         mainline=True,
     ),
     KernelRow(
         "mainline 7.1 and later",
-        r"(?:7\.[1-9][0-9]*|[89]\.[0-9]+|[1-9][0-9]\.[0-9]+)(?![0-9]).*",
+        rf"(?:7\.[1-9][0-9]*|[89]\.[0-9]+|[1-9][0-9]\.[0-9]+){_OFFICIAL}",
         _REGIONS,
         InitTime.BOOT,
-        "arch/x86/virt/vmx/tdx/tdx.c, read up to 7.3",
+        f"{_TREE}, read up to 7.3",
         mainline=True,
     ),
 )
+
+
+VENDORS = re.compile(r"-intel(?:-opt)?$|\.tdx\.", re.ASCII)
+"""Vendors' kernels with TDX of their own: one that is in no row is not taken for mainline's."""
+
+_OWN_BUILD = re.compile(r"([0-9]+\.[0-9]+)(?![0-9]).*", re.ASCII)
 
 
 def look_up(release: str | None) -> KernelRow | None:
@@ -121,7 +196,43 @@ def look_up(release: str | None) -> KernelRow | None:
     return next((row for row in KERNELS if re.fullmatch(row.pattern, release, re.ASCII)), None)
 
 
-def predates_tdx(release: str | None) -> bool:
+def built_from(release: str | None) -> KernelRow | None:
+    """The mainline row from which somebody has built a kernel with a name of their own; None for all others.
+
+    It does what mainline does, unless built with TDX patches: that it never initializes TDX is not said.
+    """
+    version = _OWN_BUILD.fullmatch(release or "")
+    if version is None or look_up(release) is not None or VENDORS.search(release or ""):
+        return None
+    return look_up(version[1])
+
+
+def why_unknown(release: str | None) -> str | None:
+    """What is not known of a kernel; None when a row tells how it looks for holes."""
+    row, own = look_up(release), built_from(release)
+    if release is None or (row is not None and row.strategy is not None):
+        return None
+    if own is not None:
+        return (
+            f"kernel {release} is somebody's own build: as {own.name}, unless it was built with TDX patches"
+        )
+    if row is not None:
+        return f"how kernel {release} ({row.name}) looks for holes is unknown; mainline uses {_REGIONS}"
+    return f"kernel {release} is not in the table; mainline uses {_REGIONS}"
+
+
+def cannot_show_tdx(release: str | None) -> bool:
+    """Whether a kernel shows no TDX even where there is: too old, or built without.
+
+    ``tdx_host_platform`` is the word of such a kernel, not of the hardware.
+    """
+    row = look_up(release)
+    if row is not None:
+        return row.init is InitTime.NOT_BUILT
+    return _predates_tdx(release)
+
+
+def _predates_tdx(release: str | None) -> bool:
     """Whether a kernel is older than mainline's TDX for hosts, and no vendor's that is known to have it."""
     return (
         release is not None
@@ -133,17 +244,25 @@ def predates_tdx(release: str | None) -> bool:
 def why_not_tried(release: str | None) -> str | None:
     """Why a kernel does not initialize TDX, whatever the memory map; None when it may."""
     row = look_up(release)
+    if row is not None and row.init is InitTime.NOT_BUILT:
+        return f"{row.name} builds its kernels without TDX for hosts ({release}): boot another vendor's."
     if row is not None and row.init is InitTime.NEVER:
         name = row.name[:1].upper() + row.name[1:]
         text = "never initializes TDX, since KVM does not ask for it: this is about a kernel that does"
         return f"{name} {text}, with the same memory map."
-    if predates_tdx(release):
+    if _predates_tdx(release):
         text = "Mainline has TDX for hosts since 6.8"
         return f"{text}: kernel {release} initializes it only if its vendor has put it in."
     return None
 
 
-def names_with(strategies: set[Strategy]) -> list[str]:
-    """Kernels that use one of these strategies, vendors' before mainline, which is named once."""
-    rows = (row for row in KERNELS if row.strategy in strategies)
+def names_with(strategies: set[Strategy], *, initializing: bool = False) -> list[str]:
+    """Kernels that use one of these strategies, vendors' before mainline, which is named once.
+
+    Args:
+        strategies: to look for.
+        initializing: only kernels that are known to initialize TDX; otherwise all that have its code.
+    """
+    wanted = {InitTime.BOOT, InitTime.KVM_LOAD} if initializing else {*InitTime} - {InitTime.NOT_BUILT}
+    rows = (row for row in KERNELS if row.strategy in strategies and row.init in wanted)
     return list(dict.fromkeys("mainline" if row.mainline else row.name for row in rows))

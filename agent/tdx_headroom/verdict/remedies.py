@@ -80,12 +80,11 @@ def _other_kernels(plans: Mapping[Strategy, Plan | None], strategy: Strategy) ->
         for s, plan in plans.items()
         if s is not strategy and plan is not None and plan.outcome is Outcome.OK
     }
-    kernels = names_with(fitting)
-    if not fitting:
+    kernels = names_with(fitting, initializing=True)
+    if not kernels:
+        # Nobody can boot a kernel that nobody is known to have.
         return []
-    text = f"A kernel with {' or '.join(sorted(fitting))} would fit."
-    if kernels:
-        text = f"Boot a kernel that looks at CMRs, under which this host fits: {', '.join(kernels)}."
+    text = f"Boot a kernel that looks at CMRs, under which this host fits: {', '.join(kernels)}."
     return [Remedy(RemedyKind.OTHER_KERNEL, text, bytes_given_up=0, computed=True)]
 
 

@@ -169,7 +169,7 @@ def test_a_kernel_too_old_to_show_tdx(capsys: pytest.CaptureFixture[str], tmp_pa
     hosts, _ = json_of(fleet(capsys, str(path), "--format", "json")[1])
     fits = [[target["fit"] for target in host["targets"]] for host in hosts]
     assert fits == 2 * [["no-tdx", "cannot-tell"]] + 2 * [["no-tdx", "no-tdx"]]
-    assert hosts[0]["targets"][1]["why"].startswith("Its kernel is too old to tell whether it can do TDX.")
+    assert hosts[0]["targets"][1]["why"].startswith("Its kernel cannot show whether it can do TDX.")
     hosts, _ = json_of(fleet(capsys, str(path), "--format", "json", "--kernel", "6.17.0")[1])
     assert [host["targets"][0]["fit"] for host in hosts] == [*2 * ["cannot-tell"], *2 * ["no-tdx"]]
 
@@ -182,6 +182,25 @@ def test_a_target_that_never_tries(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split(":")[1] for line in err.splitlines()] == [
         " Mainline 6.8 to 6.15 never initializes TDX, since KVM does not ask for it",
         " Mainline has TDX for hosts since 6.8",
+    ]
+
+
+def test_a_target_that_nobody_knows(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is answered as mainline, and that is said."""
+    kernels = ("6.15.0-1001-intel", "6.11.0-1006-intel", "6.13.0-rc2-tdxvfio", "7.3.4+deb13-amd64", "7.3.0")
+    status, _, err = fleet(capsys, *PATHS, *(f"--kernel={kernel}" for kernel in kernels))
+    assert status == 0
+    assert [line.split(": ", 1)[1] for line in err.splitlines()] == [
+        "Kernel 6.15.0-1001-intel is not in the table; mainline uses memory-regions",
+        (
+            "How kernel 6.11.0-1006-intel (Ubuntu 6.5 intel-opt and 6.11 intel) looks for holes is unknown;"
+            " mainline uses memory-regions"
+        ),
+        (
+            "Kernel 6.13.0-rc2-tdxvfio is somebody's own build: as mainline 6.8 to 6.15, unless it was built"
+            " with TDX patches"
+        ),
+        "Debian builds its kernels without TDX for hosts (7.3.4+deb13-amd64): boot another vendor's.",
     ]
 
 

@@ -20,7 +20,8 @@ from tdx_headroom.verdict import Basis, State
 from tdx_headroom.verdict.assessment import Assessment, assess
 from tdx_headroom.verdict.checks import Result, Status, run_checks, status_of
 from tdx_headroom.verdict.decode import describe_seamcall
-from tdx_headroom.verdict.kernels import KERNELS, InitTime, look_up
+from tdx_headroom.verdict.evidence import find_strategy
+from tdx_headroom.verdict.kernels import KERNELS, InitTime, built_from, look_up, why_not_tried
 from tdx_headroom.verdict.what_if import WhatIf
 
 HOSTS = Path(__file__).parents[2] / "hosts"
@@ -138,10 +139,25 @@ class TestTable:
             ("6.8.0-1028-intel", Strategy.CMR_SUBREGION, InitTime.KVM_LOAD),
             ("6.14.0-1009-intel", Strategy.MEMORY_REGIONS, InitTime.KVM_LOAD),
             ("6.4.0-150600.23.7-default", Strategy.CMR_SUBREGION, InitTime.KVM_LOAD),
-            ("5.14.0-503.el9.x86_64", Strategy.MEMORY_REGIONS, InitTime.UNKNOWN),
+            ("6.4.0-150700.53.11-default", Strategy.CMR_SUBREGION, InitTime.UNKNOWN),
+            ("6.8.0-1005-intel", None, InitTime.KVM_LOAD),
+            ("6.5.0-1003-intel-opt", None, InitTime.KVM_LOAD),
+            ("6.11.0-1006-intel", None, InitTime.KVM_LOAD),
+            ("5.14.0-503.el9.x86_64", Strategy.MEMORY_REGIONS, InitTime.NEVER),
+            ("5.14.0-570.12.1.el9_6.x86_64", Strategy.MEMORY_REGIONS, InitTime.NEVER),
+            ("5.14.0-611.5.1.el9_7.x86_64", Strategy.MEMORY_REGIONS, InitTime.KVM_LOAD),
+            ("5.14.0-558.tdx.el9s.x86_64", None, InitTime.KVM_LOAD),
+            ("6.12.0-55.9.1.el10_0.x86_64", None, InitTime.UNKNOWN),
+            ("6.12.0-100.28.2.el9uek.x86_64", Strategy.MEMORY_REGIONS, InitTime.NOT_BUILT),
+            ("5.15.0-300.el8uek.x86_64", Strategy.MEMORY_REGIONS, InitTime.UNKNOWN),
             ("6.8.0-45-generic", Strategy.MEMORY_REGIONS, InitTime.NEVER),
-            ("6.12.57+deb13-amd64", Strategy.MEMORY_REGIONS, InitTime.NEVER),
+            ("6.12.57+deb13-amd64", Strategy.MEMORY_REGIONS, InitTime.NOT_BUILT),
+            ("7.3.4+deb13-amd64", Strategy.MEMORY_REGIONS, InitTime.NOT_BUILT),
+            ("7.2.1-amd64", Strategy.MEMORY_REGIONS, InitTime.NOT_BUILT),
             ("6.15.0", Strategy.MEMORY_REGIONS, InitTime.NEVER),
+            ("6.15.0-rc3", Strategy.MEMORY_REGIONS, InitTime.NEVER),
+            ("6.17.5-200.fc42.x86_64", Strategy.MEMORY_REGIONS, InitTime.KVM_LOAD),
+            ("7.0.0-14-generic", Strategy.MEMORY_REGIONS, InitTime.KVM_LOAD),
             ("6.16.0", Strategy.MEMORY_REGIONS, InitTime.KVM_LOAD),
             ("6.17.0-20-generic", Strategy.MEMORY_REGIONS, InitTime.KVM_LOAD),
             ("7.0.3", Strategy.MEMORY_REGIONS, InitTime.KVM_LOAD),
@@ -149,7 +165,7 @@ class TestTable:
             ("7.10.2", Strategy.MEMORY_REGIONS, InitTime.BOOT),
         ],
     )
-    def test_release(self, release: str, strategy: Strategy, init: InitTime) -> None:
+    def test_release(self, release: str, strategy: Strategy | None, init: InitTime) -> None:
         """Each release is looked up in the row of its family."""
         row = look_up(release)
         assert row is not None
@@ -161,8 +177,8 @@ class TestTable:
             "6.7.0",
             "5.15.0-generic",
             "6.8.0-1005-intel\n",
-            "6.8.0-1005-intel",
-            "6.11.0-1006-intel",
+            "6.15.0-1001-intel",
+            "6.9.0-rc5+",
             "",
             "hurd",
         ],
@@ -173,16 +189,36 @@ class TestTable:
 
     def test_every_row_can_be_reached(self) -> None:
         """No row is shadowed by one before it."""
-        releases = ["6.8.0-1001-intel", "6.8.0-1006-intel", "6.14.0-1009-intel", "6.4.0-150600.23.7-default"]
-        releases += [
-            "5.14.0-503.el9.x86_64",
-            "6.12.0-1.el9uek.x86_64",
-            "6.4.0-150500.1-default",
-            "6.9",
-            "6.16",
-            "7.1",
-        ]
+        releases = ["6.8.0-1001-intel", "6.8.0-1005-intel", "6.8.0-1006-intel", "6.11.0-1006-intel"]
+        releases += ["6.14.0-1009-intel", "6.4.0-150600.23.7-default", "6.4.0-150700.53.11-default"]
+        releases += ["6.4.0-150500.1-default", "5.14.0-503.el9.x86_64", "5.14.0-611.el9.x86_64"]
+        releases += ["5.14.0-558.tdx.el9s.x86_64", "6.12.0-55.el10.x86_64", "6.12.0-1.el9uek.x86_64"]
+        releases += ["5.15.0-1.el9uek.x86_64", "7.3.4+deb13-amd64", "6.9", "6.16", "7.1"]
         assert {look_up(release) for release in releases} == set(KERNELS)
+
+    @pytest.mark.parametrize(
+        ("release", "from_"),
+        [
+            ("6.9.0-rc5+", "mainline 6.8 to 6.15"),
+            ("6.13.0-rc2-tdxvfio", "mainline 6.8 to 6.15"),
+            ("6.18.0-next-20251201", "mainline 6.16 to 7.0"),
+            ("7.3.0-lab", "mainline 7.1 and later"),
+            ("6.15.0", None),
+            ("6.15.0-1001-intel", None),
+            ("6.8.0-45-generic", None),
+            ("6.6.0-tdx.1.0.v1", None),
+            ("hurd", None),
+            (None, None),
+        ],
+    )
+    def test_own_build(self, release: str | None, from_: str | None) -> None:
+        """A suffix that no vendor uses is somebody's own build: as mainline, but never surely without TDX."""
+        row = built_from(release)
+        assert (None if row is None else row.name) == from_
+        if row is not None:
+            assert why_not_tried(release) is None
+            (evidence,) = find_strategy(HostFacts(kernel_release=release), {}).evidence
+            assert f"as {from_}, unless it was built with TDX patches" in evidence
 
 
 class TestVerdict:
