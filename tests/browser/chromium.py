@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
+from tests.tools.npm import NpmPackages
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-AXE = "4.14.1"
-"""The version of axe-core that .ci/run installs."""
+AXE = NpmPackages("axe-core-4.14.1", ("axe-core@4.14.1",))
 WIDE = (1280, 900)
 NARROW = (360, 740)
 
@@ -32,17 +32,6 @@ _FLAGS = (
     "--hide-scrollbars",
     "--force-color-profile=srgb",
 )
-
-
-def axe_folder() -> Path:
-    """Where ``npm install --prefix`` puts axe-core: in a cache outside the checkout."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "tdx-headroom" / f"axe-core-{AXE}"
-
-
-def axe_script() -> Path:
-    """The script itself; it may not be there."""
-    return axe_folder() / "node_modules" / "axe-core" / "axe.min.js"
 
 
 class Browser:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.chromium import AXE, NARROW, WIDE, Browser, axe_folder, axe_script, browser
+from tests.browser.chromium import AXE, NARROW, WIDE, Browser, browser
 from tests.browser.states import states
 from tests.integration.agent import agent
 
@@ -49,11 +49,7 @@ def urls() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def axe() -> str:
-    path = axe_script()
-    if not path.is_file():
-        reason = f"axe-core is not installed: npm install --prefix {axe_folder()} axe-core@{AXE}"
-        pytest.skip(reason)
-    return path.read_text("utf-8")
+    return AXE.need("axe-core/axe.min.js").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", [*AGENTS, *STATES])

@@ -4,36 +4,30 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.tools.npm import NpmPackages
+
 if TYPE_CHECKING:
     from tests.grafana.panels import Json
 
-PACKAGES = ("@grafana/schema@11.6.16", "ts-json-schema-generator@2.4.0", "typescript@5.9.3")
-"""What .ci/run installs: the types, and what makes a schema of them."""
+SCHEMA = NpmPackages(
+    "grafana-schema-11.6.16",
+    ("@grafana/schema@11.6.16", "ts-json-schema-generator@2.4.0", "typescript@5.9.3"),
+)
+"""The types, and what makes a schema of them."""
 
 TYPES = Path(__file__).with_name("dashboard.ts")
 
 
-def folder() -> Path:
-    """Where ``npm install --prefix`` puts them: in a cache outside the checkout."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "tdx-headroom" / "grafana-schema-11.6.16"
-
-
-def generator() -> Path:
-    """The program; it may not be there."""
-    return folder() / "node_modules" / ".bin" / "ts-json-schema-generator"
-
-
 def make(scratch: Path) -> Json:
     """The schema of a dashboard; keys that Grafana does not know are errors."""
+    generator = SCHEMA.need(".bin/ts-json-schema-generator")
     source = scratch / TYPES.name
     source.write_text(TYPES.read_text("utf-8"), "utf-8")
-    (scratch / "node_modules").symlink_to(folder() / "node_modules")
+    (scratch / "node_modules").symlink_to(SCHEMA.modules)
     # node: the package's exports do not lead to its panels' types, its files do.
     options = {"module": "commonjs", "moduleResolution": "node", "target": "es2020", "strict": True}
     config = scratch / "tsconfig.json"
@@ -41,7 +35,7 @@ def make(scratch: Path) -> Json:
         json.dumps({"compilerOptions": {**options, "skipLibCheck": True}, "files": [source.name]})
     )
     run = subprocess.run(
-        [generator(), "--path", source, "--tsconfig", config, "--type", "Shipped"],
+        [generator, "--path", source, "--tsconfig", config, "--type", "Shipped"],
         cwd=scratch,
         capture_output=True,
         text=True,

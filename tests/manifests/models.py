@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("kubernetes-models@5.1.0", "@kubernetes-models/prometheus-operator@6.0.0", "typescript@5.9.3")
-"""What .ci/run installs."""
+from tests.tools.npm import NpmPackages
+
+MODELS = NpmPackages(
+    "kubernetes-models-5.1.0",
+    ("kubernetes-models@5.1.0", "@kubernetes-models/prometheus-operator@6.0.0", "typescript@5.9.3"),
+)
+COMPILER = ".bin/tsc"
 
 _OPERATOR = "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1"
 _KINDS = {
@@ -23,25 +27,14 @@ _KINDS = {
 _COMPILE = ("--noEmit", "--strict", "--skipLibCheck", "--moduleResolution", "node", "--target", "es2020")
 
 
-def folder() -> Path:
-    """Where ``npm install --prefix`` puts them: in a cache outside the checkout."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "tdx-headroom" / "kubernetes-models-5.1.0"
-
-
-def compiler() -> Path:
-    """TypeScript's; it may not be there."""
-    return folder() / "node_modules" / ".bin" / "tsc"
-
-
 def complaints(objects: list[dict[str, Any]], scratch: Path) -> list[str]:
     """What is wrong with them: unknown keys and wrong types by the compiler, values by the schemas."""
     if not (scratch / "node_modules").exists():
-        (scratch / "node_modules").symlink_to(folder() / "node_modules")
+        (scratch / "node_modules").symlink_to(MODELS.modules)
     lines = [f"import type {{ I{kind} }} from '{module}/{kind}';" for kind, module in _KINDS.items()]
     lines += [f"export const o{n}: I{o['kind']} = {json.dumps(o)};" for n, o in enumerate(objects)]
     (scratch / "objects.ts").write_text("\n".join(lines))
-    words = [str(compiler()), *_COMPILE, "--module", "commonjs", "objects.ts"]
+    words = [str(MODELS.modules / COMPILER), *_COMPILE, "--module", "commonjs", "objects.ts"]
     types = subprocess.run(words, cwd=scratch, capture_output=True, text=True, timeout=300)
     script = scratch / "validate.mjs"
     script.write_text(Path(__file__).with_name("validate.mjs").read_text("utf-8"))

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tdx_headroom.service.users import DYNAMIC
-from tests.manifests.models import PACKAGES, compiler, complaints, folder
+from tests.manifests.models import COMPILER, MODELS, complaints
 from tests.tools.make_rule_object import OBJECT, RULES, rule_object
 from tests.tools.ports import free_port
 
@@ -43,10 +43,7 @@ def container() -> Json:
 
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not compiler().exists():
-        words = f"npm install --prefix {folder()} --ignore-scripts {' '.join(PACKAGES)}"
-        reason = f"Kubernetes' definitions are not installed: {words}"
-        pytest.skip(reason)
+    MODELS.need(COMPILER)
     return tmp_path_factory.mktemp("models")
 
 
