@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -62,14 +62,31 @@ def pytest_configure(config: pytest.Config) -> None:
     # Some tests make files that another user is to read.
     os.umask(0o022)
     config.addinivalue_line("markers", "program(name): runs this program; skipped when it is not installed")
+    config.addinivalue_line("markers", "root(what): does what only root can; skipped for others")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("root"):
+        if os.geteuid() != 0:
+            pytest.skip(f"only root {mark.args[0]}")
     for mark in item.iter_markers("program"):
         name = mark.args[0]
         # Some are root's, and not in everybody's PATH.
         if shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None:
             pytest.skip(f"{name} is not installed: apt-get install {PACKAGES[name]}")
+
+
+@pytest.fixture
+def kernel_log() -> Iterator[int]:
+    """A descriptor of this machine's own log; not everybody may open it."""
+    try:
+        fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        pytest.skip(f"/dev/kmsg: {error.strerror}")
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 @pytest.hookimpl(wrapper=True)

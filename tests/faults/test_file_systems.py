@@ -88,10 +88,9 @@ def test_socket(tree: Path) -> None:
         assert reason(tree, "proc/iomem") == "<root>/proc/iomem: No such device or address"
 
 
+@pytest.mark.root("can make device files")
 def test_device(tree: Path) -> None:
     """A device in a captured tree is refused: /dev/zero has no end."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can make device files")
     try:
         os.mknod(tree / "proc/iomem", 0o020666, os.makedev(1, 5))
     except PermissionError:
@@ -226,7 +225,7 @@ facts = read_facts(Root(sys.argv[1], descriptors))
 json.dump({source.source: source.error for source in facts.sources}, sys.stdout)
 """
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
+needs_root = pytest.mark.root("can become nobody")
 
 
 def errors_seen_by_nobody(root: str, *descriptors: int) -> dict[str, str | None]:

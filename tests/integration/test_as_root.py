@@ -20,7 +20,7 @@ from tests.integration.recorded import record
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has something to give up")
+pytestmark = pytest.mark.root("has something to give up")
 HOST = Path(__file__).parents[1] / "hosts" / "good-2-node"
 AS_ROOT = ["env"]
 """Some command before it: the helper would keep root otherwise, for tests whose folders are root's alone."""

@@ -91,7 +91,7 @@ def test_an_assessment_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     record("assessment that fails, whatever the reason", "serves the last good one, marked stale")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can read the kernel's log")
+@pytest.mark.root("can read the kernel's log")
 def test_killed_in_any_phase(tmp_path: Path) -> None:
     """kill -9 while it starts, reads, writes or serves: no corrupt state, no leftovers, no lost knowledge."""
     arguments = ["--state-directory", str(tmp_path), "--user", "root", "--refresh-interval", "20ms"]

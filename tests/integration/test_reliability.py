@@ -121,7 +121,7 @@ PLACES = {
 
 CONTENT = [name for name in EXPECTED if name.partition("/")[0] in PLACES]
 
-needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+needs_mount = pytest.mark.root("can mount")
 BOUND = [
     Fault("read gives EIO", "iomem", IOMEM, lambda path: bind(f"/proc/{os.getpid()}/mem", path)),
     Fault("read gives EINVAL", "iomem", IOMEM, lambda path: bind("/sys/class/net/lo/speed", path)),
@@ -136,6 +136,19 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running,
     shutil.copytree(HOST, root)
     with agent("--path.rootfs", str(root), "--refresh-interval", "50ms") as started:
         yield started, root
+
+
+@contextlib.contextmanager
+def tmpfs(directory: Path, options: str) -> Iterator[None]:
+    """A file system in memory at this place; what a sandbox says that has none is why the test is skipped."""
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)]
+    mounted = subprocess.run(command, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", directory], check=True)
 
 
 def until(what: Callable[[], bool], seconds: float = 60) -> None:
@@ -294,10 +307,9 @@ def test_it_was_stopped_for_longer_than_the_watchdog_allows(tmp_path: Path) -> N
     record("watchdog fed late", "feeds it as soon as it runs again, unless systemd has killed it (tests/vm)")
 
 
+@pytest.mark.root("can become somebody who may not read a file")
 def test_a_file_that_its_user_may_not_read() -> None:
     """EACCES in the middle of the agent's life is one failing source, and goes away with its cause."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can become somebody who may not read a file")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -365,42 +377,30 @@ def test_nothing_leaks(running: tuple[Running, Path]) -> None:
     assert len(list(Path(f"/proc/{started.process.pid}/task").iterdir())) == 1
 
 
+@needs_mount
 def test_state_directory_is_read_only(tmp_path: Path) -> None:
     """With a state directory that cannot be written the agent serves, and says so in a metric."""
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(tmp_path)], capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("a file system cannot be mounted here")
-    try:
-        with agent("--path.rootfs", str(HOST), "--state-directory", str(tmp_path)) as started:
-            assert started.value("tdx_headroom_state_write_success") == 0
-            assert started.get("/-/ready")[0] == 200
-            subprocess.run(["mount", "-o", "remount,rw", str(tmp_path)], check=True)
-            started.process.send_signal(signal.SIGHUP)
-            until(lambda: started.value("tdx_headroom_state_write_success") == 1)
-    finally:
-        subprocess.run(["umount", str(tmp_path)], check=True)
+    arguments = ("--path.rootfs", str(HOST), "--state-directory", str(tmp_path))
+    with tmpfs(tmp_path, "ro"), agent(*arguments) as started:
+        assert started.value("tdx_headroom_state_write_success") == 0
+        assert started.get("/-/ready")[0] == 200
+        subprocess.run(["mount", "-o", "remount,rw", str(tmp_path)], check=True)
+        started.process.send_signal(signal.SIGHUP)
+        until(lambda: started.value("tdx_headroom_state_write_success") == 1)
     record("state directory read-only", "says that the state cannot be kept, serves on")
 
 
+@needs_mount
 def test_state_directory_is_full(tmp_path: Path) -> None:
     """With a full state directory the agent serves, says so in a metric, and keeps the old state."""
     directory = tmp_path / "state"
     directory.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(directory)], capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("a file system cannot be mounted here")
-    try:
+    with tmpfs(directory, "size=4k"):
         (directory / "filler").write_bytes(b"x" * 4096)
         with agent("--path.rootfs", str(HOST), "--state-directory", str(directory)) as started:
             assert started.value("tdx_headroom_state_write_success") == 0
             assert started.get("/-/ready")[0] == 200
         assert [path.name for path in directory.iterdir()] == ["filler"]
-    finally:
-        subprocess.run(["umount", str(directory)], check=True)
     record("state directory full", "says that the state cannot be kept, serves on, keeps the old file")
 
 

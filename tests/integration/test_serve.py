@@ -21,7 +21,7 @@ from tests.tools.ports import free_port
 
 HOSTS = Path(__file__).parents[1] / "hosts"
 IS_ROOT = os.geteuid() == 0
-needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root sees addresses in /proc/iomem")
+needs_root = pytest.mark.root("sees addresses in /proc/iomem")
 
 
 def iomem_pages() -> int:

@@ -25,7 +25,7 @@ PYTHON = "/usr/bin/python3"
 
 pytestmark = [
     pytest.mark.program("sos"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="sos report needs root"),
+    pytest.mark.root("can make a sosreport"),
 ]
 
 

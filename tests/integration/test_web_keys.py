@@ -79,10 +79,9 @@ def test_inline_certificates_that_are_none(name: str, tmp_path: Path, authority:
     assert "PRIVATE" not in run.stderr
 
 
+@pytest.mark.root("can become another user")
 def test_inline_certificates_without_root() -> None:
     """A user who may not look into /proc of root's processes reads the key as root does."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can become another user")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)

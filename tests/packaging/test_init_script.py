@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 SCRIPT = CHECKOUT / "packaging/debian/tdx-headroom.init"
 pytestmark = [
     pytest.mark.program("start-stop-daemon"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="the init script is root's"),
+    pytest.mark.root("starts and stops services"),
     pytest.mark.skipif(not Path("/lib/lsb/init-functions").exists(), reason="no lsb-base here"),
 ]
 

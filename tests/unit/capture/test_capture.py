@@ -78,7 +78,7 @@ def test_capture_gives_the_same_plan(
     assert (tmp_path / "out" / TOP / "plan.json").read_text() == expected
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to see what root sees")
+@pytest.mark.root("sees what root sees")
 def test_this_machine(tmp_path: Path) -> None:
     """A capture of the running machine gives the plan that the machine gives."""
     command = [sys.executable, "-m", "tdx_headroom"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HOST = Path(__file__).parents[2] / "hosts" / "emerald-rapids"
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+needs_root = pytest.mark.root("can become somebody else")
 
 
 def command(

@@ -21,7 +21,7 @@ from tdx_headroom.service.users import SHARED, User
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+pytestmark = pytest.mark.root("can give files away")
 UID = 61300
 USER = User("61300", UID, UID, (UID,))
 STATE = State(BootState("b", map_digest="d"))

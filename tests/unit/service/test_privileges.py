@@ -22,7 +22,7 @@ from tdx_headroom.service import privileges
 from tdx_headroom.service.users import DYNAMIC
 
 IS_ROOT = os.geteuid() == 0
-needs_root = pytest.mark.skipif(not IS_ROOT, reason="dropping privileges takes some")
+needs_root = pytest.mark.root("has privileges to drop")
 NOBODY = pwd.getpwnam("nobody")
 
 PRELUDE = """

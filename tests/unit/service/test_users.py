@@ -16,7 +16,7 @@ from tdx_headroom.service.users import DYNAMIC, SHARED, User, find_user
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
+needs_root = pytest.mark.root("can start a process of another user")
 
 
 @pytest.fixture

@@ -72,18 +72,11 @@ def test_malformed_capture(host_tree: HostTree) -> None:
     assert str(reading.error) == "kmsg line 4: not a record `prio,seq,time,flags;text`: 'garbage'"
 
 
-def test_inherited_device(host_tree: HostTree) -> None:
+def test_inherited_device(host_tree: HostTree, kernel_log: int) -> None:
     """An inherited descriptor is read from the oldest record, again each time, and stays open."""
-    try:
-        fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
-    except OSError as error:
-        pytest.skip(f"/dev/kmsg: {error.strerror}")
-    try:
-        root = Root(host_tree({}).path, {"dev/kmsg": fd})
-        first, second = texts(read_kernel_log(root)), texts(read_kernel_log(root))
-        os.fstat(fd)
-    finally:
-        os.close(fd)
+    root = Root(host_tree({}).path, {"dev/kmsg": kernel_log})
+    first, second = texts(read_kernel_log(root)), texts(read_kernel_log(root))
+    os.fstat(kernel_log)
     assert first
     assert len(second) >= len(first) // 2
     assert set(first) & set(second)
