@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -115,6 +117,16 @@ def test_what_is_left_is_counted(line: str, first: str) -> None:
     assert health is not None
     assert health.unread + health.loose >= 1
     assert health.first_unread is None or first in health.first_unread
+
+
+@pytest.mark.parametrize("line", ["virt/tdx: x" + " " * 200_000 + "y", "x " + "BIOS- " * 200_000])
+def test_a_line_made_to_take_long(line: str) -> None:
+    """It is read at once: by the square of its length it would take hours."""
+    signal.alarm(120)
+    try:
+        assert parse_log_text(f"{line}\n").own == 0
+    finally:
+        signal.alarm(0)
 
 
 @pytest.mark.parametrize(

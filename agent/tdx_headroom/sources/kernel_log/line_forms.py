@@ -8,6 +8,7 @@ where they begin, and their times: a line that does not look like the others of 
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import NamedTuple
 
 from tdx_headroom.sources.kernel_log.kmsg import RECORD
@@ -84,6 +85,10 @@ _COUNTER = re.compile(
 _ESCAPED = re.compile(r"\\([][()*_`#>~|<.-])")
 
 
+_MOST_BEGINNINGS = 16
+"""So many are looked at: each costs the rest of the line once more."""
+
+
 class Line(NamedTuple):
     """One line of a log, taken apart.
 
@@ -131,7 +136,7 @@ def _unwrapped(text: str, column: int) -> Line | None:
     if RECORD.match(text):
         # Of /dev/kmsg, which prints nothing else: whose it is, nothing tells in other text.
         return None
-    for inside in _INSIDE.finditer(text):
+    for inside in islice(_INSIDE.finditer(text), _MOST_BEGINNINGS):
         if (at := inside.start()) == 0:
             continue
         found = _unprefixed(text[at:], column + at)

@@ -29,7 +29,7 @@ _BEGINNING = 26
 """By no more characters than this a known message is told (:func:`matters`)."""
 _IMAGE = "BOOT_IMAGE="
 _ARGUMENTS = re.compile(r"[a-z]\S*(?:\s+[a-z]\S*)*")
-_MARK = re.compile(r"\s*(?:</?[A-Za-z][^<>]{0,40}>|[]`*_\"'|\\,;)}.])\s*$")
+_MARK = re.compile(r"(?:</?[A-Za-z][^<>]{0,40}>|[]`*_\"'|\\,;)}.])$")
 _MOST_MARKS = 8
 _REMARK = re.compile(r"(?:\s+<-|\s{3,}).*$")
 _E820 = re.compile(
@@ -60,7 +60,8 @@ def unmarked(message: str) -> str:
         return shorter
     shorter = message
     for _ in range(_MOST_MARKS):
-        if is_known(shorter := _MARK.sub("", shorter)):
+        # Blanks apart: in the pattern they would take time by the square of their number.
+        if is_known(shorter := _MARK.sub("", shorter.rstrip()).rstrip()):
             return shorter
     return message
 
