@@ -9,6 +9,7 @@ bare, or gets a prefix of its own.
 from __future__ import annotations
 
 import json
+import struct
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,6 +110,16 @@ def as_journal(records: Sequence[Record]) -> str:
     )
 
 
+def as_export(records: Sequence[Record]) -> str:
+    """journalctl -o export: a message with line breaks stands in binary form, behind its length."""
+    entries = []
+    for time, text in records:
+        length = struct.pack("<Q", len(text)).decode("latin-1")
+        message = f"MESSAGE\n{length}{text}" if "\n" in text else f"MESSAGE={text}"
+        entries.append(f"__CURSOR=s=1\n_SOURCE_MONOTONIC_TIMESTAMP={time}\n_TRANSPORT=kernel\n{message}\n")
+    return "\n".join(entries)
+
+
 def clock(time: int) -> str:
     return f"[{time / 1e6:12.6f}] "
 
@@ -131,6 +142,7 @@ KEPT_APART: dict[str, Callable[[Sequence[Record]], str]] = {
     "journalctl -o short-monotonic": indented(lambda t: f"[{t / 1e6:12.6f}] host kernel: "),
     "dmesg --json": as_json,
     "journalctl -o json": as_journal,
+    "journalctl -o export": as_export,
 }
 """Forms in which the rest of a message can be told from a message."""
 

@@ -20,7 +20,8 @@ SOURCE = "log"
 # journalctl -o json-seq and json-sse
 _SEPARATOR = re.compile(r"^(?:\x1e|data: (?=\{))")
 _VERBOSE = re.compile(r"\S[^\[]{0,60} \[s=[0-9a-f]+;i=[0-9a-f]+;[^\]]*\]")
-_FIELD = re.compile(r"(?:    )?(_{0,2}[A-Z][A-Z0-9_]*)=(.*)")
+# A value with line breaks follows its name in binary form (JOURNAL_EXPORT_FORMATS.md): it is left out.
+_FIELD = re.compile(r"(?:    )?(_{0,2}[A-Z][A-Z0-9_]*)(?:=(.*))?")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
@@ -90,7 +91,7 @@ def _fields(lines: Sequence[str]) -> Iterator[dict[str, str]]:
                 yield entry
             entry = {}
         elif field := _FIELD.fullmatch(line):
-            entry.setdefault(field[1], field[2])
+            entry.setdefault(field[1], field[2] or "")
     yield entry
 
 
