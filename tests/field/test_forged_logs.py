@@ -8,15 +8,17 @@ bare, or gets a prefix of its own.
 
 from __future__ import annotations
 
+import io
 import json
 import struct
+import tarfile
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tdx_headroom.capture.build import make_capture
+from tdx_headroom.capture.build import TOP, make_capture
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.host.choose import facts_from_log, read_facts
 from tdx_headroom.hostfs.root import Root
@@ -253,6 +255,28 @@ def test_capture_of_a_forged_log(tmp_path: Path, form: str, payload: str) -> Non
     records = [*failed_host(), crash(PAYLOADS[payload], ""), (3602_000_000, "eth0: up")]
     root = tree(tmp_path, flags="tdx_host_platform", dmesg=FORMS[form](records))
     make_capture(root, 0, keep_host_name=False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[    1.100000] virt/tdx: some words of a new kernel\n",
+        "[    1.100000] virt/tdx: module start failed badly\n",
+        "~ I saw tdx: failed to start something\n",
+    ],
+)
+@pytest.mark.parametrize("excerpt", [False, True])
+def test_capture_of_a_log_with_unread_lines(tmp_path: Path, text: str, *, excerpt: bool) -> None:
+    """A capture of such a log can be made, tells as many, and none of their words."""
+    prose = "".join(f"what somebody wrote about it, line {n}\n" for n in range(20)) if excerpt else ""
+    log = f"[    1.000000] virt/tdx: BIOS enabled: private KeyID range [32, 64)\n{text}{prose}"
+    capture = make_capture(tree(tmp_path, flags="tdx_host_platform", dmesg=log), 0, keep_host_name=False)
+    with tarfile.open(fileobj=io.BytesIO(capture.data)) as archive:
+        kept = {member.name: archive.extractfile(member) for member in archive if member.isfile()}
+        texts = {name: file.read().decode() for name, file in kept.items() if file is not None}
+    assert "1 line mentions TDX and could not be read" in texts[f"{TOP}/plan.json"]
+    for words in ("new kernel", "badly", "I saw", "somebody"):
+        assert words not in "".join(texts.values())
 
 
 def test_what_is_said_of_a_forgery() -> None:

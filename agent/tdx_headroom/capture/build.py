@@ -9,6 +9,7 @@ import io
 import json
 import os
 import tarfile
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -88,7 +89,7 @@ def make_capture(root: HostFiles, now: float, *, keep_host_name: bool) -> Captur
         path, texts[path], kept[path] = _log(log.value)
     reduced_root = MemoryRoot(TOP, texts, recording.names)
     plan = to_json(assess(read_facts(reduced_root)))
-    _check(plan, facts, keep_host_name=keep_host_name)
+    _check(plan, _shown(facts), keep_host_name=keep_host_name)
     contents = {**texts, "plan.json": json.dumps(plan) + "\n"}
     kept["plan.json"] = "the plan that these files give"
     manifest = _manifest(contents, kept, facts, root, now, plan["host"])
@@ -107,6 +108,15 @@ def _log(log: KernelLog) -> tuple[str, str, str]:
         # A device has whole records only: that the last one may be cut is told by its missing line break.
         return ("dmesg", text.removesuffix("\n"), kept) if reduced.cut else (kmsg.PATH, text, kept)
     return "dmesg", redact.as_saved(reduced), kept
+
+
+def _shown(facts: HostFacts) -> HostFacts:
+    """The facts without the words of a line that could not be read, which anybody may have written."""
+    health = facts.log_health
+    if health is None or health.first_unread is None:
+        return facts
+    mark = redact.unread_mark(health.first_unread)
+    return replace(facts, log_health=replace(health, first_unread=mark))
 
 
 def _check(plan: dict[str, Any], facts: HostFacts, *, keep_host_name: bool) -> None:

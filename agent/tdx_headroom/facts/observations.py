@@ -104,3 +104,9 @@ class LogHealth:
     hides_failure: bool = False
     excerpt: bool = False
     until: float | None = None
+
+
+def unread_in_words(number: int, first: str) -> str:
+    """How many lines could not be read, and the first of them."""
+    lines = "1 line mentions" if number == 1 else f"{number} lines mention"
+    return f"{lines} TDX and could not be read; the first: {first}"

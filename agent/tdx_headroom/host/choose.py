@@ -12,13 +12,13 @@ from tdx_headroom.facts.host_facts import DEFAULT_LIMITS, HostFacts, MemoryRegio
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.facts.observations import LogHealth
 from tdx_headroom.facts.sources import CmrSource, PlacementSource, SourceStatus
-from tdx_headroom.host.memory_map import choose, disagreements
+from tdx_headroom.host.memory_map import disagreements
 from tdx_headroom.host.readings import read_all, with_maps
 from tdx_headroom.plan.zones import zones_of
 from tdx_headroom.sources.iomem import crash_kernel
 from tdx_headroom.sources.kernel_log.boot_lines import RUNNING
-from tdx_headroom.sources.kernel_log.report import read_report
-from tdx_headroom.sources.kernel_log.tdx_lines import LOOKS_LIKE_TDX, may_hide_failure
+from tdx_headroom.sources.kernel_log.report import hides_failure, read_report
+from tdx_headroom.sources.kernel_log.tdx_lines import LOOKS_LIKE_TDX
 from tdx_headroom.sources.platform import relevant_arguments
 from tdx_headroom.sources.registry import (
     FIRMWARE,
@@ -72,7 +72,7 @@ def choose_facts(readings: Readings, last_cmrs: LastCmrs | None = None) -> HostF
     log, boot = readings.log, readings.boot
     platform = readings.of(PLATFORM)
     report = _report(log.value, boot) if log.value else None
-    chosen = choose(tuple(readings.maps.values()))
+    chosen = readings.chosen
     cmrs = _complete_cmrs(report)
     zones, zone_source = _zones(readings, chosen)
     reserved, reserved_source = _reserved(readings)
@@ -197,7 +197,7 @@ def _health(log: KernelLog, boot: BootMap) -> LogHealth:
         loose=len(log.loose),
         unread=len(log.unread),
         first_unread=one_line(log.unread[0], 120) if log.unread else None,
-        hides_failure=any(map(may_hide_failure, log.unread)),
+        hides_failure=hides_failure(log),
         excerpt=log.excerpt,
         until=max((r.time / 1e6 for r in log.records if r.time is not None), default=None),
     )

@@ -41,12 +41,14 @@ class Readings:
         boot: what the log's boot messages show of memory.
         maps: the memory maps of all sources that have one, best first.
         found: the readings of the other sources by name; none where there is only a log.
+        chosen: the best of the maps.
     """
 
     log: Reading[KernelLog]
     boot: BootMap
     maps: Mapping[MemorySource, MemoryMap]
     found: Mapping[str, Reading[Any]]
+    chosen: MemoryMap | None = None
 
     def of(self, source: Source[T]) -> T | None:
         """What a source says; None where it says nothing."""
@@ -64,7 +66,7 @@ def read_all(files: HostFiles, log: Reading[KernelLog] | None = None) -> Reading
     found = {source.name: source.read(files) for source in SOURCES if source.read is not None}
     readings = with_maps(log or read_kernel_log(files), found)
     # A large host has thousands of memory blocks: only those are looked at that were added since the boot.
-    if added := _added_since_boot(readings.maps):
+    if added := _added_since_boot(readings):
         return replace(readings, found={**found, MEMORY_BLOCKS.name: read_offline(files, added)})
     return readings
 
@@ -84,14 +86,13 @@ def with_maps(log: Reading[KernelLog], found: Mapping[str, Reading[Any]]) -> Rea
         MemorySource.LOG_E820: _firmware_map(MemorySource.LOG_E820, boot.e820.value, nodes),
         MemorySource.FIRMWARE_MEMMAP: _firmware_map(MemorySource.FIRMWARE_MEMMAP, known.of(FIRMWARE), nodes),
     }
-    return replace(
-        known, maps={name: known_map for name in MemorySource if (known_map := maps[name]) is not None}
-    )
+    there = {name: known_map for name in MemorySource if (known_map := maps[name]) is not None}
+    return replace(known, maps=there, chosen=choose(tuple(there.values())))
 
 
-def _added_since_boot(maps: Mapping[MemorySource, MemoryMap]) -> list[Range]:
+def _added_since_boot(readings: Readings) -> list[Range]:
     """Memory of the chosen map that is not in the boot's list; none where that cannot be told."""
-    at_boot, chosen = maps.get(MemorySource.LOG_NODE_RANGES), choose(tuple(maps.values()))
+    at_boot, chosen = readings.maps.get(MemorySource.LOG_NODE_RANGES), readings.chosen
     if at_boot is None or chosen is None or chosen.source is at_boot.source:
         return []
     now = page_round((r.start, r.end) for r in chosen.regions)

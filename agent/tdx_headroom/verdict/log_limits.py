@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tdx_headroom.facts.observations import KVM_IS_LOADED
+from tdx_headroom.facts.observations import KVM_IS_LOADED, unread_in_words
 from tdx_headroom.verdict.kernels import InitTime, look_up
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ def limits_of(facts: HostFacts) -> list[str]:
         return []
     found = []
     if health.unread:
-        lines = "1 line mentions" if health.unread == 1 else f"{health.unread} lines mention"
-        found.append(f"{lines} TDX and could not be read; the first: {health.first_unread}")
+        found.append(unread_in_words(health.unread, health.first_unread or ""))
     if ends_early(facts):
         found.append(
             f"The log ends {health.until:.0f} seconds after the boot, when KVM may not be loaded yet: whether"

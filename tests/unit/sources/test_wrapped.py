@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
 import pytest
@@ -102,21 +103,38 @@ def test_broken_lines(columns: int, start: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "first"),
+    ("line", "first", "number"),
     [
-        ("~~ virt/tdx: module initialized ~~", "module initialized"),
-        ("virt/tdx: some words of a new kernel", "some words"),
-        ("I saw tdx: failed to start something", "failed to start"),
+        # Behind the log's own prefix it is a message of the kernel's that only quotes the words.
+        ("~~ virt/tdx: module initialized ~~", "module initialized", 1),
+        ("virt/tdx: some words of a new kernel", "some words", 2),
+        ("I saw tdx: failed to start something", "failed to start", 1),
     ],
 )
-def test_what_is_left_is_counted(line: str, first: str) -> None:
+def test_what_is_left_is_counted(line: str, first: str, number: int) -> None:
     """A line about TDX that could not be read is told, with how many there are."""
     health = facts_from_log(
         read_log_file("x", f"[    1.000000] {KEYIDS}\n[    1.1] {line}\n~ {line}\n")
     ).log_health
     assert health is not None
-    assert health.unread + health.loose >= 1
-    assert health.first_unread is None or first in health.first_unread
+    assert (health.unread, health.loose) == (number, 0)
+    assert first in (health.first_unread or "")
+
+
+@pytest.mark.parametrize("form", ["dmesg --json", "journalctl -o export"])
+def test_what_is_left_is_counted_in_other_forms(form: str) -> None:
+    """There too a success is none beside a line that may be a failure."""
+    messages = [KEYIDS, "virt/tdx: 1050644 KB allocated for PAMT", "virt/tdx: thing failed"]
+    text = {
+        "dmesg --json": json.dumps({"dmesg": [{"pri": 6, "time": 1.0, "msg": m} for m in messages]}),
+        "journalctl -o export": "\n".join(f"__CURSOR=1\n_TRANSPORT=kernel\nMESSAGE={m}\n" for m in messages),
+    }[form]
+    reading = read_log_file("x", text)
+    assert reading.value is not None
+    assert read_report(reading.value).state is ModuleState.UNKNOWN
+    health = facts_from_log(reading).log_health
+    assert health is not None
+    assert (health.unread, health.first_unread) == (1, "virt/tdx: thing failed")
 
 
 @pytest.mark.parametrize("line", ["virt/tdx: x" + " " * 200_000 + "y", "x " + "BIOS- " * 200_000])

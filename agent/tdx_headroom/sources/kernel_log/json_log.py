@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.sources.kernel_log.known_lines import matters
+from tdx_headroom.sources.kernel_log.known_lines import is_unread, matters
 from tdx_headroom.sources.kernel_log.records import KERNEL_FACILITY_END, KernelLog, LogRecord
 
 if TYPE_CHECKING:
@@ -67,7 +67,13 @@ def _from_dmesg_json(entries: list[Any]) -> KernelLog:
         else:
             clock = round(time * 1e6) if isinstance(time, int | float) and 0 <= time < 1e12 else None
             records.append(LogRecord(message, time=clock))
-    return KernelLog(tuple(records), untrusted=tuple(untrusted))
+    return _unverified(KernelLog(tuple(records), untrusted=tuple(untrusted)))
+
+
+def _unverified(log: KernelLog) -> KernelLog:
+    """A log that anybody may have written to, with what of it is about TDX and not understood."""
+    unread = tuple(record.text for record in log.records if is_unread(record.text))
+    return replace(log, verified=False, unread=unread)
 
 
 def is_export(first: str) -> bool:
@@ -80,7 +86,7 @@ def parse_export(lines: Sequence[str]) -> KernelLog:
 
     Never verified: in a message with line breaks, a line may look like another field, or entry.
     """
-    return replace(_from_entries(_fields(lines)), verified=False)
+    return _unverified(_from_entries(_fields(lines)))
 
 
 def _fields(lines: Sequence[str]) -> Iterator[dict[str, str]]:

@@ -22,7 +22,8 @@ PATH = "dev/kmsg"
 MAX_RECORD = 1 << 16
 """Larger than any record: a short buffer would make the kernel answer EINVAL."""
 
-RECORD = re.compile(r"([0-9]{1,10}),([0-9]{1,20}),([0-9]{1,20}),[^;]*;(.*)", re.DOTALL)
+HEAD = r"([0-9]{1,10}),([0-9]{1,20}),([0-9]{1,20}),[^;]*;"
+RECORD = re.compile(HEAD + r"(.*)", re.DOTALL)
 _ESCAPES = re.compile(r"(?:\\x[0-9a-f]{2})+")
 
 

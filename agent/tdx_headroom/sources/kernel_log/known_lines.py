@@ -3,9 +3,17 @@
 
 from __future__ import annotations
 
+import re
+
 from tdx_headroom.sources.kernel_log import boot_lines
-from tdx_headroom.sources.kernel_log.tdx_lines import CANDIDATE, match_tdx_line
+from tdx_headroom.sources.kernel_log.kmsg import HEAD
+from tdx_headroom.sources.kernel_log.tdx_lines import CANDIDATE, HARMLESS, TDX_PREFIX, match_tdx_line
 from tdx_headroom.sources.platform import relevant_arguments
+
+# A program's name, 15 bytes at most, and its number: what it is called says nothing.
+CRASH = re.compile(r".{1,15}\[[0-9]+\]: ")
+# A bridge or a module may be called tdx as well, so not everywhere.
+_SAYS_TDX = re.compile(rf"(?:{HEAD})?{TDX_PREFIX.pattern}")
 
 
 def matters(text: str) -> bool:
@@ -22,6 +30,13 @@ def is_known(text: str) -> bool:
     """Whether a message is, as a whole, one that is understood."""
     stripped = text.strip()
     return match_tdx_line(stripped) is not None or boot_lines.is_one(stripped)
+
+
+def is_unread(message: str) -> bool:
+    """Whether a message is one of the kernel's about TDX that is not understood, and may mean something."""
+    if not _SAYS_TDX.match(message) or HARMLESS.match(message) or CRASH.match(message):
+        return False
+    return match_tdx_line(message) is None
 
 
 def in_short(text: str) -> str:

@@ -9,14 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import SourceError, one_line
+from tdx_headroom.facts.observations import unread_in_words
 from tdx_headroom.sources.kernel_log import kmsg
 from tdx_headroom.sources.kernel_log.known_lines import matters
 from tdx_headroom.sources.kernel_log.text import parse_log_text
 from tdx_headroom.sources.reading import Reading, attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.sources.kernel_log.records import KernelLog
 
@@ -89,12 +88,6 @@ def _read_kmsg(root: HostFiles) -> KernelLog:
     return kmsg.parse_kmsg(root.read(SOURCE, kmsg.PATH, limit=MAX_LOG))
 
 
-def told_of(unread: Sequence[str]) -> str:
-    """Lines that could not be read, in words."""
-    lines = "1 line mentions" if len(unread) == 1 else f"{len(unread)} lines mention"
-    return f"{lines} TDX and could not be read; the first: {one_line(unread[0], 120)}"
-
-
 def read_log_file(path: str, text: str) -> Reading[KernelLog]:
     """A log that a user names, already read."""
 
@@ -102,7 +95,9 @@ def read_log_file(path: str, text: str) -> Reading[KernelLog]:
         log = parse_log_text(text)
         told = log.records if log.own is None else log.own or log.loose or log.untrusted
         if not (told or _SYSTEM_REPORT.search(text)):
-            unread = f"; {told_of(log.unread)}" if log.unread else ""
+            unread = (
+                f"; {unread_in_words(len(log.unread), one_line(log.unread[0], 120))}" if log.unread else ""
+            )
             raise SourceError(SOURCE, f"no kernel message in {path}{unread}", hint="give what dmesg prints")
         return log
 

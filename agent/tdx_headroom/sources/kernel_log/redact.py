@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tdx_headroom.errors import SourceError, one_line
 from tdx_headroom.sources.kernel_log import boot_lines
 from tdx_headroom.sources.kernel_log.records import KernelLog, LogRecord
-from tdx_headroom.sources.kernel_log.tdx_lines import LOOKS_LIKE_TDX, match_tdx_line
+from tdx_headroom.sources.kernel_log.tdx_lines import LOOKS_LIKE_TDX, match_tdx_line, may_hide_failure
 from tdx_headroom.sources.kernel_log.text import parse_log_text
 from tdx_headroom.sources.platform import relevant_arguments
 
@@ -25,6 +25,11 @@ MARK = "(redacted)"
 LOST_MARK = f"{MARK} mem 0x"
 """A line without a prefix, in text, that is a row of a list and could not be read."""
 FORGED_MARK = "virt/tdx: (written by user space, redacted)"
+_UNREAD_MARKS = (
+    "virt/tdx: (not understood, redacted)",
+    "virt/tdx: (maybe a failure, redacted)",
+)
+"""What stands for a line that mentions TDX and could not be read: it reads back as such a one."""
 
 # Kept as they are: all that they hold is numbers and words of the kernel's own.
 _PLAIN = (
@@ -85,7 +90,14 @@ def redacted(log: KernelLog) -> KernelLog:
         loose=tuple(text for text in log.loose if match_tdx_line(text)),
         contradictions=log.contradictions,
         gaps=frozenset(gaps),
+        unread=tuple(map(unread_mark, log.unread)),
+        excerpt=log.excerpt,
     )
+
+
+def unread_mark(text: str) -> str:
+    """What stands for a line that could not be read."""
+    return _UNREAD_MARKS[may_hide_failure(text)]
 
 
 def keep(text: str) -> str | None:
@@ -132,7 +144,9 @@ def as_text(log: KernelLog) -> str:
         if index in log.gaps and not log.verified:
             lines.append(LOST_MARK)
         lines.append(f"{_stamp(record)} {one_line(record.text, 1000)}")
-    return "\n".join([*lines, *log.loose]) + ("" if log.cut else "\n")
+    # Most of an excerpt is other text.
+    prose = [MARK] * (len(log.records) + 1) if log.excerpt else []
+    return "\n".join([*lines, *log.loose, *log.unread, *prose]) + ("" if log.cut else "\n")
 
 
 def _stamp(record: LogRecord) -> str:
@@ -171,4 +185,5 @@ def as_saved(log: KernelLog) -> str:
 
 def _essence(log: KernelLog) -> tuple[object, ...]:
     texts = tuple(one_line(record.text, 1000) for record in log.records)
-    return texts, len(log.untrusted), log.verified, log.cut, log.loose, log.contradictions
+    doubts = log.loose, log.contradictions, sorted(log.unread), log.excerpt
+    return texts, len(log.untrusted), log.verified, log.cut, doubts

@@ -108,7 +108,7 @@ def _decide(reader: _Reader, log: KernelLog) -> Attempt | None:
         _contradicts(reader, ContradictionKind.TWO_OUTCOMES, other.message)
     outside = _outside(log)
     failed = worst is not None and worst.state is ModuleState.FAILED
-    if not failed and outside is None and any(map(may_hide_failure, log.unread)):
+    if not failed and outside is None and hides_failure(log):
         # What could not be read may be the failure that came of it.
         return None
     if outside is None or failed:
@@ -116,6 +116,11 @@ def _decide(reader: _Reader, log: KernelLog) -> Attempt | None:
     if worst is not None:
         _contradicts(reader, ContradictionKind.OUTSIDE_THE_LOG, outside.message)
     return outside
+
+
+def hides_failure(log: KernelLog) -> bool:
+    """Whether a line that could not be read may be a failure."""
+    return any(map(may_hide_failure, log.unread))
 
 
 def _outside(log: KernelLog) -> Attempt | None:
@@ -329,7 +334,7 @@ def _finish(reader: _Reader, log: KernelLog, decided: Attempt | None) -> KernelR
             tdmrs_used=decided.tdmrs_used,
             seamcall=decided.seamcall if decided.state is ModuleState.FAILED else None,
         )
-    if reader.started or any(map(may_hide_failure, log.unread)):
+    if reader.started or hides_failure(log):
         return replace(report, state=ModuleState.UNKNOWN, seamcall=reader.attempt.seamcall)
     if report.keyids is not None:
         return replace(report, state=ModuleState.NOT_ATTEMPTED)

@@ -16,10 +16,10 @@ from tdx_headroom.facts.kernel_report import Contradiction, ContradictionKind
 from tdx_headroom.sources.kernel_log import boot_lines
 from tdx_headroom.sources.kernel_log.json_log import is_export, is_json, parse_export, parse_json
 from tdx_headroom.sources.kernel_log.kmsg import RECORD, parse_kmsg
-from tdx_headroom.sources.kernel_log.known_lines import in_short, is_known, matters
+from tdx_headroom.sources.kernel_log.known_lines import CRASH, in_short, is_known, is_unread, matters
 from tdx_headroom.sources.kernel_log.line_forms import BARE, JOURNAL, PRIORITY, Line, read_line
 from tdx_headroom.sources.kernel_log.records import KernelLog, LogRecord
-from tdx_headroom.sources.kernel_log.tdx_lines import HARMLESS, TDX_PREFIX, match_tdx_line, mentions_tdx
+from tdx_headroom.sources.kernel_log.tdx_lines import match_tdx_line, mentions_tdx
 from tdx_headroom.sources.kernel_log.wrapped import decoded, is_whole, rejoined
 from tdx_headroom.textlines import lines_of
 
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
     _First = tuple[str, float | None, float | None]
 
 _FENCE = "```"
-# A program's name, 15 bytes at most, and its number: what it is called says nothing.
-_CRASH = re.compile(r".{1,15}\[[0-9]+\]: ")
-# A bridge or a module may be called tdx as well, so not everywhere.
-_SAYS_TDX = re.compile(rf"(?:{TDX_PREFIX.pattern}|{RECORD.pattern[:-4]}{TDX_PREFIX.pattern})")
 # What is left of a row of a memory map, or of a CMR.
 _MAYBE_A_ROW = re.compile(r"\[mem |mem 0x|CMR|-0x[0-9a-f]{8,16}\]")
 _BOOT_MARK = re.compile(r"-- (?:Reboot --|Boot [0-9a-f]{32}(?: --)?)")
@@ -233,7 +229,7 @@ class _Boot:
         """Take note of a line without the log's prefix: no record, and maybe what is left of one."""
         if match_tdx_line(message) is not None:
             self.loose.append(message)
-        elif _CRASH.match(message):
+        elif CRASH.match(message):
             return
         elif mentions_tdx(message):
             self.unread.append(message)
@@ -244,9 +240,7 @@ class _Boot:
         """See whether a record is only a part of a known one, or has something more in it."""
         if boot_lines.ROW.match(message) and not is_whole(message):
             self.gaps.add(len(self.records))
-        if not _SAYS_TDX.match(message) or HARMLESS.match(message) or _CRASH.match(message):
-            return
-        if match_tdx_line(message) is None:
+        if is_unread(message):
             self.unread.append(message)
 
     def look_at(self, line: Line, message: str) -> None:
