@@ -21,6 +21,7 @@ from tdx_headroom.output.sources import only_in, used_for
 from tdx_headroom.plan import Outcome, Strategy
 from tdx_headroom.verdict import State, describe, predict
 from tdx_headroom.verdict.kernels import names_with
+from tdx_headroom.verdict.obstacles import doubt_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -196,7 +197,8 @@ def _answers(assessment: Assessment, shown: Callable[[str], str]) -> Iterable[di
     )
     yield _answer(label, verdict.state, shown(verdict.summary))
     if happened and verdict.next_boot is None:
-        yield _answer("Next initialization", State.CANNOT_TELL, "The memory map is not known well enough.")
+        doubt = doubt_of(verdict.findings) or "The memory map is not known well enough."
+        yield _answer("Next initialization", State.CANNOT_TELL, shown(doubt))
     elif happened and verdict.next_boot is not None:
         plan = assessment.plans[verdict.strategy]
         text = "Something else than the memory map stops TDX: see what to do."

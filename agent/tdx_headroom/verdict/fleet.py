@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.plan import Strategy, plan_host
 from tdx_headroom.verdict import State, describe, judge, predict
+from tdx_headroom.verdict.decode import why_no_tdx
 from tdx_headroom.verdict.kernels import cannot_show_tdx, why_not_tried, why_unknown
-from tdx_headroom.verdict.obstacles import DOUBTS
+from tdx_headroom.verdict.obstacles import doubt_of
 from tdx_headroom.verdict.what_if import WhatIf, apply
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def audit_host(facts: HostFacts, name: str, line: int | None, targets: Sequence[
     own = judge(facts, plans)
     # A fleet has many hosts without TDX: they are told by how they run now, not doubted for each kernel,
     # unless they run one that shows no TDX where there is.
-    mute = own.state is State.NOT_TDX and cannot_show_tdx(facts.kernel_release)
+    mute = own.state is State.NOT_TDX and why_no_tdx(facts) is None and cannot_show_tdx(facts.kernel_release)
     no_tdx = own.state is State.NOT_TDX and not mute
     results = []
     for target in targets:
@@ -169,8 +170,8 @@ def _unknown(facts: HostFacts, verdict: Verdict, plan: Plan | None) -> str:
     """Why it cannot be told; what happened in this boot is no answer to that."""
     if plan is None:
         return f"The {'memory regions' if facts.memory_regions is None else 'CMRs'} are unknown."
-    doubts = (finding.text for finding in verdict.findings if finding.kind in DOUBTS)
-    return verdict.summary if verdict.state is State.CANNOT_TELL else next(doubts, verdict.summary)
+    doubt = None if verdict.state is State.CANNOT_TELL else doubt_of(verdict.findings)
+    return doubt or verdict.summary
 
 
 def _why(verdict: Verdict, plan: Plan | None) -> str:

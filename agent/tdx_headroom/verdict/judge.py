@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from tdx_headroom.facts.host_facts import Placement
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.facts.sources import PlacementSource
-from tdx_headroom.verdict import crosscheck, log_limits
+from tdx_headroom.verdict import crosscheck
 from tdx_headroom.verdict.decode import failed_in_words, why_no_tdx
 from tdx_headroom.verdict.findings import FAILS, RISK, Certainty
 from tdx_headroom.verdict.guard import Guard
-from tdx_headroom.verdict.model import State, Verdict, describe
-from tdx_headroom.verdict.obstacles import Told, ask, refused_call
+from tdx_headroom.verdict.model import Sentence, State, Verdict, describe
+from tdx_headroom.verdict.obstacles import Told, ask, kernel_not_shown, refused_call
 from tdx_headroom.verdict.obstacles.contradictions import HARDWARE
+from tdx_headroom.verdict.obstacles.log_limits import MAY_HIDE
 from tdx_headroom.verdict.obstacles.no_sign import NO_SIGN
 from tdx_headroom.verdict.obstacles.unknown import EVERYTHING
 from tdx_headroom.verdict.signs import no_keyids, read_signs
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tdx_headroom.verdict.model import Estimate
     from tdx_headroom.verdict.obstacles import Found
 
+_EXCERPT = "Only a few lines in other text say so, and nobody can tell whose they are. "
 _HIDDEN = "An error in the agent hides whether more than the memory map stops TDX: see the warnings."
 
 
@@ -67,14 +69,10 @@ def judge(
         state=state,
         next_boot=next_boot,
         strategy=signs.strategy.strategy,
-        summary=log_limits.preface(facts) + summary,
+        summary=_prefaced(facts, summary),
         evidence=(*signs.strategy.evidence, *check.details, *rests_on),
         remedies=tuple(dict.fromkeys(remedy.text for finding in findings for remedy in finding.remedies)),
-        warnings=(
-            *log_limits.limits_of(facts),
-            *told[Told.WARNINGS],
-            *(finding.text for finding in guard.findings),
-        ),
+        warnings=(*told[Told.WARNINGS], *(finding.text for finding in guard.findings)),
         finding=signs.strategy,
         cross_check=check,
         estimate=guess,
@@ -83,6 +81,14 @@ def judge(
         findings=findings,
         failures=tuple(guard.failures),
     )
+
+
+def _prefaced(facts: HostFacts, summary: str) -> str:
+    """The summary, behind what has to be said before all that a log says."""
+    if facts.log_health is None or not facts.log_health.excerpt:
+        return summary
+    public = summary.public if isinstance(summary, Sentence) else summary
+    return Sentence(f"{_EXCERPT}{summary}", public=f"{_EXCERPT}{public}")
 
 
 def _decide(signs: Signs, found: Found) -> tuple[State | None, Finding | None]:
@@ -96,7 +102,7 @@ def _decide(signs: Signs, found: Found) -> tuple[State | None, Finding | None]:
         return None, worst
     if fails:
         return State.WILL_FAIL, worst
-    if signs.plan is None or log_limits.may_hide_failure(signs.facts):
+    if signs.plan is None:
         return None, worst
     return (State.WILL_INITIALIZE if worst is None else State.AT_RISK), worst
 
@@ -128,7 +134,7 @@ def _state(signs: Signs, found: Found, next_boot: State | None, worst: Finding |
         if platform is not None and platform.tdx_module_version is not None:
             return State.INITIALIZED, f"TDX is up: module {platform.tdx_module_version}."
     if next_boot is None:
-        return State.CANNOT_TELL, _HIDDEN if found.hidden else _missing(signs)
+        return State.CANNOT_TELL, _HIDDEN if found.hidden else _missing(signs, found)
     if worst is not None:
         return next_boot, worst.text
     return next_boot, "" if plan is None else describe(plan)
@@ -149,8 +155,9 @@ def _why_not_tdx(facts: HostFacts) -> str:
     return text
 
 
-def _missing(signs: Signs) -> str:
+def _missing(signs: Signs, found: Found) -> str:
     facts, plan = signs.facts, signs.plan
+    told = {finding.kind: finding.text for _, finding in found.findings}
     if signs.refused is not None:
         alone = "" if plan is None else f" The memory map alone: {describe(plan)}"
         return f"{refused_call.in_words(signs.refused)}{alone}"
@@ -161,11 +168,9 @@ def _missing(signs: Signs) -> str:
         )
     if plan is not None and signs.no_sign:
         return f"{NO_SIGN} The memory map alone: {describe(plan)}"
-    if plan is not None and facts.kernel_release is None and signs.predicted is not State.WILL_INITIALIZE:
-        return (
-            f"The log does not show which kernel it is. Mainline: {describe(plan)} Another may do with less."
-        )
-    if log_limits.may_hide_failure(facts):
+    if plan is not None and kernel_not_shown.KIND in told:
+        return told[kernel_not_shown.KIND]
+    if MAY_HIDE in told:
         return "A line that could not be read may tell of a failure: see the warnings."
     if plan is not None:
         return "The log shows only a part of the memory map: give the whole log (`journalctl -k -b`)."

@@ -17,18 +17,23 @@ from tdx_headroom.facts.kernel_report import (
     FailureReason,
     KernelReport,
     ModuleState,
+    NoTdx,
     SeamcallFailure,
 )
-from tdx_headroom.facts.observations import Platform
+from tdx_headroom.facts.observations import LogHealth, Platform
 from tdx_headroom.facts.sources import MemorySource, SourceStatus
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output.metrics import collect
+from tdx_headroom.output.page import render_page
 from tdx_headroom.output.plan_json import to_json
+from tdx_headroom.verdict import State
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.checks import run_checks
 from tdx_headroom.verdict.findings import AGENT_ERROR, NOTE, Finding, Findings, Severity, Signs
+from tdx_headroom.verdict.fleet import Fit, audit_host, targets_of
 from tdx_headroom.verdict.obstacles import REGISTRY, Row
+from tdx_headroom.verdict.what_if import WhatIf
 
 CHECKOUT = Path(__file__).parents[3]
 DOCS = CHECKOUT / "docs"
@@ -43,6 +48,7 @@ KEYIDS = (32, 64)
 BARE = (SourceStatus("iomem", "/proc/iomem", ok=True),)
 CALL = SeamcallFailure(0x21, 0xC0000505 << 32)
 SILENT = KernelReport(state=ModuleState.NOT_ATTEMPTED, keyids=KEYIDS)
+HEALTH = LogHealth(unread=1, first_unread="virt/tdx: x")
 UP = KernelReport(state=ModuleState.INITIALIZED, message="module initialized", keyids=KEYIDS)
 
 
@@ -73,6 +79,9 @@ EXAMPLES: dict[str, HostFacts] = {
         ROOMY, kernel_log=replace(UP, contradictions=(Contradiction(ContradictionKind.TWO_OUTCOMES, "x"),))
     ),
     "log-contradicts-hardware": replace(ROOMY, kernel_log=UP, platform=Platform(tdx_host_platform=False)),
+    "log-may-hide-failure": replace(ROOMY, kernel_log=UP, log_health=replace(HEALTH, hides_failure=True)),
+    "log-unread": replace(ROOMY, kernel_log=UP, log_health=HEALTH),
+    "log-ends-early": replace(ROOMY, kernel_log=SILENT, log_health=LogHealth(until=2.0)),
     "part-of-the-map": replace(
         ROOMY,
         memory_source=MemorySource.LOG_E820,
@@ -129,9 +138,35 @@ def test_every_output_tells_it(kind: str) -> None:
     assert {(f.kind, str(f.severity)) for f in findings} <= {
         (s.labels["kind"], s.labels["severity"]) for s in samples
     }
+    (documented,) = re.findall(rf"^\| `{kind}` \| ([a-z]+)", section(), re.MULTILINE)
+    assert documented == min((finding.severity for finding in findings), key=order.index)
     if any(finding.severity is not NOTE for finding in findings):
         results = {check.result for check in run_checks(assessment) if check.group != "verdict"}
         assert results & {"FAIL", "WARN"}
+
+
+def test_checks_tell_what_no_other_check_does() -> None:
+    """A finding that stands in the way and has no check of its own has one by its kind."""
+    checks = run_checks(assess(EXAMPLES["module-not-loaded"], WhatIf(kernel="6.17.0")))
+    assert [(c.name, c.result) for c in checks if c.group == "obstacles"] == [("module-not-loaded", "FAIL")]
+
+
+def test_a_doubt_is_told_where_the_next_boot_is_unknown() -> None:
+    """Page and fleet say why, not that TDX is up in this boot, nor that it is the memory map."""
+    facts = EXAMPLES["log-may-hide-failure"]
+    assessment = assess(facts)
+    assert (assessment.verdict.state, assessment.verdict.next_boot) == (State.INITIALIZED, None)
+    told = "1 line mentions TDX and could not be read; the first: virt/tdx: x"
+    assert told in assessment.verdict.warnings
+    assert f"<strong>Cannot tell.</strong> {told}" in render_page(assessment)
+    assert audit_host(facts, "x", None, targets_of(())).targets[0].why == told
+
+
+def test_a_host_that_surely_has_no_tdx_fits_nowhere() -> None:
+    """Its log says so by itself: it is not counted as fitting, whatever its kernel can show."""
+    log = KernelReport(ModuleState.UNSUPPORTED, no_tdx=NoTdx.CPU, message="smpboot: CPU0: AMD EPYC 7313")
+    facts = replace(ROOMY, kernel_log=log, kernel_release="6.12.43+deb13-amd64")
+    assert set(audit_host(facts, "x", None, targets_of(())).strategies.values()) == {Fit.NO_TDX}
 
 
 def forgotten(registry: tuple[Row, ...], page: str, examples: set[str], runbooks: set[str]) -> list[str]:

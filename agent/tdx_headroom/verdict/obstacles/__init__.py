@@ -19,6 +19,7 @@ from tdx_headroom.verdict.obstacles import (
     kernel_not_shown,
     kernel_without_tdx,
     lasting,
+    log_limits,
     no_sign,
     not_convertible,
     not_tried,
@@ -32,7 +33,7 @@ from tdx_headroom.verdict.obstacles import (
 from tdx_headroom.verdict.obstacles import part_of_the_map as part_map
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from tdx_headroom.verdict.findings import Finding, Findings, Severity, Signs
 
@@ -82,8 +83,19 @@ REGISTRY: tuple[Row, ...] = (
     Row(hibernation.look, ("hibernation",), "whether hibernation stops TDX", FAILS, None),
     Row(log.itself, ("log-contradicts-itself",), "what the log contradicts", NOTE, _LOG, without_tdx=True),
     Row(log.hardware, (log.HARDWARE,), "whether log and hardware agree", NOTE, _LOG, _FITS, without_tdx=True),
+    Row(
+        log_limits.hiding,
+        (log_limits.MAY_HIDE,),
+        "what the log hides",
+        NOTE,
+        _WARNED,
+        _FITS,
+        without_tdx=True,
+    ),
+    Row(log_limits.unread, ("log-unread",), "which lines could not be read", without_tdx=True),
+    Row(log_limits.early_end, ("log-ends-early",), "whether the log ends early", without_tdx=True),
     Row(part_map.look, ("part-of-the-map",), "if the map is whole", NOTE, _WARNED, _PLAN, without_tdx=True),
-    Row(kernel_not_shown.look, ("kernel-not-shown",), "whether the kernel is known", NOTE, None, _HOLES),
+    Row(kernel_not_shown.look, (kernel_not_shown.KIND,), "whether the kernel is known", NOTE, None, _HOLES),
     Row(no_sign.look, ("no-sign-of-tdx",), "whether there is TDX at all", NOTE, _WARNED, _FITS, _DOWN),
     Row(reserved_areas.look, reserved_areas.KINDS, "whether reserved areas suffice", FAILS, None),
     Row(plan_fails.look, plan_fails.KINDS, "whether kernel and module take the plan", FAILS, None),
@@ -98,6 +110,11 @@ REGISTRY: tuple[Row, ...] = (
 )
 DOUBTS = {*(kind for row in REGISTRY if row.doubts is not None for kind in row.kinds), AGENT_ERROR}
 """Kinds that can leave the next initialization unknown."""
+
+
+def doubt_of(findings: Iterable[Finding]) -> str | None:
+    """Why the next initialization is unknown, as far as a finding makes it so."""
+    return next((finding.text for finding in findings if finding.kind in DOUBTS), None)
 
 
 class Found(NamedTuple):
@@ -122,7 +139,7 @@ def ask(signs: Signs) -> Found:
     guard, not_tdx = signs.guard, signs.not_tdx
     for row in REGISTRY:
         # What the plan is worth is of no interest when TDX fails whatever the memory map.
-        if (not_tdx and not row.without_tdx) or (blocked and row.doubts):
+        if (not_tdx and not row.without_tdx) or (blocked and row.doubts is not None and row.doubts > _FITS):
             continue
         try:
             found = tuple(row.look(signs))

@@ -7,6 +7,8 @@ from tdx_headroom.plan import Strategy
 from tdx_headroom.verdict.findings import NOTE, Finding, Findings, Signs
 from tdx_headroom.verdict.model import Basis, State, describe, predict
 
+KIND = "kernel-not-shown"
+
 
 def look(signs: Signs) -> Findings:
     """Whether the verdict is mainline's alone."""
@@ -24,4 +26,4 @@ def look(signs: Signs) -> Findings:
         text = (
             f"The log does not show which kernel it is. Mainline: {describe(plan)} Another may do with less."
         )
-        yield Finding("kernel-not-shown", NOTE, text)
+        yield Finding(KIND, NOTE, text)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.verdict.findings import NOTE, Finding, Findings, Remedy, RemedyKind, Signs
 from tdx_headroom.verdict.kernels import InitTime, look_up
-from tdx_headroom.verdict.log_limits import ends_early
+from tdx_headroom.verdict.obstacles.log_limits import ends_early
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
