@@ -295,29 +295,34 @@ def test_silent_clients_of_one_address(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["kept", "reconnecting"])
 def test_a_flood(tmp_path: Path, how: str) -> None:
-    """Beside 2000 clients that ask as fast as they can a scraper has its turn as each of them has.
+    """Beside 2000 clients of another address, as fast as they can, a scraper has its turn as each of them.
 
-    How long a turn of all of them takes is a matter of the machine, and of what else it does.
+    How long a turn of all of them takes is a matter of the machine, and of what else it does. They crowd out
+    one another: from the scraper's own address, now and then the scraper too.
     """
     clients, lasting = 2000, 4
-    more = ("--until", "200=60") if how == "kept" else ("--until", "200=60", "--reconnect")
+    more = [] if how == "kept" else ["--reconnect"]
     with served(tmp_path, tls=False) as scraper:
         scraper.latencies(5)
         before = rss(scraper.running)
         began = time.monotonic()
-        with flood(scraper.running.port, clients, lasting, *more) as answers:
+        with flood(
+            scraper.running.port, clients, lasting, "--until", "200=101", "--source", "127.0.0.2", *more
+        ) as answers:
             seconds = scraper.latencies(3)
             after = rss(scraper.running)
         lasted = time.monotonic() - began
         tell(f"{clients} {how} clients, answers {answers}", seconds, before, after)
         answered = sum(sum(found.values()) for found in answers)
+        assert answered > 100
         assert seconds[-1] < 5 * clients * lasted / answered
         assert after - before < 48
         end = time.monotonic() + SECONDS
         while scraper.latencies(5)[-1] > 1:
             assert time.monotonic() < end, "it must be over when the flood is"
     record(
-        f"{clients} {how} clients that ask as fast as they can", "gives a scraper its turn as each of them"
+        f"{clients} {how} clients of one address that ask as fast as they can",
+        "gives a scraper of another its turn as each of them",
     )
 
 
@@ -337,7 +342,7 @@ def test_a_flood_of_wrong_passwords(tmp_path: Path) -> None:
         tell(f"200 clients that guess, answers {answers}", seconds, before, after)
         assert all(set(found) <= {"401", "503"} for found in answers)
         refused, checked = (sum(found.get(code, 0) for found in answers) for code in ("503", "401"))
-        assert refused > 10 * checked
+        assert refused > 10 * checked > 0
         assert in_time(seconds), seconds
         assert after - before < 24
     record(
