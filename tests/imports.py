@@ -106,6 +106,9 @@ def _calls(nodes: Iterable[ast.AST]) -> Iterator[str]:
                 yield f"{node.func.id}()"
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             yield from _parts(node.value.id, node.attr)
+        elif isinstance(node, ast.Import):
+            # Under another name its parts cannot be followed.
+            yield from (a.name for a in node.names if a.asname and a.name.split(".")[0] in IN_PARTS)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield from (part for alias in node.names for part in _parts(node.module, alias.name))
 
