@@ -12,17 +12,18 @@ _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _given: set[int] = set()
 
 
-def free_port(address: str = "127.0.0.1") -> int:
+def free_port() -> int:
     """A port on which nobody listens, each once a process.
 
-    Below those that the kernel gives to clients: one of them could take it before the server has it.
+    None that the kernel gives to clients, if it leaves any: one of them could take it before the server has.
     """
-    below = int(_EPHEMERAL.read_text().split()[0])
+    low, high = map(int, _EPHEMERAL.read_text().split())
+    ports = range(_LOWEST, 1 << 16)
     while True:
-        port = random.randrange(_LOWEST, below)
+        port = random.choice([port for port in ports if not low <= port <= high] or ports)
         with socket.socket() as probe:
             try:
-                probe.bind((address, port))
+                probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
         if port not in _given:
