@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"tdx-headroom: {error.strerror or error}", file=sys.stderr)
+        print(f"tdx-headroom: {one_line(str(error))} (at {place_of(error)})", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return os.EX_IOERR
     except KeyboardInterrupt:

@@ -317,6 +317,22 @@ def test_output_that_cannot_be_written_is_one_line() -> None:
     assert len([json.loads(line) for line in run_.stdout.splitlines()]) == 2
 
 
+def test_an_unexpected_error_has_its_place() -> None:
+    """Also one of the system's that no reader expects: one line with the file, and where to look."""
+    program = """
+import sys
+from tdx_headroom.cli import main
+from tdx_headroom.commands import plan
+plan.run = lambda _: open("/x\\n/y")
+sys.exit(main(["plan"]))
+"""
+    run_ = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run_.returncode == os.EX_IOERR
+    expected = "tdx-headroom: [Errno 2] No such file or directory: '/x\\n/y' (at "
+    assert run_.stderr.startswith(expected)
+    assert run_.stderr.count("\n") == 1
+
+
 def test_critical_outranks_a_bad_line(cli: Any) -> None:  # noqa: ANN401
     """One host that will fail among bad lines is still critical; nothing to check is unknown."""
     failing = {**GOOD, "limits": {"max_tdmrs": 1}, "memory_regions": [[MIB, GIB, 0], [4 * GIB, 5 * GIB, 0]]}
