@@ -5,44 +5,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from tdx_headroom.facts.sources import MemorySource
 from tdx_headroom.host.readings import read_all
 from tdx_headroom.hostfs.memory import MemoryRoot
-from tdx_headroom.sources.registry import HANDED_OVER, PRIVILEGED, SELECTION, SOURCES, File
+from tdx_headroom.sources.registry import HANDED_OVER, SELECTION, SOURCES, File
 
-CHECKOUT = Path(__file__).resolve().parents[3]
-UNITS = ("tdx-headroom.service", "tdx-headroom-textfile.service")
 FILES = [(source.name, file) for source in SOURCES for file in source.files]
-
-
-def opened(unit: str) -> list[str]:
-    """The values of OpenFile= in a unit."""
-    lines = (CHECKOUT / "systemd" / unit).read_text("utf-8").splitlines()
-    return [line.removeprefix("OpenFile=") for line in lines if line.startswith("OpenFile=")]
-
-
-def missing_in(lines: list[str]) -> list[str]:
-    """What a unit does not open of what only root can."""
-    needed = {f"/{HANDED_OVER[name]}:{name}:read-only,graceful" for name in PRIVILEGED}
-    return sorted(needed - set(lines))
-
-
-@pytest.mark.parametrize("unit", UNITS)
-def test_units_open_what_only_root_can(unit: str) -> None:
-    """Each file of a privileged row has its OpenFile= line in both units, and no other has one."""
-    assert missing_in(opened(unit)) == [], f"add these lines OpenFile= to systemd/{unit}"
-    assert len(opened(unit)) == len(PRIVILEGED), f"systemd/{unit} opens what no row asks for"
-
-
-def test_a_forgotten_line_is_named() -> None:
-    """A unit without a line is told which."""
-    assert missing_in([line for line in opened(UNITS[0]) if "iomem" not in line]) == [
-        "/proc/iomem:iomem:read-only,graceful"
-    ]
 
 
 def test_names_are_the_rows_own() -> None:
