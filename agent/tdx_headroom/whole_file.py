@@ -23,7 +23,8 @@ def write_whole(path: str, data: bytes, mode: int) -> None:
 
     The temporary file is in the same folder, has a name that cannot be guessed, and is created by this call
     or not at all; no link is followed: the folder may be writable by others. Who ends the process meanwhile,
-    as systemd does, waits until the temporary file is gone.
+    as systemd does, waits until the temporary file is gone; after a SIGKILL it stays, and nobody removes it:
+    another process may be writing it.
 
     Args:
         path: the file; it may exist, and may be a link, which is replaced and not followed.

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands that look once and end: plan, check, capture, fleet."""
+"""The commands, a module each, and what several of them share."""

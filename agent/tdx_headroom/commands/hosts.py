@@ -32,13 +32,11 @@ class Hosts:
         unreadable: how many could not be read so far.
     """
 
-    def __init__(
-        self, inputs: Iterable[Named], complain: Callable[[Found, AgentError], None] | None = None
-    ) -> None:
+    def __init__(self, inputs: Iterable[Named], complain: Callable[[Found, AgentError], None]) -> None:
         self.status = os.EX_OK
         self.unreadable = 0
         self._inputs = inputs
-        self._complain = complain or print_complaint
+        self._complain = complain
 
     def each(self, judge: Callable[[Found, HostFacts], Result]) -> Iterator[tuple[Found, Result]]:
         """What is made of every host that can be read, in order."""

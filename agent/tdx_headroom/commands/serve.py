@@ -56,14 +56,14 @@ def add_web(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log.level",
         dest="log_level",
-        choices=("debug", "info", "warn", "error"),
+        choices=tuple(log.LEVELS),
         default="info",
         help="the least that is logged (default info)",
     )
     parser.add_argument(
         "--log.format",
         dest="log_format",
-        choices=("logfmt", "json"),
+        choices=log.FORMATS,
         default="logfmt",
         help="of the log on standard error (default logfmt)",
     )

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tdx_headroom.commands.this_host import add_options, assess_host, write
+from tdx_headroom.inputs.named import STANDARD_STREAM
 from tdx_headroom.output.metrics import AgentStatus
 from tdx_headroom.output.textfile import check_name, render_textfile
 
@@ -22,7 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Look at the host and write its metrics; the exit status."""
-    if options.output != "-":
+    if options.output != STANDARD_STREAM:
         check_name(options.output)
     began = time.perf_counter()
     assessment = assess_host(options)

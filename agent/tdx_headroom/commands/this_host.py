@@ -10,6 +10,7 @@ from tdx_headroom import log
 from tdx_headroom.commands.arguments import add_assume_strategy, add_rootfs
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import host_root
+from tdx_headroom.inputs.named import STANDARD_STREAM
 from tdx_headroom.output.textfile import write_textfile
 from tdx_headroom.service.descriptors import take
 from tdx_headroom.verdict.assessment import assess
@@ -44,7 +45,7 @@ def assess_host(options: argparse.Namespace) -> Assessment:
 
 def write(output: str, data: bytes) -> None:
     """Write a file, or to standard output where that is asked for."""
-    if output == "-":
+    if output == STANDARD_STREAM:
         sys.stdout.write(data.decode())
     else:
         write_textfile(output, data)

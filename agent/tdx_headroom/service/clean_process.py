@@ -20,11 +20,13 @@ STANDARD = 3
 _AT_ONCE = 1 << 20
 """Descriptors below are closed in one step; no kernel allows more unless it is told to."""
 
+_OF_CHILDREN = r"PATH|LANG|LANGUAGE|LC_[A-Z]+|TZ"
+"""Where programs are, language and time zone: for the program that reads the journal."""
+
 KEPT = re.compile(
-    # the program that reads the journal, its language and time zone
-    r"PATH|LANG|LANGUAGE|LC_[A-Z]+|TZ"
+    _OF_CHILDREN
     # what a service manager tells (sd_notify, sd_listen_fds and systemd.exec)
-    r"|NOTIFY_SOCKET|WATCHDOG_(?:USEC|PID)|LISTEN_(?:PID|FDS|FDNAMES|PIDFDID)|JOURNAL_STREAM|INVOCATION_ID"
+    + r"|NOTIFY_SOCKET|WATCHDOG_(?:USEC|PID)|LISTEN_(?:PID|FDS|FDNAMES|PIDFDID)|JOURNAL_STREAM|INVOCATION_ID"
     r"|(?:STATE|CREDENTIALS)_DIRECTORY"
     # the administrator's policy for TLS, which must not get weaker
     r"|OPENSSL_(?:CONF|MODULES)"
@@ -55,8 +57,7 @@ def clean_environment(environment: MutableMapping[str, str]) -> None:
 
 def child_environment() -> dict[str, str]:
     """For a program that the agent runs: where programs are, and a language; nothing else."""
-    own = re.compile(r"PATH|LANG|LANGUAGE|LC_[A-Z]+|TZ")
-    return {name: value for name, value in os.environ.items() if own.fullmatch(name)}
+    return {name: value for name, value in os.environ.items() if re.fullmatch(_OF_CHILDREN, name)}
 
 
 def _close_others(keep: list[int]) -> None:
