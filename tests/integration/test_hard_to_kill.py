@@ -118,7 +118,7 @@ def test_killed_in_any_phase(tmp_path: Path) -> None:
 
 FORGETFUL = """
 import sys
-from tdx_headroom.service import live_log as livelog
+from tdx_headroom.service import live_log
 from tdx_headroom.cli import main
 
 class RingBuffer:
@@ -129,7 +129,7 @@ class RingBuffer:
     def close(self):
         pass
 
-livelog.Follower = RingBuffer
+live_log.Follower = RingBuffer
 sys.exit(main())
 """
 """The agent on a kernel's log that has forgotten its beginning, which no test can bring about here."""

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tdx_headroom.hostfs.root import Root
-from tdx_headroom.service import descriptors as inherited
+from tdx_headroom.service import descriptors
 from tdx_headroom.sources.kernel_log.reader import read_kernel_log
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ class Handover:
             "OTHER": "stays",
         }
 
-    def take(self) -> inherited.Inherited:
+    def take(self) -> descriptors.Inherited:
         with capture_logs() as logs:
-            taken = inherited.take(self.environment)
+            taken = descriptors.take(self.environment)
         self.warnings = [dict(entry) for entry in logs]
         return taken
 
@@ -64,7 +64,7 @@ class Handover:
 
 @pytest.fixture
 def handover(monkeypatch: pytest.MonkeyPatch) -> Iterator[Handover]:
-    monkeypatch.setattr(inherited, "FIRST", FIRST)
+    monkeypatch.setattr(descriptors, "FIRST", FIRST)
     made = Handover()
     yield made
     for number in range(made.count):
@@ -97,7 +97,7 @@ def listening() -> Iterator[socket.socket]:
 def test_nothing_without_the_variables() -> None:
     """Started by hand there is nothing to take, and nothing to warn of."""
     with capture_logs() as logs:
-        assert inherited.take({"OTHER": "x"}) == inherited.Inherited()
+        assert descriptors.take({"OTHER": "x"}) == descriptors.Inherited()
     assert logs == []
 
 
@@ -148,7 +148,7 @@ def test_the_variables_are_taken_away(handover: Handover, opened: Callable[[str]
     handover.give((opened(IOMEM), "iomem"))
     assert handover.take().files
     assert handover.environment == {"OTHER": "stays"}
-    assert handover.take() == inherited.Inherited()
+    assert handover.take() == descriptors.Inherited()
 
 
 def test_a_unix_socket_is_taken(handover: Handover, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_for_another_process(handover: Handover, opened: Callable[[str], int], p
     """Descriptors for another process are not touched: one warning."""
     handover.give((opened(IOMEM), "iomem"))
     handover.environment["LISTEN_PID"] = pid
-    assert handover.take() == inherited.Inherited()
+    assert handover.take() == descriptors.Inherited()
     assert len(handover.warnings) == 1
     assert "LISTEN_PID" in str(handover.problems()[0])
     assert handover.is_open(0)
@@ -177,14 +177,14 @@ def test_for_another_process(handover: Handover, opened: Callable[[str], int], p
 def test_a_bad_number(handover: Handover, opened: Callable[[str], int], count: str) -> None:
     """A number that is none gets one warning and nothing is taken."""
     handover.give((opened(IOMEM), "iomem"), count=count)
-    assert handover.take() == inherited.Inherited()
+    assert handover.take() == descriptors.Inherited()
     assert handover.problems() == [f"LISTEN_FDS is {count!r}, no number up to 512"]
 
 
 def test_a_number_of_zero(handover: Handover) -> None:
     """A socket unit without sockets is nothing to warn of."""
     handover.give(count="0")
-    assert handover.take() == inherited.Inherited()
+    assert handover.take() == descriptors.Inherited()
     assert handover.warnings == []
 
 
@@ -204,7 +204,7 @@ def test_fifos_and_directories(handover: Handover, tmp_path: Path) -> None:
     handover.give((fifo, "iomem"), (folder, "cmdline"), (fifo, "kmsg"))
     os.close(fifo)
     os.close(folder)
-    assert handover.take() == inherited.Inherited()
+    assert handover.take() == descriptors.Inherited()
     assert handover.problems() == ["not a regular file"] * 2 + ["not a character device"]
     assert not any(handover.is_open(number) for number in range(3))
 

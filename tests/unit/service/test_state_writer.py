@@ -32,7 +32,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def keeper(tmp_path: Path, clock: Clock) -> StateWriter:
+def writer(tmp_path: Path, clock: Clock) -> StateWriter:
     return StateWriter(StateFile(str(tmp_path)), clock)
 
 
@@ -41,13 +41,13 @@ def kept(tmp_path: Path) -> int | None:
     return current.last_seq if current is not None else None
 
 
-def flood(keeper: StateWriter, clock: Clock, path: Path, *, urgent: bool) -> int:
+def flood(writer: StateWriter, clock: Clock, path: Path, *, urgent: bool) -> int:
     """How often the file is written while the state changes twenty times a second for a minute."""
     seen = set()
     for number in range(1200):
-        keeper.keep(state(number), urgent=urgent)
-        if keeper.seconds_left == 0:
-            keeper.write()
+        writer.keep(state(number), urgent=urgent)
+        if writer.seconds_left == 0:
+            writer.write()
         seen.add((path / "state.json").stat().st_ino)
         # Not used again by the next file while this link is there.
         (path / f"{len(seen)}").unlink(missing_ok=True)
@@ -56,55 +56,55 @@ def flood(keeper: StateWriter, clock: Clock, path: Path, *, urgent: bool) -> int
     return len(seen)
 
 
-def test_a_flood_is_written_now_and_then(keeper: StateWriter, clock: Clock, tmp_path: Path) -> None:
+def test_a_flood_is_written_now_and_then(writer: StateWriter, clock: Clock, tmp_path: Path) -> None:
     """However fast the state changes, it is written once in so many seconds, and the newest in the end."""
-    assert flood(keeper, clock, tmp_path, urgent=False) <= 60 / GAP + 1
-    assert keeper.seconds_left is not None
-    assert 0 < keeper.seconds_left <= GAP
-    keeper.write()
+    assert flood(writer, clock, tmp_path, urgent=False) <= 60 / GAP + 1
+    assert writer.seconds_left is not None
+    assert 0 < writer.seconds_left <= GAP
+    writer.write()
     assert kept(tmp_path) == 1199
-    assert keeper.seconds_left is None
+    assert writer.seconds_left is None
 
 
-def test_a_flood_of_verdicts(keeper: StateWriter, clock: Clock, tmp_path: Path) -> None:
+def test_a_flood_of_verdicts(writer: StateWriter, clock: Clock, tmp_path: Path) -> None:
     """A verdict that changes all the time is no way around it."""
-    assert flood(keeper, clock, tmp_path, urgent=True) <= 60 / URGENT_GAP + 1
+    assert flood(writer, clock, tmp_path, urgent=True) <= 60 / URGENT_GAP + 1
 
 
 def test_the_first_and_the_rare_are_written_at_once(
-    keeper: StateWriter, clock: Clock, tmp_path: Path
+    writer: StateWriter, clock: Clock, tmp_path: Path
 ) -> None:
     """What changes rarely is on disk when keep() returns."""
     for number in (1, 2, 3):
-        keeper.keep(state(number))
+        writer.keep(state(number))
         assert kept(tmp_path) == number
         clock.now += GAP
 
 
 def test_what_matters_does_not_wait_for_what_does_not(
-    keeper: StateWriter, clock: Clock, tmp_path: Path
+    writer: StateWriter, clock: Clock, tmp_path: Path
 ) -> None:
     """A change of the verdict takes along what waits; what comes later does not push it back again."""
-    keeper.keep(state(1))
-    keeper.keep(state(2))
-    assert keeper.seconds_left == GAP
-    keeper.keep(state(3), urgent=True)
-    keeper.keep(state(4))
-    assert keeper.seconds_left == URGENT_GAP
+    writer.keep(state(1))
+    writer.keep(state(2))
+    assert writer.seconds_left == GAP
+    writer.keep(state(3), urgent=True)
+    writer.keep(state(4))
+    assert writer.seconds_left == URGENT_GAP
     clock.now += URGENT_GAP
-    keeper.keep(state(5))
+    writer.keep(state(5))
     assert kept(tmp_path) == 5
 
 
 @pytest.mark.parametrize("what", ["deleted", "changed", "replaced", "made a link", "folder made anew"])
 def test_a_file_that_somebody_else_has_touched(
-    what: str, keeper: StateWriter, clock: Clock, tmp_path: Path
+    what: str, writer: StateWriter, clock: Clock, tmp_path: Path
 ) -> None:
     """It is written again at the next look, though the state is the same."""
     path = tmp_path / "state.json"
-    keeper.keep(state(1))
-    keeper.keep(state(1))
-    assert keeper.seconds_left is None
+    writer.keep(state(1))
+    writer.keep(state(1))
+    assert writer.seconds_left is None
     if what == "deleted":
         path.unlink()
     elif what == "changed":
@@ -118,29 +118,29 @@ def test_a_file_that_somebody_else_has_touched(
     else:
         path.unlink()
         tmp_path.rmdir()
-        keeper.keep(state(1))
+        writer.keep(state(1))
         clock.now += URGENT_GAP
-        keeper.write()
-        assert keeper.success is False
+        writer.write()
+        assert writer.success is False
         tmp_path.mkdir()
     clock.now += URGENT_GAP
-    keeper.keep(state(1))
+    writer.keep(state(1))
     if what == "folder made anew":
         clock.now += GAP
-        keeper.write()
-    assert keeper.success is True
+        writer.write()
+    assert writer.success is True
     assert kept(tmp_path) == 1
     assert not path.is_symlink()
 
 
 def test_what_cannot_be_written_is_tried_again(tmp_path: Path, clock: Clock) -> None:
     """An error is no end, and is not tried twenty times a second either."""
-    keeper = StateWriter(StateFile(str(tmp_path / "later")), clock)
-    keeper.keep(state(1))
-    assert keeper.success is False
-    keeper.keep(state(1))
-    assert keeper.seconds_left == GAP
+    writer = StateWriter(StateFile(str(tmp_path / "later")), clock)
+    writer.keep(state(1))
+    assert writer.success is False
+    writer.keep(state(1))
+    assert writer.seconds_left == GAP
     (tmp_path / "later").mkdir()
     clock.now += GAP
-    keeper.keep(state(1))
-    assert keeper.success is True
+    writer.keep(state(1))
+    assert writer.success is True
