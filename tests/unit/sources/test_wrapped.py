@@ -180,7 +180,7 @@ def test_fields_of_the_journal(form: str) -> None:
     assert not log.verified
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     before=st.text("abc 1[]:*->|`'\"<", max_size=12),
     behind=st.text("abc 1[]:*->|`'\"<", max_size=8),
@@ -192,10 +192,10 @@ def test_whatever_stands_around_them(before: str, behind: str, broken: int) -> N
     text = "\n".join(line[:broken] + "\n" + line[broken:] for line in lines) + "\n"
     reading = read_log_file("log", text)
     if reading.value is None:
-        assert "could not be read" in str(reading.error) or "no kernel message" in str(reading.error)
+        assert "could not be read" in str(reading.error)
         return
     report = read_report(reading.value)
     assert report.state in (ModuleState.FAILED, ModuleState.UNKNOWN, ModuleState.NOT_ATTEMPTED)
     health = facts_from_log(reading).log_health
     assert health is not None
-    assert report.state is ModuleState.FAILED or health.unread or health.loose or not report.keyids
+    assert report.state is ModuleState.FAILED or health.unread or health.loose

@@ -12,6 +12,7 @@ from tdx_headroom.errors import SourceError, one_line
 from tdx_headroom.facts.observations import unread_in_words
 from tdx_headroom.sources.kernel_log import kmsg
 from tdx_headroom.sources.kernel_log.known_lines import matters
+from tdx_headroom.sources.kernel_log.tdx_lines import mentions_tdx
 from tdx_headroom.sources.kernel_log.text import parse_log_text
 from tdx_headroom.sources.reading import Reading, attempt
 
@@ -95,10 +96,9 @@ def read_log_file(path: str, text: str) -> Reading[KernelLog]:
         log = parse_log_text(text)
         told = log.records if log.own is None else log.own or log.loose or log.untrusted
         if not (told or _SYSTEM_REPORT.search(text)):
-            unread = (
-                f"; {unread_in_words(len(log.unread), one_line(log.unread[0], 120))}" if log.unread else ""
-            )
-            raise SourceError(SOURCE, f"no kernel message in {path}{unread}", hint="give what dmesg prints")
+            unread = log.unread or [record.text for record in log.records if mentions_tdx(record.text)]
+            said = f"; {unread_in_words(len(unread), one_line(unread[0], 120))}" if unread else ""
+            raise SourceError(SOURCE, f"no kernel message in {path}{said}", hint="give what dmesg prints")
         return log
 
     return attempt(SOURCE, path, read)

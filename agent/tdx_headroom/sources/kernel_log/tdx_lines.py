@@ -108,7 +108,8 @@ HARMLESS = re.compile(
 """How lines begin that mean nothing for the initialisation."""
 
 _MENTION = re.compile(
-    r"\btdx\W{0,8}[:=] *\S|\bSEAMCALL\b|private KeyID|for PAMT|areas exhausted", re.IGNORECASE
+    r"\btdx\W{0,8}[:=] *\S|\bvirt/tdx\W{0,8}$|\bSEAMCALL\b|private KeyID|for PAMT|areas exhausted",
+    re.IGNORECASE,
 )
 _BAD = re.compile(
     r"fail|exhausted|not loaded|not enabled|not supported|too few|required|error|bug|cannot", re.IGNORECASE
