@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tdx_headroom.host.choose import facts_from_log
+from tdx_headroom.host.choose import facts_from_log, read_facts
+from tdx_headroom.hostfs.root import Root
 from tdx_headroom.plan import Strategy
 from tdx_headroom.sources.kernel_log.reader import read_log_file
 from tdx_headroom.verdict import State
@@ -56,3 +57,22 @@ def test_what_is_said() -> None:
     assert early.state is State.CANNOT_TELL
     assert any("The log ends 3 seconds after the boot" in text for text in early.warnings)
     assert not any("nothing happened" in text for text in early.remedies)
+
+
+def test_memory_that_drivers_have_added(tmp_path: Path) -> None:
+    """Rows of a host with CXL memory, below the RAM that such a host boots with."""
+    boot = (
+        "00001000-0009ffff : System RAM\n00100000-6fffffff : System RAM\n100000000-206fffffff : System RAM\n"
+    )
+    files = {
+        "iomem": boot + (FOLDER / "cxl-fujitsu-physical.iomem").read_text("utf-8"),
+        "cpuinfo": "processor\t: 0\nflags\t: tdx_host_platform\n",
+        "sys/kernel/osrelease": "6.17.0\n",
+    }
+    for name, text in files.items():
+        (tmp_path / "proc" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "proc" / name).write_text(text)
+    verdict = assess(read_facts(Root(tmp_path))).verdict
+    assert verdict.state is State.AT_RISK
+    assert "512 GiB that the driver kmem has added (dax0.0 in CXL Window 0, dax1.0" in verdict.summary
+    assert "modprobe.blacklist=kmem" in verdict.remedies[0]

@@ -14,7 +14,7 @@ from tdx_headroom.address import ADDRESS_SPACE, Range
 from tdx_headroom.errors import AgentError
 from tdx_headroom.facts.codec import DecodeError, decode, encode
 from tdx_headroom.facts.kernel_report import KernelReport
-from tdx_headroom.facts.observations import FirmwareRange, LogHealth, Platform, Zone
+from tdx_headroom.facts.observations import FirmwareRange, LogHealth, Platform, Suspect, Zone
 from tdx_headroom.facts.sources import CmrSource, Disagreement, MemorySource, PlacementSource, SourceStatus
 
 SCHEMA = "tdx-headroom/facts/1"
@@ -84,6 +84,7 @@ class HostFacts:
         node_source: the source that their nodes come from.
         cmr_source: the source of the CMRs.
         offline: memory that was added since the boot and that the kernel does not use.
+        suspects: memory that is most likely not convertible, by what it is; each address once.
         zones: of all nodes, holes included; None: to be derived from the memory regions.
         reserved: memory that boot has reserved for good.
         hugetlb_bytes: memory in huge pages.
@@ -103,6 +104,7 @@ class HostFacts:
     node_source: str | None = None
     cmr_source: CmrSource | None = None
     offline: tuple[Range, ...] | None = None
+    suspects: tuple[Suspect, ...] = ()
     zones: tuple[Zone, ...] | None = None
     reserved: tuple[Range, ...] | None = None
     hugetlb_bytes: int | None = None
@@ -181,6 +183,7 @@ _EXTRA: dict[str, Any] = {
     "node_source": str | None,
     "cmr_source": CmrSource | None,
     "offline": tuple[Range, ...] | None,
+    "suspects": tuple[Suspect, ...],
     "zones": tuple[Zone, ...] | None,
     "reserved": tuple[Range, ...] | None,
     "hugetlb_bytes": int | None,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple
 
 KVM_IS_LOADED = 300.0
@@ -33,6 +34,38 @@ class Zone(NamedTuple):
     name: str
     start: int
     end: int
+
+
+class Origin(StrEnum):
+    """What makes it likely that memory lies in no CMR: firmware makes convertible what is there at boot."""
+
+    KMEM = "kmem"
+    """The driver of that name has added it: CXL memory, or another DAX device's."""
+    VIRTIO_MEM = "virtio_mem"
+    DRIVER = "driver"
+    """Another driver has added it."""
+    SOFT_RESERVED = "soft-reserved"
+    PERSISTENT = "persistent"
+    HOTPLUG = "hotplug"
+    """It lies where SRAT says that memory may be hot-plugged."""
+    ADDED = "added"
+    """It was not there at boot."""
+    NO_CPU = "no-cpu"
+    """Its NUMA node has no CPU."""
+
+
+class Suspect(NamedTuple):
+    """Memory in use, ``[start, end)`` in bytes, that is most likely not convertible.
+
+    ``device`` is the DAX device, the driver or the node, where that is known; ``late`` memory was added since
+    the boot.
+    """
+
+    start: int
+    end: int
+    origin: Origin
+    device: str | None
+    late: bool
 
 
 @dataclass(frozen=True, slots=True)

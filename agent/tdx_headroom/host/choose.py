@@ -14,6 +14,7 @@ from tdx_headroom.facts.observations import LogHealth
 from tdx_headroom.facts.sources import CmrSource, PlacementSource, SourceStatus
 from tdx_headroom.host.memory_map import disagreements
 from tdx_headroom.host.readings import read_all, with_maps
+from tdx_headroom.host.suspects import find_suspects
 from tdx_headroom.plan.zones import zones_of
 from tdx_headroom.sources.iomem import crash_kernel
 from tdx_headroom.sources.kernel_log.boot_lines import RUNNING
@@ -79,6 +80,7 @@ def choose_facts(readings: Readings, last_cmrs: LastCmrs | None = None) -> HostF
     hugetlb = readings.of(HUGETLB)
     firmware = readings.of(FIRMWARE) or boot.firmware.value
     offline = readings.of(MEMORY_BLOCKS)
+    command_line = _command_line(platform, boot)
     # A list that is not in the log is no failure: nobody can bring the boot messages back.
     lists = [
         r
@@ -97,12 +99,13 @@ def choose_facts(readings: Readings, last_cmrs: LastCmrs | None = None) -> HostF
         node_source=chosen.node_source if chosen else None,
         cmr_source=None if cmrs is None else CmrSource(),
         offline=tuple(offline) if offline else None,
+        suspects=find_suspects(readings, command_line or ()),
         zones=zones,
         reserved=tuple(reserved) or None,
         hugetlb_bytes=boot.hugetlb if hugetlb is None else hugetlb,
         placement_source=PlacementSource(zone_source, reserved_source),
         firmware_map=tuple(firmware) if firmware else None,
-        command_line=_command_line(platform, boot),
+        command_line=command_line,
         sources=tuple(SourceStatus.of(r.source, r.origin, r.error) for r in (*reported, log, *lists)),
         disagreements=disagreements(tuple(readings.maps.values()), chosen),
         kernel_log=report,

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 SOURCE = "nodes"
 PATH = "sys/devices/system/node"
+HAS_CPU_PATH = f"{PATH}/has_cpu"
 BLOCK_SIZE_PATH = "sys/devices/system/memory/block_size_bytes"
 
 _NODE = re.compile(r"node([0-9]{1,5})")
 _BLOCK = re.compile(r"memory([0-9]{1,9})")
+_SPAN = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
 _SIZE = re.compile(r"[0-9a-f]{1,16}")
 
 
@@ -57,6 +59,25 @@ def node_ranges(blocks: Mapping[int, list[int]], block_size: int) -> list[NodeRa
         else:
             ranges.append(NodeRange(start, start + block_size, owned_by))
     return ranges
+
+
+def parse_node_list(text: str) -> frozenset[int]:
+    """The nodes in a list such as ``0-1,3`` (``bitmap_print_to_pagebuf()``); none where it is no list."""
+    nodes: set[int] = set()
+    for part in text.strip().split(","):
+        match = _SPAN.fullmatch(part)
+        if match is None:
+            return frozenset()
+        nodes.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return frozenset(nodes)
+
+
+def read_cpu_nodes(root: HostFiles) -> frozenset[int] | None:
+    """Nodes that have online CPUs; None where that is unknown."""
+    try:
+        return parse_node_list(root.read(SOURCE, HAS_CPU_PATH, limit=4096)) or None
+    except SourceError:
+        return None
 
 
 def read_nodes(root: HostFiles) -> Reading[list[NodeRange]]:

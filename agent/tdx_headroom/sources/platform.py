@@ -26,7 +26,7 @@ _SWITCH = {"Y": True, "N": False}
 
 _RELEVANT = re.compile(
     r"(?:mem|memmap|kernelcore|movablecore|hugepages|hugepagesz|default_hugepagesz|crashkernel|cma|numa"
-    r"|hugetlb_cma|efi_fake_mem|lockdown|hibernate|memhp_default_state|memory_hotplug\.[a-z_]+"
+    r"|hugetlb_cma|efi|efi_fake_mem|lockdown|hibernate|memhp_default_state|memory_hotplug\.[a-z_]+"
     r"|(?:kvm|kvm_intel|tdx|tdx_host)(?:\.[a-z_]+)?|intel_iommu)=[!-~]*"
     r"|movable_node|nohibernate|noresume|hibernate=no"
 )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _IOMEM_KEPT = re.compile(
     r"System RAM(?: \([A-Za-z0-9_.]{1,40}\))?|Crash kernel|[Rr]eserved|ACPI Tables"
+    r"|CXL Window [0-9]{1,4}|region[0-9]{1,4}|dax[0-9]{1,4}\.[0-9]{1,4}"
     r"|ACPI Non-volatile Storage|Persistent Memory(?: \(legacy\))?|Soft Reserved|Unusable memory"
 )
 _FIRMWARE_TYPE = re.compile(r"[A-Za-z][A-Za-z ()-]{0,40}")

@@ -101,6 +101,12 @@ NODES = Source(
     # Whatever lies in a node's directory shows that there is the node.
     names=r"sys/devices/system/node/node[0-9]{1,5}(?:/(?:memory[0-9]{1,9}|meminfo|cpulist|distance))?",
 )
+CPU_NODES = Source(
+    "cpu-nodes",
+    _value("cpu-nodes", nodes.HAS_CPU_PATH, nodes.read_cpu_nodes),
+    (File(nodes.HAS_CPU_PATH, reduce.matching(r"[0-9,-]{1,4096}")),),
+    reported=False,
+)
 ZONEINFO = Source(
     zoneinfo.SOURCE,
     zoneinfo.read_zoneinfo,
@@ -169,7 +175,7 @@ RELEASE = Source(
 
 SOURCES: tuple[Source[Any], ...] = (
     *(MEMBLOCK, IOMEM, FIRMWARE, NODES, ZONEINFO, PLATFORM, KERNEL_LOG),
-    *(MEMBLOCK_RESERVED, MEMORY_BLOCKS, HUGETLB, HOST_NAME, RELEASE),
+    *(MEMBLOCK_RESERVED, MEMORY_BLOCKS, CPU_NODES, HUGETLB, HOST_NAME, RELEASE),
 )
 """All of them, in the order in which they are reported."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.plan import plan_host
 from tdx_headroom.verdict import judge
+from tdx_headroom.verdict.late_memory import at_boot
 from tdx_headroom.verdict.what_if import UNCHANGED, apply
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def assess(facts: HostFacts, what_if: WhatIf = UNCHANGED) -> Assessment:
         FactsError: the facts contradict themselves (PAMT bases that do not go with the TDMRs), or a change
             cannot be made to them.
     """
-    changed = apply(what_if, facts)
+    changed = at_boot(apply(what_if, facts))
     plans = plan_host(changed)
     verdict = judge(changed, plans, assume=what_if.strategy, what_if=what_if.changes_host)
     return Assessment(changed, plans, verdict)

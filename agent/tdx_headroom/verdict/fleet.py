@@ -12,6 +12,7 @@ from tdx_headroom.plan import Strategy, plan_host
 from tdx_headroom.verdict import State, describe, judge, predict
 from tdx_headroom.verdict.decode import why_no_tdx
 from tdx_headroom.verdict.kernels import cannot_show_tdx, why_not_tried, why_unknown
+from tdx_headroom.verdict.late_memory import at_boot
 from tdx_headroom.verdict.obstacles import doubt_of
 from tdx_headroom.verdict.what_if import WhatIf, apply
 
@@ -126,18 +127,22 @@ def audit_host(facts: HostFacts, name: str, line: int | None, targets: Sequence[
     Raises:
         FactsError: the facts contradict themselves.
     """
-    # A kernel changes the strategy, not the plans: they are made once.
-    plans = plan_host(facts)
-    own = judge(facts, plans)
+    # A kernel changes the strategy, not the plans: they are made once, but for one that starts TDX at boot.
+    own_facts = at_boot(facts)
+    own_plans = plan_host(own_facts)
+    own = judge(own_facts, own_plans)
     # A fleet has many hosts without TDX: they are told by how they run now, not doubted for each kernel,
     # unless they run one that shows no TDX where there is.
     mute = own.state is State.NOT_TDX and why_no_tdx(facts) is None and cannot_show_tdx(facts.kernel_release)
     no_tdx = own.state is State.NOT_TDX and not mute
     results = []
     for target in targets:
-        verdict = own
+        verdict, plans = own, own_plans
         if target.kernel is not None and not no_tdx:
-            verdict = judge(apply(WhatIf(kernel=target.kernel), facts), plans, what_if=True)
+            changed = at_boot(apply(WhatIf(kernel=target.kernel), facts))
+            if changed.memory_regions is not own_facts.memory_regions:
+                plans = plan_host(changed)
+            verdict = judge(changed, plans, what_if=True)
         plan = plans[verdict.strategy]
         fit = _fit(verdict)
         why = _unknown(facts, verdict, plan) if fit is Fit.CANNOT_TELL else _why(verdict, plan)
@@ -152,7 +157,7 @@ def audit_host(facts: HostFacts, name: str, line: int | None, targets: Sequence[
         kernel_release=facts.kernel_release,
         state=own.state,
         targets=tuple(results),
-        strategies={s: Fit.NO_TDX if no_tdx else _of_plan(plan) for s, plan in plans.items()},
+        strategies={s: Fit.NO_TDX if no_tdx else _of_plan(plan) for s, plan in own_plans.items()},
     )
 
 

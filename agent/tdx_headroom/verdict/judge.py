@@ -61,7 +61,7 @@ def judge(
     rests_on = guard.part("what the plan rests on", lambda: _rests_on(facts, plan, guess), list[str]())
     told: dict[Told | None, list[str]] = {where: [] for where in (*Told, None)}
     for row, finding in found.findings:
-        if not row.told_in or state in row.told_in:
+        if finding.text != summary and (not row.told_in or state in row.told_in):
             told[row.told].append(finding.text)
     findings = (*(finding for _, finding in found.findings), *guard.findings)
     missing = told[Told.MISSING]

@@ -20,7 +20,7 @@ from tdx_headroom.facts.kernel_report import (
     NoTdx,
     SeamcallFailure,
 )
-from tdx_headroom.facts.observations import LogHealth, Platform
+from tdx_headroom.facts.observations import LogHealth, Origin, Platform, Suspect
 from tdx_headroom.facts.sources import MemorySource, SourceStatus
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
@@ -94,6 +94,9 @@ EXAMPLES: dict[str, HostFacts] = {
     "reserved-areas": limited(),
     "few-reserved-areas": limited(areas=18),
     "tdmrs": limited(tdmrs=2),
+    "unlikely-convertible": replace(
+        ROOMY, suspects=(Suspect(4 * GIB, 12 * GIB, Origin.KMEM, "dax0.0", late=True),)
+    ),
     "few-tdmrs": limited(tdmrs=6),
     "pamt-memory": HostFacts(memory_regions=(MemoryRegion(0, MIB, 0),)),
     "rejected-by-module": replace(ROOMY, cmrs=((MIB, GIB - MIB),)),

@@ -20,6 +20,8 @@ E820_TYPES = re.compile(
 )
 E820_GAP = re.compile(r"(BIOS-e820|user): \[gap 0x[0-9a-f]{1,16}-0x[0-9a-f]{1,16}\]")
 SRAT = re.compile(rf"ACPI: SRAT: Node ([0-9]{{1,5}}) PXM [0-9]{{1,10}} {_MEM}((?: [a-z-]+)*)")
+# announce_cpu(): which node the processors belong to, the boot processor left out.
+NODE_CPUS = re.compile(r"\.{4} node +#([0-9]{1,5}), CPUs:[# 0-9]*")
 FAKE_NODE = re.compile(rf"Faking a node at {_MEM}")
 # A zone without memory prints `empty`; a node without a movable zone prints nothing.
 ZONE_HEAD = re.compile(r"Zone ranges:")
@@ -53,6 +55,7 @@ _EARLY = (
     E820_GAP,
     SRAT,
     MOVABLE,
+    NODE_CPUS,
     ZONE,
     NODE_HEAD,
     E820_HEAD,
@@ -70,7 +73,7 @@ _BEGINNING = re.compile(
     r"BIOS-e820: |user: \[|BIOS-provided |user-defined |Early memory node ranges|node +[0-9]|ACPI: SRAT: "
     r"|Faking a node|Zone ranges:|[A-Z][A-Za-z0-9]{2,9} +(?:\[mem |empty)|Movable zone start|Node [0-9]"
     r"|HugeTLB: registered |Linux version |Command line: |Kernel command line: |crashkernel|smp: Brought up "
-    r"|smpboot: CPU0: |x86/tme: "
+    r"|smpboot: CPU0: |x86/tme: |\.{4} node "
 )
 
 

@@ -86,6 +86,8 @@ class BootMap:
         crash_kernel: memory kept for a crash kernel.
         hugetlb: bytes in huge pages that boot has allocated.
         srat: which addresses belong to which node, possible hot-plugged memory included.
+        hotplug: where SRAT says that memory may be hot-plugged.
+        cpu_nodes: nodes that have processors; empty where that is unknown.
         from_boot: whether the log has the first line that a kernel prints.
         no_tdx: why TDX is not available, and the line that says so.
         contradictions: lines of an unverified log that do not go with the first list of their kind.
@@ -103,6 +105,8 @@ class BootMap:
     hugetlb: int
     kernel_release: str | None
     command_line: str | None
+    hotplug: tuple[Range, ...] = ()
+    cpu_nodes: frozenset[int] = frozenset()
     from_boot: bool = False
     no_tdx: tuple[NoTdx, str] | None = None
     contradictions: tuple[Contradiction, ...] = ()
@@ -125,6 +129,8 @@ class _Seen:
     movable: dict[int, int] = field(default_factory=dict)
     crash_kernel: list[Range] = field(default_factory=list)
     hugetlb: int = 0
+    hotplug: list[Range] = field(default_factory=list)
+    cpu_nodes: set[int] = field(default_factory=set)
     from_boot: bool = False
     release: str | None = None
     image: str | None = None
@@ -179,6 +185,8 @@ def read_boot_map(log: KernelLog, origin: str) -> BootMap:
         kernel_release=seen.release or seen.image,
         # The later of the two that kernels print has what they have added themselves.
         command_line=seen.command_lines.get("Kernel command", seen.command_lines.get("Command")),
+        hotplug=tuple(seen.hotplug),
+        cpu_nodes=_cpu_nodes(seen, end, log),
         from_boot=seen.from_boot,
         no_tdx=seen.no_tdx,
         contradictions=tuple(
@@ -216,6 +224,12 @@ def _end_of_boot(log: KernelLog) -> _EndOfBoot:
     return _EndOfBoot()
 
 
+def _cpu_nodes(seen: _Seen, end: _EndOfBoot, log: KernelLog) -> frozenset[int]:
+    """Nodes with processors, of a log that shows the start of all of them; node 0 has the boot processor."""
+    whole = seen.cpu_nodes and end.index is not None and not log.lost
+    return frozenset({0, *seen.cpu_nodes}) if whole else frozenset()
+
+
 def _kind_of(text: str) -> ContradictionKind:
     begins = boot_lines.VERSION.fullmatch(text) or boot_lines.COMMAND_LINE.fullmatch(text)
     return ContradictionKind.SECOND_BOOT if begins else ContradictionKind.MEMORY_MAP
@@ -238,6 +252,8 @@ def _read_list(seen: _Seen, text: str, index: int) -> bool:
         (seen.bios if match[1] == "BIOS-e820" else seen.user).skip(index)
     elif match := boot_lines.SRAT.fullmatch(text):
         seen.srat.add(index, match.group(2, 3, 1))
+        if "hotplug" in match[4].split():
+            seen.hotplug.append(Range(int(match[2], 16), int(match[3], 16) + 1))
     elif match := boot_lines.FAKE_NODE.fullmatch(text):
         seen.srat.add(index, (match[1], match[2], "0"))
     else:
@@ -277,6 +293,8 @@ def _read_fact(seen: _Seen, text: str) -> None:
             seen.no_tdx = (NoTdx.CPU, text.removeprefix("smpboot: "))
     elif boot_lines.TME_OFF.fullmatch(text):
         seen.no_tdx = seen.no_tdx or (NoTdx.TME, text)
+    elif match := boot_lines.NODE_CPUS.fullmatch(text):
+        seen.cpu_nodes.add(int(match[1]))
     elif match := boot_lines.CRASH_KERNEL.fullmatch(text):
         seen.crash_kernel.append(Range(int(match[1], 16), int(match[2], 16)))
     elif match := boot_lines.HUGETLB.fullmatch(text):

@@ -35,6 +35,7 @@ _UNREAD_MARKS = (
 _PLAIN = (
     boot_lines.NODE_HEAD,
     boot_lines.NODE_RANGE,
+    boot_lines.NODE_CPUS,
     boot_lines.E820_HEAD,
     boot_lines.E820_GAP,
     boot_lines.FAKE_NODE,

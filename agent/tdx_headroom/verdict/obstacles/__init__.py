@@ -99,6 +99,7 @@ REGISTRY: tuple[Row, ...] = (
     Row(no_sign.look, ("no-sign-of-tdx",), "whether there is TDX at all", NOTE, _WARNED, _FITS, _DOWN),
     Row(reserved_areas.look, reserved_areas.KINDS, "whether reserved areas suffice", FAILS, None),
     Row(plan_fails.look, plan_fails.KINDS, "whether kernel and module take the plan", FAILS, None),
+    Row(not_convertible.by_name, (not_convertible.BY_NAME,), "what may not be convertible", RISK),
     Row(kernel_without_tdx.look, ("kernel-without-tdx",), "whether this kernel does TDX", told_in=_UP),
     Row(other_kernels.look, (other_kernels.KIND,), "what other kernels would do"),
     Row(not_convertible.look, ("not-convertible",), "what is not convertible"),

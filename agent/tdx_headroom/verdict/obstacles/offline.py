@@ -3,14 +3,21 @@
 
 from __future__ import annotations
 
-from tdx_headroom.address import show_size, total
+from tdx_headroom.address import show_size, total, union
 from tdx_headroom.verdict.findings import NOTE, Finding, Findings, Signs
+from tdx_headroom.verdict.late_memory import late_memory
 
 
 def memory(signs: Signs) -> Findings:
-    """Memory that was added since the boot, and waits to be refused."""
-    if signs.facts.offline:
-        added = f"{show_size(total(signs.facts.offline))} of memory, added since the boot, are offline"
+    """Memory that was added since the boot, and waits to be refused, or will be at the next boot."""
+    facts = signs.facts
+    late = late_memory(facts)
+    if late:
+        size = show_size(total(union([*late, *(facts.offline or ())])))
+        text = f"{size} of memory come after TDX, which this kernel initializes at boot, and stay offline."
+        yield Finding("memory-offline", NOTE, text)
+    elif facts.offline:
+        added = f"{show_size(total(facts.offline))} of memory, added since the boot, are offline"
         yield Finding("memory-offline", NOTE, f"{added}: TDX refuses memory added late.")
 
 
