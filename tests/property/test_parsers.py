@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tdx_headroom.address import Range, union
-from tdx_headroom.errors import SourceError, one_line
+from tdx_headroom.errors import AgentError, SourceError, one_line
 from tdx_headroom.facts.host_facts import (
     DEFAULT_LIMITS,
     FactsError,
@@ -26,6 +26,7 @@ from tdx_headroom.facts.host_facts import (
 from tdx_headroom.facts.kernel_report import FailureReason, KernelReport, ModuleState, SeamcallFailure
 from tdx_headroom.facts.observations import FirmwareRange, LogHealth, NodeRange, Platform
 from tdx_headroom.facts.sources import CmrSource, MemorySource, PlacementSource, SourceStatus
+from tdx_headroom.inputs.printed import files_in
 from tdx_headroom.sources.firmware_memmap import parse_firmware_entry
 from tdx_headroom.sources.iomem import IomemRow, parse_iomem, system_ram
 from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
@@ -81,6 +82,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "meminfo": parse_meminfo_total,
     "stat": parse_boot_time,
     "cmdline": relevant_arguments,
+    "printed": lambda text: files_in(text, "x"),
 }
 
 # What each parser reads when all is well; parts of it are replaced by anything.
@@ -121,6 +123,21 @@ Jul 10 20:50:19 host kernel: Early memory node ranges
     "meminfo": b"MemTotal:       527987284 kB\n",
     "stat": b"btime 1720637419\n",
     "cmdline": b"quiet memmap=1G$498G\n",
+    "printed": b"""\
+alice@rack7:~$ sudo cat /proc/iomem
+00001000-0009ffff : System RAM
+...
+$ uname -r
+6.17.0
+# cat /proc/cpuinfo /sys/power/disk /sys/module/kvm_intel/parameters/tdx
+processor\t: 0
+[disabled]
+Y
+   0: 0x0000000000001000..0x000000000009efff
+/sys/firmware/memmap/0/start:0x0
+Node 0, zone  Normal
+    spanned  4096
+""",
 }
 JOURNAL = (
     b'{"MESSAGE":"virt/tdx: module initialized","_BOOT_ID":"1","_TRANSPORT":"kernel","SYSLOG_FACILITY":"0"}\n'
@@ -141,7 +158,7 @@ def survives(parser: Callable[[str], object], text: str) -> None:
     shown = ""
     try:
         parser(text)
-    except SourceError as error:
+    except (AgentError, SourceError) as error:
         shown = str(error)
     assert shown.isprintable()
     assert len(shown) < 1000

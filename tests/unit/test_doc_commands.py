@@ -161,7 +161,12 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, script in programs.items():
         (folder / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
         (folder / "bin" / name).chmod(0o755)
-    (folder / "dmesg.txt").write_bytes(log.read_bytes())
+    for name in ("dmesg.txt", "boot.log"):
+        (folder / name).write_bytes(log.read_bytes())
+    (folder / "iomem.txt").write_bytes((HOST / "proc/iomem").read_bytes())
+    ranges = sorted(HOST.glob("sys/firmware/memmap/*/*"))
+    rows = (f"/{path.relative_to(HOST)}:{path.read_text('utf-8')}" for path in ranges)
+    (folder / "memmap.txt").write_text("".join(rows))
     facts = {"schema": "tdx-headroom/facts/1", "memory_regions": [[1 << 20, 1 << 30, 0]], "cmrs": None}
     (folder / "facts.jsonl").write_text(json.dumps(facts) + "\n")
     for name in ("host.tar.gz", "captures/host.tar.gz"):

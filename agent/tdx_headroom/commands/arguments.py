@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.address import ADDRESS_SPACE, Range
 from tdx_headroom.facts.command_line import map_edits
-from tdx_headroom.inputs.named import THIS_HOST, Kind, Named, expand
+from tdx_headroom.inputs.named import THIS_HOST, Kind, Named, expand, merged
 from tdx_headroom.plan import Strategy
 from tdx_headroom.verdict.what_if import WhatIf
 
@@ -153,6 +153,11 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
         (Kind.FACTS, "FILE", "facts, a JSON object a line"),
     ):
         group.add_argument(f"--{kind}", dest="inputs", action=_Name, metavar=metavar, help=text)
+    group.add_argument(
+        "--merge",
+        action="store_true",
+        help="all inputs are of one host: its log, and what was printed of its /proc and /sys",
+    )
 
 
 def named_inputs(options: argparse.Namespace) -> list[Named]:
@@ -162,6 +167,8 @@ def named_inputs(options: argparse.Namespace) -> list[Named]:
         AgentError: standard input is named twice.
     """
     inputs: Sequence[Named] = options.inputs
+    if options.merge and inputs:
+        return [merged(inputs)]
     return expand(inputs) if inputs else [THIS_HOST]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.errors import AgentError
+from tdx_headroom.inputs.printed import of_one_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,14 +29,22 @@ class Kind(StrEnum):
     CAPTURE = "capture"
     LOG = "log"
     FACTS = "facts"
+    MERGE = "merge"
     ANY = "any"
 
 
 class Named(NamedTuple):
-    """One input: what it is said to be, and its path; ``-`` is standard input."""
+    """One input.
+
+    Args:
+        kind: what it is said to be.
+        path: of it; ``-`` is standard input.
+        parts: the files of one host that are together one input.
+    """
 
     kind: Kind
     path: str
+    parts: tuple[str, ...] = ()
 
 
 THIS_HOST = Named(Kind.HOST, "/")
@@ -53,7 +62,7 @@ _OF_A_ROOT = (
 # In a directory only what is named like an input is taken: a README is no log, nor is a checksum.
 _LIKE_AN_INPUT = re.compile(
     r".+\.(?:tar|tgz|txz|tbz2?|(?:tar|log|txt|dmesg|jsonl?|facts)\.(?:gz|xz|bz2|zst)|log|dmesg|txt|jsonl?|facts)"
-    r"|(?:dmesg|journal)[^/]*",
+    r"|(?:dmesg|journal|iomem|memmap|memblock|zoneinfo|cpuinfo|cmdline|uname)[^/]*",
     re.DOTALL,
 )
 
@@ -68,8 +77,25 @@ def is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112  Path's raise where nobody may look
 
 
+def merged(named: Sequence[Named]) -> Named:
+    """All inputs as the files of one host; of a directory, the files in it.
+
+    Raises:
+        AgentError: one is said to be something else than a file that one host has several of.
+    """
+    if wrong := next((one for one in named if one.kind not in (Kind.ANY, Kind.LOG)), None):
+        raise AgentError(f"--merge takes no --{wrong.kind}: that is a host by itself", status=os.EX_USAGE)
+    parts: list[str] = []
+    for one in named:
+        path = Path(one.path)
+        parts += sorted(map(str, _inputs_in(path))) if is_folder(path) else [one.path]
+    return Named(Kind.MERGE, ", ".join(one.path for one in named), tuple(parts))
+
+
 def expand(named: Sequence[Named]) -> list[Named]:
     """The inputs, with each directory of captures replaced by the captures in it, in order of their names.
+
+    Files of one host that lie together are one input.
 
     Raises:
         AgentError: standard input is named twice.
@@ -91,9 +117,12 @@ def expand(named: Sequence[Named]) -> list[Named]:
 def _captures(folder: Path, kind: Kind, depth: int) -> Iterator[Named]:
     try:
         paths = sorted(folder.iterdir())
+        together = of_one_host(_inputs_in(folder)) if kind is Kind.ANY else []
     except OSError:
         yield Named(kind, str(folder))  # reading it says why not
         return
+    if together:
+        yield Named(Kind.MERGE, str(folder), tuple(map(str, together)))
     for path in paths:
         if path.name.startswith("."):
             continue
@@ -102,5 +131,13 @@ def _captures(folder: Path, kind: Kind, depth: int) -> Iterator[Named]:
                 yield Named(Kind.ROOT, str(path))
             elif depth and not path.is_symlink():
                 yield from _captures(path, kind, depth - 1)
-        elif kind is Kind.ANY and os.path.isfile(path) and _LIKE_AN_INPUT.fullmatch(path.name):  # noqa: PTH113
+        elif kind is Kind.ANY and _is_input(path) and path not in together:
             yield Named(Kind.ANY, str(path))
+
+
+def _inputs_in(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if not path.name.startswith(".") and _is_input(path)]
+
+
+def _is_input(path: Path) -> bool:
+    return _LIKE_AN_INPUT.fullmatch(path.name) is not None and os.path.isfile(path)  # noqa: PTH113  as above

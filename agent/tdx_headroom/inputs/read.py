@@ -7,25 +7,30 @@ import codecs
 import os
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tdx_headroom.errors import AgentError
 from tdx_headroom.host.choose import facts_from_log, read_facts
+from tdx_headroom.hostfs.memory import MemoryRoot
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.inputs.archive import MAX_UNPACKED, is_tar, read_archive
 from tdx_headroom.inputs.compressed import decompressed, with_start
 from tdx_headroom.inputs.facts_lines import facts_stream
 from tdx_headroom.inputs.named import STANDARD_STREAM, Kind, Named, is_folder
+from tdx_headroom.inputs.printed import KERNEL_LOG, files_in
 from tdx_headroom.sources.kernel_log.reader import MAX_LOG, read_log_file
 from tdx_headroom.sources.registry import SELECTION
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.hostfs.files import HostFiles
+    from tdx_headroom.sources.kernel_log.records import KernelLog
+    from tdx_headroom.sources.reading import Reading
 
 _START = 4096
 """Bytes by which a file's kind is told."""
@@ -50,13 +55,17 @@ class Found(NamedTuple):
 def read_hosts(inputs: Iterable[Named]) -> Iterator[Found]:
     """The hosts of all inputs, in order; an input that cannot be read comes as the reason why."""
     for named in inputs:
-        name = "standard input" if named.path == STANDARD_STREAM else named.path
+        name = _shown(named.path)
         try:
             yield from _hosts_of(named, name)
         except AgentError as error:
             yield Found(name, error)
         except OSError as error:
             yield Found(name, AgentError(f"{name}: {error.strerror}", status=os.EX_NOINPUT))
+
+
+def _shown(path: str) -> str:
+    return "standard input" if path == STANDARD_STREAM else path
 
 
 def _hosts_of(named: Named, name: str) -> Iterator[Found]:
@@ -69,6 +78,9 @@ def _hosts_of(named: Named, name: str) -> Iterator[Found]:
     if named.kind is Kind.ROOT:
         hint = "give a captured tree, or an archive without --root"
         raise AgentError(f"{name} is no directory", hint=hint, status=os.EX_NOINPUT)
+    if named.kind is Kind.MERGE:
+        yield Found(name, _facts_of_texts({part: _read_text(part) for part in named.parts}, name))
+        return
     with _opened(named.path) as raw:
         start, stream = with_start(decompressed(raw, name, MAX_UNPACKED), _START, _is_facts_line)
         kind = named.kind if named.kind is not Kind.ANY else _kind_of(start, name)
@@ -81,7 +93,9 @@ def _hosts_of(named: Named, name: str) -> Iterator[Found]:
             for number, facts in facts_stream(stream):
                 yield Found(name, facts, number)
         else:
-            yield Found(name, _facts_of_log(stream, name))
+            text = _text_of(stream, name)
+            named_log = named.kind is Kind.LOG
+            yield Found(name, _facts_of_log(text, name) if named_log else _facts_of_texts({name: text}, name))
 
 
 def facts_of_root(root: HostFiles, name: str) -> HostFacts:
@@ -90,8 +104,12 @@ def facts_of_root(root: HostFiles, name: str) -> HostFacts:
     Raises:
         AgentError: there is nothing of a host in it.
     """
-    facts = read_facts(root)
-    if not any(source.ok for source in facts.sources):
+    return _or_nothing(read_facts(root), name)
+
+
+def _or_nothing(facts: HostFacts, name: str) -> HostFacts:
+    told = any(source.ok for source in facts.sources) or facts.kernel_release or facts.reserved
+    if not told:
         why = next((source.error for source in facts.sources if not source.absent), None)
         raise AgentError(
             f"{name} holds nothing of a host" + ("" if why is None else f" that can be read: {why}"),
@@ -103,18 +121,61 @@ def facts_of_root(root: HostFiles, name: str) -> HostFacts:
     return facts
 
 
-def _facts_of_log(stream: io.BufferedReader, name: str) -> HostFacts:
+def _facts_of_log(text: str, name: str) -> HostFacts:
+    return facts_from_log(_log(text, name))
+
+
+def _log(text: str, name: str) -> Reading[KernelLog]:
+    reading = read_log_file(name, text)
+    if reading.error is not None:
+        raise AgentError(str(reading.error))
+    return reading
+
+
+def _facts_of_texts(texts: Mapping[str, str], name: str) -> HostFacts:
+    """What a host's log and what was printed of its other files tell together.
+
+    Args:
+        texts: by the names of their files.
+        name: of all of them together.
+    """
+    files: dict[str, str] = {}
+    holder: dict[str, str] = {}
+    log: Reading[KernelLog] | None = None
+    for part, text in texts.items():
+        found = files_in(text, part)
+        for path in found or (KERNEL_LOG,):
+            if path in holder:
+                what = "a kernel log" if path == KERNEL_LOG else f"/{path}"
+                hint = "merge files of one boot, one of a kind"
+                raise AgentError(f"{holder[path]} and {part} both hold {what}", hint=hint)
+        files |= found
+        holder |= dict.fromkeys(found or (KERNEL_LOG,), part)
+        log = log if found else _log(text, part)
+    if not files and log is not None:
+        return facts_from_log(log)
+    facts = _or_nothing(read_facts(MemoryRoot(name, files), log), name)
+    # Nobody has given more than these: that the others are missing is no failure.
+    return replace(facts, sources=tuple(s for s in facts.sources if not s.absent) or facts.sources)
+
+
+def _read_text(path: str) -> str:
+    """The text of a file that is one host's together with others."""
+    name = _shown(path)
+    with _opened(path) as raw:
+        start, stream = with_start(decompressed(raw, name, MAX_UNPACKED), _START)
+        kind = _kind_of(start, name)
+        if kind is not Kind.LOG:
+            hint = "leave it out of --merge"
+            raise AgentError(f"{name} is a host by itself ({kind})", hint=hint)
+        return _text_of(stream, name)
+
+
+def _text_of(stream: io.BufferedReader, name: str) -> str:
+    """The text of a file; editors of other systems begin it with a mark, or write it in UTF-16."""
     data = stream.read(MAX_LOG + 1)
     if len(data) > MAX_LOG:
         raise AgentError(f"{name} is larger than {MAX_LOG >> 20} MiB", hint="cut it to one boot")
-    reading = read_log_file(name, _text_of(data))
-    if reading.error is not None:
-        raise AgentError(str(reading.error))
-    return facts_from_log(reading)
-
-
-def _text_of(data: bytes) -> str:
-    """The text of a log; editors of other systems begin it with a mark, or write it in UTF-16."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", "replace")
     return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "backslashreplace")

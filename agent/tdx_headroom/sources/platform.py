@@ -23,6 +23,7 @@ HOST_NAME_PATH = "proc/sys/kernel/hostname"
 RELEASE_PATH = "proc/sys/kernel/osrelease"
 
 _SWITCH = {"Y": True, "N": False}
+_WITHOUT_CPUINFO = ("proc/cmdline", "sys/power/disk", "sys/module/kvm_intel/parameters/tdx")
 
 _RELEVANT = re.compile(
     r"(?:mem|memmap|kernelcore|movablecore|hugepages|hugepagesz|default_hugepagesz|crashkernel|cma|numa"
@@ -93,11 +94,14 @@ def parse_boot_time(text: str) -> float | None:
 
 
 def read_platform(root: HostFiles) -> Reading[Platform]:
-    """All that can be learnt; what cannot stays None, so that only a missing /proc/cpuinfo is an error."""
+    """All that can be learnt; what cannot stays None. Without /proc/cpuinfo, something else must be there."""
     try:
-        model, cpus, flags, bugs = parse_cpuinfo(root.read(SOURCE, "proc/cpuinfo"))
+        cpuinfo = root.read(SOURCE, "proc/cpuinfo")
     except SourceError as error:
-        return Reading(SOURCE, root.locate("proc/cpuinfo"), error=error)
+        if not (error.absent and any(map(root.exists, _WITHOUT_CPUINFO))):
+            return Reading(SOURCE, root.locate("proc/cpuinfo"), error=error)
+        cpuinfo = ""
+    model, cpus, flags, bugs = parse_cpuinfo(cpuinfo)
 
     def text(path: str) -> str | None:
         return _optional(lambda: root.read(SOURCE, path).strip() or None)

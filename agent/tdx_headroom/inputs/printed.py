@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people print of a host, other than its log: recognised by its lines, and given its path.
+
+The readers of sources do all the rest: to them it is a host of which few files are there.
+"""
+
+from __future__ import annotations
+
+import re
+from textwrap import dedent
+from typing import TYPE_CHECKING, NamedTuple
+
+from tdx_headroom.errors import AgentError, one_line
+from tdx_headroom.sources import iomem, memblock, platform, zoneinfo
+from tdx_headroom.sources.firmware_memmap import PATH as FIRMWARE
+from tdx_headroom.sources.kernel_log.known_lines import matters
+from tdx_headroom.sources.kernel_log.line_forms import BARE, read_line
+from tdx_headroom.sources.kernel_log.reader import read_log_file
+from tdx_headroom.textlines import lines_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+KERNEL_LOG = "kernel log"
+"""What stands for the path of a text that is a log."""
+_CPUINFO = "proc/cpuinfo"
+_CMDLINE = "proc/cmdline"
+_UNAME_A = "sos_commands/kernel/uname_-a"
+_HIBERNATION = "sys/power/disk"
+_KVM_TDX = "sys/module/kvm_intel/parameters/tdx"
+_LONGEST = 400
+"""Nobody types a longer command; patterns of these may take time by the square of this."""
+_MOST_FILES = 16
+"""No host has more kinds of files."""
+_START = 1 << 16
+"""Bytes by which it is told what a file holds."""
+_MOST_OTHERS = 64
+"""So many more lines of other text than recognised ones, and the text is something else."""
+
+
+class _Form(NamedTuple):
+    """How the first line of a file looks, and how those behind it do; None: there are none."""
+
+    path: str
+    first: re.Pattern[str]
+    more: re.Pattern[str] | None = None
+
+
+def _rows(path: str, row: str, more: str | None = None) -> _Form:
+    return _Form(path, re.compile(row), re.compile(more or row))
+
+
+def _line(path: str, line: str) -> _Form:
+    return _Form(path, re.compile(line))
+
+
+_FORMS = (
+    _rows(iomem.PATH, r" *[0-9a-f]{1,16}-[0-9a-f]{1,16} :(?: .*)?"),
+    _rows(FIRMWARE, r"(?:\S*/)?([0-9]{1,6}/(?:start|end|type)):(.*)"),
+    _rows(memblock.MEMORY_PATH, r"\s*[0-9]{1,9}: 0x[0-9a-f]{1,16}\.\.0x[0-9a-f]{1,16}.*"),
+    _rows(zoneinfo.PATH, r"Node [0-9]{1,5}, zone +\w+", r"Node [0-9]{1,5}, zone +\w+|\s+\S.*"),
+    _rows(_CPUINFO, r"(?:processor|vendor_id|model name|flags)\s*: .*", r"[A-Za-z][\w ]{1,24}\s*:(?: .*)?"),
+    _line(
+        _HIBERNATION,
+        r"\[disabled\]|(?=.*\[)(?:\[?(?:platform|shutdown|reboot|suspend|test_resume)\]?(?: |$))+",
+    ),
+    _line(_CMDLINE, r"(?:BOOT_IMAGE|initrd|root)=\S+(?: .*)?"),
+    _line(_UNAME_A, r"Linux \S{1,255} [0-9]{1,4}\.[0-9]{1,4}\S{0,80} #.*"),
+    _line(platform.RELEASE_PATH, r"(?:[3-9]|[1-9][0-9])\.[0-9]{1,3}[.+_-][A-Za-z0-9][A-Za-z0-9.+_~-]{0,80}"),
+)
+# `Y` says nothing by itself: only behind what the same command prints, or behind that command.
+_SWITCH = _line(_KVM_TDX, r"[YN01]")
+# Memory that boot has reserved begins with page 0, which is no memory to the kernel (trim_bios_range()).
+_RESERVED = re.compile(r"\s*0: 0x0+\.\..*|.*\bRSV_.*")
+_FIRST_ROW = re.compile(r"\s*0: .*")
+
+# A shell's prompt with a command, one without its prompt, and how head(1) and tail(1) name a file.
+_COMMAND = re.compile(
+    r"(?:\[[^]]*\]|\([\w.-]+\)|[\w.-]+@[^\s$#%]*)?\s*[^\s$#%]*[$#%] ?(.*)|((?:sudo |cat |grep |uname ).*)"
+    r"|==> (\S+) <=="
+)
+_ASIDE = re.compile(r"`{3}.*|(?:cat|grep): .*|\[sudo\] .*")
+_ELIDED = re.compile(r"\W*(?:\.\.\.|…)\W*")
+_ANSI = re.compile(r"\x1b\[[0-9;]*[mK]")
+_QUOTED = re.compile(r"(?:> ?)+")
+
+
+class _Piece(NamedTuple):
+    """The lines of one file, the form by which they were recognised, and the command before them."""
+
+    form: _Form
+    lines: list[str]
+    command: str
+
+
+def files_in(text: str, name: str) -> dict[str, str]:
+    """Files of a host by their paths, as a text holds them; none where it is a log, or something else.
+
+    What stands between two rows of a file and is no row stays there, for its parser to refuse: a part of a
+    list must not pass for the whole.
+
+    Args:
+        text: one output or several, maybe with the commands that printed them.
+        name: of it, for messages.
+
+    Raises:
+        AgentError: it holds two versions of a file, or only a part of the firmware's map.
+    """
+    files: dict[str, str] = {}
+    for piece in _pieces(_lines(text)):
+        for path, content in _contents(piece, name, second=memblock.MEMORY_PATH in files):
+            if files.setdefault(path, content) != content:
+                raise AgentError(f"{name} holds two versions of /{path}", hint="give those of one boot")
+    return files
+
+
+def _lines(text: str) -> list[str]:
+    """The lines, without colours, marks of quotation, and an indentation that all have."""
+    lines = [_ANSI.sub("", line).rstrip() for line in lines_of(text)]
+    if all(line.startswith(">") for line in lines if line):
+        lines = [_QUOTED.sub("", line, count=1) for line in lines]
+    return dedent("\n".join(lines)).split("\n")
+
+
+def _pieces(lines: list[str]) -> list[_Piece]:
+    """What is recognised; nothing where a line of a log stands beside it, or more of other text."""
+    pieces: list[_Piece] = []
+    others: list[str] = []
+    between: list[str] = []
+    command = ""
+    inside = False
+    rows = 0
+    for line in lines:
+        aside = line[:_LONGEST]
+        if not line or _ASIDE.fullmatch(aside):
+            continue
+        if inside and _goes_on(pieces[-1].form, line):
+            pieces[-1].lines.extend((*between, line))
+        elif form := _begins(line, pieces[-1] if pieces else None, command):
+            cut = [text for text in between if not inside and _ELIDED.fullmatch(text[:_LONGEST])]
+            pieces.append(_Piece(form, [*cut, line], command))
+            inside = True
+        elif inside and _ELIDED.fullmatch(aside):
+            pieces[-1].lines.append(line)
+        elif found := _COMMAND.fullmatch(aside):
+            command = next(filter(None, found.groups()), "")
+            inside = False
+        elif _is_of_a_log(line) or len(others) > _MOST_OTHERS + rows:
+            return []
+        else:
+            others.append(line)
+            between.append(line)
+            continue
+        rows += 1
+        between.clear()
+    if len(others) > rows:
+        return []
+    # A number of a version stands in many a text.
+    return [p for p in pieces if not others or p.form.path != platform.RELEASE_PATH or "uname" in p.command]
+
+
+def _goes_on(form: _Form, line: str) -> bool:
+    if form.more is None or form.more.fullmatch(line) is None:
+        return False
+    return form.path != memblock.MEMORY_PATH or _FIRST_ROW.fullmatch(line) is None
+
+
+def _begins(line: str, last: _Piece | None, command: str) -> _Form | None:
+    if _SWITCH.first.fullmatch(line):
+        behind = last is not None and last.form.path in (_HIBERNATION, _CPUINFO)
+        return _SWITCH if behind or _KVM_TDX in command else None
+    return next((form for form in _FORMS if form.first.fullmatch(line)), None)
+
+
+def _is_of_a_log(line: str) -> bool:
+    read = read_line(line)
+    return read.text is not None and (read.form != BARE or matters(read.text))
+
+
+def _contents(piece: _Piece, name: str, *, second: bool) -> list[tuple[str, str]]:
+    """Path and text of each file in a piece.
+
+    Args:
+        piece: of a text.
+        name: of that text.
+        second: whether memblock's list of memory stands before it.
+    """
+    path = piece.form.path
+    if path == FIRMWARE:
+        rows = [piece.form.first.fullmatch(line) or line for line in piece.lines]
+        texts = {row[1]: row[2] for row in rows if isinstance(row, re.Match)}
+        parts = (
+            f"{number.partition('/')[0]}/{part}" for number in texts for part in ("start", "end", "type")
+        )
+        cut = [row for row in rows if isinstance(row, str)] or [part for part in parts if part not in texts]
+        if cut:
+            raise AgentError(f"{name} holds only a part of /{FIRMWARE}: '{one_line(cut[0], 80)}'")
+        return [(f"{FIRMWARE}/{part}", text) for part, text in texts.items()]
+    if path == memblock.MEMORY_PATH:
+        asked = memblock.RESERVED_PATH in piece.command and memblock.MEMORY_PATH not in piece.command
+        if second or asked or any(map(_RESERVED.fullmatch, piece.lines)):
+            path = memblock.RESERVED_PATH
+    return [(path, "\n".join(piece.lines) + "\n")]
+
+
+def of_one_host(paths: Collection[Path]) -> list[Path]:
+    """Which of the files of a directory are one host's: its log, and what was printed of its other files.
+
+    None where two are of one kind, where one is an archive or the like, or where there is nothing but a log.
+    """
+    together: list[Path] = []
+    kinds: set[str] = set()
+    for path in sorted(paths) if len(paths) <= _MOST_FILES else ():
+        with path.open("rb") as stream:
+            start = stream.read(_START)
+        if b"\0" in start or start.lstrip().startswith(b"{"):
+            return []
+        text = start.decode("utf-8", "backslashreplace")
+        try:
+            found = files_in(text[: text.rfind("\n") + 1] or text, path.name).keys()
+        except AgentError:
+            return []
+        if not found and read_log_file(path.name, text).error is not None:
+            continue  # a note: whoever reads it says that it is no log
+        if kinds & (here := found or {KERNEL_LOG}):
+            return []
+        kinds |= here
+        together.append(path)
+    return together if kinds - {KERNEL_LOG} and len(together) > 1 else []
