@@ -17,6 +17,7 @@ HARMLESS = {
     "bisect",
     "collections",
     "dataclasses",
+    "difflib",
     "enum",
     "errno",
     "functools",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -180,6 +181,36 @@ def _edits(argument: str) -> Iterator[MapEdit]:
             edit = _memmap(piece, argument)
             if edit is not None:
                 yield edit
+
+
+_TDX = "kvm_intel.tdx"
+_TRUE, _FALSE = re.compile("[yYtT1]|[oO][nN]"), re.compile("[nNfF0]|[oO][fF]")
+
+
+def asks_for_tdx(arguments: Iterable[str]) -> bool | None:
+    """Whether kvm_intel is told to bring TDX up; None where it is not told, or told nonsense.
+
+    The last one counts; names take - for _ (``parameq()``), and values what ``kstrtobool()`` takes.
+    """
+    asked = None
+    for argument in arguments:
+        name, _, value = argument.strip('"').partition("=")
+        if name.replace("-", "_") == _TDX:
+            value = value.strip('"')
+            if _TRUE.match(value) or "=" not in argument:
+                asked = True
+            elif _FALSE.match(value):
+                asked = False
+    return asked
+
+
+def misspelt_tdx(arguments: Iterable[str]) -> str | None:
+    """The first argument that is nearly ``kvm_intel.tdx=1`` and means nothing to any kernel."""
+    for argument in arguments:
+        name = argument.strip('"').partition("=")[0].replace("-", "_")
+        if "tdx" in name.lower() and name != _TDX and get_close_matches(name, [_TDX], cutoff=0.8):
+            return argument
+    return None
 
 
 def _name_and_value(argument: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from tdx_headroom.address import ADDRESS_SPACE, Range
 from tdx_headroom.errors import AgentError
 from tdx_headroom.facts.codec import DecodeError, decode, encode
 from tdx_headroom.facts.kernel_report import KernelReport
-from tdx_headroom.facts.observations import FirmwareRange, LogHealth, Platform, Suspect, Zone
+from tdx_headroom.facts.observations import FirmwareRange, LogHealth, Platform, Suspect, TdxSeen, Zone
 from tdx_headroom.facts.sources import CmrSource, Disagreement, MemorySource, PlacementSource, SourceStatus
 
 SCHEMA = "tdx-headroom/facts/1"
@@ -92,6 +92,7 @@ class HostFacts:
         firmware_map: the firmware's memory map, for what a hole is made of.
         command_line: the kernel's arguments about memory, TDX and hibernation, others left out.
         sources, disagreements, kernel_log, log_health, platform: how all this was learnt.
+        tdx_before: what the boot before has shown of TDX.
     """
 
     host: str | None = None
@@ -116,6 +117,7 @@ class HostFacts:
     kernel_log: KernelReport | None = None
     log_health: LogHealth | None = None
     platform: Platform | None = None
+    tdx_before: TdxSeen | None = None
 
     @property
     def nodes_known(self) -> bool:
@@ -195,6 +197,7 @@ _EXTRA: dict[str, Any] = {
     "kernel_log": KernelReport | None,
     "log_health": LogHealth | None,
     "platform": Platform | None,
+    "tdx_before": TdxSeen | None,
 }
 
 

@@ -68,6 +68,16 @@ class Suspect(NamedTuple):
     late: bool
 
 
+class TdxSeen(StrEnum):
+    """What a boot has shown of TDX, from nothing to all; whether it was tried cannot be told of ``SHOWN``."""
+
+    NONE = "none"
+    SHOWN = "shown"
+    NOT_TRIED = "not-tried"
+    FAILED = "failed"
+    UP = "up"
+
+
 @dataclass(frozen=True, slots=True)
 class Platform:
     """Facts about the machine; None where unknown.
@@ -75,6 +85,7 @@ class Platform:
     Args:
         tdx_host_platform: the CPU flag of that name: the kernel's platform checks passed.
         tdx_guest: the CPU flag of that name: this is a guest, and not a host.
+        virtual_machine: the CPU flag ``hypervisor``: no virtual machine is a TDX host.
         tdx_pw_mce: the CPU has the partial-write machine check erratum.
         kvm_intel_tdx: the module parameter ``kvm_intel.tdx``.
         enable_virt_at_load: that of ``kvm.enable_virt_at_load``, without which KVM does not try TDX.
@@ -83,6 +94,7 @@ class Platform:
         hibernation: whether the kernel can hibernate, which blocks TDX.
         command_line: the arguments that matter for TDX or memory, others left out.
         cpu_model, cpus, memory_total: as the host reports them; bytes.
+        cpu_can_tdx: whether the CPU is of a model that can have TDX.
         boot_time: seconds since the epoch.
         boot_id: the kernel's random id of this boot.
         bios_version: of the DMI table.
@@ -90,6 +102,7 @@ class Platform:
 
     tdx_host_platform: bool | None = None
     tdx_guest: bool | None = None
+    virtual_machine: bool | None = None
     tdx_pw_mce: bool | None = None
     kvm_intel_tdx: bool | None = None
     enable_virt_at_load: bool | None = None
@@ -98,6 +111,7 @@ class Platform:
     hibernation: bool | None = None
     command_line: tuple[str, ...] | None = None
     cpu_model: str | None = None
+    cpu_can_tdx: bool | None = None
     cpus: int | None = None
     memory_total: int | None = None
     boot_time: float | None = None

@@ -95,6 +95,10 @@ _TABLE = (
         "Whether the memory regions differ from those of the boot before; absent when that is unknown.",
     ),
     Family(
+        "tdx_gone_since_last_boot",
+        "Whether the boot before had TDX and this one does not try it; absent when that is unknown.",
+    ),
+    Family(
         "tdx_reserved_areas_headroom_min_last_boot",
         "Reserved areas left over in the fullest TDMR, in the boot before.",
         ("strategy",),

@@ -39,6 +39,7 @@ class AgentStatus:
     records_lost: int = 0
     records_untrusted: int = 0
     map_changed: bool | None = None
+    tdx_gone: bool | None = None
     state_written: bool | None = None
     last_boot_headroom: tuple[tuple[str, int], ...] = ()
 
@@ -166,6 +167,8 @@ def _status_samples(status: AgentStatus) -> Sequence[Sample]:
     changed: list[Sample] = []
     if status.map_changed is not None:
         changed.append(("tdx_memory_map_changed", (), int(status.map_changed)))
+    if status.tdx_gone is not None:
+        changed.append(("tdx_gone_since_last_boot", (), int(status.tdx_gone)))
     if status.state_written is not None:
         changed.append(("tdx_headroom_state_write_success", (), int(status.state_written)))
     return [

@@ -15,6 +15,7 @@ from tdx_headroom.service.state import BootState, State, map_changed, remember
 from tdx_headroom.service.state_writer import StateWriter
 from tdx_headroom.verdict import State as VerdictState
 from tdx_headroom.verdict.assessment import assess
+from tdx_headroom.verdict.signs import tdx_gone
 from tdx_headroom.verdict.what_if import UNCHANGED
 
 if TYPE_CHECKING:
@@ -100,7 +101,9 @@ class Agent:
         if self._live is not None:
             self._live.refresh()
             kernel_log = self._live.snapshot()
-        return assess(read_facts(self._root, kernel_log, self._state.last_cmrs), self._what_if)
+        before = self._state.previous
+        facts = read_facts(self._root, kernel_log, self._state.last_cmrs)
+        return assess(replace(facts, tdx_before=before.tdx if before else None), self._what_if)
 
     def collect(self) -> Iterable[Metric]:
         """For prometheus_client: the current view as metrics."""
@@ -112,7 +115,7 @@ class Agent:
         read_at = dict(previous.read_at) if previous else {}
         read_at |= {source.source: now for source in assessment.facts.sources if source.ok}
         log_health = assessment.facts.log_health
-        before = self._state.previous
+        before, current = self._state.previous, self._state.current
         return metrics.AgentStatus(
             assessed_at=now,
             duration=duration,
@@ -121,7 +124,8 @@ class Agent:
             records_untrusted=max(
                 previous.records_untrusted if previous else 0, log_health.untrusted if log_health else 0
             ),
-            map_changed=map_changed(before, self._state.current),
+            map_changed=map_changed(before, current),
+            tdx_gone=tdx_gone(before.tdx if before else None, current.tdx if current else None),
             last_boot_headroom=before.headroom if before else (),
             state_written=self._writer.success,
         )

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.address import MIB, page_round, subtract
 from tdx_headroom.facts.codec import DecodeError, decode, encode
+from tdx_headroom.facts.observations import TdxSeen
 from tdx_headroom.facts.sources import CmrSource, LastCmrs
 from tdx_headroom.sources.kernel_log.records import LogRecord  # noqa: TC001  the codec reads the annotation
+from tdx_headroom.verdict.signs import tdx_seen
 from tdx_headroom.whole_file import remove_leftovers, replace_in
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class BootState:
         bios_version, memory_total: what the CMRs depend on.
         map_digest: of the memory regions.
         headroom: least headroom by strategy.
+        tdx: the most that it has shown of TDX.
     """
 
     boot_id: str
@@ -59,6 +62,7 @@ class BootState:
     memory_total: int | None = None
     map_digest: str | None = None
     headroom: tuple[tuple[str, int], ...] = ()
+    tdx: TdxSeen | None = None
 
     def with_log(
         self, records: tuple[LogRecord, ...], last_seq: int | None, *, exact: bool = False
@@ -127,6 +131,9 @@ def remember(boot: BootState, assessment: Assessment) -> BootState:
         memory_total=platform.memory_total if platform else boot.memory_total,
         map_digest=map_digest(assessment) or boot.map_digest,
         headroom=tuple(headroom.items()) or boot.headroom,
+        tdx=max(
+            (seen for seen in (boot.tdx, tdx_seen(facts)) if seen), key=list(TdxSeen).index, default=None
+        ),
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import SourceError
 from tdx_headroom.facts.command_line import split_arguments
+from tdx_headroom.facts.cpu_models import cpu_can_tdx
 from tdx_headroom.facts.observations import Platform
 from tdx_headroom.sources.reading import Reading
 from tdx_headroom.textlines import lines_of
@@ -28,7 +29,9 @@ _WITHOUT_CPUINFO = ("proc/cmdline", "sys/power/disk", "sys/module/kvm_intel/para
 _RELEVANT = re.compile(
     r"(?:mem|memmap|kernelcore|movablecore|hugepages|hugepagesz|default_hugepagesz|crashkernel|cma|numa"
     r"|hugetlb_cma|efi|efi_fake_mem|lockdown|hibernate|memhp_default_state|memory_hotplug\.[a-z_]+"
-    r"|(?:kvm|kvm_intel|tdx|tdx_host)(?:\.[a-z_]+)?|intel_iommu)=[!-~]*"
+    r"|(?:kvm|kvm[_-]intel)\.[a-z_]+|intel_iommu)=[!-~]*"
+    # However it is spelt: an argument that means nothing is worth telling.
+    r"|[A-Za-z_.-]{0,20}[tT][dD][xX][a-z_.]{0,20}(?:=[!-~]*)?"
     r"|movable_node|nohibernate|noresume|hibernate=no"
 )
 
@@ -57,6 +60,26 @@ def parse_cpuinfo(text: str) -> tuple[str | None, int, frozenset[str], frozenset
         elif key in ("flags", "bugs") and key not in words:
             words[key] = frozenset(value.split())
     return model, cpus, words.get("flags", frozenset()), words.get("bugs", frozenset())
+
+
+def parse_cpu_can_tdx(text: str) -> bool | None:
+    """Whether the first processor of ``/proc/cpuinfo`` is of a model that can have TDX."""
+    found = processor(text)
+    vendor = found.get("vendor_id") or found.get("model name", "")
+    family, number = (found.get(key, "") for key in ("cpu family", "model"))
+    known = all(re.fullmatch("[0-9]{1,5}", value, re.ASCII) for value in (family, number))
+    return cpu_can_tdx(vendor, int(family), int(number)) if known else cpu_can_tdx(vendor, 0, 0)
+
+
+def processor(text: str) -> dict[str, str]:
+    """The rows of the first processor in ``/proc/cpuinfo``."""
+    found: dict[str, str] = {}
+    for line in lines_of(text):
+        key, colon, value = line.partition(":")
+        if not colon:
+            break
+        found.setdefault(key.strip(), value.strip())
+    return found
 
 
 def parse_misc_capacity(text: str) -> int | None:
@@ -117,6 +140,7 @@ def read_platform(root: HostFiles) -> Reading[Platform]:
         value=Platform(
             tdx_host_platform="tdx_host_platform" in flags if flags else None,
             tdx_guest="tdx_guest" in flags if flags else None,
+            virtual_machine="hypervisor" in flags if flags else None,
             tdx_pw_mce="tdx_pw_mce" in bugs if flags else None,
             kvm_intel_tdx=_SWITCH.get(tdx or ""),
             enable_virt_at_load=_SWITCH.get(text("sys/module/kvm/parameters/enable_virt_at_load") or ""),
@@ -125,6 +149,7 @@ def read_platform(root: HostFiles) -> Reading[Platform]:
             hibernation=parse_power_disk(disk) if disk else None,
             command_line=relevant_arguments(command_line) if command_line is not None else None,
             cpu_model=model,
+            cpu_can_tdx=parse_cpu_can_tdx(cpuinfo),
             cpus=cpus or None,
             memory_total=memory_total,
             boot_time=boot_time,

@@ -17,6 +17,7 @@ from tdx_headroom.sources.platform import (
     parse_hugetlb,
     parse_meminfo_total,
     parse_misc_capacity,
+    processor,
     relevant_arguments,
 )
 from tdx_headroom.textlines import lines_of
@@ -83,6 +84,8 @@ def cpuinfo(text: str) -> str:
     """Model, number of CPUs, flags and bugs about TDX and virtualization."""
     model, cpus, flags, bugs = parse_cpuinfo(text)
     lines = [f"processor\t: {i}" for i in range(cpus)]
+    first = processor(text)
+    lines += [f"{key}\t: {first[key][:20]}" for key in ("vendor_id", "cpu family", "model") if first.get(key)]
     if model is not None:
         lines.append(f"model name\t: {model[:80]}")
     if flags:

@@ -162,11 +162,15 @@ def is_persistent(log: KernelReport) -> bool:
 
 def why_no_tdx(facts: HostFacts) -> str | None:
     """Why TDX is not available, where the log or the CPU says so by itself."""
-    log = facts.kernel_log
-    if facts.platform is not None and facts.platform.tdx_guest:
+    log, platform = facts.kernel_log, facts.platform
+    if platform is not None and platform.tdx_guest:
         return _NO_TDX[NoTdx.GUEST]
     if log is None or log.state is not ModuleState.UNSUPPORTED:
-        return None
+        if platform is not None and platform.virtual_machine:
+            return "This is a virtual machine, and TDX is its host's."
+        if platform is None or platform.cpu_can_tdx is not False:
+            return None
+        return _NO_TDX[NoTdx.CPU].format(one_line(platform.cpu_model or "of an older model", 120))
     return _NO_TDX[log.no_tdx or NoTdx.PLATFORM].format(one_line(log.message or "", 120))
 
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.plan import Strategy, plan_host
 from tdx_headroom.verdict import State, describe, judge, predict
-from tdx_headroom.verdict.decode import why_no_tdx
-from tdx_headroom.verdict.kernels import cannot_show_tdx, why_not_tried, why_unknown
+from tdx_headroom.verdict.kernels import why_not_tried, why_unknown
 from tdx_headroom.verdict.late_memory import at_boot
 from tdx_headroom.verdict.obstacles import doubt_of
 from tdx_headroom.verdict.what_if import WhatIf, apply
@@ -131,10 +130,8 @@ def audit_host(facts: HostFacts, name: str, line: int | None, targets: Sequence[
     own_facts = at_boot(facts)
     own_plans = plan_host(own_facts)
     own = judge(own_facts, own_plans)
-    # A fleet has many hosts without TDX: they are told by how they run now, not doubted for each kernel,
-    # unless they run one that shows no TDX where there is.
-    mute = own.state is State.NOT_TDX and why_no_tdx(facts) is None and cannot_show_tdx(facts.kernel_release)
-    no_tdx = own.state is State.NOT_TDX and not mute
+    # A fleet has many hosts without TDX: they are told by how they run now, not doubted for each kernel.
+    no_tdx = own.state is State.NOT_TDX
     results = []
     for target in targets:
         verdict, plans = own, own_plans
@@ -146,8 +143,6 @@ def audit_host(facts: HostFacts, name: str, line: int | None, targets: Sequence[
         plan = plans[verdict.strategy]
         fit = _fit(verdict)
         why = _unknown(facts, verdict, plan) if fit is Fit.CANNOT_TELL else _why(verdict, plan)
-        if mute and fit in (Fit.FITS, Fit.AT_RISK):
-            fit, why = Fit.CANNOT_TELL, f"Its kernel cannot show whether it can do TDX. {why}"
         why = " ".join([why, *verdict.contradictions[:1]])
         results.append(TargetResult(target, verdict.strategy, fit, why))
     return HostAudit(

@@ -13,12 +13,11 @@ from tdx_headroom.verdict.decode import failed_in_words, why_no_tdx
 from tdx_headroom.verdict.findings import FAILS, RISK, Certainty
 from tdx_headroom.verdict.guard import Guard
 from tdx_headroom.verdict.model import Sentence, State, Verdict, describe
-from tdx_headroom.verdict.obstacles import Told, ask, kernel_not_shown, refused_call
+from tdx_headroom.verdict.obstacles import Told, ask, kernel_not_shown, no_sign, refused_call
 from tdx_headroom.verdict.obstacles.contradictions import HARDWARE
 from tdx_headroom.verdict.obstacles.log_limits import MAY_HIDE
-from tdx_headroom.verdict.obstacles.no_sign import NO_SIGN
 from tdx_headroom.verdict.obstacles.unknown import EVERYTHING
-from tdx_headroom.verdict.signs import no_keyids, read_signs
+from tdx_headroom.verdict.signs import hints_of_tdx, no_keyids, read_signs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -161,13 +160,14 @@ def _missing(signs: Signs, found: Found) -> str:
     if signs.refused is not None:
         alone = "" if plan is None else f" The memory map alone: {describe(plan)}"
         return f"{refused_call.in_words(signs.refused)}{alone}"
+    if signs.no_sign and (plan is not None or hints_of_tdx(facts)):
+        alone = "" if plan is None else f" The memory map alone: {describe(plan)}"
+        return f"{no_sign.in_words(facts)}{alone}"
     if facts.memory_regions is None:
         return (
             "No source tells the memory regions. Run as root, or give the kernel log from its beginning"
             " (`journalctl -k -b`), or /proc/iomem and /sys/firmware/memmap."
         )
-    if plan is not None and signs.no_sign:
-        return f"{NO_SIGN} The memory map alone: {describe(plan)}"
     if plan is not None and kernel_not_shown.KIND in told:
         return told[kernel_not_shown.KIND]
     if MAY_HIDE in told:

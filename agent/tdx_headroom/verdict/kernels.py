@@ -221,15 +221,13 @@ def why_unknown(release: str | None) -> str | None:
     return f"kernel {release} is not in the table; mainline uses {_REGIONS}"
 
 
-def cannot_show_tdx(release: str | None) -> bool:
-    """Whether a kernel shows no TDX even where there is: too old, or built without.
+def would_show_tdx(release: str | None) -> bool:
+    """Whether a kernel surely sets ``tdx_host_platform``, and names the KeyIDs, where there is TDX.
 
-    ``tdx_host_platform`` is the word of such a kernel, not of the hardware.
+    That nothing shows TDX is another kernel's word, not the hardware's.
     """
     row = look_up(release)
-    if row is not None:
-        return row.init is InitTime.NOT_BUILT
-    return _predates_tdx(release)
+    return row is not None and row.init in (InitTime.BOOT, InitTime.KVM_LOAD)
 
 
 def _predates_tdx(release: str | None) -> bool:

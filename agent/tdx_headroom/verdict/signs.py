@@ -5,10 +5,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tdx_headroom.errors import one_line
+from tdx_headroom.facts.command_line import asks_for_tdx
 from tdx_headroom.facts.kernel_report import ModuleState
+from tdx_headroom.facts.observations import TdxSeen
 from tdx_headroom.verdict.crosscheck import cross_check
 from tdx_headroom.verdict.evidence import find_strategy
 from tdx_headroom.verdict.findings import Signs
+from tdx_headroom.verdict.kernels import would_show_tdx
 from tdx_headroom.verdict.model import CrossCheck, predict
 
 if TYPE_CHECKING:
@@ -63,6 +67,10 @@ def not_a_tdx_host(facts: HostFacts) -> bool:
         return False
     if log is not None and log.state is not ModuleState.UNKNOWN:
         return False
+    if platform is not None and (platform.cpu_can_tdx is False or platform.virtual_machine):
+        return True
+    if not would_show_tdx(facts.kernel_release):
+        return False
     if platform is not None and platform.tdx_host_platform is not None:
         return not platform.tdx_host_platform
     return no_keyids(facts)
@@ -91,9 +99,53 @@ def refused_call(facts: HostFacts) -> SeamcallFailure | None:
 
 
 def shows_no_tdx(facts: HostFacts) -> bool:
-    """Whether there is a log, and neither it nor the CPU shows TDX: it may be any server's.
+    """Whether there is a log or a CPU to look at, and neither shows TDX: it may be any server's.
 
-    It may also have been cut before the line that would tell. That a map does not fit is sure all the same.
+    The log may also have been cut before the line that would tell, or the kernel be one that tells nothing.
+    That a map does not fit is sure all the same.
     """
-    flag = facts.platform is not None and facts.platform.tdx_host_platform
-    return facts.kernel_log is not None and not flag and not shows_tdx(facts)
+    flag = None if facts.platform is None else facts.platform.tdx_host_platform
+    looked = facts.kernel_log is not None or flag is False
+    return looked and not flag and not shows_tdx(facts)
+
+
+def hints_of_tdx(facts: HostFacts) -> list[str]:
+    """What speaks for a TDX host where kernel and log show nothing of it, each a clause."""
+    hints = []
+    if facts.tdx_before not in (None, TdxSeen.NONE):
+        hints.append(
+            "TDX was up in the boot before"
+            if facts.tdx_before is TdxSeen.UP
+            else "the boot before showed TDX"
+        )
+    platform = facts.platform
+    if platform is not None and platform.cpu_can_tdx:
+        model = "" if platform.cpu_model is None else f" ({one_line(platform.cpu_model, 60)})"
+        hints.append(f"its CPU{model} is of a model that can have TDX")
+    if asks_for_tdx(facts.command_line or ()):
+        hints.append("the command line asks for TDX")
+    return hints
+
+
+def tdx_seen(facts: HostFacts) -> TdxSeen | None:
+    """What this boot has shown of TDX so far; None where there is nothing to look at."""
+    log, platform = facts.kernel_log, facts.platform
+    state = ModuleState.UNKNOWN if log is None else log.state
+    if state is ModuleState.INITIALIZED or (platform is not None and platform.tdx_module_version is not None):
+        return TdxSeen.UP
+    if state is ModuleState.FAILED:
+        return TdxSeen.FAILED
+    if state is ModuleState.NOT_ATTEMPTED and facts.log_health is not None and not facts.log_health.lost:
+        return TdxSeen.NOT_TRIED
+    if state is not ModuleState.UNSUPPORTED and shows_tdx(facts):
+        return TdxSeen.SHOWN
+    flag = None if platform is None else platform.tdx_host_platform
+    return None if flag is None else TdxSeen.SHOWN if flag else TdxSeen.NONE
+
+
+def tdx_gone(before: TdxSeen | None, now: TdxSeen | None) -> bool | None:
+    """Whether a boot with TDX is followed by one that does not try it; None where that cannot be told."""
+    if before is None or now is None or (before is TdxSeen.UP and now is TdxSeen.SHOWN):
+        return None
+    lost = {TdxSeen.NONE, TdxSeen.NOT_TRIED} if before is TdxSeen.UP else {TdxSeen.NONE}
+    return before is not TdxSeen.NONE and now in lost

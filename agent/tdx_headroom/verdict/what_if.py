@@ -69,7 +69,9 @@ def apply(what_if: WhatIf, facts: HostFacts) -> HostFacts:
     changed = replace(facts, limits=limits, kernel_release=what_if.kernel or facts.kernel_release)
     if what_if.kernel is not None and changed.platform is not None and not changed.platform.tdx_host_platform:
         # The flag is the present kernel's word: one without INTEL_TDX_HOST never sets it, nor names KeyIDs.
-        changed = replace(changed, platform=replace(changed.platform, tdx_host_platform=None))
+        # That nothing showed TDX stays so.
+        log = changed.kernel_log or (KernelReport() if changed.platform.tdx_host_platform is False else None)
+        changed = replace(changed, platform=replace(changed.platform, tdx_host_platform=None), kernel_log=log)
     if what_if.kernel is not None and changed.log_health is not None:
         changed = replace(changed, log_health=replace(changed.log_health, whole_start=False))
     if what_if.changes_host:

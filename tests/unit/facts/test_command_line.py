@@ -11,7 +11,14 @@ import pytest
 
 from tdx_headroom.address import GIB, MIB, Range
 from tdx_headroom.cli import main
-from tdx_headroom.facts.command_line import Action, map_edits, parse_amount, split_arguments
+from tdx_headroom.facts.command_line import (
+    Action,
+    asks_for_tdx,
+    map_edits,
+    misspelt_tdx,
+    parse_amount,
+    split_arguments,
+)
 
 HOST = Path(__file__).parents[2] / "hosts" / "emerald-rapids"
 
@@ -133,3 +140,46 @@ def test_what_takes_no_one_range_is_no_hole(argument: str, capsys: pytest.Captur
     """An argument that adds RAM, cuts all above, or holds several is a mistake of usage, in one line."""
     assert main(["plan", "--root", str(HOST), "--add-hole", argument]) == os.EX_USAGE
     assert "no memmap= of one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "asked"),
+    [
+        ("quiet kvm_intel.tdx=1", True),
+        ("kvm-intel.tdx=Y", True),
+        ("kvm_intel.tdx=true nohibernate", True),
+        ("kvm_intel.tdx=on", True),
+        ("kvm_intel.tdx", True),
+        ('"kvm_intel.tdx=1"', True),
+        ("kvm_intel.tdx=1 kvm_intel.tdx=0", False),
+        ("kvm_intel.tdx=off kvm-intel.tdx=1", True),
+        ("kvm_intel.tdx=n", False),
+        ("kvm_intel.tdx=2", None),
+        ("kvm_intel.tdx= ", None),
+        ("kvm_intel.tdx=1 kvm_intel.tdx=maybe", True),
+        ("kvm_intel.tdx_x=1 kvm.tdx=1", None),
+        ("quiet -- kvm_intel.tdx=1", None),
+        ("", None),
+    ],
+)
+def test_asking_for_tdx(line: str, *, asked: bool | None) -> None:
+    """The last argument that says yes or no counts, however it is written."""
+    assert asks_for_tdx(split_arguments(line)) is asked
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("kvm_inte.tdx=1", "kvm_inte.tdx=1"),
+        ("quiet kvm_intel_tdx=1", "kvm_intel_tdx=1"),
+        ("kvmintel.tdx=1 x", "kvmintel.tdx=1"),
+        ("kvm_intel.txd=1", None),
+        ("kvm_intel.tdx=1", None),
+        ("kvm-intel.tdx=1", None),
+        ("tdx_host=on", None),
+        ("kvm_intel.ept=1", None),
+    ],
+)
+def test_a_misspelt_argument(line: str, found: str | None) -> None:
+    """What is nearly the argument, and is none, is found; what kernels know, or is far from it, is not."""
+    assert misspelt_tdx(split_arguments(line)) == found

@@ -4,6 +4,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tdx_headroom.facts.observations import TdxSeen
 from tdx_headroom.facts.sources import LastCmrs
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
@@ -254,6 +256,35 @@ def test_the_boot_before_is_compared(tmp_path: Path) -> None:
         samples = {(s.name, *s.labels.values()): s.value for f in agent.collect() for s in f.samples}
         assert samples[("tdx_memory_map_changed",)] == changed
         assert samples[("tdx_reserved_areas_headroom_min_last_boot", "cmr-walk")] == 13
+
+
+@pytest.mark.parametrize(("release", "gone"), [("6.8.0-101-generic", 1), (None, 0)])
+def test_tdx_that_has_gone(tmp_path: Path, release: str | None, gone: int) -> None:
+    """A host that had TDX, and boots a kernel without it, is told in metric, verdict and state."""
+    tree = tmp_path / "tree"
+    shutil.copytree(HOSTS / "good-2-node", tree)
+    known = read_facts(Root(tree))
+    boot = remember(BootState("earlier"), assess(known))
+    assert boot.tdx is TdxSeen.UP
+    if release is not None:
+        (tree / "proc/sys/kernel/osrelease").write_text(f"{release}\n")
+        (tree / "proc/sys/kernel/random/boot_id").write_text("00000000-0000-4000-8000-00000000000b\n")
+        (tree / "dev/kmsg").unlink()
+        cpuinfo = tree / "proc/cpuinfo"
+        cpuinfo.write_text(cpuinfo.read_text().replace("tdx_host_platform", ""))
+    now = read_facts(Root(tree))
+    assert now.platform is not None
+    file = StateFile(str(tmp_path))
+    agent = Agent(Root(tree), state=State(boot).for_boot(now.platform.boot_id or ""), state_file=file)
+    agent.refresh()
+    values = {s.name: s.value for family in agent.collect() for s in family.samples}
+    assert values["tdx_gone_since_last_boot"] == gone
+    assert agent.assessment is not None
+    kinds = {finding.kind for finding in agent.assessment.verdict.findings}
+    assert ("gone-since-last-boot" in kinds) is bool(gone)
+    kept, _ = file.load()
+    assert kept.current is not None
+    assert kept.current.tdx is (TdxSeen.NONE if gone else TdxSeen.UP)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from tdx_headroom.facts.observations import Platform
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.sources.platform import (
     parse_boot_time,
+    parse_cpu_can_tdx,
     parse_cpuinfo,
     parse_meminfo_total,
     parse_misc_capacity,
@@ -125,6 +126,23 @@ def test_cpuinfo_that_says_nothing() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "can"),
+    [
+        ("vendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 207\nmodel name\t: X\n\nmodel\t: 1\n", True),
+        ("vendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 106\n", False),
+        ("model name\t: AMD EPYC 7763\n", False),
+        ("model name\t: INTEL(R) XEON(R) PLATINUM 8592+\n", None),
+        ("vendor_id\t: GenuineIntel\ncpu family\t: x\nmodel\t\t: 207\n", None),
+        (CPUINFO, None),
+        ("", None),
+    ],
+)
+def test_a_model_that_can_have_tdx(text: str, *, can: bool | None) -> None:
+    """The first processor's vendor, family and model tell; a capture of an older agent has only the name."""
+    assert parse_cpu_can_tdx(text) is can
+
+
+@pytest.mark.parametrize(
     ("text", "keyids"),
     [
         ("tdx 31\n", 31),
@@ -182,6 +200,7 @@ def test_whole_platform(host_tree: HostTree) -> None:
     assert read_platform(host_tree(HOST)).value == Platform(
         tdx_host_platform=True,
         tdx_guest=False,
+        virtual_machine=False,
         tdx_pw_mce=True,
         kvm_intel_tdx=True,
         tdx_module_version="1.5.24",
@@ -205,6 +224,7 @@ def test_cpuinfo_alone(host_tree: HostTree) -> None:
     assert reading.value == Platform(
         tdx_host_platform=False,
         tdx_guest=False,
+        virtual_machine=False,
         tdx_pw_mce=False,
         cpu_model="INTEL(R) XEON(R) PLATINUM 8592+",
         cpus=2,

@@ -157,21 +157,33 @@ def test_why_it_cannot_be_told(capsys: pytest.CaptureFixture[str], tmp_path: Pat
 
 
 def test_a_kernel_too_old_to_show_tdx(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """A host whose kernel sets no flag for TDX may have it: only its own kernel is answered by no-tdx."""
+    """A host whose kernel may set no flag for TDX may have it, unless its CPU has none."""
     regions = [[0x100000, 0x80000000, 0]]
     facts = {"schema": "tdx-headroom/facts/1", "memory_regions": regions, "cmrs": None}
+    hosts = [
+        ("5.15.0-101-generic", None),
+        ("6.7.9", None),
+        ("5.14.0-570.el9.x86_64", None),
+        ("6.8.0-101-generic", None),
+        ("6.16.0", None),
+        ("6.8.0-101-generic", False),
+    ]
     lines = [
-        {**facts, "kernel_release": release, "platform": {"tdx_host_platform": False}}
-        for release in ("5.15.0-101-generic", "6.7.9", "5.14.0-570.el9.x86_64", "6.16.0")
+        {
+            **facts,
+            "kernel_release": release,
+            "platform": {"tdx_host_platform": False, "cpu_can_tdx": can},
+        }
+        for release, can in hosts
     ]
     path = tmp_path / "facts.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    hosts, _ = json_of(fleet(capsys, str(path), "--format", "json")[1])
-    fits = [[target["fit"] for target in host["targets"]] for host in hosts]
-    assert fits == 2 * [["no-tdx", "cannot-tell"]] + 2 * [["no-tdx", "no-tdx"]]
-    assert hosts[0]["targets"][1]["why"].startswith("Its kernel cannot show whether it can do TDX.")
-    hosts, _ = json_of(fleet(capsys, str(path), "--format", "json", "--kernel", "6.17.0")[1])
-    assert [host["targets"][0]["fit"] for host in hosts] == [*2 * ["cannot-tell"], *2 * ["no-tdx"]]
+    found, _ = json_of(fleet(capsys, str(path), "--format", "json")[1])
+    fits = [[target["fit"] for target in host["targets"]] for host in found]
+    assert fits == 4 * [["cannot-tell", "cannot-tell"]] + 2 * [["no-tdx", "no-tdx"]]
+    assert "kernel 5.15.0-101-generic may not show it" in found[0]["targets"][0]["why"]
+    found, _ = json_of(fleet(capsys, str(path), "--format", "json", "--kernel", "6.17.0")[1])
+    assert [host["targets"][0]["fit"] for host in found] == [*4 * ["cannot-tell"], *2 * ["no-tdx"]]
 
 
 def test_a_target_that_never_tries(capsys: pytest.CaptureFixture[str]) -> None:

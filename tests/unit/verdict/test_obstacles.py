@@ -20,7 +20,7 @@ from tdx_headroom.facts.kernel_report import (
     NoTdx,
     SeamcallFailure,
 )
-from tdx_headroom.facts.observations import LogHealth, Origin, Platform, Suspect
+from tdx_headroom.facts.observations import LogHealth, Origin, Platform, Suspect, TdxSeen
 from tdx_headroom.facts.sources import MemorySource, SourceStatus
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
@@ -91,6 +91,12 @@ EXAMPLES: dict[str, HostFacts] = {
         EMR, kernel_log=None, kernel_release=None, memory_source=MemorySource.LOG_E820, cmrs=None
     ),
     "no-sign-of-tdx": replace(ROOMY, kernel_log=KernelReport()),
+    "gone-since-last-boot": replace(
+        ROOMY,
+        kernel_release="6.8.0-101-generic",
+        platform=Platform(tdx_host_platform=False),
+        tdx_before=TdxSeen.UP,
+    ),
     "reserved-areas": limited(),
     "few-reserved-areas": limited(areas=18),
     "tdmrs": limited(tdmrs=2),

@@ -275,7 +275,11 @@ class TestVerdict:
                 State.WILL_INITIALIZE,
                 "",
             ),
-            ({"platform": Platform(tdx_host_platform=False)}, State.NOT_TDX, "tdx_host_platform"),
+            (
+                {"platform": Platform(tdx_host_platform=False), "kernel_release": "6.17.0"},
+                State.NOT_TDX,
+                "tdx_host_platform",
+            ),
             ({"platform": Platform(tdx_module_version="2.0.8")}, State.INITIALIZED, "module 2.0.8"),
             ({"memory_regions": None}, State.CANNOT_TELL, "memory regions"),
             ({"memory_regions": ()}, State.WILL_FAIL, "no memory above 1 MiB"),
@@ -631,10 +635,12 @@ class TestWhatIf:
             assess(host("emerald-rapids"), WhatIf(holes=(Range(0x80000000, 0x80001000),)))
 
     def test_another_kernel_may_know_the_cpu(self) -> None:
-        """A kernel without TDX does not show the flag: that is no answer about the next kernel."""
+        """A kernel without TDX does not show the flag: no answer about the next kernel either way."""
         now = host("good-2-node", kernel_log=None, platform=Platform(tdx_host_platform=False))
         assert assess(now).verdict.state is State.NOT_TDX
-        assert assess(now, WhatIf(kernel="6.16.0")).verdict.state is State.WILL_INITIALIZE
+        verdict = assess(now, WhatIf(kernel="6.16.0")).verdict
+        assert verdict.state is State.CANNOT_TELL
+        assert "The memory map alone: All 3 TDMRs fit" in verdict.summary
 
     def test_what_happened_does_not_count(self) -> None:
         """A changed host is judged by prediction, not by what this boot did."""

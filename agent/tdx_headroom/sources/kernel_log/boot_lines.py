@@ -76,21 +76,6 @@ _BEGINNING = re.compile(
     r"|smpboot: CPU0: |x86/tme: |\.{4} node "
 )
 
-
-# Intel's family 6 before Sapphire Rapids, and clients since (intel-family.h). A model that is not here may
-# have TDX.
-_INTEL_WITHOUT = frozenset(range(0x0F, 0x80)) | frozenset(
-    bytes.fromhex("8c8d8e979a9c9d9ea5a6a7a8aaacb5b7babdbebfc5c6cc")
-)
-
-
-def cpu_without_tdx(model: str, family: int, number: int) -> bool:
-    """Whether a processor is surely one without TDX: another vendor's, or a model of Intel's before it."""
-    if "intel" not in model.lower():
-        return model.startswith(("AMD ", "Hygon "))
-    return family == 0xF or (family == 0x6 and number in _INTEL_WITHOUT)
-
-
 # So much of a row that no name of a program is as long.
 ROW = re.compile(r"(?:BIOS-e820|user): \[mem 0x|node +[0-9]{1,5}: \[mem 0x|ACPI: SRAT: Node [0-9]")
 

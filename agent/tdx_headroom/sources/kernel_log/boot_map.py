@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.address import Range
 from tdx_headroom.errors import SourceError
+from tdx_headroom.facts.cpu_models import cpu_can_tdx
 from tdx_headroom.facts.kernel_report import Contradiction, ContradictionKind, NoTdx
 from tdx_headroom.facts.observations import FirmwareRange, NodeRange
 from tdx_headroom.facts.sources import MemorySource
@@ -289,7 +290,7 @@ def _read_fact(seen: _Seen, text: str) -> None:
     elif image := boot_lines.BOOT_IMAGE.fullmatch(text):
         seen.image = seen.image or image[1]
     elif match := boot_lines.CPU.fullmatch(text):
-        if boot_lines.cpu_without_tdx(match[1], int(match[2], 16), int(match[3], 16)):
+        if cpu_can_tdx(match[1], int(match[2], 16), int(match[3], 16)) is False:
             seen.no_tdx = (NoTdx.CPU, text.removeprefix("smpboot: "))
     elif boot_lines.TME_OFF.fullmatch(text):
         seen.no_tdx = seen.no_tdx or (NoTdx.TME, text)

@@ -15,6 +15,7 @@ from tdx_headroom.verdict.obstacles import contradictions as log
 from tdx_headroom.verdict.obstacles import (
     failed,
     few_tdmrs,
+    gone,
     hibernation,
     kernel_not_shown,
     kernel_without_tdx,
@@ -101,6 +102,7 @@ REGISTRY: tuple[Row, ...] = (
     Row(plan_fails.look, plan_fails.KINDS, "whether kernel and module take the plan", FAILS, None),
     Row(not_convertible.by_name, (not_convertible.BY_NAME,), "what may not be convertible", RISK),
     Row(kernel_without_tdx.look, ("kernel-without-tdx",), "whether this kernel does TDX", told_in=_UP),
+    Row(gone.look, (gone.KIND,), "whether TDX has gone", without_tdx=True),
     Row(other_kernels.look, (other_kernels.KIND,), "what other kernels would do"),
     Row(not_convertible.look, ("not-convertible",), "what is not convertible"),
     Row(few_tdmrs.look, ("few-tdmrs",), "how many TDMRs are left"),

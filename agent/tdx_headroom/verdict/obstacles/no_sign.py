@@ -1,15 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A log and a CPU that show nothing of TDX: they may be any server's."""
+"""A log and a CPU that show nothing of TDX: they may be any server's, or only the kernel's fault."""
 
 from __future__ import annotations
 
-from tdx_headroom.verdict.findings import NOTE, Finding, Findings, Signs
+from typing import TYPE_CHECKING
 
-NO_SIGN = "Nothing shows that this host can do TDX: the log has no line with its private KeyIDs."
+from tdx_headroom.verdict.findings import NOTE, Finding, Findings, Remedy, RemedyKind, Signs
+from tdx_headroom.verdict.kernels import why_not_tried, would_show_tdx
+from tdx_headroom.verdict.signs import hints_of_tdx
+
+if TYPE_CHECKING:
+    from tdx_headroom.facts.host_facts import HostFacts
+
+_BOOT = Remedy(
+    RemedyKind.CHANGE_KERNEL,
+    "Boot a kernel that initializes TDX, such as mainline from 6.16 on or Ubuntu's -intel, and make it the"
+    " default.",
+)
 
 
 def look(signs: Signs) -> Findings:
     """That a memory map does not fit is sure all the same."""
     if signs.no_sign:
-        text = f"{NO_SIGN} The verdict is about the memory map alone."
-        yield Finding("no-sign-of-tdx", NOTE, text)
+        text = f"{in_words(signs.facts)} The verdict is about the memory map alone."
+        remedies = (_BOOT,) if _hidden_by_kernel(signs.facts) else ()
+        yield Finding("no-sign-of-tdx", NOTE, text, remedies=remedies)
+
+
+def in_words(facts: HostFacts) -> str:
+    """What shows nothing, and what speaks for TDX all the same."""
+    release, hints = facts.kernel_release, " and ".join(hints_of_tdx(facts))
+    if _hidden_by_kernel(facts):
+        does = "does not bring TDX up" if why_not_tried(release) else "is not known to bring TDX up"
+        return f"Kernel {release} {does}, so that nothing shows it here, but {hints}."
+    if facts.log_health is not None:
+        return "Nothing shows that this host can do TDX: the log has no line with its private KeyIDs."
+    kernel = "its kernel" if release is None else f"kernel {release}"
+    more = "" if would_show_tdx(release) else f", and {kernel} may not show it"
+    return f"Nothing shows that this host can do TDX{more}."
+
+
+def _hidden_by_kernel(facts: HostFacts) -> bool:
+    release = facts.kernel_release
+    return release is not None and not would_show_tdx(release) and bool(hints_of_tdx(facts))

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tdx_headroom.errors import one_line
+from tdx_headroom.facts.command_line import asks_for_tdx, misspelt_tdx
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.verdict.findings import NOTE, Finding, Findings, Remedy, RemedyKind, Signs
 from tdx_headroom.verdict.kernels import InitTime, look_up
@@ -20,7 +22,6 @@ KINDS = (
     "kvm-without-tdx",
     "not-tried",
 )
-_ASKED = ("kvm_intel.tdx=1", "kvm_intel.tdx=on", "kvm_intel.tdx=Y")
 
 
 def look(signs: Signs) -> Findings:
@@ -53,8 +54,13 @@ def _why(facts: HostFacts) -> tuple[str, Remedy]:
             "TDX was not tried, or KVM gave up: load kvm_intel with tdx=1, and look for kvm lines in the log."
         )
         return "kvm-without-tdx", Remedy(RemedyKind.LOAD_KVM, text)
+    arguments = facts.command_line or ()
     text = "TDX was not tried in this boot: load kvm_intel with tdx=1."
-    if any(argument in _ASKED for argument in facts.command_line or ()):
+    if asks_for_tdx(arguments) is False:
+        text = "TDX was not tried: the command line turns it off; the last kvm_intel.tdx= counts, make it 1."
+    elif not asks_for_tdx(arguments) and (misspelt := misspelt_tdx(arguments)):
+        text = f"TDX was not tried: no kernel knows {one_line(misspelt, 60)}; write kvm_intel.tdx=1."
+    elif asks_for_tdx(arguments):
         text = (
             "kvm_intel.tdx=1 is given but nothing happened: see that kvm_intel is loaded, that"
             " virtualization and the SEAM loader are enabled in the BIOS, and that the BIOS leaves memory"
