@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tdx_headroom.host.choose import facts_from_log, read_facts
-from tdx_headroom.hostfs.root import Root
+from tdx_headroom.facts.host_facts import HostFacts
+from tdx_headroom.inputs.named import Kind, Named
+from tdx_headroom.inputs.read import read_hosts
+from tdx_headroom.output.text import Style, render
 from tdx_headroom.plan import Strategy
-from tdx_headroom.sources.kernel_log.reader import read_log_file
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.assessment import Assessment, assess
 
@@ -21,7 +22,13 @@ EXPECTED: dict[str, dict[str, Any]] = json.loads((FOLDER / "expected.json").read
 
 
 def look_at(name: str) -> Assessment:
-    return assess(facts_from_log(read_log_file(name, (FOLDER / f"{name}.log").read_text("utf-8"))))
+    return look_at_path(FOLDER / f"{name}.log")
+
+
+def look_at_path(path: Path) -> Assessment:
+    (found,) = read_hosts([Named(Kind.ANY, str(path))])
+    assert isinstance(found.facts, HostFacts)
+    return assess(found.facts)
 
 
 def test_every_log_has_its_answer() -> None:
@@ -48,11 +55,24 @@ def test_answer(name: str) -> None:
         assert sum(t.pamt.size for t in plan.tdmrs) >> 10 == expected["plan"]["pamt_kib"]
 
 
+def test_a_system_report_is_read() -> None:
+    """What it says of kernel, CPU and KeyIDs is read; the number of KeyIDs is hexadecimal."""
+    facts = look_at("canonical-tdx-424-generic-kernel").facts
+    assert facts.kernel_release == "6.8.0-101-generic"
+    assert facts.platform is not None
+    assert facts.platform.cpu_model == "INTEL(R) XEON(R) GOLD 6548Y+"
+    assert facts.platform.guest_keyids == 31
+    assert facts.platform.tdx_host_platform is None
+
+
 def test_what_is_said() -> None:
     """A guest's owner is sent to the host, and an excerpt is called one."""
     assert "give the log of the host" in look_at("suse-img-proof-437-guest").verdict.summary
     assert "Sapphire Rapids" in look_at("intel-tdx-tools-234").verdict.summary
-    assert look_at("td-partitioning-doc").verdict.summary.startswith("Only a few lines in other text")
+    excerpt = look_at("td-partitioning-doc")
+    assert excerpt.verdict.told.startswith("Only a few lines in other text")
+    assert render(excerpt, Style()).split("\n")[2].startswith("  AN EXCERPT: Only a few lines in other text")
+    assert look_at("hpe-dl325-gen10").verdict.state is State.NOT_TDX
     early = look_at("cloud-hypervisor-7207-centos").verdict
     assert early.state is State.CANNOT_TELL
     assert any("The log ends 3 seconds after the boot" in text for text in early.warnings)
@@ -72,7 +92,11 @@ def test_memory_that_drivers_have_added(tmp_path: Path) -> None:
     for name, text in files.items():
         (tmp_path / "proc" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "proc" / name).write_text(text)
-    verdict = assess(read_facts(Root(tmp_path))).verdict
+    verdict = look_at_path(tmp_path).verdict
     assert verdict.state is State.AT_RISK
     assert "512 GiB that the driver kmem has added (dax0.0 in CXL Window 0, dax1.0" in verdict.summary
     assert "modprobe.blacklist=kmem" in verdict.remedies[0]
+    # The rows alone, as they were posted.
+    alone = look_at_path(FOLDER / "cxl-fujitsu-physical.iomem").verdict
+    assert alone.state is State.AT_RISK
+    assert "512 GiB that the driver kmem has added" in alone.summary

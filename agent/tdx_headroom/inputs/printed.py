@@ -11,6 +11,7 @@ from textwrap import dedent
 from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.errors import AgentError, one_line
+from tdx_headroom.inputs.system_report import KERNEL_LOG, files_in_report
 from tdx_headroom.sources import iomem, memblock, platform, zoneinfo
 from tdx_headroom.sources.firmware_memmap import PATH as FIRMWARE
 from tdx_headroom.sources.kernel_log.known_lines import matters
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-KERNEL_LOG = "kernel log"
-"""What stands for the path of a text that is a log."""
 _CPUINFO = "proc/cpuinfo"
 _CMDLINE = "proc/cmdline"
 _UNAME_A = "sos_commands/kernel/uname_-a"
@@ -107,6 +106,8 @@ def files_in(text: str, name: str) -> dict[str, str]:
     Raises:
         AgentError: it holds two versions of a file, or only a part of the firmware's map.
     """
+    if report := files_in_report(text):
+        return report
     files: dict[str, str] = {}
     for piece in _pieces(_lines(text)):
         for path, content in _contents(piece, name, second=memblock.MEMORY_PATH in files):

@@ -19,8 +19,11 @@ from tdx_headroom.inputs.archive import MAX_UNPACKED, is_tar, read_archive
 from tdx_headroom.inputs.compressed import decompressed, with_start
 from tdx_headroom.inputs.facts_lines import facts_stream
 from tdx_headroom.inputs.named import STANDARD_STREAM, Kind, Named, is_folder
-from tdx_headroom.inputs.printed import KERNEL_LOG, files_in
-from tdx_headroom.sources.kernel_log.reader import MAX_LOG, read_log_file
+from tdx_headroom.inputs.printed import files_in
+from tdx_headroom.inputs.system_report import KERNEL_LOG
+from tdx_headroom.sources.kernel_log.reader import MAX_LOG, SOURCE, read_log_file
+from tdx_headroom.sources.kernel_log.records import KernelLog
+from tdx_headroom.sources.reading import Reading
 from tdx_headroom.sources.registry import SELECTION
 
 if TYPE_CHECKING:
@@ -29,8 +32,6 @@ if TYPE_CHECKING:
 
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.hostfs.files import HostFiles
-    from tdx_headroom.sources.kernel_log.records import KernelLog
-    from tdx_headroom.sources.reading import Reading
 
 _START = 4096
 """Bytes by which a file's kind is told."""
@@ -143,15 +144,18 @@ def _facts_of_texts(texts: Mapping[str, str], name: str) -> HostFacts:
     holder: dict[str, str] = {}
     log: Reading[KernelLog] | None = None
     for part, text in texts.items():
-        found = files_in(text, part)
-        for path in found or (KERNEL_LOG,):
+        found = files_in(text, part) or {KERNEL_LOG: text}
+        for path in found:
             if path in holder:
                 what = "a kernel log" if path == KERNEL_LOG else f"/{path}"
                 hint = "merge files of one boot, one of a kind"
                 raise AgentError(f"{holder[path]} and {part} both hold {what}", hint=hint)
         files |= found
-        holder |= dict.fromkeys(found or (KERNEL_LOG,), part)
-        log = log if found else _log(text, part)
+        holder |= dict.fromkeys(found, part)
+    if KERNEL_LOG in files:
+        part, text = holder[KERNEL_LOG], files.pop(KERNEL_LOG)
+        # A report may show that the kernel has said nothing.
+        log = _log(text, part) if text.strip(" .\n") or not files else Reading(SOURCE, part, KernelLog(()))
     if not files and log is not None:
         return facts_from_log(log)
     facts = _or_nothing(read_facts(MemoryRoot(name, files), log), name)

@@ -145,7 +145,7 @@ def _verdict(assessment: Assessment, firmware: Firmware, shown: Callable[[str], 
     verdict = assessment.verdict
     contradiction = verdict.finding.contradiction
     evidence = (*verdict.evidence, *([contradiction] if contradiction else []))
-    texts = (verdict.summary, *evidence, *verdict.remedies, *verdict.warnings, *verdict.contradictions)
+    texts = (verdict.told, *evidence, *verdict.remedies, *verdict.warnings, *verdict.contradictions)
     answers = list(_answers(assessment, shown))
     deciding = None if verdict.state is State.NOT_TDX else fullest(assessment, firmware)
     return {
@@ -195,7 +195,7 @@ def _answers(assessment: Assessment, shown: Callable[[str], str]) -> Iterable[di
         if verdict.state in (State.NOT_TDX, State.CANNOT_TELL)
         else "Next initialization"
     )
-    yield _answer(label, verdict.state, shown(verdict.summary))
+    yield _answer(label, verdict.state, shown(verdict.told))
     if happened and verdict.next_boot is None:
         doubt = doubt_of(verdict.findings) or "The memory map is not known well enough."
         yield _answer("Next initialization", State.CANNOT_TELL, shown(doubt))

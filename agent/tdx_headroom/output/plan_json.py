@@ -123,7 +123,7 @@ def verdict_to_json(verdict: Verdict, *, full_addresses: bool = True) -> dict[st
         "strategy": str(verdict.strategy),
         "strategy_basis": str(verdict.finding.basis),
         "contradiction": shown(verdict.finding.contradiction) if verdict.finding.contradiction else None,
-        "summary": shown(verdict.summary),
+        "summary": shown(verdict.told),
         "contradictions": texts(verdict.contradictions),
         "evidence": texts(verdict.evidence),
         "remedies": texts(verdict.remedies),

@@ -75,6 +75,8 @@ def _head(assessment: Assessment, style: Style) -> Iterable[str]:
     release = f", kernel {one_line(facts.kernel_release, 80)}" if facts.kernel_release else ""
     yield f"{host}{release}"
     yield ""
+    if verdict.preface:
+        yield f"  AN EXCERPT: {verdict.preface.rstrip()}"
     yield f"  {style.paint(_WORDS[verdict.state], verdict.state)}: {printable(verdict.summary)}"
     if verdict.next_boot is not None and verdict.next_boot is not verdict.state:
         plan = assessment.plans[verdict.strategy]

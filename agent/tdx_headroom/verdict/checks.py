@@ -118,7 +118,7 @@ def _platform(assessment: Assessment) -> Iterator[Check]:
     platform, log = facts.platform, facts.kernel_log
     flag = platform.tdx_host_platform if platform else None
     if assessment.verdict.state is State.NOT_TDX:
-        yield Check(group, "tdx-host", Result.SKIP, assessment.verdict.summary)
+        yield Check(group, "tdx-host", Result.SKIP, assessment.verdict.told)
         return
     if flag is None:
         yield Check(group, "tdx-host", Result.SKIP, "no /proc/cpuinfo to look at")
@@ -294,7 +294,7 @@ def _verdict(assessment: Assessment) -> Check:
     }
     result = results[verdict.state]
     following = verdict.next_boot
-    text = f"{verdict.state}: {verdict.summary}"
+    text = f"{verdict.preface}{verdict.state}: {verdict.summary}"
     if following is not None and following is not verdict.state:
         text += f" The next initialization: {following}."
         if verdict.state is State.INITIALIZED and results[following] is not Result.PASS:

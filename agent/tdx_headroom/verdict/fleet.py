@@ -171,10 +171,10 @@ def _unknown(facts: HostFacts, verdict: Verdict, plan: Plan | None) -> str:
     if plan is None:
         return f"The {'memory regions' if facts.memory_regions is None else 'CMRs'} are unknown."
     doubt = None if verdict.state is State.CANNOT_TELL else doubt_of(verdict.findings)
-    return doubt or verdict.summary
+    return doubt or verdict.told
 
 
 def _why(verdict: Verdict, plan: Plan | None) -> str:
     if plan is not None and verdict.next_boot is not None and predict(plan) is verdict.next_boot:
         return describe(plan)
-    return verdict.summary
+    return verdict.told

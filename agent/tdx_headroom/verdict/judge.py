@@ -12,7 +12,7 @@ from tdx_headroom.verdict import crosscheck
 from tdx_headroom.verdict.decode import failed_in_words, why_no_tdx
 from tdx_headroom.verdict.findings import FAILS, RISK, Certainty
 from tdx_headroom.verdict.guard import Guard
-from tdx_headroom.verdict.model import Sentence, State, Verdict, describe
+from tdx_headroom.verdict.model import State, Verdict, describe
 from tdx_headroom.verdict.obstacles import Told, ask, kernel_not_shown, no_sign, refused_call
 from tdx_headroom.verdict.obstacles.contradictions import HARDWARE
 from tdx_headroom.verdict.obstacles.log_limits import MAY_HIDE
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tdx_headroom.verdict.model import Estimate
     from tdx_headroom.verdict.obstacles import Found
 
-_EXCERPT = "Only a few lines in other text say so, and nobody can tell whose they are. "
+_EXCERPT = "Only a few lines in other text tell of TDX, and nobody can tell whose they are. "
 _HIDDEN = "An error in the agent hides whether more than the memory map stops TDX: see the warnings."
 
 
@@ -68,7 +68,7 @@ def judge(
         state=state,
         next_boot=next_boot,
         strategy=signs.strategy.strategy,
-        summary=_prefaced(facts, summary),
+        summary=summary,
         evidence=(*signs.strategy.evidence, *check.details, *rests_on),
         remedies=tuple(dict.fromkeys(remedy.text for finding in findings for remedy in finding.remedies)),
         warnings=(*told[Told.WARNINGS], *(finding.text for finding in guard.findings)),
@@ -79,15 +79,8 @@ def judge(
         contradictions=tuple(told[Told.CONTRADICTIONS]),
         findings=findings,
         failures=tuple(guard.failures),
+        preface=_EXCERPT if facts.log_health is not None and facts.log_health.excerpt else "",
     )
-
-
-def _prefaced(facts: HostFacts, summary: str) -> str:
-    """The summary, behind what has to be said before all that a log says."""
-    if facts.log_health is None or not facts.log_health.excerpt:
-        return summary
-    public = summary.public if isinstance(summary, Sentence) else summary
-    return Sentence(f"{_EXCERPT}{summary}", public=f"{_EXCERPT}{public}")
 
 
 def _decide(signs: Signs, found: Found) -> tuple[State | None, Finding | None]:

@@ -127,6 +127,7 @@ class Verdict:
         contradictions: where the log contradicts itself or the hardware.
         findings: all obstacles, in the registry's order; the sentences above are theirs.
         failures: parts that an error of the agent's own has cost; the warnings name them too.
+        preface: what has to be said before all else; empty where that is nothing.
     """
 
     state: State
@@ -143,6 +144,14 @@ class Verdict:
     contradictions: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     failures: tuple[PartFailure, ...] = ()
+    preface: str = ""
+
+    @property
+    def told(self) -> str:
+        """The summary behind what has to be said before it."""
+        summary, preface = self.summary, self.preface
+        public = summary.public if isinstance(summary, Sentence) else summary
+        return Sentence(f"{preface}{summary}", public=f"{preface}{public}") if preface else summary
 
 
 def predict(plan: Plan) -> State:

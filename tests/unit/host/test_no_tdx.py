@@ -55,6 +55,10 @@ def look_at(*messages: str) -> tuple[KernelReport, Verdict]:
             NoTdx.CPU,
             "Silver 4314",
         ),
+        ("Performance Events: Fam17h+ core perfctr, AMD PMU driver.", NoTdx.CPU, "AMD PMU driver"),
+        ("DMI: HPE ProLiant DL325 Gen10/ProLiant DL325 Gen10, BIOS A41 06/07/2018", NoTdx.CPU, "DL325"),
+        ("DMI: HP ProLiant BL465c G7, BIOS A19 12/02/2011", NoTdx.CPU, "BL465c"),
+        ("DMI: Dell Inc. PowerEdge R7625/0NWPMW, BIOS 1.6.8 01/05/2024", NoTdx.CPU, "R7625"),
     ],
 )
 def test_a_sign_that_settles_it(line: str, why: NoTdx, said: str) -> None:
@@ -79,6 +83,11 @@ def test_a_sign_that_settles_it(line: str, why: NoTdx, said: str) -> None:
         "smpboot: CPU0: Centaur? (family: 0x6, model: 0x3f, stepping: 0x1)",
         "x86/tme: enabled by BIOS",
         "app: x86/tme: not enabled by BIOS",
+        "AMD-Vi: AMD IOMMUv2 functionality not available on this system - This is not a bug.",
+        "Performance Events: PEBS fmt4+-baseline, Sapphire Rapids events, Intel PMU driver.",
+        "  AMD AuthenticAMD",
+        "DMI: Dell Inc. PowerEdge R760/0NH8MJ, BIOS 2.9.4 12/15/2025",
+        "DMI: HPE ProLiant DL380a Gen12/ProLiant DL380a Gen12, BIOS 1.20 02/14/2025",
     ],
 )
 def test_no_sign(line: str) -> None:
@@ -99,8 +108,9 @@ def test_a_sign_among_lines_of_tdx_does_not_count(sign: str) -> None:
 
 def test_a_cpu_that_is_named_after_the_boot_does_not_count() -> None:
     """Once processes run, a line that only a starting kernel prints is none of its own."""
-    report, _ = look_at("smp: Brought up 1 node, 2 CPUs", AMD)
-    assert report.state is ModuleState.UNKNOWN
+    for sign in (AMD, "Performance Events: AMD PMU driver."):
+        report, _ = look_at("smp: Brought up 1 node, 2 CPUs", sign)
+        assert report.state is ModuleState.UNKNOWN
 
 
 def test_a_guest_by_its_cpu(tmp_path: Path) -> None:

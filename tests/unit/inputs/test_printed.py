@@ -17,6 +17,7 @@ from tests.unit.verdict.test_obstacles import EXAMPLES
 from tdx_headroom.capture.build import make_capture
 from tdx_headroom.cli import main
 from tdx_headroom.facts.host_facts import HostFacts
+from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.inputs.named import Kind, Named, expand
 from tdx_headroom.inputs.printed import files_in
@@ -285,6 +286,70 @@ def test_what_has_no_place_in_a_merge(option: str, status: int, capsys: pytest.C
     assert run(capsys, "plan", "--merge", option, "x")[::2] == (
         status,
         f"tdx-headroom: --merge takes no {option}: that is a host by itself\n",
+    )
+
+
+REPORT = """\
+<======== COPY BELOW HERE ========>
+
+### Kernel version
+
+```
+{release} #20-Ubuntu SMP PREEMPT_DYNAMIC x86_64 x86_64 x86_64 GNU/Linux
+```
+
+### TDX kernel logs
+
+```
+{log}
+```
+
+### Model specific registers (MSRs)
+
+```
+MK_TME_ENABLED bit: 1 (expected value: 1)
+SEAM_RR bit: 1 (expected value: 1)
+NUM_TDX_PRIV_KEYS: {keyids}
+```
+
+### CPU details
+
+```
+ INTEL(R) XEON(R) GOLD 6548Y+
+```
+"""
+
+
+@pytest.mark.parametrize(("keyids", "guests"), [("20", 31), ("3f (expected value: >0)", 62), ("0x40", 63)])
+@pytest.mark.parametrize(
+    "log", ["", "...", "virt/tdx: module not loaded", "[    1.6] virt/tdx: module initialized"]
+)
+def test_a_system_report(keyids: str, guests: int, log: str, tmp_path: Path) -> None:
+    """What canonical/tdx asks for: kernel, CPU and KeyIDs, and the log only from its own section."""
+    text = REPORT.format(release="6.8.0-1028-intel", log=log, keyids=keyids)
+    (tmp_path / "x").write_text(text.replace("\n", "\r\n") if guests == 62 else text, newline="")
+    facts = facts_of(tmp_path / "x")
+    assert facts.kernel_release == "6.8.0-1028-intel"
+    assert facts.platform is not None
+    assert facts.platform.cpu_model == "INTEL(R) XEON(R) GOLD 6548Y+"
+    assert facts.platform.guest_keyids == guests
+    assert facts.kernel_log is not None
+    assert (facts.kernel_log.state is ModuleState.UNKNOWN) is (log in ("", "..."))
+
+
+def test_a_report_is_merged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A report and the memory map of its host go together; its log and another one do not."""
+    (tmp_path / "report").write_text(
+        REPORT.format(release="6.17.0", log="virt/tdx: module not loaded", keyids=20)
+    )
+    (tmp_path / "iomem").write_text(IOMEM)
+    plan = plan_of(capsys, "--merge", str(tmp_path / "report"), str(tmp_path / "iomem"))
+    assert plan["observed"]["reason"] == "module-not-loaded"
+    assert plan["strategies"]["memory-regions"]["tdmrs"]
+    (tmp_path / "log").write_text("virt/tdx: module initialized\n")
+    assert (
+        "both hold a kernel log"
+        in run(capsys, "plan", "--merge", str(tmp_path / "report"), str(tmp_path / "log"))[2]
     )
 
 

@@ -45,6 +45,12 @@ CPU = re.compile(
     r" model: (?:0x)?([0-9a-f]{1,4})(?:, stepping: (?:0x)?[0-9a-f]{1,4})?\)"
 )
 TME_OFF = re.compile(r"x86/tme: not enabled by BIOS")
+# amd_pmu_init() prints it on AMD alone; servers of HPE and Dell whose numbers end in 5 have such processors.
+AMD = re.compile(
+    r"Performance Events: [ -~]{0,80}AMD PMU driver[.]"
+    r"|DMI: HPE? ProLiant (?:DL|ML|BL)[0-9]{2}5c? [ -~]{1,120}"
+    r"|DMI: Dell Inc[.] PowerEdge [RC][0-9]{2,3}5/[ -~]{1,120}"
+)
 # smp_init(): all processors run.
 RUNNING = re.compile(r"smp: Brought up [0-9]{1,5} nodes?, [0-9]{1,6} CPUs?")
 COMMAND_LINE = re.compile(r"(Kernel command|Command) line: ?(.*)")

@@ -167,6 +167,8 @@ def read_boot_map(log: KernelLog, origin: str) -> BootMap:
         seen.from_boot = seen.from_boot or (not late and text.startswith("Linux version "))
         if late and boot_lines.is_early(text):
             seen.doubtful.append(text)
+        elif not late and boot_lines.AMD.fullmatch(text):
+            seen.no_tdx = seen.no_tdx or (NoTdx.CPU, text)
         elif not (_read_list(seen, text, index) or _read_zone(seen, text, index)):
             _read_fact(seen, text)
     effective = seen.user if seen.user.rows or seen.user.head else seen.bios

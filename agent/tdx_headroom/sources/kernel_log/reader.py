@@ -33,9 +33,6 @@ _COLLECTED = (
     ("var/log", re.compile(r"dmesg|kern\.log|messages|syslog")),
 )
 
-# What canonical/tdx asks people to run; its section for the log may be empty.
-_SYSTEM_REPORT = re.compile(r"^### TDX kernel logs$", re.MULTILINE)
-
 LOG_PATHS = re.compile(
     "|".join((kmsg.PATH, _OWN_TEXT, *(f"{folder}/(?:{names.pattern})" for folder, names in _COLLECTED)))
 )
@@ -95,7 +92,7 @@ def read_log_file(path: str, text: str) -> Reading[KernelLog]:
     def read() -> KernelLog:
         log = parse_log_text(text)
         told = log.records if log.own is None else log.own or log.loose or log.untrusted
-        if not (told or _SYSTEM_REPORT.search(text)):
+        if not told:
             unread = log.unread or [record.text for record in log.records if mentions_tdx(record.text)]
             said = f"; {unread_in_words(len(unread), one_line(unread[0], 120))}" if unread else ""
             raise SourceError(SOURCE, f"no kernel message in {path}{said}", hint="give what dmesg prints")
