@@ -57,12 +57,17 @@ def test_answer(name: str) -> None:
 
 def test_a_system_report_is_read() -> None:
     """What it says of kernel, CPU and KeyIDs is read; the number of KeyIDs is hexadecimal."""
-    facts = look_at("canonical-tdx-424-generic-kernel").facts
+    found = look_at("canonical-tdx-424-generic-kernel")
+    facts, verdict = found.facts, found.verdict
     assert facts.kernel_release == "6.8.0-101-generic"
     assert facts.platform is not None
     assert facts.platform.cpu_model == "INTEL(R) XEON(R) GOLD 6548Y+"
     assert facts.platform.guest_keyids == 31
     assert facts.platform.tdx_host_platform is None
+    assert verdict.state is State.CANNOT_TELL
+    assert "6.8.0-101-generic does not bring TDX up" in verdict.summary
+    assert "31 private KeyIDs" in verdict.summary
+    assert "Boot a kernel that initializes TDX" in verdict.remedies[0]
 
 
 def test_what_is_said() -> None:
@@ -77,6 +82,18 @@ def test_what_is_said() -> None:
     assert early.state is State.CANNOT_TELL
     assert any("The log ends 3 seconds after the boot" in text for text in early.warnings)
     assert not any("nothing happened" in text for text in early.remedies)
+
+
+def test_nodes_that_are_movable() -> None:
+    """Where each movable zone begins is enough: no PAMT lies on a node that has nothing else."""
+    found = look_at("huawei-8node-movable")
+    plan = found.plans[Strategy.MEMORY_REGIONS]
+    assert plan is not None
+    movable = [(t.base, t.end) for t in plan.tdmrs if t.node in (3, 4, 5, 6)]
+    bases = [t.pamt.base for t in plan.tdmrs]
+    assert None not in bases
+    assert not [base for base in bases for start, end in movable if start <= (base or 0) < end]
+    assert any("Nodes 3, 4, 5, 6 have only movable memory" in text for text in found.verdict.warnings)
 
 
 def test_memory_that_drivers_have_added(tmp_path: Path) -> None:

@@ -151,6 +151,9 @@ def _zones(readings: Readings, chosen: MemoryMap | None) -> tuple[tuple[Zone, ..
     boot = readings.boot
     if boot.zones.value and chosen is not None:
         return tuple(zones_of(chosen.regions, boot.zones.value, dict(boot.movable))), boot.zones.source
+    if boot.movable and chosen is not None:
+        movable = f"{PlacementSource().zones} and the log's movable zones"
+        return tuple(zones_of(chosen.regions, movable=dict(boot.movable))), movable
     return None, PlacementSource().zones
 
 

@@ -11,6 +11,7 @@ from tdx_headroom.errors import one_line, printable
 from tdx_headroom.output.sources import only_in, used_for
 from tdx_headroom.plan import AreaKind, Strategy
 from tdx_headroom.verdict import State, describe, predict
+from tdx_headroom.verdict.findings import Certainty
 from tdx_headroom.verdict.model import AT_RISK_HEADROOM
 
 if TYPE_CHECKING:
@@ -81,10 +82,12 @@ def _head(assessment: Assessment, style: Style) -> Iterable[str]:
     if verdict.next_boot is not None and verdict.next_boot is not verdict.state:
         plan = assessment.plans[verdict.strategy]
         if plan is not None and predict(plan) is not verdict.next_boot:
-            # Something else than the memory map stops it; the remedies say what.
+            # Something else than the memory map decides; the remedies say what.
             plan = None
         word = style.paint(_WORDS[verdict.next_boot], verdict.next_boot)
-        yield f"  Next initialization with this memory map: {word}" + (f": {describe(plan)}" if plan else "")
+        any_map = any(finding.certainty is Certainty.ANY_MAP for finding in verdict.findings)
+        when = "Next initialization" if any_map else "Next initialization with this memory map"
+        yield f"  {when}: {word}" + (f": {describe(plan)}" if plan else "")
     for title, texts in (
         ("Contradiction", verdict.contradictions),
         ("Beware", verdict.warnings),

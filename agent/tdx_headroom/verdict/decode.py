@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import one_line
 from tdx_headroom.facts.kernel_report import FailureReason, ModuleState, NoTdx
+from tdx_headroom.verdict import not_loaded
 from tdx_headroom.verdict.findings import Remedy, RemedyKind
 
 if TYPE_CHECKING:
@@ -118,7 +119,6 @@ _REMEDIES = {
         RemedyKind.FIRMWARE_SETTING,
         "In the BIOS, give TDX more of the KeyIDs (the TME-MT/TDX key split).",
     ),
-    FailureReason.NOT_LOADED: _ENABLE,
     FailureReason.EXCEPTION: _ENABLE,
     FailureReason.RBP_BUG: Remedy(
         RemedyKind.UPDATE_MODULE,
@@ -206,5 +206,7 @@ def remedies_for(log: KernelReport) -> tuple[Remedy, ...]:
         if status in _CONFIG_ERRORS:
             return (_CONVERTIBLE,)
         return (_UPDATE_FOR_A_FIELD if status in _UNKNOWN_FIELD else _UPDATE,)
+    if log.reason is FailureReason.NOT_LOADED:
+        return not_loaded.steps(log.keyids)
     remedy = _REMEDIES.get(log.reason or FailureReason.OTHER)
     return () if remedy is None else (remedy,)

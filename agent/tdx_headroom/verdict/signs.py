@@ -122,6 +122,8 @@ def hints_of_tdx(facts: HostFacts) -> list[str]:
     if platform is not None and platform.cpu_can_tdx:
         model = "" if platform.cpu_model is None else f" ({one_line(platform.cpu_model, 60)})"
         hints.append(f"its CPU{model} is of a model that can have TDX")
+    if platform is not None and platform.guest_keyids:
+        hints.append(f"it has {platform.guest_keyids} private KeyIDs for guests")
     if asks_for_tdx(facts.command_line or ()):
         hints.append("the command line asks for TDX")
     return hints

@@ -20,13 +20,15 @@ from tdx_headroom.facts.kernel_report import (
     NoTdx,
     SeamcallFailure,
 )
-from tdx_headroom.facts.observations import LogHealth, Origin, Platform, Suspect, TdxSeen
+from tdx_headroom.facts.observations import LogHealth, Origin, Platform, Suspect, TdxSeen, Zone
 from tdx_headroom.facts.sources import MemorySource, SourceStatus
-from tdx_headroom.host.choose import read_facts
+from tdx_headroom.host.choose import facts_from_log, read_facts
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output.metrics import collect
 from tdx_headroom.output.page import render_page
 from tdx_headroom.output.plan_json import to_json
+from tdx_headroom.output.text import Style, render
+from tdx_headroom.sources.kernel_log.reader import read_log_file
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.checks import run_checks
@@ -128,6 +130,10 @@ EXAMPLES: dict[str, HostFacts] = {
     "kernel-unknown": replace(ROOMY, sources=BARE),
     "pamt-places-unknown": replace(ROOMY, sources=BARE, memory_regions=HOLED),
     "platform-unknown": replace(ROOMY, sources=BARE),
+    "movable-nodes": replace(
+        ROOMY, zones=(Zone(0, "Movable", MIB, 12 * GIB), Zone(1, "Normal", GIB, 2 * GIB))
+    ),
+    "up-for-guests": replace(ROOMY, kernel_log=UP),
 }
 NO_EXAMPLE = {"misaligned-area": "test_verdict.py has given PAMT bases for it"}
 
@@ -158,6 +164,55 @@ def test_checks_tell_what_no_other_check_does() -> None:
     """A finding that stands in the way and has no check of its own has one by its kind."""
     checks = run_checks(assess(EXAMPLES["module-not-loaded"], WhatIf(kernel="6.17.0")))
     assert [(c.name, c.result) for c in checks if c.group == "obstacles"] == [("module-not-loaded", "FAIL")]
+
+
+MANY, ONE = (1, 64), (63, 64)
+
+
+@pytest.mark.parametrize(
+    ("line", "keyids"),
+    [
+        ("virt/tdx: module not loaded", None),
+        ("virt/tdx: TDX module is not loaded.", ONE),
+        ("tdx: [firmware bug]: TDX is not enabled by BIOS.", MANY),
+        ("virt/tdx: module initialization failed (-19)", MANY),
+    ],
+)
+def test_a_module_that_is_not_loaded(line: str, keyids: tuple[int, int] | None) -> None:
+    """What helps most comes first, the vendor last; KeyIDs only where there may be too few."""
+    first = f"virt/tdx: BIOS enabled: private KeyID range [{keyids[0]}, {keyids[1]})\n" if keyids else ""
+    assessment = assess(facts_from_log(read_log_file("log", f"{first}{line}\n")))
+    order = ["SEAM loader", "SGX", "DIMM", "KeyIDs", "`rdmsr 0x1401 -f 11:11`", "vendor a capture"]
+    if keyids == MANY:
+        order.remove("KeyIDs")
+    remedies = assessment.verdict.remedies
+    assert [word for word, text in zip(order, remedies, strict=True) if word not in text] == []
+    assert "`rdmsr 0xa0`" in remedies[-2]
+    assert "  Next initialization: WILL FAIL\n" in render(assessment, Style())
+
+
+def test_the_map_is_named_where_it_matters() -> None:
+    """What stops TDX on any memory map says nothing of this one; a map that does not fit is named."""
+    assert "Next initialization with this memory map: WILL FAIL" in render(assess(EMR), Style())
+    for kind in ("too-few-keyids", "call-fails", "module-too-old"):
+        assert "Next initialization: WILL FAIL" in render(assess(EXAMPLES[kind]), Style())
+
+
+@pytest.mark.parametrize(
+    ("platform", "word"),
+    [
+        (None, "look at QEMU and libvirt"),
+        (Platform(kvm_intel_tdx=False), "load kvm_intel with tdx=1"),
+        (Platform(kvm_intel_tdx=False, tdx_module_version="1.5.24"), "load kvm_intel with tdx=1"),
+    ],
+)
+def test_guests_on_a_host_that_is_up(platform: Platform | None, word: str) -> None:
+    """Whoever gives the log of a host that is up, for its guests do not start, is told where to look."""
+    facts = replace(EXAMPLES["up-for-guests"], platform=platform)
+    (text,) = assess(facts).verdict.remedies
+    assert "vm-type tdx not supported by KVM" in text
+    assert word in text
+    assert assess(replace(facts, platform=Platform(kvm_intel_tdx=True))).verdict.remedies == ()
 
 
 def test_a_doubt_is_told_where_the_next_boot_is_unknown() -> None:

@@ -16,11 +16,13 @@ from tdx_headroom.verdict.obstacles import (
     failed,
     few_tdmrs,
     gone,
+    guests,
     hibernation,
     kernel_not_shown,
     kernel_without_tdx,
     lasting,
     log_limits,
+    movable_nodes,
     no_sign,
     not_convertible,
     not_tried,
@@ -109,6 +111,8 @@ REGISTRY: tuple[Row, ...] = (
     Row(offline.memory, ("memory-offline",), "memory that is offline"),
     Row(offline.cpu_package, ("cpu-package-offline",), "CPUs that are offline"),
     Row(not_tried.look, not_tried.KINDS, "why TDX was not tried", NOTE, None),
+    Row(movable_nodes.look, ("movable-nodes",), "which nodes hold no PAMT"),
+    Row(guests.look, (guests.KIND,), "what keeps guests from starting", NOTE, None),
     Row(unknown.look, unknown.KINDS, "what is missing", NOTE, _MISSING),
 )
 DOUBTS = {*(kind for row in REGISTRY if row.doubts is not None for kind in row.kinds), AGENT_ERROR}
