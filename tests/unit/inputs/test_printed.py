@@ -260,6 +260,10 @@ CONFLICTS: dict[str, tuple[dict[str, bytes], str]] = {
         "a and {}b both hold a kernel log",
     ),
     "kernels": ({"a": b"6.17.0\n", "b": b"6.16.0\n"}, "a and {}b both hold /proc/sys/kernel/osrelease"),
+    "boots": (
+        {"a": b"6.17.0\n", "b": b"[    0.000000] Linux version 6.16.0 (x) #1\n[    0.1] x\n"},
+        "a and {}b: different kernels, 6.17.0 and 6.16.0",
+    ),
     "archive": (
         {"a": make_capture(Root(HOST), 0, keep_host_name=False).data},
         "is a host by itself (capture)",
