@@ -86,6 +86,7 @@ class Platform:
         tdx_host_platform: the CPU flag of that name: the kernel's platform checks passed.
         tdx_guest: the CPU flag of that name: this is a guest, and not a host.
         virtual_machine: the CPU flag ``hypervisor``: no virtual machine is a TDX host.
+        sgx: whether SGX is on, which the SEAM loader needs.
         tdx_pw_mce: the CPU has the partial-write machine check erratum.
         kvm_intel_tdx: the module parameter ``kvm_intel.tdx``.
         enable_virt_at_load: that of ``kvm.enable_virt_at_load``, without which KVM does not try TDX.
@@ -103,6 +104,7 @@ class Platform:
     tdx_host_platform: bool | None = None
     tdx_guest: bool | None = None
     virtual_machine: bool | None = None
+    sgx: bool | None = None
     tdx_pw_mce: bool | None = None
     kvm_intel_tdx: bool | None = None
     enable_virt_at_load: bool | None = None

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import one_line
 from tdx_headroom.facts.kernel_report import FailureReason, ModuleState, NoTdx
-from tdx_headroom.verdict import not_loaded
 from tdx_headroom.verdict.findings import Remedy, RemedyKind
 
 if TYPE_CHECKING:
@@ -206,7 +205,5 @@ def remedies_for(log: KernelReport) -> tuple[Remedy, ...]:
         if status in _CONFIG_ERRORS:
             return (_CONVERTIBLE,)
         return (_UPDATE_FOR_A_FIELD if status in _UNKNOWN_FIELD else _UPDATE,)
-    if log.reason is FailureReason.NOT_LOADED:
-        return not_loaded.steps(log.keyids)
     remedy = _REMEDIES.get(log.reason or FailureReason.OTHER)
     return () if remedy is None else (remedy,)

@@ -13,6 +13,10 @@ _SGX = (
     "In the BIOS, enable SGX, without which no SEAM loader runs: while it is off, the host has no"
     " /dev/sgx_enclave."
 )
+_SGX_IS_OFF = (
+    "SGX is off, without which no SEAM loader runs: enable it in the BIOS, and take nosgx off the kernel's"
+    " command line."
+)
 _DIMMS = (
     "Populate the DIMM slots alike on every memory controller of every socket, as the board's manual asks for"
     " SGX and TDX."
@@ -29,14 +33,16 @@ _VENDOR = (
 )
 
 
-def steps(keyids: tuple[int, int] | None) -> tuple[Remedy, ...]:
+def steps(keyids: tuple[int, int] | None, *, sgx: bool | None) -> tuple[Remedy, ...]:
     """What to look at, one after the other.
 
     Args:
         keyids: private KeyIDs ``[first, end)`` as the kernel names them; None where it does not.
+        sgx: whether SGX is on; None where that is unknown. What is seen to be wrong comes first.
     """
     enough = keyids is not None and keyids[1] - keyids[0] > 1
-    settings = (_LOADER, _SGX, _DIMMS, *(() if enough else (_KEYIDS,)))
+    seen = {True: (_LOADER,), False: (_SGX_IS_OFF, _LOADER), None: (_LOADER, _SGX)}[sgx]
+    settings = (*seen, _DIMMS, *(() if enough else (_KEYIDS,)))
     return (
         *(Remedy(RemedyKind.FIRMWARE_SETTING, text) for text in settings),
         *(Remedy(RemedyKind.LOOK_FURTHER, text) for text in (_REGISTERS, _VENDOR)),

@@ -191,6 +191,24 @@ def test_a_module_that_is_not_loaded(line: str, keyids: tuple[int, int] | None) 
     assert "  Next initialization: WILL FAIL\n" in render(assessment, Style())
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("fpu sgx tme", [None, None]),
+        ("fpu tme", ["SGX is off", None]),
+        ("tme", [None, "In the BIOS, enable SGX"]),
+    ],
+)
+def test_sgx_is_looked_at(flags: str, said: list[str | None], tmp_path: Path) -> None:
+    """Where the CPU's flags show that SGX is off, that comes first; where it is on, it is not asked for."""
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text(f"processor\t: 0\nflags\t: {flags}\n")
+    (tmp_path / "dmesg").write_text("virt/tdx: module not loaded\n")
+    first, second, *_ = assess(read_facts(Root(tmp_path))).verdict.remedies
+    for text, wanted in zip((first, second), said, strict=True):
+        assert text.startswith(wanted) if wanted else "SGX" not in text.replace("for SGX and TDX", "")
+
+
 def test_the_map_is_named_where_it_matters() -> None:
     """What stops TDX on any memory map says nothing of this one; a map that does not fit is named."""
     assert "Next initialization with this memory map: WILL FAIL" in render(assess(EMR), Style())

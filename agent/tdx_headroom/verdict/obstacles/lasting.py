@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from tdx_headroom.facts.kernel_report import FailureReason
+from tdx_headroom.verdict import not_loaded
 from tdx_headroom.verdict.decode import describe_failure, is_persistent, remedies_for
 from tdx_headroom.verdict.findings import FAILS, NOTE, Certainty, Finding, Findings, Signs
 
@@ -28,10 +29,14 @@ def look(signs: Signs) -> Findings:
     if signs.not_tdx and log.reason is not FailureReason.CPU_FEATURE:
         # Only what the CPU lacks may merely be switched off.
         return
+    remedies = remedies_for(log)
+    if log.reason is FailureReason.NOT_LOADED:
+        platform = signs.facts.platform
+        remedies = not_loaded.steps(log.keyids, sgx=None if platform is None else platform.sgx)
     yield Finding(
         _KIND_OF[log.reason],
         NOTE if signs.not_tdx else FAILS,
         f"What stopped TDX in this boot is still there: {describe_failure(log)}.",
-        remedies=remedies_for(log),
+        remedies=remedies,
         certainty=Certainty.ANY_MAP,
     )
