@@ -15,6 +15,7 @@ from tdx_headroom.inputs.facts_lines import FactsLineError
 from tdx_headroom.output.plan_json import error_to_json
 from tdx_headroom.output.text import Style
 from tdx_headroom.verdict.assessment import assess
+from tdx_headroom.verdict.kernels import why_unknown
 
 if TYPE_CHECKING:
     import argparse
@@ -47,6 +48,8 @@ class Answers:
         self.json = (options.format or ("json" if only_facts(options) else "text")) == "json"
         self.style = _style_of(options)
         self._what_if = what_if_of(options)
+        if unknown := why_unknown(self._what_if.kernel):
+            print(f"tdx-headroom: {unknown}", file=sys.stderr)
         inputs = named_inputs(options)
         self._several = len(inputs) > 1
         self._hosts = Hosts(inputs, self._complain)

@@ -8,7 +8,8 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.errors import one_line, printable
-from tdx_headroom.verdict.fleet import Fit
+from tdx_headroom.verdict.fleet import MAINLINE, OWN, Fit
+from tdx_headroom.verdict.kernels import why_unknown
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -29,6 +30,7 @@ COLUMNS = (
     "strategy",
     "fit",
     "why",
+    "kernel_known",
 )
 _WORDS = {
     Fit.FITS: "fits",
@@ -49,7 +51,8 @@ def host_lines(audit: HostAudit, *, everything: bool) -> Iterable[str]:
             kernel = audit.kernel_release if result.target.kernel is None else None
             label = result.target.label + (f" {one_line(kernel, 60)}" if kernel else "")
             why = printable(result.why)
-            yield f"{_WORDS[result.fit].upper():<11}  {name}: {label} ({result.strategy}): {why}"
+            strategy = f"{result.strategy}{'' if result.kernel_known else ', unknown kernel'}"
+            yield f"{_WORDS[result.fit].upper():<11}  {name}: {label} ({strategy}): {why}"
 
 
 def shown_name(audit: HostAudit) -> str:
@@ -63,7 +66,7 @@ def totals_text(totals: Totals) -> str:
     hosts = "1 host" if totals.hosts == 1 else f"{totals.hosts} hosts"
     unread = f", {totals.unreadable} could not be read" if totals.unreadable else ""
     rows = [("kernel", *_WORDS.values())]
-    rows += _counts(totals.targets)
+    rows += _counts({_told_of(label): count for label, count in totals.targets.items()})
     rows += [("", *("" for _ in Fit)), ("strategy", *_WORDS.values())]
     rows += _counts(totals.strategies)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -75,6 +78,11 @@ def totals_text(totals: Totals) -> str:
         for row in rows
     ]
     return "\n".join([f"{hosts}{unread}", "", *table]) + "\n" if totals.hosts else f"{hosts}{unread}\n"
+
+
+def _told_of(label: str) -> str:
+    unknown = label not in (OWN.label, MAINLINE.label) and why_unknown(label) is not None
+    return f"{label} (unknown kernel)" if unknown else label
 
 
 def _counts(counts: Mapping[Any, Counter[Fit]]) -> list[tuple[str, ...]]:
@@ -97,6 +105,7 @@ def host_json(audit: HostAudit) -> dict[str, Any]:
                 "strategy": str(result.strategy),
                 "fit": str(result.fit),
                 "why": result.why,
+                "kernel_known": result.kernel_known,
             }
             for result in audit.targets
         ],
@@ -139,6 +148,7 @@ def host_csv(audit: HostAudit) -> str:
                 str(result.strategy),
                 str(result.fit),
                 result.why,
+                "yes" if result.kernel_known else "no",
             )
         )
         for result in audit.targets

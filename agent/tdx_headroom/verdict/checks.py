@@ -16,7 +16,7 @@ from tdx_headroom.verdict import State, describe, hibernation_blocks
 from tdx_headroom.verdict.decode import describe_failure, describe_seamcall
 from tdx_headroom.verdict.findings import Severity
 from tdx_headroom.verdict.model import AT_RISK_HEADROOM
-from tdx_headroom.verdict.obstacles import lasting, other_kernels
+from tdx_headroom.verdict.obstacles import failed, lasting, other_kernels, plan_fails, reserved_areas
 from tdx_headroom.verdict.obstacles.contradictions import UNFORGEABLE
 from tdx_headroom.verdict.signs import refused_call
 
@@ -27,15 +27,8 @@ if TYPE_CHECKING:
     from tdx_headroom.verdict.assessment import Assessment
 
 
-_CHECKED = {
-    "hibernation",
-    "failed-in-this-boot",
-    "reserved-areas",
-    "few-reserved-areas",
-    "tdmrs",
-    "pamt-memory",
-    "rejected-by-module",
-}
+_OF_PLAN = (*reserved_areas.KINDS, *plan_fails.KINDS)
+_CHECKED = {"hibernation", *failed.KINDS, *_OF_PLAN}
 """Findings that the checks of platform and plan tell."""
 
 
@@ -141,6 +134,12 @@ def _platform(assessment: Assessment) -> Iterator[Check]:
     yield _module(assessment, group)
 
 
+def _hint(assessment: Assessment, *kinds: str) -> str | None:
+    """The first thing to do about findings of these kinds."""
+    findings = assessment.verdict.findings
+    return next((r.text for found in findings if found.kind in kinds for r in found.remedies), None)
+
+
 def _hibernation(assessment: Assessment, group: str) -> Check:
     blocks = hibernation_blocks(assessment.facts)
     if blocks:
@@ -153,12 +152,13 @@ def _hibernation(assessment: Assessment, group: str) -> Check:
 def _module(assessment: Assessment, group: str) -> Check:
     log = assessment.facts.kernel_log
     state = log.state if log is not None else ModuleState.UNKNOWN
-    hint = assessment.verdict.remedies[0] if assessment.verdict.remedies else None
     if log is not None and state is ModuleState.FAILED:
+        hint = _hint(assessment, *failed.KINDS, *lasting.KINDS, "hibernation", *_OF_PLAN)
         return Check(group, "module", Result.FAIL, f"failed in this boot: {describe_failure(log)}", hint)
     call = refused_call(assessment.facts)
     if call is not None:
-        return Check(group, "module", Result.WARN, f"it refused a call: {describe_seamcall(call)}", hint)
+        text = f"it refused a call: {describe_seamcall(call)}"
+        return Check(group, "module", Result.WARN, text, _hint(assessment, "call-refused"))
     if log is not None and log.package_offline:
         hint = "bring a CPU of each package online"
         return Check(group, "module", Result.WARN, "a CPU package has no online CPU", hint)
@@ -209,7 +209,7 @@ def _plan(assessment: Assessment) -> Iterator[Check]:
     if plan is None:
         yield Check(group, "reserved-areas", Result.SKIP, "no plan: memory regions or CMRs are unknown")
         return
-    hint = assessment.verdict.remedies[0] if assessment.verdict.remedies else None
+    hint = _hint(assessment, *_OF_PLAN)
     left = assessment.facts.limits.max_tdmrs - plan.tdmrs_needed
     result = Result.FAIL if left < 0 else Result.WARN if left < TDMR_NR_WARN else Result.PASS
     yield Check(group, "tdmrs", result, f"{plan.tdmrs_needed} TDMRs, {left} left")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tdx_headroom.address import show
 from tdx_headroom.errors import one_line
 from tdx_headroom.facts.kernel_report import FailureReason, ModuleState, NoTdx
 from tdx_headroom.verdict.findings import Remedy, RemedyKind
@@ -176,6 +177,8 @@ def why_no_tdx(facts: HostFacts) -> str | None:
 def describe_failure(log: KernelReport) -> str:
     """Why the initialisation failed, in words."""
     reason = WHY[log.reason or FailureReason.OTHER]
+    if log.reason is FailureReason.RESERVED_AREAS and log.failed_tdmr is not None:
+        reason = reason.replace("a TDMR", f"TDMR {show(*log.failed_tdmr)}")
     errno = f" (errno {log.errno})" if log.errno is not None else ""
     call = f": {describe_seamcall(log.seamcall)}" if log.seamcall is not None else ""
     return f"{reason}{call}{errno}"

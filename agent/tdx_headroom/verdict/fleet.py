@@ -12,6 +12,7 @@ from tdx_headroom.plan import Strategy, plan_host
 from tdx_headroom.verdict import State, describe, judge, predict
 from tdx_headroom.verdict.kernels import why_not_tried, why_unknown
 from tdx_headroom.verdict.late_memory import at_boot
+from tdx_headroom.verdict.model import Basis
 from tdx_headroom.verdict.obstacles import doubt_of
 from tdx_headroom.verdict.what_if import WhatIf, apply
 
@@ -53,12 +54,16 @@ MAINLINE = Target("mainline", "7.3.0")
 
 
 class TargetResult(NamedTuple):
-    """One host under one kernel: which strategy that kernel uses, how it goes, and why in a sentence."""
+    """One host under one kernel: which strategy that kernel uses, how it goes, and why in a sentence.
+
+    Of a kernel that is not known the strategy is mainline's.
+    """
 
     target: Target
     strategy: Strategy
     fit: Fit
     why: str
+    kernel_known: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +149,8 @@ def audit_host(facts: HostFacts, name: str, line: int | None, targets: Sequence[
         fit = _fit(verdict)
         why = _unknown(facts, verdict, plan) if fit is Fit.CANNOT_TELL else _why(verdict, plan)
         why = " ".join([why, *verdict.contradictions[:1]])
-        results.append(TargetResult(target, verdict.strategy, fit, why))
+        known = verdict.finding.basis is not Basis.MAINLINE
+        results.append(TargetResult(target, verdict.strategy, fit, why, known))
     return HostAudit(
         name=name,
         line=line,

@@ -13,7 +13,7 @@ from tdx_headroom.verdict.decode import failed_in_words, why_no_tdx
 from tdx_headroom.verdict.findings import FAILS, RISK, Certainty
 from tdx_headroom.verdict.guard import Guard
 from tdx_headroom.verdict.model import State, Verdict, describe
-from tdx_headroom.verdict.obstacles import Told, ask, kernel_not_shown, no_sign, refused_call
+from tdx_headroom.verdict.obstacles import Told, ask, came_up, kernel_not_shown, no_sign, refused_call
 from tdx_headroom.verdict.obstacles.contradictions import HARDWARE
 from tdx_headroom.verdict.obstacles.log_limits import MAY_HIDE
 from tdx_headroom.verdict.obstacles.unknown import EVERYTHING
@@ -94,7 +94,7 @@ def _decide(signs: Signs, found: Found) -> tuple[State | None, Finding | None]:
         return None, worst
     if fails:
         return State.WILL_FAIL, worst
-    if signs.plan is None:
+    if signs.plan is None and not any(finding.kind == came_up.KIND for _, finding in found.findings):
         return None, worst
     return (State.WILL_INITIALIZE if worst is None else State.AT_RISK), worst
 

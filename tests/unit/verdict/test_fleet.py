@@ -200,8 +200,11 @@ def test_a_target_that_never_tries(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_target_that_nobody_knows(capsys: pytest.CaptureFixture[str]) -> None:
     """It is answered as mainline, and that is said."""
     kernels = ("6.15.0-1001-intel", "6.11.0-1006-intel", "6.13.0-rc2-tdxvfio", "7.3.4+deb13-amd64", "7.3.0")
-    status, _, err = fleet(capsys, *PATHS, *(f"--kernel={kernel}" for kernel in kernels))
+    status, out, err = fleet(capsys, *PATHS, *(f"--kernel={kernel}" for kernel in kernels))
     assert status == 0
+    assert "6.15.0-1001-intel (memory-regions, unknown kernel)" in out
+    assert "\n6.15.0-1001-intel (unknown kernel)  " in out
+    assert "7.3.0 (" not in out.replace("7.3.0 (memory-regions)", "")
     assert [line.split(": ", 1)[1] for line in err.splitlines()] == [
         "Kernel 6.15.0-1001-intel is not in the table; mainline uses memory-regions",
         (
@@ -214,6 +217,19 @@ def test_a_target_that_nobody_knows(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         "Debian builds its kernels without TDX for hosts (7.3.4+deb13-amd64): boot another vendor's.",
     ]
+
+
+@pytest.mark.parametrize("command", ["plan", "check"])
+@pytest.mark.parametrize(("release", "said"), [("6.15.0-1001-intel", True), ("6.17.0", False)])
+def test_an_unknown_kernel_elsewhere(
+    capsys: pytest.CaptureFixture[str], command: str, release: str, *, said: bool
+) -> None:
+    """plan and check say so, too, on stderr."""
+    main([command, PATHS[0], "--kernel", release])
+    err = capsys.readouterr().err
+    assert err == (
+        f"tdx-headroom: kernel {release} is not in the table; mainline uses memory-regions\n" if said else ""
+    )
 
 
 @pytest.mark.parametrize("release", ["", "6", "abc", "=1.2", "6.17.0 x", "6.17.0\n"])

@@ -89,6 +89,15 @@ def test_nothing_speaks_for_tdx() -> None:
     assert verdict.remedies == ()
 
 
+def test_hibernation_is_not_about_the_map() -> None:
+    """It stops TDX on any: nothing says that the verdict is about the memory map alone."""
+    platform = replace(FLAGLESS, hibernation=True)
+    verdict = assess(host(GENERIC, platform, command_line=("quiet",))).verdict
+    assert verdict.state is State.WILL_FAIL
+    assert "can hibernate" in verdict.summary
+    assert not [text for text in verdict.warnings if "alone" in text]
+
+
 def test_a_map_that_fails_is_sure() -> None:
     """Whatever kernel shows it or not."""
     holed = tuple(MemoryRegion(GIB + n * MIB, GIB + n * MIB + MIB // 2, 0) for n in range(20))

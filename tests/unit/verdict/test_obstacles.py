@@ -74,6 +74,8 @@ EXAMPLES: dict[str, HostFacts] = {
     "module-lacks-feature": failed(FailureReason.METADATA),
     "cpu-feature-missing": failed(FailureReason.CPU_FEATURE),
     "call-fails": failed(FailureReason.SEAMCALL, CALL),
+    "fails-again": HostFacts(kernel_log=KernelReport(ModuleState.FAILED, FailureReason.TDMRS, -28)),
+    "room-unknown": HostFacts(kernel_log=UP),
     "failed-in-this-boot": failed(FailureReason.OTHER),
     "call-refused": replace(ROOMY, kernel_log=KernelReport(seamcall=CALL, keyids=KEYIDS)),
     "hibernation": replace(ROOMY, platform=Platform(hibernation=True), command_line=()),

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.verdict.findings import AGENT_ERROR, FAILS, NOTE, RISK, Certainty
 from tdx_headroom.verdict.model import State
-from tdx_headroom.verdict.obstacles import contradictions as log
 from tdx_headroom.verdict.obstacles import (
+    came_up,
     failed,
     few_tdmrs,
     gone,
@@ -33,6 +33,7 @@ from tdx_headroom.verdict.obstacles import (
     reserved_areas,
     unknown,
 )
+from tdx_headroom.verdict.obstacles import contradictions as log
 from tdx_headroom.verdict.obstacles import part_of_the_map as part_map
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ _DOWN = (State.WILL_FAIL,)
 # Sentences and remedies stand in this order.
 REGISTRY: tuple[Row, ...] = (
     Row(lasting.look, lasting.KINDS, "what stops TDX", FAILS, None, without_tdx=True),
-    Row(failed.look, ("failed-in-this-boot",), "what a failure in this boot means", RISK, None),
+    Row(failed.look, failed.KINDS, "what a failure in this boot means", FAILS, None),
+    Row(came_up.look, (came_up.KIND,), "what a success in this boot means"),
     Row(refused_call.look, ("call-refused",), "what came of a refused call", NOTE, None, _FITS),
     Row(hibernation.look, ("hibernation",), "whether hibernation stops TDX", FAILS, None),
     Row(log.itself, ("log-contradicts-itself",), "what the log contradicts", NOTE, _LOG, without_tdx=True),

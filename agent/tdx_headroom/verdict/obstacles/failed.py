@@ -1,16 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TDX failed in this boot, for a reason that may be gone at the next one."""
+"""TDX failed in this boot, for a reason that lies in the memory map or may be gone at the next one."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from tdx_headroom.facts.kernel_report import FailureReason
+from tdx_headroom.plan import Strategy
 from tdx_headroom.verdict.decode import failed_in_words, is_persistent, remedies_for
-from tdx_headroom.verdict.findings import NOTE, RISK, Finding, Findings, Remedy, RemedyKind, Signs
+from tdx_headroom.verdict.findings import (
+    FAILS,
+    MAP_REASONS,
+    NOTE,
+    RISK,
+    Finding,
+    Findings,
+    Remedy,
+    RemedyKind,
+    Signs,
+)
+from tdx_headroom.verdict.kernels import names_with
 from tdx_headroom.verdict.model import Basis, State
+
+if TYPE_CHECKING:
+    from tdx_headroom.facts.kernel_report import KernelReport
+
+AGAIN = "fails-again"
+KINDS = (AGAIN, "failed-in-this-boot")
 
 _RUN_HERE = Remedy(
     RemedyKind.LOOK_FURTHER,
     "Run tdx-headroom on this host as root, or give it the kernel log from its beginning"
     " (`journalctl -k -b`): it then says which holes to remove.",
+)
+_HOLES = Remedy(
+    RemedyKind.FEWER_AREAS,
+    "Have fewer holes in the memory map: below 4 GiB they are the firmware's (ACPI tables, runtime services,"
+    " reserved ranges), which a BIOS version or setting changes; each memmap= and each PAMT adds one.",
 )
 _NOT_SHOWN = Remedy(
     RemedyKind.LOOK_FURTHER,
@@ -24,10 +50,29 @@ def look(signs: Signs) -> Findings:
     log = signs.failed
     if log is None or is_persistent(log):
         return
+    override = signs.strategy.basis is Basis.OVERRIDE
     found = remedies_for(log)
+    if signs.plan is None and _is_the_maps(log) and not override:
+        text = f"{failed_in_words(log)} The same kernel on the same memory map fails again."
+        kernels = _other_kernels(log, signs.strategy.strategy)
+        yield Finding(AGAIN, FAILS, text, remedies=found or (*kernels, _HOLES, _RUN_HERE))
+        return
     if signs.plan is None and not found:
         found = (_RUN_HERE,)
     elif signs.predicted is State.WILL_INITIALIZE and not found:
         found = (_NOT_SHOWN,)
-    severity = NOTE if signs.strategy.basis is Basis.OVERRIDE else RISK
-    yield Finding("failed-in-this-boot", severity, failed_in_words(log), remedies=found)
+    yield Finding("failed-in-this-boot", NOTE if override else RISK, failed_in_words(log), remedies=found)
+
+
+def _is_the_maps(log: KernelReport) -> bool:
+    """Whether the memory map alone has decided; of calls only TDH.SYS.CONFIG's failure does not last."""
+    return log.reason in (*MAP_REASONS, FailureReason.NOT_CONVERTIBLE, FailureReason.SEAMCALL)
+
+
+def _other_kernels(log: KernelReport, strategy: Strategy) -> tuple[Remedy, ...]:
+    """Kernels that need fewer areas on any map; how many is unknown without it."""
+    if log.reason is FailureReason.TDMRS or strategy is not Strategy.MEMORY_REGIONS:
+        return ()
+    kernels = ", ".join(names_with({Strategy.CMR_SUBREGION, Strategy.CMR_WALK}, initializing=True))
+    text = f"Boot a kernel that looks at CMRs, and so needs fewer areas, if few enough: {kernels}."
+    return (Remedy(RemedyKind.OTHER_KERNEL, text),)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.verdict.findings import NOTE, Finding, Findings, Remedy, RemedyKind, Signs
 from tdx_headroom.verdict.kernels import why_not_tried, would_show_tdx
+from tdx_headroom.verdict.obstacles.hibernation import hibernation_blocks
 from tdx_headroom.verdict.signs import hints_of_tdx
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ _BOOT = Remedy(
 def look(signs: Signs) -> Findings:
     """That a memory map does not fit is sure all the same."""
     if signs.no_sign:
-        text = f"{in_words(signs.facts)} The verdict is about the memory map alone."
+        # Hibernation stops TDX on any map.
+        alone = "" if hibernation_blocks(signs.facts) else " The verdict is about the memory map alone."
+        text = f"{in_words(signs.facts)}{alone}"
         remedies = (_BOOT,) if _hidden_by_kernel(signs.facts) else ()
         yield Finding("no-sign-of-tdx", NOTE, text, remedies=remedies)
 

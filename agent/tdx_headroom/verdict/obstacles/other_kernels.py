@@ -20,4 +20,4 @@ def look(signs: Signs) -> Findings:
             continue
         if names := names_with({other}):
             text = f"Under {other} ({', '.join(names)}) this host would fail: {describe(plan)}"
-            yield Finding(KIND, NOTE, text)
+            yield Finding(KIND, NOTE, f"{text} Stay on this one.")
