@@ -21,7 +21,7 @@ from tests.kernel.build import get_kernel
 from tests.kernel.check import Result, check, data
 from tests.kernel.maps import generate
 from tests.kernel.source import SUITES
-from tests.kernel.tools import KernelTestError, MissingError, cache_folder, progress
+from tests.kernel.tools import KernelTestError, cache_folder, exit_status, progress
 from tests.kernel.wrong import caught_by
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from tests.kernel.guestmap import GuestMap
 
 EX_DISAGREE = 1
-EX_UNAVAILABLE = 69
-EX_SOFTWARE = 70
 
 ABOUT = "run.json"
 """Which kernel and seed the boots in a folder are of."""
@@ -69,35 +67,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         something. 70: a step failed.
     """
     options = _options(arguments)
-    try:
-        if options.compare:
-            return _finish(options, Path(options.compare))
-        kernel = get_kernel(
-            options.kernel,
-            install=not options.no_install,
-            keep_tree=options.keep_tree,
-            extra=options.extra,
-        )
-        if options.build_only:
-            print(kernel.image)
-            return 0
-        folder = Path(options.out or cache_folder() / "runs" / f"{kernel.series}-seed{options.seed}")
-        started = time.monotonic()
-        _boot_all(kernel, generate(options.seed, options.maps), folder, options.jobs)
-        about = {
-            "key": kernel.key,
-            "seed": options.seed,
-            "qemu": _qemu_version(),
-            "seconds": time.monotonic() - started,
-        }
-        (folder / ABOUT).write_text(json.dumps(about) + "\n")
-        return _finish(options, folder)
-    except MissingError as error:
-        print(f"kernel-test: this machine lacks something: {error}", file=sys.stderr)
-        return EX_UNAVAILABLE
-    except KernelTestError as error:
-        print(f"kernel-test: {error}", file=sys.stderr)
-        return EX_SOFTWARE
+    return exit_status("kernel-test", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.compare:
+        return _finish(options, Path(options.compare))
+    kernel = get_kernel(
+        options.kernel,
+        install=not options.no_install,
+        keep_tree=options.keep_tree,
+        extra=options.extra,
+    )
+    if options.build_only:
+        print(kernel.image)
+        return 0
+    folder = Path(options.out or cache_folder() / "runs" / f"{kernel.series}-seed{options.seed}")
+    started = time.monotonic()
+    _boot_all(kernel, generate(options.seed, options.maps), folder, options.jobs)
+    about = {
+        "key": kernel.key,
+        "seed": options.seed,
+        "qemu": _qemu_version(),
+        "seconds": time.monotonic() - started,
+    }
+    (folder / ABOUT).write_text(json.dumps(about) + "\n")
+    return _finish(options, folder)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 HERE = Path(__file__).parent
 
@@ -101,6 +101,30 @@ def run(
         detail = last_line(done.stderr or done.stdout)
         raise KernelTestError(f"{' '.join(map(str, command))}: status {done.returncode}: {detail}")
     return done.stdout
+
+
+def bootstrap(suite: str, target: Path, packages: Sequence[str], *options: str) -> None:
+    """Make a small root file system of Debian's suite, with these packages, a tree or a tar file.
+
+    Raises:
+        MissingError: the packages could not be had.
+    """
+    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}"]
+    done = subprocess.run([*command, *options, suite, target], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise MissingError(f"Debian {suite}: {last_line(done.stderr)}; is there a network?")
+
+
+def exit_status(name: str, work: Callable[[], int]) -> int:
+    """The status that the work gives; 69 where the machine lacks something, 70 where a step fails, said."""
+    try:
+        return work()
+    except MissingError as error:
+        print(f"{name}: this machine lacks something: {error}", file=sys.stderr)
+        return 69
+    except KernelTestError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 70
 
 
 def progress(total: int, what: str, unit: str) -> tqdm[NoReturn]:

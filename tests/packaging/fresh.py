@@ -24,7 +24,15 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.kernel.tools import KernelTestError, MissingError, install_packages, last_line, run
+from tests.kernel.tools import (
+    KernelTestError,
+    MissingError,
+    bootstrap,
+    exit_status,
+    install_packages,
+    last_line,
+    run,
+)
 from tests.vm.install import build_package
 
 if TYPE_CHECKING:
@@ -66,25 +74,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rpm", type=Path, metavar="FILE", help="the RPM (default: this checkout's)")
     parser.add_argument("--suite", action="append", choices=SUITES, help="repeatable (default: all)")
     options = parser.parse_args(arguments)
-    try:
-        if os.geteuid() != 0:
-            raise MissingError("root: a root file system belongs to root")  # noqa: TRY301
-        install_packages([package for name, package in PROGRAMS.items() if shutil.which(name) is None])
-        with tempfile.TemporaryDirectory(prefix="tdx-fresh-") as name:
-            folder = Path(name)
-            deb = options.deb or build_package("deb", folder)
-            rpm = options.rpm or build_package("rpm", folder)
+    return exit_status("fresh", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    if os.geteuid() != 0:
+        raise MissingError("root: a root file system belongs to root")
+    install_packages([package for name, package in PROGRAMS.items() if shutil.which(name) is None])
+    with tempfile.TemporaryDirectory(prefix="tdx-fresh-") as name:
+        folder = Path(name)
+        deb = options.deb or build_package("deb", folder)
+        rpm = options.rpm or build_package("rpm", folder)
+        try:
             for suite in options.suite or SUITES:
                 _check(suite, deb, rpm, folder)
-    except MissingError as error:
-        print(f"fresh: this machine lacks something: {error}", file=sys.stderr)
-        return 69
-    except FreshError as error:
-        print(f"fresh: FAILED: {error}", file=sys.stderr)
-        return 1
-    except KernelTestError as error:
-        print(f"fresh: {error}", file=sys.stderr)
-        return 70
+        except FreshError as error:
+            print(f"fresh: FAILED: {error}", file=sys.stderr)
+            return 1
     return 0
 
 
@@ -116,11 +122,7 @@ def _bootstrap(suite: str, deb: Path, folder: Path, tree: Path) -> None:
     (repository / "Packages").write_text(run(["dpkg-scanpackages", "--multiversion", "."], cwd=repository))
     line = f"deb [trusted=yes] copy:{repository} ./"
     hook = f"--setup-hook=echo '{line}' > \"$1/etc/apt/sources.list.d/tdx-headroom.list\""
-    packages = "--include=systemd,systemd-sysv,curl,tdx-headroom"
-    command = ["mmdebstrap", "--quiet", "--variant=minbase", packages, hook, suite, str(tree)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise MissingError(f"Debian {suite}: {last_line(done.stderr)}; is there a network?")
+    bootstrap(suite, tree, ["systemd", "systemd-sysv", "curl", "tdx-headroom"], hook)
     # The chroots of this test have no systemd to talk to; a container gets its own id.
     (tree / "etc/machine-id").write_text("")
 

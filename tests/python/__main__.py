@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.kernel.tools import KernelTestError, MissingError, install_packages, last_line, run
+from tests.kernel.tools import MissingError, bootstrap, exit_status, install_packages, run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,30 +36,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.python", description=__doc__)
     parser.add_argument("tests", nargs="*", default=TESTS, help=f"what to run (default: {' '.join(TESTS)})")
     options = parser.parse_args(arguments)
-    try:
-        if os.geteuid() != 0:
-            raise MissingError("root: a root file system belongs to root")  # noqa: TRY301
-        install_packages(["mmdebstrap"] if shutil.which("mmdebstrap") is None else [])
-        with tempfile.TemporaryDirectory(prefix="tdx-python-") as name:
-            tree = Path(name) / "tree"
-            _bootstrap(tree)
-            return _test(tree, options.tests)
-    except MissingError as error:
-        print(f"python: this machine lacks something: {error}", file=sys.stderr)
-        return 69
-    except KernelTestError as error:
-        print(f"python: {error}", file=sys.stderr)
-        return 70
+    return exit_status("python", lambda: _run(options.tests))
+
+
+def _run(tests: Sequence[str]) -> int:
+    if os.geteuid() != 0:
+        raise MissingError("root: a root file system belongs to root")
+    install_packages(["mmdebstrap"] if shutil.which("mmdebstrap") is None else [])
+    with tempfile.TemporaryDirectory(prefix="tdx-python-") as name:
+        tree = Path(name) / "tree"
+        _bootstrap(tree)
+        return _test(tree, tests)
 
 
 def _bootstrap(tree: Path) -> None:
     """A root file system with Python, a plain user, a copy of this checkout and the wheels that it takes."""
-    command = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=python3,python3-venv"]
     # A mirror that is behind still has Python.
-    command += ['--aptopt=Acquire::Check-Valid-Until "false"', SUITE, str(tree)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise MissingError(f"Debian {SUITE}: {last_line(done.stderr)}; is there a network?")
+    valid = '--aptopt=Acquire::Check-Valid-Until "false"'
+    bootstrap(SUITE, tree, ["python3", "python3-venv"], valid)
     run(["chroot", tree, "useradd", "--create-home", "tester"])
     version = run(
         ["chroot", tree, "python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kernel.build import get_kernel
-from tests.kernel.tools import KernelTestError, MissingError
+from tests.kernel.tools import exit_status
 from tests.vm import guests
 from tests.vm.image import SUITES, check_machine, get_image
 from tests.vm.install import CHECKOUT, build_package
@@ -21,8 +21,6 @@ from tests.vm.install import CHECKOUT, build_package
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-EX_UNAVAILABLE = 69
-EX_SOFTWARE = 70
 
 KERNEL = "6.12"
 HERE = Path(__file__).parent
@@ -41,14 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0: all checks passed. 1: some did not. 69: the machine lacks something. 70: a step failed.
     """
     options = _options(arguments)
-    try:
-        return _run(options)
-    except MissingError as error:
-        print(f"vm-test: this machine lacks something: {error}", file=sys.stderr)
-        return EX_UNAVAILABLE
-    except KernelTestError as error:
-        print(f"vm-test: {error}", file=sys.stderr)
-        return EX_SOFTWARE
+    return exit_status("vm-test", lambda: _run(options))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -7,13 +7,12 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.kernel.tools import KernelTestError, MissingError, install_packages, last_line, new_folder, run
+from tests.kernel.tools import KernelTestError, MissingError, bootstrap, install_packages, new_folder, run
 
 HERE = Path(__file__).parent
 SIZE = "1G"
@@ -123,19 +122,7 @@ def _key(suite: str) -> str:
 
 def _bootstrap(suite: str, tar: Path) -> None:
     # No hooks: one that calls apt would act on this machine, not on the image.
-    command = [
-        "mmdebstrap",
-        "--quiet",
-        "--variant=minbase",
-        f"--include={','.join(PACKAGES)}",
-        suite,
-        str(tar),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise MissingError(
-            f"Debian {suite}: mmdebstrap failed ({last_line(done.stderr)}); is there a network?"
-        )
+    bootstrap(suite, tar, PACKAGES)
     if not tar.exists():
         raise KernelTestError(f"mmdebstrap has written no {tar.name}")
 
