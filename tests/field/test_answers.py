@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tdx_headroom.output.text import Style, render
 from tdx_headroom.plan import Strategy
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.assessment import Assessment, assess
+from tdx_headroom.verdict.fleet import Fit, audit_host, targets_of
 
 FOLDER = Path(__file__).parent / "answers"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((FOLDER / "expected.json").read_text("utf-8"))
@@ -117,3 +119,20 @@ def test_memory_that_drivers_have_added(tmp_path: Path) -> None:
     alone = look_at_path(FOLDER / "cxl-fujitsu-physical.iomem").verdict
     assert alone.state is State.AT_RISK
     assert "512 GiB that the driver kmem has added" in alone.summary
+
+
+FIELD = sorted([*FOLDER.glob("*.log"), *(FOLDER.parent / "logs").glob("*.log")])
+
+
+@pytest.mark.parametrize("path", FIELD, ids=lambda path: path.stem)
+def test_a_fleets_line(path: Path) -> None:
+    """Whoever audits them all is told of each what is so, or what to do; `unknown` alone is not enough."""
+    (found,) = read_hosts([Named(Kind.ANY, str(path))])
+    assert isinstance(found.facts, HostFacts)
+    own = audit_host(found.facts, path.name, None, targets_of(())).targets[0]
+    if own.fit is Fit.CANNOT_TELL:
+        assert re.search(r"give the|Run as root|Boot|Nothing shows|no line with|part of", own.why), (
+            own.why
+        )
+    else:
+        assert own.why

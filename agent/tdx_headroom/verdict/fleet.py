@@ -174,10 +174,11 @@ def _of_plan(plan: Plan | None) -> Fit:
 
 def _unknown(facts: HostFacts, verdict: Verdict, plan: Plan | None) -> str:
     """Why it cannot be told; what happened in this boot is no answer to that."""
-    if plan is None:
-        return f"The {'memory regions' if facts.memory_regions is None else 'CMRs'} are unknown."
     doubt = None if verdict.state is State.CANNOT_TELL else doubt_of(verdict.findings)
-    return doubt or verdict.told
+    if doubt is not None or verdict.state is State.CANNOT_TELL or plan is not None:
+        return doubt or verdict.told
+    what = "memory regions" if facts.memory_regions is None else "CMRs"
+    return f"The {what} are unknown: give the kernel log from its beginning (`journalctl -k -b`)."
 
 
 def _why(verdict: Verdict, plan: Plan | None) -> str:

@@ -35,7 +35,7 @@ def in_words(facts: HostFacts) -> str:
     release, hints = facts.kernel_release, " and ".join(hints_of_tdx(facts))
     if _hidden_by_kernel(facts):
         does = "does not bring TDX up" if why_not_tried(release) else "is not known to bring TDX up"
-        return f"Kernel {release} {does}, so that nothing shows it here, but {hints}."
+        return f"Kernel {release} {does}, so that nothing shows it here, but {hints}. Boot one that does."
     if facts.log_health is not None:
         return "Nothing shows that this host can do TDX: the log has no line with its private KeyIDs."
     kernel = "its kernel" if release is None else f"kernel {release}"
