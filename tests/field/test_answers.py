@@ -131,8 +131,6 @@ def test_a_fleets_line(path: Path) -> None:
     assert isinstance(found.facts, HostFacts)
     own = audit_host(found.facts, path.name, None, targets_of(())).targets[0]
     if own.fit is Fit.CANNOT_TELL:
-        assert re.search(r"give the|Run as root|Boot|Nothing shows|no line with|part of", own.why), (
-            own.why
-        )
+        assert re.search(r"give the|Run as root|Boot|Nothing shows|no line with|part of", own.why), own.why
     else:
         assert own.why

@@ -141,8 +141,9 @@ def read_platform(root: HostFiles) -> Reading[Platform]:
             tdx_host_platform="tdx_host_platform" in flags if flags else None,
             tdx_guest="tdx_guest" in flags if flags else None,
             virtual_machine="hypervisor" in flags if flags else None,
-            # The flag goes where the BIOS has not enabled SGX (init_ia32_feat_ctl()).
-            sgx="sgx" in flags if "fpu" in flags else None,
+            # The flag goes where the BIOS has not enabled SGX (init_ia32_feat_ctl()). Captures of earlier
+            # versions keep neither it nor sse2.
+            sgx="sgx" in flags if "sse2" in flags else None,
             tdx_pw_mce="tdx_pw_mce" in bugs if flags else None,
             kvm_intel_tdx=_SWITCH.get(tdx or ""),
             enable_virt_at_load=_SWITCH.get(text("sys/module/kvm/parameters/enable_virt_at_load") or ""),

@@ -31,7 +31,7 @@ _IOMEM_KEPT = re.compile(
     r"|ACPI Non-volatile Storage|Persistent Memory(?: \(legacy\))?|Soft Reserved|Unusable memory"
 )
 _FIRMWARE_TYPE = re.compile(r"[A-Za-z][A-Za-z ()-]{0,40}")
-_FLAGS = ("fpu", "vmx", "svm", "hypervisor", "tme", "sgx", "tdx_host_platform", "tdx_guest")
+_FLAGS = ("fpu", "sse2", "vmx", "svm", "hypervisor", "tme", "sgx", "tdx_host_platform", "tdx_guest")
 _BUGS = ("tdx_pw_mce",)
 _ZONEINFO_KEPT = re.compile(
     r"Node [0-9]{1,5}, zone +[A-Za-z0-9]{1,20}| +(?:spanned|present) +[0-9]{1,15}| +start_pfn: +[0-9]{1,15}"

@@ -29,7 +29,7 @@ CPUINFO = """\
 processor\t: 0
 vendor_id\t: GenuineIntel
 model name\t: INTEL(R)  XEON(R) PLATINUM 8592+
-flags\t\t: fpu vme tdx_host_platform tme
+flags\t\t: fpu vme sse2 tdx_host_platform tme
 bugs\t\t: spectre_v1 tdx_pw_mce
 bogomips\t: 3800.00
 
@@ -116,7 +116,7 @@ def test_cpuinfo() -> None:
     model, cpus, flags, bugs = parse_cpuinfo(CPUINFO)
     assert model == "INTEL(R) XEON(R) PLATINUM 8592+"
     assert cpus == 2
-    assert flags == {"fpu", "vme", "tdx_host_platform", "tme"}
+    assert flags == {"fpu", "vme", "sse2", "tdx_host_platform", "tme"}
     assert bugs == {"spectre_v1", "tdx_pw_mce"}
 
 

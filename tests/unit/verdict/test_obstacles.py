@@ -196,9 +196,9 @@ def test_a_module_that_is_not_loaded(line: str, keyids: tuple[int, int] | None) 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("fpu sgx tme", [None, None]),
-        ("fpu tme", ["SGX is off", None]),
-        ("tme", [None, "In the BIOS, enable SGX"]),
+        ("fpu sse2 sgx tme", [None, None]),
+        ("fpu sse2 tme", ["SGX is off", None]),
+        ("fpu tme", [None, "In the BIOS, enable SGX"]),
     ],
 )
 def test_sgx_is_looked_at(flags: str, said: list[str | None], tmp_path: Path) -> None:
