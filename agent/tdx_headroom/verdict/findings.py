@@ -124,7 +124,7 @@ class Signs(NamedTuple):
         what_if: the facts are not the host's own any more, so what happened on it does not count.
         not_tdx: kernel or CPU say that TDX is not available here.
         failed: the log of this boot, when TDX failed in it.
-        no_sign: there is a log, and nothing shows TDX.
+        no_sign: nothing shows TDX.
         refused: the call that the module has refused, when nothing shows what came of it.
         guard: for parts of a finding that may fail alone.
     """

@@ -13,7 +13,15 @@ from tdx_headroom.verdict.decode import failed_in_words, why_no_tdx
 from tdx_headroom.verdict.findings import FAILS, RISK, Certainty
 from tdx_headroom.verdict.guard import Guard
 from tdx_headroom.verdict.model import State, Verdict, describe
-from tdx_headroom.verdict.obstacles import Told, ask, came_up, kernel_not_shown, no_sign, refused_call
+from tdx_headroom.verdict.obstacles import (
+    Told,
+    ask,
+    came_up,
+    kernel_not_shown,
+    no_sign,
+    part_of_the_map,
+    refused_call,
+)
 from tdx_headroom.verdict.obstacles.contradictions import HARDWARE
 from tdx_headroom.verdict.obstacles.log_limits import MAY_HIDE
 from tdx_headroom.verdict.obstacles.unknown import EVERYTHING
@@ -153,6 +161,8 @@ def _missing(signs: Signs, found: Found) -> str:
     if signs.refused is not None:
         alone = "" if plan is None else f" The memory map alone: {describe(plan)}"
         return f"{refused_call.in_words(signs.refused)}{alone}"
+    if part := told.get(part_of_the_map.KIND):
+        return part
     if signs.no_sign and (plan is not None or hints_of_tdx(facts)):
         alone = "" if plan is None else f" The memory map alone: {describe(plan)}"
         return f"{no_sign.in_words(facts)}{alone}"
@@ -165,8 +175,6 @@ def _missing(signs: Signs, found: Found) -> str:
         return told[kernel_not_shown.KIND]
     if MAY_HIDE in told:
         return "A line that could not be read may tell of a failure: see the warnings."
-    if plan is not None:
-        return "The log shows only a part of the memory map: give the whole log (`journalctl -k -b`)."
     return "The CMRs are unknown: give the kernel log of the TDX initialization, if this kernel prints them."
 
 

@@ -99,14 +99,17 @@ def refused_call(facts: HostFacts) -> SeamcallFailure | None:
 
 
 def shows_no_tdx(facts: HostFacts) -> bool:
-    """Whether there is a log or a CPU to look at, and neither shows TDX: it may be any server's.
+    """Whether neither log nor CPU show TDX: it may be any server's.
 
-    The log may also have been cut before the line that would tell, or the kernel be one that tells nothing.
-    That a map does not fit is sure all the same.
+    The log may also be missing, or cut before the line that would tell, or the kernel be one that tells
+    nothing. That a map does not fit is sure all the same. Facts that were given without their sources are
+    about the memory map alone.
     """
-    flag = None if facts.platform is None else facts.platform.tdx_host_platform
-    looked = facts.kernel_log is not None or flag is False
-    return looked and not flag and not shows_tdx(facts)
+    platform = facts.platform
+    flag = None if platform is None else platform.tdx_host_platform
+    up = platform is not None and platform.tdx_module_version is not None
+    looked = facts.kernel_log is not None or flag is False or bool(facts.sources)
+    return looked and not flag and not up and not shows_tdx(facts)
 
 
 def hints_of_tdx(facts: HostFacts) -> list[str]:

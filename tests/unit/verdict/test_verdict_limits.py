@@ -12,7 +12,8 @@ from tdx_headroom.address import GIB, MIB, Range
 from tdx_headroom.facts.host_facts import HostFacts, MemoryRegion
 from tdx_headroom.facts.kernel_report import FailureReason, KernelReport, ModuleState
 from tdx_headroom.facts.observations import Platform
-from tdx_headroom.host.choose import facts_from_log
+from tdx_headroom.host.choose import facts_from_log, read_facts
+from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output.page import render_page
 from tdx_headroom.sources.kernel_log.reader import read_log_file
 from tdx_headroom.verdict import State
@@ -153,3 +154,62 @@ def test_why_nothing_was_tried(release: str, platform: Platform | None, words: s
     log = KernelReport(ModuleState.NOT_ATTEMPTED, keyids=(32, 64))
     facts = HostFacts(kernel_release=release, memory_regions=ROOMY, platform=platform, kernel_log=log)
     assert words in " ".join(assess(facts).verdict.remedies)
+
+
+def tree(folder: Path, **files: str) -> Root:
+    for name, text in files.items():
+        path = folder / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return Root(folder)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"proc__iomem": "00100000-7fffffff : System RAM\n"},
+        {"sys__kernel__debug__memblock__memory": "   0: 0x0000000000100000..0x000000007fffffff\n"},
+        {
+            "sys__firmware__memmap__0__start": "0x100000",
+            "sys__firmware__memmap__0__end": "0x7fffffff",
+            "sys__firmware__memmap__0__type": "System RAM",
+        },
+    ],
+    ids=["iomem", "memblock", "memmap"],
+)
+def test_a_map_alone_is_no_promise(tmp_path: Path, files: dict[str, str]) -> None:
+    """Without log and CPU it may be any machine's; the CPU's flag shows TDX."""
+    verdict = assess(read_facts(tree(tmp_path, **files))).verdict
+    assert (verdict.state, verdict.next_boot) == (State.CANNOT_TELL, None)
+    assert "there is neither its log nor the flags of its CPU" in verdict.summary
+    assert "The one TDMR fits" in verdict.summary
+    root = tree(tmp_path, proc__cpuinfo="processor\t: 0\nflags\t: tdx_host_platform\n")
+    assert assess(read_facts(root)).verdict.state is State.WILL_INITIALIZE
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"proc__iomem": "100000000-407fffffff : System RAM\n"},
+        {"sys__kernel__debug__memblock__memory": "   0: 0x0000000100000000..0x000000407fffffff    0 NONE\n"},
+        {
+            "dmesg": MAP.replace("BIOS-e820: [mem 0x0000000000000000-0x000000007fffffff] usable\n", "")
+            + KEYIDS
+        },
+    ],
+    ids=["iomem", "memblock", "log"],
+)
+def test_a_map_without_low_memory_is_a_fragment(tmp_path: Path, files: dict[str, str]) -> None:
+    """No host comes up without RAM below 4 GiB."""
+    cpuinfo = "processor\t: 0\nflags\t: tdx_host_platform\n"
+    facts = read_facts(tree(tmp_path, proc__cpuinfo=cpuinfo, **files))
+    assert facts.memory_regions
+    verdict = assess(facts).verdict
+    assert (verdict.state, verdict.next_boot) == (State.CANNOT_TELL, None)
+    assert "only a part of the memory map: it has no RAM below 4 GiB" in verdict.summary
+
+
+def test_what_is_left_without_late_memory_may_be_nothing(tmp_path: Path) -> None:
+    """A fragment that has none but drivers' memory is no host without memory."""
+    facts = read_facts(tree(tmp_path, proc__iomem="2070000000-606fffffff : System RAM (kmem)\n"))
+    assert assess(facts, WhatIf(kernel="7.2.0")).verdict.next_boot is None

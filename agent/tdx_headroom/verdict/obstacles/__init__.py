@@ -99,7 +99,7 @@ REGISTRY: tuple[Row, ...] = (
     ),
     Row(log_limits.unread, ("log-unread",), "which lines could not be read", without_tdx=True),
     Row(log_limits.early_end, ("log-ends-early",), "whether the log ends early", without_tdx=True),
-    Row(part_map.look, ("part-of-the-map",), "if the map is whole", NOTE, _WARNED, _PLAN, without_tdx=True),
+    Row(part_map.look, (part_map.KIND,), "if the map is whole", NOTE, _WARNED, _PLAN, without_tdx=True),
     Row(kernel_not_shown.look, (kernel_not_shown.KIND,), "whether the kernel is known", NOTE, None, _HOLES),
     Row(no_sign.look, ("no-sign-of-tdx",), "whether there is TDX at all", NOTE, _WARNED, _FITS, _DOWN),
     Row(reserved_areas.look, reserved_areas.KINDS, "whether reserved areas suffice", FAILS, None),

@@ -39,6 +39,8 @@ def in_words(facts: HostFacts) -> str:
     if facts.log_health is not None:
         return "Nothing shows that this host can do TDX: the log has no line with its private KeyIDs."
     kernel = "its kernel" if release is None else f"kernel {release}"
+    if facts.platform is None:
+        return "Nothing shows that this host can do TDX: there is neither its log nor the flags of its CPU."
     more = "" if would_show_tdx(release) else f", and {kernel} may not show it"
     return f"Nothing shows that this host can do TDX{more}."
 

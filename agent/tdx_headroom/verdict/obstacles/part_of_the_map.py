@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.plan import Plan
 
+KIND = "part-of-the-map"
 # One GiB more of memory takes this much more PAMT: 16 bytes a page.
 _PAMT_OF_A_GIB = 4096
 
@@ -22,19 +23,27 @@ def look(signs: Signs) -> Findings:
     """What proves it."""
     beyond = beyond_the_map(signs.facts, signs.plan)
     if beyond is not None:
-        said = "The log shows only a part of the memory map: {}. Give the whole log."
+        source = signs.facts.memory_source
+        log = source is not None and source.from_log
+        whole = "the whole log (`journalctl -k -b`)" if log else "all of it"
+        said = f"{'The log shows' if log else 'There is'} only a part of the memory map: {{}}. Give {whole}."
         public = beyond.public if isinstance(beyond, Sentence) else beyond
         text = Sentence(said.format(beyond), public=said.format(public))
-        yield Finding("part-of-the-map", NOTE, text)
+        yield Finding(KIND, NOTE, text)
 
 
 def beyond_the_map(facts: HostFacts, plan: Plan | None) -> str | None:
-    """What proves that the log shows only a part of the memory; None when nothing does.
+    """What proves that a source shows only a part of the memory; None when nothing does.
 
-    Memory that the command line keeps from the kernel (``mem=``, ``memmap=``) is missing for good.
+    Memory that the command line keeps from the kernel (``mem=``, ``memmap=``) is missing for good, but none
+    comes up without any below 4 GiB.
     """
     regions, log = facts.memory_regions, facts.kernel_log
-    if not regions or facts.memory_source is None or not facts.memory_source.from_log:
+    if regions is None or facts.memory_source is None:
+        return None
+    if all(region.start >= 4 * GIB for region in regions):
+        return "it has no RAM below 4 GiB, and every host has some"
+    if not facts.memory_source.from_log:
         return None
     if map_edits(facts.command_line or ()):
         return None
