@@ -131,6 +131,7 @@ class LogHealth:
         from_boot: whether the log reaches back to the boot.
         whole_start: whether it reaches, without a gap, from the boot to where all processors run: before
             that a kernel names the KeyIDs of TDX, if there are any.
+        filtered: whether lines about TDX may have been taken out of what would be such a start.
         verified: whether its format tells who wrote a record (plain text never does).
         loose: TDX lines of a text that do not have its prefix, so that they prove nothing good.
         unread: lines of a text that mention TDX and could not be read.
@@ -145,6 +146,7 @@ class LogHealth:
     untrusted: int = 0
     from_boot: bool = False
     whole_start: bool = False
+    filtered: bool = False
     verified: bool = False
     earlier_boots: int = 0
     loose: int = 0

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.address import GIB, Range, subtract
 from tdx_headroom.errors import one_line
+from tdx_headroom.facts.command_line import asks_for_tdx
+from tdx_headroom.facts.cpu_models import cpu_can_tdx
 from tdx_headroom.facts.host_facts import DEFAULT_LIMITS, HostFacts, MemoryRegion
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.facts.observations import LogHealth
@@ -17,7 +19,7 @@ from tdx_headroom.host.readings import read_all, with_maps
 from tdx_headroom.host.suspects import find_suspects
 from tdx_headroom.plan.zones import zones_of
 from tdx_headroom.sources.iomem import crash_kernel
-from tdx_headroom.sources.kernel_log.boot_lines import RUNNING
+from tdx_headroom.sources.kernel_log import boot_lines
 from tdx_headroom.sources.kernel_log.report import hides_failure, read_report
 from tdx_headroom.sources.kernel_log.tdx_lines import LOOKS_LIKE_TDX
 from tdx_headroom.sources.platform import relevant_arguments
@@ -109,7 +111,7 @@ def choose_facts(readings: Readings, last_cmrs: LastCmrs | None = None) -> HostF
         sources=tuple(SourceStatus.of(r.source, r.origin, r.error) for r in (*reported, log, *lists)),
         disagreements=disagreements(tuple(readings.maps.values()), chosen),
         kernel_log=report,
-        log_health=_health(log.value, boot) if log.value else None,
+        log_health=_health(log.value, boot, report) if log.value and report else None,
         platform=platform,
     )
     return _with_last_cmrs(_without_refused(facts), last_cmrs)
@@ -189,15 +191,18 @@ def _report(log: KernelLog, boot: BootMap) -> KernelReport:
     return replace(report, contradictions=tuple(found))
 
 
-def _health(log: KernelLog, boot: BootMap) -> LogHealth:
+def _health(log: KernelLog, boot: BootMap, report: KernelReport) -> LogHealth:
     forged = log.forged + sum(1 for text in log.untrusted if LOOKS_LIKE_TDX.match(text))
     # tdx_init() is an early initcall; smp_init() comes after those.
-    started = any(RUNNING.fullmatch(record.text.strip()) for record in log.records)
+    started = any(boot_lines.RUNNING.fullmatch(record.text.strip()) for record in log.records)
+    whole_start = boot.from_boot and started and not log.lost
+    filtered = whole_start and not log.verified and report.shows_nothing and _speaks_for_tdx(log, boot)
     return LogHealth(
         lost=log.lost,
         untrusted=forged,
         from_boot=boot.from_boot,
-        whole_start=boot.from_boot and started and not log.lost,
+        whole_start=whole_start and not filtered,
+        filtered=filtered,
         verified=log.verified,
         earlier_boots=log.earlier,
         loose=len(log.loose),
@@ -207,3 +212,14 @@ def _health(log: KernelLog, boot: BootMap) -> LogHealth:
         excerpt=log.excerpt,
         until=max((r.time / 1e6 for r in log.records if r.time is not None), default=None),
     )
+
+
+def _speaks_for_tdx(log: KernelLog, boot: BootMap) -> bool:
+    """Whether a log without a line about TDX shows a host that would have some, or lacks what all have."""
+    if boot.command_line is None:
+        # The kernel prints it twice, and it names TDX where it asks for it.
+        return True
+    if asks_for_tdx(relevant_arguments(boot.command_line)):
+        return True
+    cpus = (boot_lines.CPU.fullmatch(record.text.strip()) for record in log.records)
+    return any(cpu and cpu_can_tdx(cpu[1], int(cpu[2], 16), int(cpu[3], 16)) for cpu in cpus)

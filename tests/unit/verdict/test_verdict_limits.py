@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,8 @@ MAP = (
     "BIOS-e820: [mem 0x0000000000000000-0x000000007fffffff] usable\n"
     "BIOS-e820: [mem 0x0000000100000000-0x000000107fffffff] usable\n"
 )
-START = f"Linux version 6.16.0 (gcc)\n{MAP}"
+ASKS = "Command line: root=/dev/sda {}\n"
+START = f"Linux version 6.16.0 (gcc)\n{ASKS.format('quiet')}{MAP}"
 RUNNING = "smp: Brought up 2 nodes, 64 CPUs\n"
 
 
@@ -213,3 +215,32 @@ def test_what_is_left_without_late_memory_may_be_nothing(tmp_path: Path) -> None
     """A fragment that has none but drivers' memory is no host without memory."""
     facts = read_facts(tree(tmp_path, proc__iomem="2070000000-606fffffff : System RAM (kmem)\n"))
     assert assess(facts, WhatIf(kernel="7.2.0")).verdict.next_boot is None
+
+
+EMR = "smpboot: CPU0: INTEL(R) XEON(R) GOLD 6548Y+ (family: 0x6, model: 0xcf, stepping: 0x2)\n"
+ICX = "smpboot: CPU0: Intel(R) Xeon(R) Silver 4314 (family: 0x6, model: 0x6a, stepping: 0x6)\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        (START + EMR + RUNNING, State.CANNOT_TELL),
+        (START.replace("quiet", "kvm_intel.tdx=1") + RUNNING, State.CANNOT_TELL),
+        (START.replace("quiet", "kvm_intel.tdx=on nohibernate") + RUNNING, State.CANNOT_TELL),
+        (START.replace(ASKS.format("quiet"), "") + RUNNING, State.CANNOT_TELL),
+        (START.replace("quiet", "kvm_intel.tdx=0") + RUNNING, State.NOT_TDX),
+        (START + ICX + RUNNING, State.NOT_TDX),
+    ],
+    ids=["CPU", "asked for", "asked for otherwise", "no command line", "not wanted", "older CPU"],
+)
+def test_a_log_without_its_lines_about_tdx(text: str, state: State) -> None:
+    """Whoever took them out has made no host without TDX of it; a verified log has all its lines."""
+    verdict = of_log(text).verdict
+    assert (verdict.state, verdict.next_boot) == (state, None)
+    taken_out = "Lines about TDX may have been taken out of the log" in verdict.summary
+    assert taken_out is (state is State.CANNOT_TELL)
+    kernel = "".join(
+        json.dumps({"_TRANSPORT": "kernel", "SYSLOG_FACILITY": "0", "MESSAGE": line}) + "\n"
+        for line in text.splitlines()
+    )
+    assert of_log(kernel).verdict.state is State.NOT_TDX

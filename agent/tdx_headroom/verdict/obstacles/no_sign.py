@@ -36,6 +36,12 @@ def in_words(facts: HostFacts) -> str:
     if _hidden_by_kernel(facts):
         does = "does not bring TDX up" if why_not_tried(release) else "is not known to bring TDX up"
         return f"Kernel {release} {does}, so that nothing shows it here, but {hints}. Boot one that does."
+    if facts.log_health is not None and facts.log_health.filtered:
+        return (
+            "Lines about TDX may have been taken out of the log: its CPU or command line speak for TDX, or"
+            " its command line is missing. If not, the BIOS has not enabled TDX, or this kernel is built"
+            " without it. Give the whole log (`journalctl -k -b`)."
+        )
     if facts.log_health is not None:
         return "Nothing shows that this host can do TDX: the log has no line with its private KeyIDs."
     kernel = "its kernel" if release is None else f"kernel {release}"
