@@ -94,6 +94,7 @@ class Platform:
         guest_keyids: row ``tdx`` of the cgroup file ``misc.capacity``.
         hibernation: whether the kernel can hibernate, which blocks TDX.
         command_line: the arguments that matter for TDX or memory, others left out.
+        physical_address_bits: of the CPU, without those that encryption keys take.
         cpu_model, cpus, memory_total: as the host reports them; bytes.
         cpu_can_tdx: whether the CPU is of a model that can have TDX.
         boot_time: seconds since the epoch.
@@ -112,6 +113,7 @@ class Platform:
     guest_keyids: int | None = None
     hibernation: bool | None = None
     command_line: tuple[str, ...] | None = None
+    physical_address_bits: int | None = None
     cpu_model: str | None = None
     cpu_can_tdx: bool | None = None
     cpus: int | None = None

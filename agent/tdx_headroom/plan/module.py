@@ -27,6 +27,22 @@ PAMT_ENTRY_SIZE = 16
 """``sizeof(pamt_entry_t)``, at every level; the 4K part may be a bitmap of one bit a page instead."""
 
 
+def accepts_cmrs(cmrs: Sequence[tuple[int, int]]) -> bool:
+    """Whether TDH.SYS.INIT takes the CMR table: page aligned, in order and disjoint; empty entries aside.
+
+    Args:
+        cmrs: ``(base, size)`` in table order.
+    """
+    end = 0
+    for base, size in cmrs:
+        if not size:
+            continue
+        if base < end or (base | size) % PAGE:
+            return False
+        end = base + size
+    return True
+
+
 def module_verdict(
     tdmrs: Sequence[Tdmr], cmrs: Sequence[tuple[int, int]], *, dynamic_pamt: bool
 ) -> ModuleVerdict:

@@ -71,6 +71,12 @@ def parse_cpu_can_tdx(text: str) -> bool | None:
     return cpu_can_tdx(vendor, int(family), int(number)) if known else cpu_can_tdx(vendor, 0, 0)
 
 
+def parse_address_bits(text: str) -> int | None:
+    """Physical address bits of the first processor in ``/proc/cpuinfo``."""
+    match = re.match(r"([0-9]{1,3}) bits physical,", processor(text).get("address sizes", ""), re.ASCII)
+    return int(match[1]) if match else None
+
+
 def processor(text: str) -> dict[str, str]:
     """The rows of the first processor in ``/proc/cpuinfo``."""
     found: dict[str, str] = {}
@@ -153,6 +159,7 @@ def read_platform(root: HostFiles) -> Reading[Platform]:
             command_line=relevant_arguments(command_line) if command_line is not None else None,
             cpu_model=model,
             cpu_can_tdx=parse_cpu_can_tdx(cpuinfo),
+            physical_address_bits=parse_address_bits(cpuinfo),
             cpus=cpus or None,
             memory_total=memory_total,
             boot_time=boot_time,

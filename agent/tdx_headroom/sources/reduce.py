@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tdx_headroom.errors import SourceError
 from tdx_headroom.sources import firmware_memmap, iomem, memblock, zoneinfo
 from tdx_headroom.sources.platform import (
+    parse_address_bits,
     parse_boot_time,
     parse_cpuinfo,
     parse_hugetlb,
@@ -86,6 +87,8 @@ def cpuinfo(text: str) -> str:
     lines = [f"processor\t: {i}" for i in range(cpus)]
     first = processor(text)
     lines += [f"{key}\t: {first[key][:20]}" for key in ("vendor_id", "cpu family", "model") if first.get(key)]
+    if (bits := parse_address_bits(text)) is not None:
+        lines.append(f"address sizes\t: {bits} bits physical, - bits virtual")
     if model is not None:
         lines.append(f"model name\t: {model[:80]}")
     if flags:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _IOMEM_KEPT = "rows of memory; no devices, no rows of the kernel's image"
-_CPUINFO_KEPT = "vendor, model, number of CPUs, flags and bugs about TDX and virtualization"
+_CPUINFO_KEPT = "vendor, model, address bits, number of CPUs, flags and bugs about TDX and virtualization"
 
 
 class File(NamedTuple):

@@ -21,28 +21,45 @@ LEAVES = {
     0x23: "TDH.SYS.LP.INIT",
     0x24: "TDH.SYS.TDMR.INIT",
     0x2D: "TDH.SYS.CONFIG",
+    0x34: "TDH.SYS.SHUTDOWN",
+    0x35: "TDH.SYS.UPDATE",
+    0x45: "TDH.SYS.DISABLE",
+    0x8000000000000000: "P-SEAMLDR.INFO",
+    0x8000000000000001: "P-SEAMLDR.INSTALL",
 }
 
 # Upper 32 bits of the completion status (TDX module, tdx_error_codes_defs.h).
 STATUSES = {
+    0x80000200: "TDX_OPERAND_BUSY",
     0x80000202: "TDX_SYS_BUSY",
+    0x80000203: "TDX_RND_NO_ENTROPY",
     0xC0000100: "TDX_OPERAND_INVALID",
     0xC0000500: "TDX_SYS_INIT_NOT_PENDING",
     0xC0000502: "TDX_SYS_LP_INIT_NOT_DONE",
+    0xC0000503: "TDX_SYS_LP_INIT_DONE",
     0xC0000505: "TDX_SYS_NOT_READY",
     0xC0000506: "TDX_SYS_SHUTDOWN",
     0xC0000507: "TDX_SYS_KEY_CONFIG_NOT_PENDING",
+    0xC000050A: "TDX_SYS_INCOMPATIBLE_SIGSTRUCT",
+    0xC000050B: "TDX_SYS_LP_INIT_NOT_PENDING",
     0xC000050C: "TDX_SYS_CONFIG_NOT_PENDING",
     0xC000050D: "TDX_INCOMPATIBLE_SEAM_CAPABILITIES",
+    0xC000050F: "TDX_INCOMPATIBLE_SEAM_FEATURES",
+    0xC0000511: "TDX_CRYPTO_SELF_TEST_FAILED",
     0x80000800: "TDX_KEY_GENERATION_FAILED",
+    0xC0000825: "TDX_NUM_ACTIVATED_HKIDS_NOT_SUPPORTED",
     0xC0000900: "TDX_INCORRECT_CPUID_VALUE",
-    0xC0000901: "TDX_BOOT_NT4_SET",
+    0xC0000901: "TDX_LIMIT_CPUID_MAXVAL_SET",
     0xC0000902: "TDX_INCONSISTENT_CPUID_FIELD",
+    0xC0000904: "TDX_CPUID_LEAF_1F_FORMAT_UNRECOGNIZED",
+    0xC0000905: "TDX_INVALID_WBINVD_SCOPE",
     0xC0000906: "TDX_INVALID_PKG_ID",
     0xC0000908: "TDX_CPUID_LEAF_NOT_SUPPORTED",
     0xC0000910: "TDX_SMRR_NOT_LOCKED",
     0xC0000911: "TDX_INVALID_SMRR_CONFIGURATION",
     0xC0000912: "TDX_SMRR_OVERLAPS_CMR",
+    0xC0000913: "TDX_SMRR_LOCK_NOT_SUPPORTED",
+    0xC0000914: "TDX_SMRR_NOT_SUPPORTED",
     0xC0000920: "TDX_INCONSISTENT_MSR",
     0xC0000921: "TDX_INCORRECT_MSR_VALUE",
     0xC0000A00: "TDX_INVALID_TDMR",
@@ -59,6 +76,7 @@ STATUSES = {
 }
 _CONFIG_ERRORS = range(0xC0000A00, 0xC0000A22)
 _READ = 0x22
+_NOT_READY = 0xC0000505
 
 WHY = {
     FailureReason.RESERVED_AREAS: "a TDMR needs more reserved areas than the TDX module takes",
@@ -97,21 +115,70 @@ EARLIER = Remedy(
     RemedyKind.INITIALIZE_EARLY,
     "Initialize TDX early (load kvm_intel at boot); reserve fewer huge pages and less movable memory.",
 )
-_CONVERTIBLE = Remedy(
+CONVERTIBLE = Remedy(
     RemedyKind.CONVERTIBLE_MEMORY,
-    "Have the firmware make all memory convertible, or keep the kernel off the rest (memmap=).",
+    "Have the firmware make all memory convertible (populate DIMMs evenly, no CXL or persistent"
+    " memory as RAM), or keep the kernel off the rest with memmap=.",
+)
+PLATFORM_SET_UP = Remedy(
+    RemedyKind.FIRMWARE_SETTING,
+    "The BIOS has set the platform up so that the TDX module refuses it, whatever the module's age: update"
+    " the BIOS, or load its defaults and enable TME, TME-MT, TDX and the SEAM loader again; then ask the"
+    " vendor.",
+)
+KERNELS_PLAN = Remedy(
+    RemedyKind.LOOK_FURTHER,
+    "The kernel's own plan is at fault, not the memory: boot another kernel, and report it to the kernel's"
+    " vendor with `sudo tdx-headroom capture -o host.tar.gz`.",
 )
 _ENABLE = Remedy(
     RemedyKind.FIRMWARE_SETTING,
     "In the BIOS, enable TME, TME-MT, TDX and the SEAM loader; update the BIOS if they are.",
 )
-_UPDATE = Remedy(
-    RemedyKind.UPDATE_MODULE, "Update the TDX module: with the BIOS, or through the SEAM loader."
-)
-_UPDATE_FOR_A_FIELD = Remedy(
+UPDATE = Remedy(RemedyKind.UPDATE_MODULE, "Update the TDX module: with the BIOS, or through the SEAM loader.")
+_FIELD = Remedy(
     RemedyKind.UPDATE_MODULE,
     "Update the TDX module (with the BIOS): it does not know a field that this kernel reads.",
 )
+
+_KEY_SPLIT = Remedy(
+    RemedyKind.FIRMWARE_SETTING,
+    "In the BIOS, give TDX fewer of the KeyIDs (the TME-MT/TDX key split), or update the TDX module.",
+)
+_NO_LIMIT = Remedy(RemedyKind.FIRMWARE_SETTING, "In the BIOS, turn off the limit of CPUID's leaves (maxval).")
+_ALL_CPUS = Remedy(
+    RemedyKind.REMOVE_ARGUMENTS,
+    "Have every CPU online when TDX starts: no nosmt, maxcpus=, nr_cpus= or possible_cpus= on the kernel's"
+    " command line, and no CPU set offline.",
+)
+_FRESH_BOOT = Remedy(
+    RemedyKind.BOOT_AGAIN,
+    "Boot again through the firmware, not by kexec: the TDX module is in another state than the kernel takes"
+    " it to be. Should it come back, report it to the kernel's vendor.",
+)
+_RETRY = Remedy(
+    RemedyKind.BOOT_AGAIN, "The TDX module was busy or short of entropy: load kvm_intel later, or boot again."
+)
+_VENDOR = Remedy(
+    RemedyKind.LOOK_FURTHER,
+    "The TDX module's own test of the CPU fails: have the machine's vendor look at it.",
+)
+_OF_STATUS: dict[int, Remedy] = {
+    **dict.fromkeys((0x80000200, 0x80000202, 0x80000203, 0x80000800), _RETRY),
+    0xC0000502: _ALL_CPUS,
+    **dict.fromkeys(
+        (0xC0000500, 0xC0000503, 0xC0000505, 0xC0000506, 0xC0000507, 0xC000050B, 0xC000050C), _FRESH_BOOT
+    ),
+    0xC0000511: _VENDOR,
+    0xC0000825: _KEY_SPLIT,
+    0xC0000901: _NO_LIMIT,
+    **dict.fromkeys((0xC0000905, 0xC0000906, *range(0xC0000910, 0xC0000915)), PLATFORM_SET_UP),
+    **dict.fromkeys((0xC0000920, 0xC0000921, 0xC0000A22), PLATFORM_SET_UP),
+    **dict.fromkeys((0xC0000A00, 0xC0000A01, 0xC0000A10, 0xC0000A12, 0xC0000A20, 0xC0000A21), KERNELS_PLAN),
+    **dict.fromkeys((0xC0000A02, 0xC0000A11), CONVERTIBLE),
+    **dict.fromkeys((0xC0000C00, 0xC0000C02), _FIELD),
+}
+"""What to do about a refused call, by the status; all others ask for another module."""
 
 _REMEDIES = {
     FailureReason.HIBERNATION: NO_HIBERNATE,
@@ -124,13 +191,13 @@ _REMEDIES = {
         RemedyKind.UPDATE_MODULE,
         "Update the TDX module (with the BIOS, or through the SEAM loader) to 1.5.06 or later.",
     ),
-    FailureReason.METADATA: _UPDATE,
+    FailureReason.METADATA: UPDATE,
     FailureReason.CPU_FEATURE: Remedy(
         RemedyKind.FIRMWARE_SETTING,
         "Enable the feature in the BIOS, and take its clearcpuid= or no… off the command line.",
     ),
     FailureReason.NO_MEMORY: EARLIER,
-    FailureReason.NOT_CONVERTIBLE: _CONVERTIBLE,
+    FailureReason.NOT_CONVERTIBLE: CONVERTIBLE,
     FailureReason.MEMORY_NOTIFIER: Remedy(
         RemedyKind.BOOT_AGAIN, "Boot again; should it come back, report it to the kernel's vendor."
     ),
@@ -150,13 +217,15 @@ _PERSISTENT = (
     FailureReason.CPU_FEATURE,
 )
 CONFIG_LEAF = 0x2D
-_UNKNOWN_FIELD = (0xC0000C00, 0xC0000C02)
+_LASTS = 3
+"""Bits 63 and 62 of a status: an error, and no matter of trying again."""
 
 
 def is_persistent(log: KernelReport) -> bool:
     """Whether a failure has causes that neither the memory map nor another try changes."""
     if log.reason is FailureReason.SEAMCALL:
-        return log.seamcall is not None and log.seamcall.leaf != CONFIG_LEAF
+        call = log.seamcall
+        return call is not None and call.leaf != CONFIG_LEAF and call.status >> 62 == _LASTS
     return log.reason in _PERSISTENT
 
 
@@ -205,8 +274,8 @@ def remedies_for(log: KernelReport) -> tuple[Remedy, ...]:
     """What to do about a failure that the memory map has no part in."""
     if log.reason is FailureReason.SEAMCALL:
         status = log.seamcall.status >> 32 if log.seamcall is not None else 0
-        if status in _CONFIG_ERRORS:
-            return (_CONVERTIBLE,)
-        return (_UPDATE_FOR_A_FIELD if status in _UNKNOWN_FIELD else _UPDATE,)
+        # Older modules read no field before all processors are ready.
+        early = status == _NOT_READY and log.seamcall is not None and log.seamcall.leaf == _READ
+        return (UPDATE if early else _OF_STATUS.get(status, UPDATE),)
     remedy = _REMEDIES.get(log.reason or FailureReason.OTHER)
     return () if remedy is None else (remedy,)

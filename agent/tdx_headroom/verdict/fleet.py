@@ -14,6 +14,7 @@ from tdx_headroom.verdict.kernels import why_not_tried, why_unknown
 from tdx_headroom.verdict.late_memory import at_boot
 from tdx_headroom.verdict.model import Basis
 from tdx_headroom.verdict.obstacles import doubt_of
+from tdx_headroom.verdict.obstacles.module_checks import CMR_TABLE
 from tdx_headroom.verdict.what_if import WhatIf, apply
 
 if TYPE_CHECKING:
@@ -151,6 +152,9 @@ def audit_host(facts: HostFacts, name: str, line: int | None, targets: Sequence[
         why = " ".join([why, *verdict.contradictions[:1]])
         known = verdict.finding.basis is not Basis.MAINLINE
         results.append(TargetResult(target, verdict.strategy, fit, why, known))
+    # No kernel comes up with a CMR table that the module refuses.
+    refused = any(finding.kind == CMR_TABLE for finding in own.findings)
+    same = Fit.NO_TDX if no_tdx else Fit.WILL_FAIL if refused else None
     return HostAudit(
         name=name,
         line=line,
@@ -158,7 +162,7 @@ def audit_host(facts: HostFacts, name: str, line: int | None, targets: Sequence[
         kernel_release=facts.kernel_release,
         state=own.state,
         targets=tuple(results),
-        strategies={s: Fit.NO_TDX if no_tdx else _of_plan(plan) for s, plan in own_plans.items()},
+        strategies={s: same or _of_plan(plan) for s, plan in own_plans.items()},
     )
 
 

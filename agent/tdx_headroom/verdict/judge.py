@@ -24,6 +24,7 @@ from tdx_headroom.verdict.obstacles import (
 )
 from tdx_headroom.verdict.obstacles.contradictions import HARDWARE
 from tdx_headroom.verdict.obstacles.log_limits import MAY_HIDE
+from tdx_headroom.verdict.obstacles.module_checks import DYNAMIC_PAMT
 from tdx_headroom.verdict.obstacles.unknown import EVERYTHING
 from tdx_headroom.verdict.signs import hints_of_tdx, no_keyids, read_signs
 
@@ -173,6 +174,8 @@ def _missing(signs: Signs, found: Found) -> str:
         )
     if plan is not None and kernel_not_shown.KIND in told:
         return told[kernel_not_shown.KIND]
+    if dynamic := told.get(DYNAMIC_PAMT):
+        return dynamic
     if MAY_HIDE in told:
         return "A line that could not be read may tell of a failure: see the warnings."
     return "The CMRs are unknown: give the kernel log of the TDX initialization, if this kernel prints them."

@@ -13,6 +13,7 @@ from tdx_headroom.address import GIB, MIB, Range, clip, show, show_size, subtrac
 from tdx_headroom.facts.command_line import punch
 from tdx_headroom.facts.host_facts import MemoryRegion
 from tdx_headroom.plan import AreaKind, Outcome, Strategy
+from tdx_headroom.plan.module import accepts_cmrs
 from tdx_headroom.plan.regions import tdx_memory_list
 from tdx_headroom.verdict.findings import Remedy, RemedyKind
 from tdx_headroom.verdict.kernels import names_with
@@ -50,7 +51,7 @@ def for_plan(signs: Signs, *own: Remedy) -> tuple[Remedy, ...]:
         return ()
     name = "remedies (other kernels)"
     found = signs.guard.part(
-        name, lambda: _other_kernels(signs.plans, signs.strategy.strategy), list[Remedy]()
+        name, lambda: _other_kernels(signs.plans, signs.strategy.strategy, signs.facts.cmrs), list[Remedy]()
     )
     return (*found, *own)
 
@@ -74,15 +75,17 @@ def for_areas(signs: Signs, plan: Plan, index: int) -> tuple[Remedy, ...]:
     return found
 
 
-def _other_kernels(plans: Mapping[Strategy, Plan | None], strategy: Strategy) -> list[Remedy]:
+def _other_kernels(
+    plans: Mapping[Strategy, Plan | None], strategy: Strategy, cmrs: Sequence[tuple[int, int]] | None
+) -> list[Remedy]:
     fitting = {
         s
         for s, plan in plans.items()
         if s is not strategy and plan is not None and plan.outcome is Outcome.OK
     }
-    kernels = names_with(fitting, initializing=True)
+    kernels = names_with(fitting, initializing=True) if accepts_cmrs(cmrs or ()) else []
     if not kernels:
-        # Nobody can boot a kernel that nobody is known to have.
+        # Nobody can boot a kernel that nobody is known to have, and no kernel mends a CMR table.
         return []
     text = f"Boot a kernel that looks at CMRs, under which this host fits: {', '.join(kernels)}."
     return [Remedy(RemedyKind.OTHER_KERNEL, text, bytes_given_up=0, computed=True)]

@@ -99,6 +99,7 @@ def _without_outcome(facts: HostFacts) -> KernelReport | None:
         module_build=log.module_build,
         cmrs=log.cmrs,
         cmrs_complete=log.cmrs_complete,
+        dynamic_pamt=log.dynamic_pamt,
         verified=log.verified,
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tdx_headroom.address import GIB, MIB, Range
-from tdx_headroom.facts.host_facts import HostFacts, Limits, MemoryRegion
+from tdx_headroom.facts.host_facts import HostFacts, Limits, MemoryRegion, Placement
 from tdx_headroom.facts.kernel_report import (
     Contradiction,
     ContradictionKind,
@@ -66,6 +66,14 @@ def limited(tdmrs: int = 64, areas: int = 16) -> HostFacts:
     return replace(EMR, kernel_log=None, limits=Limits(tdmrs, areas))
 
 
+FULL = HostFacts(
+    limits=Limits(64, 2),
+    memory_regions=(MemoryRegion(MIB, GIB // 2, 0), MemoryRegion(4 * GIB, 12 * GIB, 0)),
+    pamt_placement=Placement.NONE,
+    kernel_log=replace(SILENT, module_version="1.0.03.03"),
+    cmrs=((MIB, GIB // 2 - MIB), (4 * GIB, 8 * GIB)),
+)
+
 EXAMPLES: dict[str, HostFacts] = {
     "too-few-keyids": failed(FailureReason.KEYIDS),
     "module-not-loaded": failed(FailureReason.NOT_LOADED),
@@ -104,6 +112,9 @@ EXAMPLES: dict[str, HostFacts] = {
     "reserved-areas": limited(),
     "few-reserved-areas": limited(areas=18),
     "tdmrs": limited(tdmrs=2),
+    "cmr-table-invalid": replace(ROOMY, cmrs=((4 * GIB, 8 * GIB), (MIB, GIB - MIB))),
+    "full-tdmr": FULL,
+    "dynamic-pamt-unsure": replace(ROOMY, sources=BARE, limits=Limits(pamt_page_bitmap_entry_bits=1)),
     "unlikely-convertible": replace(
         ROOMY, suspects=(Suspect(4 * GIB, 12 * GIB, Origin.KMEM, "dax0.0", late=True),)
     ),

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tdx_headroom.plan import Outcome
-from tdx_headroom.verdict.decode import EARLIER
+from tdx_headroom.plan import ModuleStatus, Outcome
+from tdx_headroom.verdict.decode import CONVERTIBLE, EARLIER, KERNELS_PLAN
 from tdx_headroom.verdict.findings import FAILS, Finding, Findings, Remedy, RemedyKind, Signs
 from tdx_headroom.verdict.model import describe
 from tdx_headroom.verdict.remedies import for_plan
@@ -15,12 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tdx_headroom.plan import Plan
-
-_CONVERTIBLE = Remedy(
-    RemedyKind.CONVERTIBLE_MEMORY,
-    "Have the firmware make all memory convertible (populate DIMMs evenly, no CXL or persistent"
-    " memory as RAM), or keep the kernel off the rest with memmap=.",
-)
 
 
 def _fewer_tdmrs(plan: Plan, limit: int) -> tuple[Remedy, ...]:
@@ -31,10 +25,15 @@ def _fewer_tdmrs(plan: Plan, limit: int) -> tuple[Remedy, ...]:
     return (Remedy(RemedyKind.FEWER_TDMRS, text),)
 
 
+def _rejected(plan: Plan, _: int) -> tuple[Remedy, ...]:
+    outside = (ModuleStatus.TDMR_OUTSIDE_CMRS, ModuleStatus.PAMT_OUTSIDE_CMRS)
+    return (CONVERTIBLE if plan.module is not None and plan.module.status in outside else KERNELS_PLAN,)
+
+
 _ENDS: dict[Outcome, tuple[str, Callable[[Plan, int], tuple[Remedy, ...]]]] = {
     Outcome.TDMRS: ("tdmrs", _fewer_tdmrs),
     Outcome.NO_MEMORY: ("pamt-memory", lambda plan, _: (EARLIER,) if plan.tdmrs else ()),
-    Outcome.REJECTED: ("rejected-by-module", lambda *_: (_CONVERTIBLE,)),
+    Outcome.REJECTED: ("rejected-by-module", _rejected),
     Outcome.MISALIGNED: ("misaligned-area", lambda *_: ()),
 }
 KINDS = tuple(kind for kind, _ in _ENDS.values())
