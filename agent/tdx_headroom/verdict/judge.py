@@ -97,8 +97,10 @@ def _decide(signs: Signs, found: Found) -> tuple[State | None, Finding | None]:
     fails = [finding for _, finding in found.findings if finding.severity is FAILS]
     risks = [finding for _, finding in found.findings if finding.severity is RISK]
     # Of several that are equally certain, the last: hibernation says more than what the log made of it.
-    worst = max(reversed(fails), key=lambda finding: finding.certainty) if fails else next(iter(risks), None)
-    certainty = worst.certainty if worst is not None and fails else Certainty.FITS
+    worst = max(reversed(fails) if fails else risks, key=lambda finding: finding.certainty, default=None)
+    # A risk is no promise, and outweighs a doubt only where it is surer than a plan.
+    sure = worst is not None and (bool(fails) or worst.certainty > Certainty.PLAN)
+    certainty = worst.certainty if worst is not None and sure else Certainty.FITS
     if signs.not_tdx or (found.doubt is not None and found.doubt >= certainty):
         return None, worst
     if fails:

@@ -10,7 +10,7 @@ from tdx_headroom.address import intersect, show_size, total
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.facts.observations import Origin
 from tdx_headroom.plan import Outcome
-from tdx_headroom.verdict.findings import NOTE, RISK, Finding, Findings, Remedy, RemedyKind, Signs
+from tdx_headroom.verdict.findings import NOTE, RISK, Certainty, Finding, Findings, Remedy, RemedyKind, Signs
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
@@ -86,7 +86,8 @@ def by_name(signs: Signs) -> Findings:
         text = f"Memory that is most likely not convertible is in use: {', '.join(kinds)}. The TDX module"
         text += " rejects a plan with such memory."
         figures = {f"{origin}_bytes": size for origin, size in sizes.items()}
-        yield Finding(BY_NAME, RISK, text, figures, tuple(remedies))
+        # More of the map mends it as little as too many holes.
+        yield Finding(BY_NAME, RISK, text, figures, tuple(remedies), Certainty.HOLES)
 
 
 def _in_use(facts: HostFacts) -> tuple[Counter[Origin], dict[Origin, str]]:
