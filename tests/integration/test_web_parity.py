@@ -221,6 +221,15 @@ def restricted(context: ssl.SSLContext, *, curve: str = "", suites: str = "") ->
     return context
 
 
+def has_curve(name: str) -> bool:
+    """Whether this Python can offer one curve alone: X25519 not in Debian 12's 3.11.2."""
+    try:
+        ssl.create_default_context().set_ecdh_curve(name)
+    except (ssl.SSLError, ValueError):
+        return False
+    return True
+
+
 def middle_authority(root: Authority, folder: Path) -> Authority:
     """An authority that another one has signed."""
     made = make_authority(folder)
@@ -279,7 +288,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
             "CBC": restricted(authority.client(), suites="ECDHE-ECDSA-AES128-SHA"),
             "P-256": restricted(authority.client(), curve="prime256v1"),
             "P-384": restricted(authority.client(), curve="secp384r1"),
-            "X25519": restricted(authority.client(), curve="X25519"),
+            **({"X25519": restricted(authority.client(), curve="X25519")} if has_curve("X25519") else {}),
         },
     )
 
@@ -370,6 +379,8 @@ def both(text: str, folder: Folder, *, asked: bool = False) -> tuple[Outcome, Ou
 @pytest.mark.parametrize("text", SAME.values(), ids=SAME)
 def test_the_same_file_means_the_same(text: str, folder: Folder) -> None:
     """Both refuse it, or both let in the same clients."""
+    if "[X25519]" in text and not has_curve("X25519"):
+        pytest.skip("this Python cannot offer X25519 alone")
     theirs, ours = both(text, folder, asked=True)
     if theirs.answers is not None and ours.answers is not None and "cipher_suites: [TLS" not in text:
         # The one difference that no key makes: suites with CBC have to be asked for here.

@@ -44,7 +44,8 @@ def make_context(config: TlsConfig) -> ssl.SSLContext:
         try:
             context.set_ecdh_curve(config.curve)
         except (ssl.SSLError, ValueError):
-            reason = "this host's OpenSSL does not have it"
+            # Python 3.11.2, Debian 12's, cannot offer X25519 alone.
+            reason = "this host's Python or OpenSSL cannot offer it alone"
             raise ConfigError("tls_server_config.curve_preferences", reason) from None
     _load_pair(context, config.cert, config.key)
     if config.client_ca is not None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.tools.archives import unpack
 
 from tdx_headroom.capture.build import TOP, make_capture
 from tdx_headroom.cli import main
@@ -45,12 +46,6 @@ def contents(data: bytes) -> dict[str, bytes]:
             for member in tar.getmembers()
             if (file := tar.extractfile(member)) is not None
         }
-
-
-def unpack(tar: tarfile.TarFile, folder: Path) -> None:
-    """Extract all; without filter=, which Debian 12's Python does not know yet."""
-    tar.extraction_filter = getattr(tarfile, "data_filter", None)
-    tar.extractall(folder)
 
 
 @each_host

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.tools.archives import unpack
 
 from tdx_headroom.address import GIB
 from tdx_headroom.capture.build import TOP, make_capture
@@ -129,7 +130,7 @@ def test_memory_by_its_name(
     assert fits == [Fit.AT_RISK, Fit.FITS]
     data = io.BytesIO(make_capture(root, 0, keep_host_name=False).data)
     with tarfile.open(fileobj=data) as tar:
-        tar.extractall(tmp_path, filter="data")
+        unpack(tar, tmp_path)
     assert origins(read_facts(Root(tmp_path / TOP))) == [found]
 
 
