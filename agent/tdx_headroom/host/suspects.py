@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _DRIVER = re.compile(r"System RAM \((.*)\)")
 _DAX = re.compile(r"dax[0-9]{1,4}\.[0-9]{1,4}")
 _CXL = re.compile(r"CXL Window [0-9]{1,4}")
+_FEWER_CPUS = ("numa=fake", "nr_cpus=", "maxcpus=", "possible_cpus=", "nosmp")
 _MOST = 4
 _BY_NAME = {origin.value: origin for origin in (Origin.KMEM, Origin.VIRTIO_MEM)}
 _OF_FIRMWARE = {
@@ -90,8 +91,9 @@ def _signs(readings: Readings, added: Sequence[Range], command_line: Sequence[st
     kinds[Origin.HOTPLUG] += boot.hotplug
     kinds[Origin.ADDED] += added
     nodes = readings.of(CPU_NODES) or boot.cpu_nodes
-    # Of the nodes that numa=fake makes of one, a processor belongs to the first.
-    if readings.chosen is not None and nodes and not any(a.startswith("numa=fake") for a in command_line):
+    # A processor belongs to the first of the nodes that numa=fake makes of one; fewer CPUs, fewer nodes.
+    limited = any(argument.startswith(_FEWER_CPUS) for argument in command_line)
+    if readings.chosen is not None and nodes and not limited:
         for region in readings.chosen.regions:
             if region.node is not None and region.node not in nodes:
                 kinds[Origin.NO_CPU].append((region.start, region.end))

@@ -96,7 +96,7 @@ _TABLE = (
     ),
     Family(
         "tdx_gone_since_last_boot",
-        "Whether the boot before had TDX and this one does not try it; absent when that is unknown.",
+        "Whether TDX was up in the boot before and is not tried in this one; absent when that is unknown.",
     ),
     Family(
         "tdx_reserved_areas_headroom_min_last_boot",

@@ -101,9 +101,8 @@ class Agent:
         if self._live is not None:
             self._live.refresh()
             kernel_log = self._live.snapshot()
-        before = self._state.previous
         facts = read_facts(self._root, kernel_log, self._state.last_cmrs)
-        return assess(replace(facts, tdx_before=before.tdx if before else None), self._what_if)
+        return assess(replace(facts, tdx_before=self._state.tdx_before), self._what_if)
 
     def collect(self) -> Iterable[Metric]:
         """For prometheus_client: the current view as metrics."""
@@ -125,7 +124,7 @@ class Agent:
                 previous.records_untrusted if previous else 0, log_health.untrusted if log_health else 0
             ),
             map_changed=map_changed(before, current),
-            tdx_gone=tdx_gone(before.tdx if before else None, current.tdx if current else None),
+            tdx_gone=tdx_gone(self._state.tdx_before, current.tdx if current else None),
             last_boot_headroom=before.headroom if before else (),
             state_written=self._writer.success,
         )
@@ -155,7 +154,7 @@ class Agent:
         if platform is None or platform.boot_id is None:
             return
         state = self._state.for_boot(platform.boot_id)
-        boot = remember(state.current or BootState(platform.boot_id), assessment)
+        boot = remember(state.current or BootState(platform.boot_id), assessment, time.time())
         if self._live is not None:
             boot = boot.with_log(self._live.book.records, self._live.book.last_seq)
         self._state = replace(state, current=boot)

@@ -28,6 +28,7 @@ from tdx_headroom.whole_file import remove_leftovers, replace_in
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tdx_headroom.facts.observations import Platform
     from tdx_headroom.verdict.assessment import Assessment
 
 SCHEMA = "tdx-headroom/state/1"
@@ -37,6 +38,10 @@ MAX_FILE = 16 << 20
 SEQ_STEP = 256
 """The file is written after so many records that are not kept; the smallest ring buffer holds about ten times
 as many."""
+
+
+SETTLED = 900.0
+"""Seconds after which a boot has tried TDX if it ever will; TDXGoneSinceLastBoot waits for less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,7 @@ class BootState:
         map_digest: of the memory regions.
         headroom: least headroom by strategy.
         tdx: the most that it has shown of TDX.
+        settled: whether it has lasted long enough for what was not tried to count.
     """
 
     boot_id: str
@@ -63,6 +69,7 @@ class BootState:
     map_digest: str | None = None
     headroom: tuple[tuple[str, int], ...] = ()
     tdx: TdxSeen | None = None
+    settled: bool = False
 
     def with_log(
         self, records: tuple[LogRecord, ...], last_seq: int | None, *, exact: bool = False
@@ -80,11 +87,16 @@ class BootState:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """This boot and the one before, as far as they are known, and the newest CMRs of those before these."""
+    """This boot and the one before, as far as they are known, and the newest CMRs of those before these.
+
+    ``tdx_before`` is what was shown of TDX before this boot. A boot that is over before it could bring TDX up
+    changes nothing: TDX that has gone is still missed in the next one.
+    """
 
     current: BootState | None = None
     previous: BootState | None = None
     older_cmrs: LastCmrs | None = None
+    tdx_before: TdxSeen | None = None
 
     def for_boot(self, boot_id: str) -> State:
         """The state as this boot begins with it: what was the current boot may be the previous one now."""
@@ -92,7 +104,15 @@ class State:
             return self
         # A boot in which the agent learnt nothing says nothing about the memory map either.
         known = self.current if self.current is not None and self.current.map_digest else None
-        return State(BootState(boot_id), known or self.previous, _cmrs_of(self.current) or self.last_cmrs)
+        cmrs = _cmrs_of(self.current) or self.last_cmrs
+        return State(BootState(boot_id), known or self.previous, cmrs, self._tdx_so_far())
+
+    def _tdx_so_far(self) -> TdxSeen | None:
+        boot = self.current
+        if boot is None or boot.tdx is None:
+            return self.tdx_before
+        done = boot.settled or boot.tdx in (TdxSeen.UP, TdxSeen.FAILED)
+        return boot.tdx if done else self.tdx_before or boot.tdx
 
     @property
     def last_cmrs(self) -> LastCmrs | None:
@@ -114,8 +134,8 @@ def map_changed(before: BootState | None, current: BootState | None) -> bool | N
     return old != new
 
 
-def remember(boot: BootState, assessment: Assessment) -> BootState:
-    """The boot's state after an assessment."""
+def remember(boot: BootState, assessment: Assessment, now: float = 0) -> BootState:
+    """The boot's state after an assessment, at a time in seconds since the epoch."""
     facts = assessment.facts
     platform = facts.platform
     headroom = {
@@ -134,7 +154,12 @@ def remember(boot: BootState, assessment: Assessment) -> BootState:
         tdx=max(
             (seen for seen in (boot.tdx, tdx_seen(facts)) if seen), key=list(TdxSeen).index, default=None
         ),
+        settled=boot.settled or _has_settled(platform, now),
     )
+
+
+def _has_settled(platform: Platform | None, now: float) -> bool:
+    return platform is not None and platform.boot_time is not None and now >= platform.boot_time + SETTLED
 
 
 def map_digest(assessment: Assessment) -> str | None:

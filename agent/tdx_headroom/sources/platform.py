@@ -28,11 +28,11 @@ _WITHOUT_CPUINFO = ("proc/cmdline", "sys/power/disk", "sys/module/kvm_intel/para
 
 _RELEVANT = re.compile(
     r"(?:mem|memmap|kernelcore|movablecore|hugepages|hugepagesz|default_hugepagesz|crashkernel|cma|numa"
-    r"|hugetlb_cma|efi|efi_fake_mem|lockdown|hibernate|memhp_default_state|memory_hotplug\.[a-z_]+"
+    r"|nr_cpus|maxcpus|possible_cpus|hugetlb_cma|efi|efi_fake_mem|lockdown|hibernate|memhp_default_state|memory_hotplug\.[a-z_]+"
     r"|(?:kvm|kvm[_-]intel)\.[a-z_]+|intel_iommu)=[!-~]*"
     # However it is spelt: an argument that means nothing is worth telling.
     r"|[A-Za-z_.-]{0,20}[tT][dD][xX][a-z_.]{0,20}(?:=[!-~]*)?"
-    r"|movable_node|nohibernate|noresume|hibernate=no"
+    r"|nosmp|movable_node|nohibernate|noresume|hibernate=no"
 )
 
 _UNAME = re.compile(r"Linux \S{1,255} ([0-9][A-Za-z0-9._+~-]{1,80}) ")

@@ -74,7 +74,7 @@ STATUSES = {
     0xC0000C00: "TDX_METADATA_FIELD_ID_INCORRECT",
     0xC0000C02: "TDX_METADATA_FIELD_NOT_READABLE",
 }
-_CONFIG_ERRORS = range(0xC0000A00, 0xC0000A22)
+CONFIG_ERRORS = range(0xC0000A00, 0xC0000A22)
 _READ = 0x22
 _NOT_READY = 0xC0000505
 
@@ -258,7 +258,7 @@ def describe_seamcall(call: SeamcallFailure) -> str:
     leaf = LEAVES.get(call.leaf, f"leaf 0x{call.leaf:x}")
     name = STATUSES.get(call.status >> 32, f"status 0x{call.status:016x}")
     where = ""
-    if call.status >> 32 in _CONFIG_ERRORS:
+    if call.status >> 32 in CONFIG_ERRORS:
         where = f" for TDMR number {call.status & 0xFF}"
     elif call.leaf == _READ and call.rdx is not None:
         where = f" for field 0x{call.rdx:016x}"

@@ -26,7 +26,7 @@ from tdx_headroom.verdict.obstacles.contradictions import HARDWARE
 from tdx_headroom.verdict.obstacles.log_limits import MAY_HIDE
 from tdx_headroom.verdict.obstacles.module_checks import DYNAMIC_PAMT
 from tdx_headroom.verdict.obstacles.unknown import EVERYTHING
-from tdx_headroom.verdict.signs import hints_of_tdx, no_keyids, read_signs
+from tdx_headroom.verdict.signs import hints_of_tdx, is_meant_for_tdx, no_keyids, read_signs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -152,6 +152,10 @@ def _why_not_tdx(facts: HostFacts) -> str:
             " the BIOS has not enabled it."
         )
     text = "This is not a TDX host: the CPU does not show tdx_host_platform."
+    if is_meant_for_tdx(facts):
+        # Then something is missing.
+        hints = " and ".join(hints_of_tdx(facts))
+        text += f" But {hints}: in the BIOS, enable TME, TME-MT, TDX and the SEAM loader."
     if facts.platform.hibernation and not no_keyids(facts):
         # It is not set either when hibernation stops TDX, and the line that says so may be gone.
         text += " Should it be one, hibernation may be in the way: boot with nohibernate."

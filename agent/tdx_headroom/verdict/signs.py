@@ -67,13 +67,13 @@ def not_a_tdx_host(facts: HostFacts) -> bool:
         return False
     if log is not None and log.state is not ModuleState.UNKNOWN:
         return False
+    if platform is not None and platform.tdx_host_platform:
+        return False
     if platform is not None and (platform.cpu_can_tdx is False or platform.virtual_machine):
         return True
     if not would_show_tdx(facts.kernel_release):
         return False
-    if platform is not None and platform.tdx_host_platform is not None:
-        return not platform.tdx_host_platform
-    return no_keyids(facts)
+    return no_keyids(facts) or (platform is not None and platform.tdx_host_platform is False)
 
 
 def no_keyids(facts: HostFacts) -> bool:
@@ -115,12 +115,13 @@ def shows_no_tdx(facts: HostFacts) -> bool:
 def hints_of_tdx(facts: HostFacts) -> list[str]:
     """What speaks for a TDX host where kernel and log show nothing of it, each a clause."""
     hints = []
-    if facts.tdx_before not in (None, TdxSeen.NONE):
-        hints.append(
+    if facts.tdx_before is not None and facts.tdx_before is not TdxSeen.NONE:
+        was = (
             "TDX was up in the boot before"
             if facts.tdx_before is TdxSeen.UP
             else "the boot before showed TDX"
         )
+        hints.append(was)
     platform = facts.platform
     if platform is not None and platform.cpu_can_tdx:
         model = "" if platform.cpu_model is None else f" ({one_line(platform.cpu_model, 60)})"
@@ -130,6 +131,13 @@ def hints_of_tdx(facts: HostFacts) -> list[str]:
     if asks_for_tdx(facts.command_line or ()):
         hints.append("the command line asks for TDX")
     return hints
+
+
+def is_meant_for_tdx(facts: HostFacts) -> bool:
+    """Whether somebody wants TDX here, or had it: a CPU that can have it is in many a server without."""
+    had = facts.tdx_before is not None and facts.tdx_before is not TdxSeen.NONE
+    keyids = facts.platform is not None and bool(facts.platform.guest_keyids)
+    return had or keyids or asks_for_tdx(facts.command_line or ()) is True
 
 
 def tdx_seen(facts: HostFacts) -> TdxSeen | None:
@@ -142,6 +150,9 @@ def tdx_seen(facts: HostFacts) -> TdxSeen | None:
         return TdxSeen.FAILED
     if state is ModuleState.NOT_ATTEMPTED and facts.log_health is not None and not facts.log_health.lost:
         return TdxSeen.NOT_TRIED
+    # A failure turns the parameter off as well; the log that has lost it tells of no other.
+    if state is ModuleState.UNKNOWN and platform is not None and platform.kvm_intel_tdx is False:
+        return TdxSeen.NOT_TRIED if platform.tdx_host_platform or shows_tdx(facts) else TdxSeen.NONE
     if state is not ModuleState.UNSUPPORTED and shows_tdx(facts):
         return TdxSeen.SHOWN
     flag = None if platform is None else platform.tdx_host_platform
@@ -149,8 +160,7 @@ def tdx_seen(facts: HostFacts) -> TdxSeen | None:
 
 
 def tdx_gone(before: TdxSeen | None, now: TdxSeen | None) -> bool | None:
-    """Whether a boot with TDX is followed by one that does not try it; None where that cannot be told."""
+    """Whether a boot with TDX up is followed by one that does not try it; None where that cannot be told."""
     if before is None or now is None or (before is TdxSeen.UP and now is TdxSeen.SHOWN):
         return None
-    lost = {TdxSeen.NONE, TdxSeen.NOT_TRIED} if before is TdxSeen.UP else {TdxSeen.NONE}
-    return before is not TdxSeen.NONE and now in lost
+    return before is TdxSeen.UP and now in (TdxSeen.NONE, TdxSeen.NOT_TRIED)

@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from tdx_headroom.facts.observations import TdxSeen
+from tdx_headroom.facts.host_facts import HostFacts
+from tdx_headroom.facts.observations import Platform, TdxSeen
 from tdx_headroom.facts.sources import LastCmrs
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.service.agent import Agent
-from tdx_headroom.service.state import BootState, State, StateFile, map_changed, remember
+from tdx_headroom.service.state import SCHEMA, BootState, State, StateFile, map_changed, parse, remember
 from tdx_headroom.sources.kernel_log.records import LogRecord
 from tdx_headroom.verdict.assessment import assess
 
@@ -321,3 +322,23 @@ def test_schema_is_written(tmp_path: Path) -> None:
     StateFile(str(tmp_path)).save(State(BOOT, None))
     assert json.loads((tmp_path / "state.json").read_text())["schema"] == "tdx-headroom/state/1"
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
+
+
+@pytest.mark.parametrize(("uptime", "before"), [(60.0, TdxSeen.UP), (1800.0, TdxSeen.NONE)])
+def test_a_short_boot_hides_nothing(uptime: float, before: TdxSeen) -> None:
+    """Who reboots at once is told all the same that TDX has gone; a longer boot without it is enough."""
+    facts = HostFacts(platform=Platform(tdx_host_platform=False, boot_time=1e9, boot_id="b"))
+    state = State(BootState("a", tdx=TdxSeen.UP)).for_boot("b")
+    assert state.tdx_before is TdxSeen.UP
+    assert state.current is not None
+    without = remember(state.current, assess(facts), 1e9 + uptime)
+    assert without.tdx is TdxSeen.NONE
+    assert replace(state, current=without).for_boot("c").tdx_before is before
+
+
+def test_a_state_of_an_earlier_version() -> None:
+    """Of the boot before, it says nothing about TDX."""
+    old = {"schema": SCHEMA, "current": {"boot_id": "a", "map_digest": "kernel:x"}, "previous": None}
+    state = parse(json.dumps(old).encode()).for_boot("b")
+    assert state.previous is not None
+    assert state.tdx_before is None

@@ -105,6 +105,20 @@ def test_a_map_that_fails_is_sure() -> None:
     assert verdict.state is State.WILL_FAIL
 
 
+def test_a_host_that_is_meant_for_tdx() -> None:
+    """Where the kernel would show TDX and does not, it is said what speaks for it, and where to look."""
+    verdict = assess(host("6.17.0-14-generic", command_line=ASKED)).verdict
+    assert verdict.state is State.NOT_TDX
+    assert "But the command line asks for TDX: in the BIOS, enable TME" in verdict.summary
+    assert "But" not in assess(host("6.17.0-14-generic")).verdict.summary
+
+
+def test_the_kernels_own_flag_is_the_surest_sign() -> None:
+    """It outweighs the model, and what a hypervisor says."""
+    platform = Platform(tdx_host_platform=True, cpu_can_tdx=False, virtual_machine=True)
+    assert assess(host("6.17.0-14-generic", platform)).verdict.state is State.WILL_INITIALIZE
+
+
 @pytest.mark.parametrize(
     ("log", "platform", "seen"),
     [
@@ -116,6 +130,8 @@ def test_a_map_that_fails_is_sure() -> None:
         (None, Platform(tdx_host_platform=True), TdxSeen.SHOWN),
         (KernelReport(ModuleState.UNSUPPORTED, no_tdx=NoTdx.TME), FLAGLESS, TdxSeen.NONE),
         (KernelReport(), FLAGLESS, TdxSeen.NONE),
+        (None, Platform(tdx_host_platform=True, kvm_intel_tdx=False), TdxSeen.NOT_TRIED),
+        (KernelReport(), Platform(tdx_host_platform=False, kvm_intel_tdx=False), TdxSeen.NONE),
         (KernelReport(), None, None),
         (None, None, None),
     ],
@@ -142,9 +158,9 @@ def test_an_attempt_that_the_log_may_have_lost() -> None:
         ("up", "failed", False),
         ("up", "up", False),
         ("up", "shown", None),
-        ("shown", "none", True),
-        ("not-tried", "none", True),
-        ("failed", "none", True),
+        ("shown", "none", False),
+        ("not-tried", "none", False),
+        ("failed", "none", False),
         ("shown", "not-tried", False),
         ("none", "none", False),
         ("none", "up", False),

@@ -103,6 +103,12 @@ EXAMPLES: dict[str, HostFacts] = {
         EMR, kernel_log=None, kernel_release=None, memory_source=MemorySource.LOG_E820, cmrs=None
     ),
     "no-sign-of-tdx": replace(ROOMY, kernel_log=KernelReport()),
+    "hidden-by-kernel": replace(
+        ROOMY,
+        kernel_release="6.8.0-101-generic",
+        platform=Platform(tdx_host_platform=False),
+        command_line=("kvm_intel.tdx=1",),
+    ),
     "gone-since-last-boot": replace(
         ROOMY,
         kernel_release="6.8.0-101-generic",

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
 
-from tdx_headroom.facts.kernel_report import KernelReport, ModuleState
+from tdx_headroom.facts.host_facts import HostFacts, MemoryRegion
+from tdx_headroom.facts.kernel_report import Contradiction, ContradictionKind, KernelReport, ModuleState
 from tdx_headroom.facts.observations import LogHealth
 from tdx_headroom.host.choose import facts_from_log
 from tdx_headroom.sources.kernel_log.reader import read_log_file
@@ -16,9 +17,6 @@ from tdx_headroom.verdict import State
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.fleet import Fit, audit_host, targets_of
 from tdx_headroom.verdict.what_if import WhatIf
-
-if TYPE_CHECKING:
-    from tdx_headroom.facts.host_facts import HostFacts
 
 KEYIDS = "virt/tdx: BIOS enabled: private KeyID range [64, 128)"
 INTEL = "Linux version 6.14.0-1009-intel (buildd@lcy02) #9"
@@ -112,3 +110,44 @@ def test_an_excerpt_promises_nothing() -> None:
     facts = pasted(KEYIDS)
     facts = replace(facts, kernel_log=report, log_health=LogHealth(excerpt=True))
     assert assess(facts).verdict.next_boot is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"keyids": None},
+        {"contradictions": (Contradiction(ContradictionKind.SECOND_BOOT, "x"),)},
+        {"kvm_failed": True},
+    ],
+)
+def test_a_success_that_may_be_anybodys(changes: dict[str, Any]) -> None:
+    """A line alone, a second boot or host in the same text, and a KVM that gave up promise nothing."""
+    report = replace(KernelReport(ModuleState.INITIALIZED, keyids=(32, 64)), **changes)
+    verdict = assess(HostFacts(kernel_log=report, log_health=LogHealth())).verdict
+    assert verdict.next_boot is None
+    assert not [text for text in verdict.remedies if "QEMU" in text and report.kvm_failed]
+
+
+def test_a_line_in_prose() -> None:
+    """What somebody expected is nobody's success."""
+    text = "Expected result:\n[   11.746190] virt/tdx: module initialized\nActual result: no such line\n"
+    assert assess(facts_from_log(read_log_file("x", text))).verdict.next_boot is None
+
+
+@pytest.mark.parametrize("status", ["c000050200000000", "8000020000000000", "8000020300000000"])
+def test_a_call_that_no_map_has_failed(status: str) -> None:
+    """What TDH.SYS.CONFIG refuses for another reason is not laid to the memory map."""
+    facts = pasted(
+        KEYIDS,
+        f"virt/tdx: SEAMCALL (0x000000000000002d) failed: 0x{status}",
+        "virt/tdx: module initialization failed (-5)",
+    )
+    texts = [finding.text for finding in assess(facts).verdict.findings]
+    assert not [text for text in texts if "memory map fails again" in text]
+
+
+def test_what_is_missing_is_named() -> None:
+    """Where the map is known and the CMRs are not, they are what would tell."""
+    up = pasted(PATCHED, KEYIDS, "virt/tdx: module initialized")
+    facts = replace(up, memory_regions=(MemoryRegion(1 << 20, 1 << 36, 0),))
+    assert any("only the CMRs can tell" in text for text in assess(facts).verdict.warnings)

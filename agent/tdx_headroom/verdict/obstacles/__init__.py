@@ -105,7 +105,7 @@ REGISTRY: tuple[Row, ...] = (
     Row(module_checks.full_tdmr, ("full-tdmr",), "what module 1.0 refuses", FAILS),
     Row(module_checks.dynamic_pamt, (module_checks.DYNAMIC_PAMT,), "the PAMT's form", NOTE, _WARNED, _PLAN),
     Row(kernel_not_shown.look, (kernel_not_shown.KIND,), "whether the kernel is known", NOTE, None, _HOLES),
-    Row(no_sign.look, ("no-sign-of-tdx",), "whether there is TDX at all", NOTE, _WARNED, _FITS, _DOWN),
+    Row(no_sign.look, no_sign.KINDS, "whether there is TDX at all", NOTE, _WARNED, _FITS, _DOWN),
     Row(reserved_areas.look, reserved_areas.KINDS, "whether reserved areas suffice", FAILS, None),
     Row(plan_fails.look, plan_fails.KINDS, "whether kernel and module take the plan", FAILS, None),
     Row(not_convertible.by_name, (not_convertible.BY_NAME,), "what may not be convertible", RISK),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.facts.kernel_report import FailureReason
 from tdx_headroom.plan import Strategy
-from tdx_headroom.verdict.decode import failed_in_words, is_persistent, remedies_for
+from tdx_headroom.verdict.decode import CONFIG_ERRORS, failed_in_words, is_persistent, remedies_for
 from tdx_headroom.verdict.findings import (
     FAILS,
     MAP_REASONS,
@@ -65,8 +65,10 @@ def look(signs: Signs) -> Findings:
 
 
 def _is_the_maps(log: KernelReport) -> bool:
-    """Whether the memory map alone has decided; of calls only TDH.SYS.CONFIG's failure does not last."""
-    return log.reason in (*MAP_REASONS, FailureReason.NOT_CONVERTIBLE, FailureReason.SEAMCALL)
+    """Whether the memory map alone has decided."""
+    if log.reason is FailureReason.SEAMCALL:
+        return log.seamcall is not None and log.seamcall.status >> 32 in CONFIG_ERRORS
+    return log.reason in (*MAP_REASONS, FailureReason.NOT_CONVERTIBLE)
 
 
 def _other_kernels(log: KernelReport, strategy: Strategy) -> tuple[Remedy, ...]:

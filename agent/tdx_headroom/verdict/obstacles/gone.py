@@ -13,7 +13,7 @@ def look(signs: Signs) -> Findings:
     """Only the running agent knows the boot before."""
     if not signs.what_if and tdx_gone(signs.facts.tdx_before, tdx_seen(signs.facts)):
         text = (
-            "The boot before had TDX, and this one does not try it: the kernel, its command line or a BIOS"
-            " setting has changed."
+            "TDX was up in the boot before, and this one does not try it: the kernel, its command line or a"
+            " BIOS setting has changed."
         )
         yield Finding(KIND, NOTE, text)

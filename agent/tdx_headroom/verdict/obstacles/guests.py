@@ -21,7 +21,7 @@ _LOAD = Remedy(
 def look(signs: Signs) -> Findings:
     """What keeps guests off a host that is up; where there is only a log, also when nothing shows it."""
     log, platform = signs.facts.kernel_log, signs.facts.platform
-    up = log is not None and log.state is ModuleState.INITIALIZED
+    up = log is not None and log.state is ModuleState.INITIALIZED and not log.kvm_failed
     if signs.what_if or not (up or (platform is not None and platform.tdx_module_version is not None)):
         return
     if platform is not None and platform.kvm_intel_tdx is False:

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 from tdx_headroom.verdict.findings import NOTE, Finding, Findings, Remedy, RemedyKind, Signs
 from tdx_headroom.verdict.kernels import why_not_tried, would_show_tdx
 from tdx_headroom.verdict.obstacles.hibernation import hibernation_blocks
-from tdx_headroom.verdict.signs import hints_of_tdx
+from tdx_headroom.verdict.signs import hints_of_tdx, is_meant_for_tdx
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
 
+KIND = "no-sign-of-tdx"
+HIDDEN = "hidden-by-kernel"
+KINDS = (KIND, HIDDEN)
 _BOOT = Remedy(
     RemedyKind.CHANGE_KERNEL,
     "Boot a kernel that initializes TDX, such as mainline from 6.16 on or Ubuntu's -intel, and make it the"
@@ -26,8 +29,9 @@ def look(signs: Signs) -> Findings:
         # Hibernation stops TDX on any map.
         alone = "" if hibernation_blocks(signs.facts) else " The verdict is about the memory map alone."
         text = f"{in_words(signs.facts)}{alone}"
-        remedies = (_BOOT,) if _hidden_by_kernel(signs.facts) else ()
-        yield Finding("no-sign-of-tdx", NOTE, text, remedies=remedies)
+        hidden = _hidden_by_kernel(signs.facts)
+        kind = HIDDEN if hidden and is_meant_for_tdx(signs.facts) else KIND
+        yield Finding(kind, NOTE, text, remedies=(_BOOT,) if hidden else ())
 
 
 def in_words(facts: HostFacts) -> str:
