@@ -76,35 +76,67 @@ _FIRST_ROW = re.compile(r"\s*0: .*")
 
 # A shell's prompt with a command, one without its prompt, and how head(1) and tail(1) name a file.
 _COMMAND = re.compile(
-    r"(?:\[[^]]*\]|\([\w.-]+\)|[\w.-]+@[^\s$#%]*)?\s*[^\s$#%]*[$#%] ?(.*)|((?:sudo |cat |grep |uname ).*)"
-    r"|==> (\S+) <=="
+    r"(?:\[[^]]*\]|\([\w.-]+\)|[\w.-]+@[^\s$#%]*)?\s*[^\s$#%]*[$#%] ?(.*)"
+    r"|[\w.-]+@\S*> ?(.*)|[\w.-]+:[~/]\S* # ?(.*)"
+    r"|((?:sudo |cat |grep |uname ).*|(?:head|tail|more|less|sed|awk) .*/(?:proc|sys)/.*)|==> (\S+) <=="
 )
-_ASIDE = re.compile(r"`{3}.*|(?:cat|grep): .*|\[sudo\] .*")
-_ELIDED = re.compile(r"\W*(?:\.\.\.|…)\W*")
+_ASIDE = re.compile(r"`{3}.*|(?:cat|grep): .*|\[sudo\] .*|exit|logout|Connection to \S+ closed\.")
+_ELIDED = re.compile(
+    r"\W*(?:\.\.\.|…|--more--.*|.*\b(?:truncated|snip(?:ped)?|omitted|elided)\b.*)\W*", re.IGNORECASE
+)
+# What heads the next output, or draws a line under this one.
+_HEADING = re.compile(r"[A-Za-z/].*:|[-=*_]{2,}")
+_LISTS = frozenset({iomem.PATH, FIRMWARE, memblock.MEMORY_PATH, zoneinfo.PATH})
+"""Of these a part is worth nothing; of /proc/cpuinfo one processor is as good as all."""
+_LISTED = re.compile("iomem|memmap|memblock|zoneinfo")
+_OF_A_PART = re.compile(r"(?:sudo )?(?:head|tail(?! +(?:-n|-c)? *\+[01]\b)|more|less|sed|awk)\b.*")
+_OF_THE_WHOLE = re.compile(
+    r"(?:sudo )?(?:cat|tee|sort|[ef]?grep(?: -[aiEFw]+)* (['\"]?)(?:System )?RAM\1)(?: .*)?", re.IGNORECASE
+)
+# Words with which rows end: what is the beginning of one only was cut.
+_ENDS = (
+    "System RAM",
+    "Reserved",
+    "ACPI Tables",
+    "Soft Reserved",
+    "PCI Bus",
+    "Crash kernel",
+    "NONE",
+    "HOTPLUG",
+)
+_LAST_WORD = re.compile(r".*? : ?(.*)|.*/type:(.*)|.*\.\.0x[0-9a-f]+\s+\S+\s+(?:.*\|)?(.*)")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[mK]")
 _QUOTED = re.compile(r"(?:> ?)+")
 
 
 class _Piece(NamedTuple):
-    """The lines of one file, the form by which they were recognised, and the command before them."""
+    """The lines of one file.
+
+    Args:
+        form: by which they were recognised.
+        lines: of the file, and what stands where rows should.
+        command: before them.
+        cut_by: the command that has printed only a part of it, or an empty text.
+    """
 
     form: _Form
     lines: list[str]
     command: str
+    cut_by: str
 
 
 def files_in(text: str, name: str) -> dict[str, str]:
     """Files of a host by their paths, as a text holds them; none where it is a log, or something else.
 
-    What stands between two rows of a file and is no row stays there, for its parser to refuse: a part of a
-    list must not pass for the whole.
+    What is no row but stands between two of a file, or right behind its last, stays there for its parser to
+    refuse: a part of a list must not pass for the whole.
 
     Args:
         text: one output or several, maybe with the commands that printed them.
         name: of it, for messages.
 
     Raises:
-        AgentError: it holds two versions of a file, or only a part of the firmware's map.
+        AgentError: it holds two versions of a file, or only a part of a list.
     """
     if report := files_in_report(text):
         return report
@@ -129,29 +161,37 @@ def _pieces(lines: list[str]) -> list[_Piece]:
     pieces: list[_Piece] = []
     others: list[str] = []
     between: list[str] = []
-    command = ""
-    inside = False
+    command = cut_by = ""
+    inside = adjacent = False
     rows = 0
     for line in lines:
         aside = line[:_LONGEST]
         if not line or _ASIDE.fullmatch(aside):
+            adjacent = False
             continue
         if inside and _goes_on(pieces[-1].form, line):
             pieces[-1].lines.extend((*between, line))
+            adjacent = True
         elif form := _begins(line, pieces[-1] if pieces else None, command):
             cut = [text for text in between if not inside and _ELIDED.fullmatch(text[:_LONGEST])]
-            pieces.append(_Piece(form, [*cut, line], command))
-            inside = True
+            pieces.append(_Piece(form, [*cut, line], command, cut_by))
+            inside = adjacent = True
         elif inside and _ELIDED.fullmatch(aside):
             pieces[-1].lines.append(line)
         elif found := _COMMAND.fullmatch(aside):
             command = next(filter(None, found.groups()), "")
+            # How head(1) names a file says nothing of how much it prints of it.
+            cut_by = cut_by if line.startswith("==>") else _cutting(command)
             inside = False
         elif _is_of_a_log(line) or len(others) > _MOST_OTHERS + rows:
             return []
         else:
             others.append(line)
-            between.append(line)
+            inside = inside and not _HEADING.fullmatch(aside)
+            if inside and adjacent and pieces[-1].form.path in _LISTS:
+                pieces[-1].lines.append(line)
+            else:
+                between.append(line)
             continue
         rows += 1
         between.clear()
@@ -165,6 +205,16 @@ def _goes_on(form: _Form, line: str) -> bool:
     if form.more is None or form.more.fullmatch(line) is None:
         return False
     return form.path != memblock.MEMORY_PATH or _FIRST_ROW.fullmatch(line) is None
+
+
+def _cutting(command: str) -> str:
+    """The part of a command by which it prints no more than a part of a list; empty where there is none."""
+    for one in re.split(r";|&&|\|\|", command):
+        first, *filters = (part.strip() for part in one.split("|"))
+        parts = [part for part in filters if not _OF_THE_WHOLE.fullmatch(part)]
+        if _LISTED.search(one) and (_OF_A_PART.fullmatch(first) or parts):
+            return one.strip()
+    return ""
 
 
 def _begins(line: str, last: _Piece | None, command: str) -> _Form | None:
@@ -188,6 +238,9 @@ def _contents(piece: _Piece, name: str, *, second: bool) -> list[tuple[str, str]
         second: whether memblock's list of memory stands before it.
     """
     path = piece.form.path
+    if path in _LISTS and (cut_at := piece.cut_by or _cut_row(piece)):
+        hint = "a part of a list would promise too much: give all that `cat` or `grep .` prints of it"
+        raise AgentError(f"{name} holds only a part of /{path}: '{one_line(cut_at, 80)}'", hint=hint)
     if path == FIRMWARE:
         rows = [piece.form.first.fullmatch(line) or line for line in piece.lines]
         texts = {row[1]: row[2] for row in rows if isinstance(row, re.Match)}
@@ -203,6 +256,23 @@ def _contents(piece: _Piece, name: str, *, second: bool) -> list[tuple[str, str]
         if second or asked or any(map(_RESERVED.fullmatch, piece.lines)):
             path = memblock.RESERVED_PATH
     return [(path, "\n".join(piece.lines) + "\n")]
+
+
+def _cut_row(piece: _Piece) -> str:
+    """A row of a list that is not whole though its parser may take it; empty where there is none."""
+    *_, line = piece.lines
+    if piece.form.path == zoneinfo.PATH:
+        return next((row for row in piece.lines if not _goes_on(piece.form, row)), "")
+    if piece.form.path == memblock.MEMORY_PATH:
+        (first, *more), (last, *others) = (
+            [len(word) for word in row.split()[1:]] or [0] for row in (piece.lines[0], line)
+        )
+        if first != last or len(more) != len(others):
+            return line
+    found = _LAST_WORD.fullmatch(line[:_LONGEST])
+    word = None if found is None else next((group for group in found.groups() if group is not None), None)
+    cut = word is not None and any(end != word and end.startswith(word) for end in _ENDS)
+    return line if cut else ""
 
 
 def of_one_host(paths: Collection[Path]) -> list[Path]:

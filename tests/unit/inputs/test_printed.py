@@ -122,7 +122,15 @@ def test_all_that_is_asked_for_is_enough(
 
 
 IOMEM = file("proc/iomem")
+EMR_MEMORY = file(MEMORY, HOSTS / "emerald-rapids")
+MAP = printed("grep . /sys/firmware/memmap/*/*").decode()
 WRAPPED: dict[str, str] = {
+    "another prompt": f"rack7:~ # cat /proc/iomem\n{IOMEM}rack7:~ # exit\nlogout\nConnection to r closed.\n",
+    "harmless filters": f"$ sudo cat /proc/iomem 2>/dev/null | tee iomem.txt | cat\n{IOMEM}",
+    "the whole tail": f"$ tail -n +1 /proc/iomem /proc/cmdline\n==> /proc/iomem <==\n{IOMEM}",
+    "another command's pipe": f"$ dmesg | head -1; cat /proc/iomem\n{IOMEM}",
+    "before a heading": f"iomem:\n{IOMEM}uname -r:\n",
+    "underlined": f"{IOMEM}------\n",
     "prompt": f"$ sudo cat /proc/iomem\n{IOMEM}$ \n",
     "root's prompt": f"[root@rack7 ~]# cat /proc/iomem\n{IOMEM}[root@rack7 ~]# exit\n",
     "prompt with a path": f"alice@rack7:~/tdx$ sudo cat /proc/iomem\n[sudo] password for alice: \n{IOMEM}",
@@ -134,6 +142,10 @@ WRAPPED: dict[str, str] = {
     "crlf": IOMEM.replace("\n", "\r\n"),
     "coloured": "".join(f"\x1b[01;31m\x1b[K{line}\x1b[m\x1b[K\n" for line in IOMEM.splitlines()),
     "without end": IOMEM.rstrip("\n"),
+    "only memory by grep": "$ sudo grep -i 'system ram' /proc/iomem\n"
+    + "".join(line + "\n" for line in IOMEM.splitlines() if "System RAM" in line),
+    "only memory by a pipe": "$ sudo cat /proc/iomem | grep RAM\n"
+    + "".join(line + "\n" for line in IOMEM.splitlines() if "System RAM" in line),
     "only memory": "".join(line + "\n" for line in IOMEM.splitlines() if "System RAM" in line),
 }
 
@@ -145,7 +157,7 @@ def test_wrappings(how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     (tmp_path / "wrapped").write_text(WRAPPED[how], newline="")
     plain, wrapped = (plan_of(capsys, str(tmp_path / name)) for name in ("plain", "wrapped"))
     # The crash kernel stands in a row of its own.
-    assert how == "only memory" or plain["strategies"] == wrapped["strategies"]
+    assert how.startswith("only memory") or plain["strategies"] == wrapped["strategies"]
     assert wrapped["strategies"]["memory-regions"]["tdmrs"]
 
 
@@ -224,6 +236,39 @@ FAULTY: dict[str, tuple[str, str]] = {
     "elided in words": (cut("[much more of it]\n"), "iomem line 5: not a row"),
     "elided at its end": (IOMEM + "[...]\n", "not a row"),
     "elided at its start": ("…\n" + IOMEM, "iomem line 1: not a row"),
+    "cut in its last address": (
+        IOMEM + "80000000000-8040",
+        "not a row `start-end : name`: '80000000000-8040'",
+    ),
+    "cut in its last name": (IOMEM + "80000000000-8040fffffff : Syst", "part of /proc/iomem: '80000000000-"),
+    "cut before its last name": (IOMEM + "80000000000-8040fffffff :\n", "part of /proc/iomem: '80000000000-"),
+    "a pager's": (IOMEM + "--More--\n", "not a row `start-end : name`: '--More--'"),
+    "said to be cut": (
+        IOMEM + "\n(output truncated)\n",
+        "not a row `start-end : name`: '(output truncated)'",
+    ),
+    "memblock cut in an address": (
+        file(MEMORY) + "   9: 0x00000000521cd",
+        "part of /sys/kernel/debug/memblock/memory: '9: 0x00000000521cd'",
+    ),
+    "memblock cut in its last address": (EMR_MEMORY.rstrip()[:-12], "part of /sys/kernel/debug/memblock"),
+    "memblock cut in its columns": (EMR_MEMORY.rstrip()[:-9], "part of /sys/kernel/debug/memblock"),
+    "memblock cut in a flag": (EMR_MEMORY.rstrip()[:-1], "part of /sys/kernel/debug/memblock"),
+    "zones cut": (file("proc/zoneinfo") + "--More--(40%)\n", "part of /proc/zoneinfo: '--More--(40%)'"),
+    "map cut in a type": (MAP.rstrip()[:-2], "part of /sys/firmware/memmap: '/sys/firmware/memmap/"),
+    "head": (f"$ sudo head -n 40 /proc/iomem\n{IOMEM}", "part of /proc/iomem: 'sudo head -n 40 /proc/iomem'"),
+    "head without a prompt": (f"head -5 /proc/iomem\n{IOMEM}", "part of /proc/iomem: 'head -5 /proc/iomem'"),
+    "pipe": (f"# cat /proc/iomem | head\n{IOMEM}", "part of /proc/iomem: 'cat /proc/iomem | head'"),
+    "named by head": (
+        f"$ head /proc/iomem /proc/cmdline\n==> /proc/iomem <==\n{IOMEM}",
+        "part of /proc/iomem: 'head /proc/iomem /proc/cmdline'",
+    ),
+    "sed": (f"[root@rack7 ~]# sed -n 1,9p /{MEMORY}\n{file(MEMORY)}", f"part of /{MEMORY}: 'sed -n 1,9p"),
+    "tail": (f"$ uname -r; tail /proc/iomem\n6.17.0\n{IOMEM}", "part of /proc/iomem: 'tail /proc/iomem'"),
+    "less": (
+        f"alice@rack7:~> sudo less /proc/iomem\n{IOMEM}",
+        "part of /proc/iomem: 'sudo less /proc/iomem'",
+    ),
     "map elided": ("/sys/firmware/memmap/0/end:0x1\n...\n", "part of /sys/firmware/memmap: '...'"),
     "a file missing": ("/sys/firmware/memmap/0/end:0x1\n", "part of /sys/firmware/memmap: '0/start'"),
     "two hosts": (IOMEM + "\n$ cat /proc/iomem\n" + cut(""), "holds two versions of /proc/iomem"),
