@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.errors import AgentError
-from tdx_headroom.inputs.printed import of_one_host
+from tdx_headroom.inputs.together import of_one_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

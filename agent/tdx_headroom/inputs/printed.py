@@ -8,32 +8,23 @@ from __future__ import annotations
 
 import re
 from textwrap import dedent
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from tdx_headroom.errors import AgentError, one_line
-from tdx_headroom.inputs.system_report import KERNEL_LOG, files_in_report
+from tdx_headroom.inputs.system_report import files_in_report
 from tdx_headroom.sources import iomem, memblock, platform, zoneinfo
 from tdx_headroom.sources.firmware_memmap import PATH as FIRMWARE
 from tdx_headroom.sources.kernel_log.known_lines import matters
 from tdx_headroom.sources.kernel_log.line_forms import BARE, read_line
-from tdx_headroom.sources.kernel_log.reader import read_log_file
 from tdx_headroom.textlines import lines_of
 
-if TYPE_CHECKING:
-    from collections.abc import Collection
-    from pathlib import Path
-
 _CPUINFO = "proc/cpuinfo"
-_CMDLINE = "proc/cmdline"
-_UNAME_A = "sos_commands/kernel/uname_-a"
+CMDLINE = "proc/cmdline"
+UNAME_A = "sos_commands/kernel/uname_-a"
 _HIBERNATION = "sys/power/disk"
 _KVM_TDX = "sys/module/kvm_intel/parameters/tdx"
 _LONGEST = 400
 """Nobody types a longer command; patterns of these may take time by the square of this."""
-_MOST_FILES = 16
-"""No host has more kinds of files."""
-_START = 1 << 16
-"""Bytes by which it is told what a file holds."""
 _MOST_OTHERS = 64
 """So many more lines of other text than recognised ones, and the text is something else."""
 
@@ -64,8 +55,8 @@ _FORMS = (
         _HIBERNATION,
         r"\[disabled\]|(?=.*\[)(?:\[?(?:platform|shutdown|reboot|suspend|test_resume)\]?(?: |$))+",
     ),
-    _line(_CMDLINE, r"(?:BOOT_IMAGE|initrd|root)=\S+(?: .*)?"),
-    _line(_UNAME_A, r"Linux \S{1,255} [0-9]{1,4}\.[0-9]{1,4}\S{0,80} #.*"),
+    _line(CMDLINE, r"(?:BOOT_IMAGE|initrd|root)=\S+(?: .*)?"),
+    _line(UNAME_A, r"Linux \S{1,255} [0-9]{1,4}\.[0-9]{1,4}\S{0,80} #.*"),
     _line(platform.RELEASE_PATH, r"(?:[3-9]|[1-9][0-9])\.[0-9]{1,3}[.+_-][A-Za-z0-9][A-Za-z0-9.+_~-]{0,80}"),
 )
 # `Y` says nothing by itself: only behind what the same command prints, or behind that command.
@@ -273,29 +264,3 @@ def _cut_row(piece: _Piece) -> str:
     word = None if found is None else next((group for group in found.groups() if group is not None), None)
     cut = word is not None and any(end != word and end.startswith(word) for end in _ENDS)
     return line if cut else ""
-
-
-def of_one_host(paths: Collection[Path]) -> list[Path]:
-    """Which of the files of a directory are one host's: its log, and what was printed of its other files.
-
-    None where two are of one kind, where one is an archive or the like, or where there is nothing but a log.
-    """
-    together: list[Path] = []
-    kinds: set[str] = set()
-    for path in sorted(paths) if len(paths) <= _MOST_FILES else ():
-        with path.open("rb") as stream:
-            start = stream.read(_START)
-        if b"\0" in start or start.lstrip().startswith(b"{"):
-            return []
-        text = start.decode("utf-8", "backslashreplace")
-        try:
-            found = files_in(text[: text.rfind("\n") + 1] or text, path.name).keys()
-        except AgentError:
-            return []
-        if not found and read_log_file(path.name, text).error is not None:
-            continue  # a note: whoever reads it says that it is no log
-        if kinds & (here := found or {KERNEL_LOG}):
-            return []
-        kinds |= here
-        together.append(path)
-    return together if kinds - {KERNEL_LOG} and len(together) > 1 else []

@@ -21,10 +21,9 @@ from tdx_headroom.inputs.facts_lines import facts_stream
 from tdx_headroom.inputs.named import STANDARD_STREAM, Kind, Named, is_folder
 from tdx_headroom.inputs.printed import files_in
 from tdx_headroom.inputs.system_report import KERNEL_LOG
-from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
+from tdx_headroom.inputs.together import other_kernels
 from tdx_headroom.sources.kernel_log.reader import MAX_LOG, SOURCE, read_log_file
 from tdx_headroom.sources.kernel_log.records import KernelLog
-from tdx_headroom.sources.platform import RELEASE_PATH
 from tdx_headroom.sources.reading import Reading
 from tdx_headroom.sources.registry import SELECTION
 
@@ -169,12 +168,11 @@ def _facts_of_texts(texts: Mapping[str, str], name: str) -> HostFacts:
 def _check_kernels(
     files: Mapping[str, str], holder: Mapping[str, str], log: Reading[KernelLog] | None
 ) -> None:
-    """Refuse a log of another boot than the rest: what it tells would be laid to another kernel's charge."""
-    release = files.get(RELEASE_PATH, "").strip()
-    logged = read_boot_map(log.value, log.origin).kernel_release if log is not None and log.value else None
-    if release and logged not in (None, release):
-        names = dict.fromkeys((holder[RELEASE_PATH], holder[KERNEL_LOG]))
-        kernels = f"different kernels, {release} and {logged}"
+    """Refuse a file of another boot than the rest: what it tells would be laid to another kernel's charge."""
+    if found := other_kernels(files, log):
+        (one, release), (other, another) = found
+        names = dict.fromkeys((holder[one], holder[other]))
+        kernels = f"different kernels, {release} and {another}"
         raise AgentError(f"{' and '.join(names)}: {kernels}", hint="merge files of one boot")
 
 

@@ -176,7 +176,12 @@ def read_release(root: HostFiles) -> str | None:
     collected = (
         None if root.live else _first(root, "sos_commands/kernel/uname_-a", "sos_commands/host/uname_-a")
     )
-    match = _UNAME.match(collected or "")
+    return release_in_uname(collected or "")
+
+
+def release_in_uname(text: str) -> str | None:
+    """The release in what ``uname -a`` prints."""
+    match = _UNAME.match(text)
     return match[1] if match else None
 
 

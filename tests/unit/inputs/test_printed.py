@@ -309,6 +309,18 @@ CONFLICTS: dict[str, tuple[dict[str, bytes], str]] = {
         {"a": b"6.17.0\n", "b": b"[    0.000000] Linux version 6.16.0 (x) #1\n[    0.1] x\n"},
         "a and {}b: different kernels, 6.17.0 and 6.16.0",
     ),
+    "boots by uname -a": (
+        {"a": b"Linux r 6.17.0 #1 SMP\n", "b": b"[    0.000000] Linux version 6.16.0 (x) #1\n[    0.1] x\n"},
+        "a and {}b: different kernels, 6.17.0 and 6.16.0",
+    ),
+    "boots by the loader": (
+        {"a": b"BOOT_IMAGE=/vmlinuz-6.17.0-2-x ro\n", "b": b"[    0.000000] Linux version 6.16.0 (x) #1\n"},
+        "b and {}a: different kernels, 6.16.0 and 6.17.0-2-x",
+    ),
+    "boots without a log": (
+        {"a": b"6.17.0\n", "b": b"Linux r 6.17.0 #1 SMP\n", "c": b"BOOT_IMAGE=/boot/vmlinuz-6.16.0 ro\n"},
+        "b and {}c: different kernels, 6.17.0 and 6.16.0",
+    ),
     "archive": (
         {"a": make_capture(Root(HOST), 0, keep_host_name=False).data},
         "is a host by itself (capture)",
@@ -435,6 +447,41 @@ def test_directories_of_one_host(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert f"\n{tmp_path}/rack7,," in out
     (tmp_path / "rack7/notes.txt").unlink()
     assert plan_of(capsys, str(tmp_path / "rack7")) == plan_of(capsys, "--merge", str(tmp_path / "rack7"))
+
+
+NAMES: dict[str, tuple[dict[str, str], bool]] = {
+    "kinds": ({"iomem.txt": "iomem", "boot.log": "boot.log", "uname-r.txt": "uname.txt"}, True),
+    "one host before": ({"rack1-iomem.txt": "iomem", "rack1-boot.log": "boot.log"}, True),
+    "one host behind": ({"iomem_rack1.txt": "iomem", "journal-k-b.rack1.log": "boot.log"}, True),
+    "two hosts": ({"rackA-iomem.txt": "iomem", "rackB-boot.log": "boot.log"}, False),
+    "one named": ({"iomem.txt": "iomem", "dmesg.rack1": "boot.log"}, False),
+    "nothing but hosts": ({"a.log": "boot.log", "b-uname.txt": "uname.txt"}, False),
+}
+
+
+@pytest.mark.parametrize("what", NAMES)
+def test_names_tell_hosts_apart(what: str, tmp_path: Path) -> None:
+    """Files in one directory are one host's only where their names do not say otherwise."""
+    names, one = NAMES[what]
+    for name, kind in names.items():
+        place(tmp_path, kind)
+        (tmp_path / kind).rename(tmp_path / f"{name}~")
+    for path in tmp_path.iterdir():
+        path.rename(path.with_name(path.name.removesuffix("~")))
+    found = expand([Named(Kind.ANY, str(tmp_path))])
+    assert [part.kind for part in found] == ([Kind.MERGE] if one else [Kind.ANY] * len(names))
+
+
+@pytest.mark.parametrize("other", ["6.99.0-9-other\n", "BOOT_IMAGE=/boot/vmlinuz-6.99.0-9-other ro\n"])
+def test_other_kernels_in_a_directory(other: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Files that lie together, but are of different kernels, are each a host; who merges them is told."""
+    place(tmp_path, "boot.log")
+    (tmp_path / "uname.txt").write_text(other)
+    status, out, err = run(capsys, "plan", "--format", "json", str(tmp_path))
+    inputs = [Path(json.loads(line)["input"]).name for line in out.splitlines()]
+    assert (status, err, inputs) == (0, "", ["boot.log", "uname.txt"])
+    status, out, err = run(capsys, "plan", "--merge", str(tmp_path))
+    assert (status, out, "different kernels" in err) == (os.EX_DATAERR, "", True)
 
 
 def test_no_root_is_taken_apart(tmp_path: Path) -> None:
