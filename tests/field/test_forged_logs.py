@@ -225,7 +225,10 @@ def test_text_is_never_verified(form: str) -> None:
 
 def tree(tmp_path: Path, *, flags: str, dmesg: str) -> Root:
     """A captured tree with a text log, and a CPU with these flags."""
-    for path, text in (("proc/cpuinfo", f"processor\t: 0\nflags\t\t: fpu {flags}\n\n"), ("dmesg", dmesg)):
+    for path, text in (
+        ("proc/cpuinfo", f"processor\t: 0\nflags\t\t: fpu {flags}\nbugs\t\t:\n\n"),
+        ("dmesg", dmesg),
+    ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
     return Root(tmp_path)

@@ -160,7 +160,7 @@ def _pieces(lines: list[str]) -> list[_Piece]:
         if not line or _ASIDE.fullmatch(aside):
             adjacent = False
             continue
-        if inside and _goes_on(pieces[-1].form, line):
+        if inside and (_goes_on(pieces[-1].form, line) or (adjacent and _is_folded(pieces[-1], line))):
             pieces[-1].lines.extend((*between, line))
             adjacent = True
         elif form := _begins(line, pieces[-1] if pieces else None, command):
@@ -196,6 +196,11 @@ def _goes_on(form: _Form, line: str) -> bool:
     if form.more is None or form.more.fullmatch(line) is None:
         return False
     return form.path != memblock.MEMORY_PATH or _FIRST_ROW.fullmatch(line) is None
+
+
+def _is_folded(piece: _Piece, line: str) -> bool:
+    """Whether a line is the rest of a list of flags, which terminals and mailers fold."""
+    return piece.form.path == _CPUINFO and platform.FLAG_WORDS.fullmatch(line.strip()) is not None
 
 
 def _cutting(command: str) -> str:

@@ -35,6 +35,15 @@ _RELEVANT = re.compile(
     r"|nosmp|movable_node|nohibernate|noresume|hibernate=no"
 )
 
+FLAG_WORDS = re.compile(r"[a-z0-9_]+(?: +[a-z0-9_]+)*", re.ASCII)
+CAPTURED_FLAGS = ("fpu", "sse2", "vmx", "svm", "hypervisor", "tme", "sgx", "tdx_host_platform", "tdx_guest")
+"""What a capture keeps of the flags."""
+_CAPTURED = frozenset({*CAPTURED_FLAGS, "other"})
+_FEW_FLAGS = 16
+_LATE_FLAGS = frozenset(
+    {"xsaves", "arat", "dtherm", "umip", "pku", "rdpid", "succor", "smca", "flush_l1d", "arch_capabilities"}
+)
+
 _UNAME = re.compile(r"Linux \S{1,255} ([0-9][A-Za-z0-9._+~-]{1,80}) ")
 
 
@@ -44,22 +53,54 @@ def relevant_arguments(command_line: str) -> tuple[str, ...]:
 
 
 def parse_cpuinfo(text: str) -> tuple[str | None, int, frozenset[str], frozenset[str]]:
-    """CPU model, number of CPUs, flags and bugs, from ``/proc/cpuinfo`` (arch/x86/kernel/cpu/proc.c)."""
+    """CPU model, number of CPUs, flags and bugs, from ``/proc/cpuinfo`` (arch/x86/kernel/cpu/proc.c).
+
+    A terminal or a mailer may have folded the flags, between words or inside one: both readings count.
+    """
     model: str | None = None
     cpus = 0
-    words: dict[str, frozenset[str]] = {}
+    words: dict[str, list[str]] = {}
+    folded: list[str] | None = None
     for line in lines_of(text):
         key, colon, value = line.partition(":")
         key = key.strip()
         if not colon:
+            if folded is not None and FLAG_WORDS.fullmatch(key):
+                folded.append(line)
+            else:
+                folded = None
             continue
+        folded = None
         if key == "processor":
             cpus += 1
         elif key == "model name" and model is None:
             model = " ".join(value.split())
         elif key in ("flags", "bugs") and key not in words:
-            words[key] = frozenset(value.split())
-    return model, cpus, words.get("flags", frozenset()), words.get("bugs", frozenset())
+            folded = words[key] = [value]
+    flags, bugs = (
+        frozenset(" ".join(lines).split()).union("".join(lines).split() if len(lines) > 1 else ())
+        for lines in (words.get("flags", []), words.get("bugs", []))
+    )
+    return model, cpus, flags, bugs
+
+
+def flags_are_whole(text: str, flags: frozenset[str]) -> bool:
+    """Whether a flag that is not among those of ``/proc/cpuinfo`` is none of the processor's.
+
+    A list that a terminal or a selection has cut lacks flags, too.
+
+    Args:
+        text: of the file.
+        flags: of its first processor.
+    """
+    *_, last = processor(text) or ("flags",)
+    if last == "flags" or not flags:
+        return False
+    # Captures keep some flags, those of earlier versions not even sse2. The kernel prints flags in the order
+    # of their numbers: every processor of this century has more than these, and one of the later ones.
+    return flags <= _CAPTURED or (
+        "sse2" in flags and (len(flags) <= _FEW_FLAGS or not flags.isdisjoint(_LATE_FLAGS))
+    )
 
 
 def parse_cpu_can_tdx(text: str) -> bool | None:
@@ -82,9 +123,11 @@ def processor(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for line in lines_of(text):
         key, colon, value = line.partition(":")
-        if not colon:
-            break
-        found.setdefault(key.strip(), value.strip())
+        key = key.strip()
+        if not (colon or key) or (key == "processor" and found.keys() - {key}):
+            break  # captures begin with these rows of all processors
+        if colon:
+            found.setdefault(key, value.strip())
     return found
 
 
@@ -131,6 +174,10 @@ def read_platform(root: HostFiles) -> Reading[Platform]:
             return Reading(SOURCE, root.locate("proc/cpuinfo"), error=error)
         cpuinfo = ""
     model, cpus, flags, bugs = parse_cpuinfo(cpuinfo)
+    whole = flags_are_whole(cpuinfo, flags)
+
+    def flag(name: str) -> bool | None:
+        return True if name in flags else False if whole else None
 
     def text(path: str) -> str | None:
         return _optional(lambda: root.read(SOURCE, path).strip() or None)
@@ -144,12 +191,12 @@ def read_platform(root: HostFiles) -> Reading[Platform]:
         SOURCE,
         root.locate("proc/cpuinfo"),
         value=Platform(
-            tdx_host_platform="tdx_host_platform" in flags if flags else None,
-            tdx_guest="tdx_guest" in flags if flags else None,
-            virtual_machine="hypervisor" in flags if flags else None,
+            tdx_host_platform=flag("tdx_host_platform"),
+            tdx_guest=flag("tdx_guest"),
+            virtual_machine=flag("hypervisor"),
             # The flag goes where the BIOS has not enabled SGX (init_ia32_feat_ctl()). Captures of earlier
             # versions keep neither it nor sse2.
-            sgx="sgx" in flags if "sse2" in flags else None,
+            sgx=flag("sgx") if "sse2" in flags else None,
             tdx_pw_mce="tdx_pw_mce" in bugs if flags else None,
             kvm_intel_tdx=_SWITCH.get(tdx or ""),
             enable_virt_at_load=_SWITCH.get(text("sys/module/kvm/parameters/enable_virt_at_load") or ""),

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from tdx_headroom.errors import SourceError
 from tdx_headroom.sources import firmware_memmap, iomem, memblock, zoneinfo
 from tdx_headroom.sources.platform import (
+    CAPTURED_FLAGS,
+    flags_are_whole,
     parse_address_bits,
     parse_boot_time,
     parse_cpuinfo,
@@ -32,7 +34,6 @@ _IOMEM_KEPT = re.compile(
     r"|ACPI Non-volatile Storage|Persistent Memory(?: \(legacy\))?|Soft Reserved|Unusable memory"
 )
 _FIRMWARE_TYPE = re.compile(r"[A-Za-z][A-Za-z ()-]{0,40}")
-_FLAGS = ("fpu", "sse2", "vmx", "svm", "hypervisor", "tme", "sgx", "tdx_host_platform", "tdx_guest")
 _BUGS = ("tdx_pw_mce",)
 _ZONEINFO_KEPT = re.compile(
     r"Node [0-9]{1,5}, zone +[A-Za-z0-9]{1,20}| +(?:spanned|present) +[0-9]{1,15}| +start_pfn: +[0-9]{1,15}"
@@ -91,9 +92,13 @@ def cpuinfo(text: str) -> str:
         lines.append(f"address sizes\t: {bits} bits physical, - bits virtual")
     if model is not None:
         lines.append(f"model name\t: {model[:80]}")
+    rows = [f"bugs\t\t: {' '.join(bug for bug in _BUGS if bug in bugs)}"]
     if flags:
-        lines.append(f"flags\t\t: {' '.join(flag for flag in _FLAGS if flag in flags) or 'other'}")
-    lines.append(f"bugs\t\t: {' '.join(bug for bug in _BUGS if bug in bugs)}")
+        # By the row behind them it is told that they are all there are.
+        place = 0 if flags_are_whole(text, flags) else 1
+        kept = " ".join(flag for flag in CAPTURED_FLAGS if flag in flags) or "other"
+        rows.insert(place, f"flags\t\t: {kept}")
+    lines += rows
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -449,6 +449,20 @@ def test_directories_of_one_host(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert plan_of(capsys, str(tmp_path / "rack7")) == plan_of(capsys, "--merge", str(tmp_path / "rack7"))
 
 
+@pytest.mark.parametrize("command", ["cat /proc/cpuinfo", "grep -m1 -A1 ^flags /proc/cpuinfo"])
+@pytest.mark.parametrize("width", [40, 79])
+def test_folded_flags(command: str, width: int, tmp_path: Path) -> None:
+    """The flags of a processor are longer than any line of a terminal, or of a mail."""
+    rows = file("proc/cpuinfo").partition("\n\n")[0].splitlines()
+    if "grep" in command:
+        rows = [row for row in rows if row.startswith(("flags", "bugs"))]
+    folded = [row[i : i + width] for row in rows for i in range(0, len(row), width)]
+    (tmp_path / "x").write_text("\n".join([f"$ {command}", *folded, "$", ""]))
+    platform = facts_of(tmp_path / "x").platform
+    assert platform is not None
+    assert (platform.tdx_host_platform, platform.virtual_machine) == (True, False)
+
+
 NAMES: dict[str, tuple[dict[str, str], bool]] = {
     "kinds": ({"iomem.txt": "iomem", "boot.log": "boot.log", "uname-r.txt": "uname.txt"}, True),
     "one host before": ({"rack1-iomem.txt": "iomem", "rack1-boot.log": "boot.log"}, True),

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tdx_headroom.facts.observations import Platform
 from tdx_headroom.hostfs.root import Root
+from tdx_headroom.sources import reduce
 from tdx_headroom.sources.platform import (
     parse_boot_time,
     parse_cpu_can_tdx,
@@ -239,6 +242,62 @@ def test_cpuinfo_without_flags(host_tree: HostTree) -> None:
     assert value is not None
     assert value.tdx_host_platform is None
     assert value.tdx_pw_mce is None
+
+
+FLAGS = next(
+    line
+    for line in (Path(__file__).parents[2] / "hosts/good-2-node/proc/cpuinfo").read_text().splitlines()
+    if line.startswith("flags")
+)
+WITHOUT = FLAGS.replace(" tdx_host_platform", "").replace(" sgx ", " ")
+BUGS = "\nbugs\t\t: bhi\n"
+CUT: dict[str, tuple[str, bool | None]] = {
+    "whole": (WITHOUT + BUGS, False),
+    "whole, other rows behind it": (WITHOUT + "\nvmx flags\t: vnmi\nbogomips\t: 4200.00\n", False),
+    "the last row": (WITHOUT + "\n", None),
+    "the last row of a processor": (WITHOUT + f"\n\nprocessor\t: 1\n{WITHOUT}{BUGS}", None),
+    "the last row without a blank line": (WITHOUT + f"\nprocessor\t: 1\n{WITHOUT}{BUGS}", None),
+    "at the width of a terminal": (WITHOUT[:80] + BUGS, None),
+    "at the width of a wide one": (WITHOUT[:250] + BUGS, None),
+    "of a capture": ("flags\t\t: fpu sse2 vmx" + BUGS, False),
+    "of an old capture": ("flags\t\t: fpu vmx" + BUGS, False),
+    "of a capture without any": ("flags\t\t: other" + BUGS, False),
+    "flag in its last row": (FLAGS + "\n", True),
+}
+
+
+@pytest.mark.parametrize("what", CUT)
+def test_flags_that_were_cut(what: str, host_tree: HostTree) -> None:
+    """A flag that is not there says something only where the list is whole; a capture of it says the same."""
+    row, there = CUT[what]
+    text = f"processor\t: 0\nvendor_id\t: GenuineIntel\n{row}"
+    for kept in (text, reduce.cpuinfo(text)):
+        value = read_platform(host_tree({"proc/cpuinfo": kept})).value
+        assert value is not None
+        assert value.tdx_host_platform is there
+        assert value.virtual_machine is (False if there is False else None)
+
+
+FOLDS: dict[str, Callable[[str], str]] = {
+    "by a terminal": lambda row: "\n".join(row[i : i + 79] for i in range(0, len(row), 79)),
+    "inside a word": lambda row: row.replace("tdx_host", "tdx\n_host").replace("sse2", "ss\ne2"),
+    "by a mailer": lambda row: "\n".join(textwrap.wrap(row, 72)),
+    "indented": lambda row: "\n    ".join(textwrap.wrap(row, 60)),
+}
+
+
+@pytest.mark.parametrize("how", FOLDS)
+@pytest.mark.parametrize("row", [FLAGS, WITHOUT], ids=["with", "without"])
+def test_flags_that_were_folded(how: str, row: str, host_tree: HostTree) -> None:
+    """Rows that were folded are one, and those behind them are read."""
+    bits = "address sizes\t: 52 bits physical, 57 bits virtual\n"
+    text = f"processor\t: 0\n{FOLDS[how](row)}{BUGS}{bits}"
+    value = read_platform(host_tree({"proc/cpuinfo": text})).value
+    assert value is not None
+    assert value.tdx_host_platform is (row == FLAGS)
+    assert value.virtual_machine is False
+    assert value.sgx is (row == FLAGS and " sgx " in FLAGS)
+    assert value.physical_address_bits == 52
 
 
 def test_no_cpuinfo(host_tree: HostTree) -> None:

@@ -221,7 +221,7 @@ def test_a_module_that_is_not_loaded(line: str, keyids: tuple[int, int] | None) 
 def test_sgx_is_looked_at(flags: str, said: list[str | None], tmp_path: Path) -> None:
     """Where the CPU's flags show that SGX is off, that comes first; where it is on, it is not asked for."""
     (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/cpuinfo").write_text(f"processor\t: 0\nflags\t: {flags}\n")
+    (tmp_path / "proc/cpuinfo").write_text(f"processor\t: 0\nflags\t: {flags}\nbugs\t:\n")
     (tmp_path / "dmesg").write_text("virt/tdx: module not loaded\n")
     first, second, *_ = assess(read_facts(Root(tmp_path))).verdict.remedies
     for text, wanted in zip((first, second), said, strict=True):
