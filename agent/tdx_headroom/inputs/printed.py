@@ -11,11 +11,9 @@ from textwrap import dedent
 from typing import NamedTuple
 
 from tdx_headroom.errors import AgentError, one_line
-from tdx_headroom.inputs.system_report import files_in_report
+from tdx_headroom.inputs.system_report import files_in_report, is_of_a_log
 from tdx_headroom.sources import iomem, memblock, platform, zoneinfo
 from tdx_headroom.sources.firmware_memmap import PATH as FIRMWARE
-from tdx_headroom.sources.kernel_log.known_lines import matters
-from tdx_headroom.sources.kernel_log.line_forms import BARE, read_line
 from tdx_headroom.textlines import lines_of
 
 _CPUINFO = "proc/cpuinfo"
@@ -174,7 +172,7 @@ def _pieces(lines: list[str]) -> list[_Piece]:
             # How head(1) names a file says nothing of how much it prints of it.
             cut_by = cut_by if line.startswith("==>") else _cutting(command)
             inside = False
-        elif _is_of_a_log(line) or len(others) > _MOST_OTHERS + rows:
+        elif is_of_a_log(line) or len(others) > _MOST_OTHERS + rows:
             return []
         else:
             others.append(line)
@@ -218,11 +216,6 @@ def _begins(line: str, last: _Piece | None, command: str) -> _Form | None:
         behind = last is not None and last.form.path in (_HIBERNATION, _CPUINFO)
         return _SWITCH if behind or _KVM_TDX in command else None
     return next((form for form in _FORMS if form.first.fullmatch(line)), None)
-
-
-def _is_of_a_log(line: str) -> bool:
-    read = read_line(line)
-    return read.text is not None and (read.form != BARE or matters(read.text))
 
 
 def _contents(piece: _Piece, name: str, *, second: bool) -> list[tuple[str, str]]:

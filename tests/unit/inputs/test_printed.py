@@ -398,6 +398,43 @@ def test_a_system_report(keyids: str, guests: int, log: str, tmp_path: Path) -> 
     assert (facts.kernel_log.state is ModuleState.UNKNOWN) is (log in ("", "..."))
 
 
+FAILED = "[   11.746190] virt/tdx: module initialization failed (-28)"
+OUTSIDE: dict[str, Callable[[str], str]] = {
+    "before": lambda report: f"{FAILED}\n{report}",
+    "behind": lambda report: f"{report}\nAfter the reboot:\n{FAILED}\n",
+    "in a block behind": lambda report: f"{report}\n\n```\n{FAILED}\n```\n",
+    "indented": lambda report: f"{report}\nAfter the reboot:\n\n    {FAILED}\n",
+    "in a section of its own": lambda report: f"{report}\n### dmesg\n\n```\n{FAILED}\n```\n",
+    "without a log's section": lambda report: report.replace("### TDX kernel logs\n", f"{FAILED}\n"),
+}
+
+
+@pytest.mark.parametrize("log", ["", "[    1.6] virt/tdx: BIOS enabled: private KeyID range [32, 64)"])
+@pytest.mark.parametrize("where", OUTSIDE)
+def test_lines_of_a_log_outside_a_report(where: str, log: str, tmp_path: Path) -> None:
+    """What stands beside a report's sections and is a kernel's message is not lost."""
+    report = REPORT.format(release="6.17.0", log=log, keyids=20)
+    (tmp_path / "x").write_text(OUTSIDE[where](report))
+    facts = facts_of(tmp_path / "x")
+    assert facts.kernel_log is not None
+    assert facts.kernel_log.state is ModuleState.FAILED
+    assert facts.kernel_release == "6.17.0"
+
+
+@pytest.mark.parametrize("mark", ["> ", ">", "> > ", ">> "])
+@pytest.mark.parametrize("intro", ["", "Bob wrote:\n"])
+def test_a_quoted_report(mark: str, intro: str, tmp_path: Path) -> None:
+    """A report in the answer to a mail is one."""
+    report = REPORT.format(release="6.17.0", log="virt/tdx: module not loaded", keyids=20)
+    (tmp_path / "x").write_text(intro + "".join(f"{mark}{line}\n" for line in report.splitlines()))
+    facts = facts_of(tmp_path / "x")
+    assert facts.kernel_release == "6.17.0"
+    assert facts.platform is not None
+    assert facts.platform.guest_keyids == 31
+    assert facts.kernel_log is not None
+    assert facts.kernel_log.state is not ModuleState.UNKNOWN
+
+
 def test_a_report_is_merged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A report and the memory map of its host go together; its log and another one do not."""
     (tmp_path / "report").write_text(
