@@ -36,9 +36,10 @@ def early_end(signs: Signs) -> Findings:
     """An end before every host has loaded KVM."""
     health = signs.facts.log_health
     if health is not None and health.until is not None and ends_early(signs.facts):
+        seconds = f"{health.until:.0f} second{'' if round(health.until) == 1 else 's'}"
         text = (
-            f"The log ends {health.until:.0f} seconds after the boot, when KVM may not be loaded yet: whether"
-            " TDX is tried it cannot show."
+            f"The log ends {seconds} after the boot, when KVM may not be loaded yet: whether TDX is tried it"
+            " cannot show."
         )
         yield Finding("log-ends-early", NOTE, text)
 
