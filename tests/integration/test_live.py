@@ -119,3 +119,23 @@ def test_idle_costs_nothing(tmp_path: Path) -> None:
             time.sleep(1.5)
             woken.append(switches() - before)
         assert min(woken) <= 2, woken
+
+
+def test_tdx_before_the_agent_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent that knows no boot before this one asks the journal, and tells that TDX has gone."""
+    entry = {"_TRANSPORT": "kernel", "PRIORITY": "6", "_SOURCE_MONOTONIC_TIMESTAMP": "1"}
+    messages = ("virt/tdx: BIOS enabled: private KeyID range [32, 64)", "virt/tdx: module initialized")
+    rows = [json.dumps({**entry, "SYSLOG_FACILITY": "0", "MESSAGE": message}) for message in messages]
+    (tmp_path / "before").write_text("".join(f"{row}\n" for row in rows))
+    journalctl = tmp_path / "journalctl"
+    asked = f'case "$*" in *--boot=-1*) exec /bin/cat {tmp_path}/before;; esac'
+    journalctl.write_text(f"#!/bin/sh\n{asked}\nexit 1\n")
+    journalctl.chmod(0o755)
+    state = tmp_path / "state"
+    state.mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for _ in range(2):
+        with agent("--state-directory", str(state)) as running:
+            until(running, "tdx_gone_since_last_boot", 1)
+        # What has been learnt is kept.
+        journalctl.write_text("#!/bin/sh\nexit 1\n")

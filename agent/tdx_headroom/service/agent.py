@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
+    from tdx_headroom.facts.observations import TdxSeen
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.service.live_log import LiveLog
     from tdx_headroom.service.state import StateFile
@@ -140,6 +141,11 @@ class Agent:
         if self._status is not None and self._status.state_written != self._writer.success:
             self._status = replace(self._status, state_written=self._writer.success)
             self.version += 1
+
+    def had_tdx(self, seen: TdxSeen) -> None:
+        """Take note of what was shown of TDX before this boot."""
+        self._state = replace(self._state, tdx_before=seen)
+        self.refresh()
 
     def forget(self, problem: str) -> None:
         """Drop the state that was kept before, since it cannot be true."""

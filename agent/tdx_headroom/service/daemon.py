@@ -16,6 +16,7 @@ from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTO
 from tdx_headroom import __version__, log
 from tdx_headroom.errors import AgentError
 from tdx_headroom.service.agent import Agent
+from tdx_headroom.service.boot_before import tdx_of_boot_before
 from tdx_headroom.service.live_log import LiveLog
 from tdx_headroom.service.notify import Notifier
 from tdx_headroom.service.state import FolderLock, State, StateFile
@@ -98,6 +99,8 @@ async def _serve(root: HostFiles, settings: Settings) -> None:
             for url in urls:
                 logger.info("serving", url=url)
             notifier.ready(agent.status)
+            if root.live and state_file is not None and state.tdx_before is None:
+                _start(at_end, _learn_of_boot_before(agent))
             tasks.append(_start(at_end, _refresh_forever(agent, wake, settings.refresh_interval, notifier)))
             if notifier.watchdog_interval is not None:
                 tasks.append(_start(at_end, _feed_watchdog(notifier, notifier.watchdog_interval)))
@@ -131,6 +134,17 @@ def _start(at_end: contextlib.AsyncExitStack, work: Coroutine[object, object, No
     task = asyncio.create_task(work)
     at_end.callback(task.cancel)
     return task
+
+
+async def _learn_of_boot_before(agent: Agent) -> None:
+    """Once, by an agent that knows no boot before this one: no task that the agent ends with."""
+    try:
+        seen = await tdx_of_boot_before()
+    except Exception as error:  # noqa: BLE001  whatever it is, the agent serves on without it
+        log.failure("the boot before cannot be looked at", error)
+    else:
+        if seen is not None:
+            agent.had_tdx(seen)
 
 
 async def _done_before(stop: asyncio.Event, work: Coroutine[object, object, None]) -> bool:

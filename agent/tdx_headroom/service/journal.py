@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""This boot's kernel log from the journal, when the ring buffer has forgotten its beginning."""
+"""A boot's kernel log from the journal: this one's, when the ring buffer has forgotten its beginning."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tdx_headroom.errors import SourceError
 from tdx_headroom.service.clean_process import child_environment
 from tdx_headroom.sources.kernel_log.json_log import JournalEntries
 
-COMMAND = ("journalctl", "--dmesg", "--boot", "--output=json", "--no-pager", "--quiet")
+COMMAND = ("journalctl", "--dmesg", "--output=json", "--no-pager", "--quiet")
 SECONDS = 20.0
 END_SECONDS = 1.0
 MAX_OUTPUT = 128 << 20
@@ -21,10 +21,10 @@ MAX_LINE = 1 << 20
 CHUNK = 1 << 16
 
 
-async def read_journal() -> list[tuple[int, int, str]] | None:
-    """Kernel records of this boot as ``(priority, microseconds, text)``.
+async def read_journal(boot: int = 0) -> list[tuple[int, int, str]] | None:
+    """Kernel records of a boot as ``(priority, microseconds, text)``: 0 is this one, -1 the one before.
 
-    None without a journal: there is no journalctl, or it ends with an error.
+    None without a journal of it: there is no journalctl, or it ends with an error.
 
     Raises:
         SourceError: journalctl cannot be run, takes too long, says too much, or prints no JSON.
@@ -36,6 +36,7 @@ async def read_journal() -> list[tuple[int, int, str]] | None:
         process = await asyncio.create_subprocess_exec(
             program,
             *COMMAND[1:],
+            f"--boot={boot}",
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import tracemalloc
 from typing import TYPE_CHECKING
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tdx_headroom.errors import SourceError
+from tdx_headroom.facts.observations import TdxSeen
 from tdx_headroom.service import journal
+from tdx_headroom.service.boot_before import tdx_of_boot_before
 from tdx_headroom.service.journal import read_journal
 
 if TYPE_CHECKING:
@@ -138,3 +141,38 @@ def test_a_long_journal(journalctl: Path, tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 10 << 20
     finally:
         tracemalloc.stop()
+
+
+def entries(*messages: str) -> str:
+    entry = json.loads(ENTRY)
+    return "".join(json.dumps({**entry, "MESSAGE": message}) + "\n" for message in messages)
+
+
+KEYIDS = "virt/tdx: BIOS enabled: private KeyID range [32, 64)"
+
+
+@pytest.mark.parametrize(
+    ("messages", "seen"),
+    [
+        ((KEYIDS, "virt/tdx: module initialized"), TdxSeen.UP),
+        ((KEYIDS, "virt/tdx: module initialization failed (-28)"), TdxSeen.FAILED),
+        ((KEYIDS,), TdxSeen.NOT_TRIED),
+        (("Linux version 6.12.0 (x)",), None),
+        ((), None),
+    ],
+)
+def test_the_boot_before(
+    journalctl: Path, tmp_path: Path, messages: tuple[str, ...], seen: TdxSeen | None
+) -> None:
+    """What its kernel log shows of TDX; of this boot's, nothing is asked."""
+    (tmp_path / "before").write_text(entries(*messages))
+    asked = f'case "$*" in *--boot=-1*) exec cat {tmp_path}/before;; esac'
+    program(journalctl, f"#!/bin/sh\nPATH=/usr/bin:/bin\n{asked}\nexit 1\n")
+    assert asyncio.run(tdx_of_boot_before()) is seen
+
+
+@pytest.mark.parametrize("text", ["echo no JSON", "false"])
+def test_no_boot_before(journalctl: Path, text: str) -> None:
+    """Without a journal of it nothing is known, and nothing ends."""
+    shell(journalctl, text)
+    assert asyncio.run(tdx_of_boot_before()) is None

@@ -342,3 +342,15 @@ def test_a_state_of_an_earlier_version() -> None:
     state = parse(json.dumps(old).encode()).for_boot("b")
     assert state.previous is not None
     assert state.tdx_before is None
+
+
+def test_a_boot_that_the_journal_tells_of(tmp_path: Path) -> None:
+    """It counts as if the agent had been there, and is kept."""
+    file = StateFile(str(tmp_path))
+    agent = Agent(Root(HOSTS / "good-2-node"), state_file=file)
+    agent.refresh()
+    agent.had_tdx(TdxSeen.UP)
+    agent.write_state()
+    values = {s.name: s.value for family in agent.collect() for s in family.samples}
+    assert values["tdx_gone_since_last_boot"] == 0
+    assert file.load()[0].tdx_before is TdxSeen.UP
