@@ -194,7 +194,9 @@ def test_ended_while_it_writes(tmp_path: Path, number: signal.Signals) -> None:
     """A signal that ends the process waits until the file is whole; nothing else is left."""
     path = tmp_path / "tdx.prom"
     program = (
-        "import os, sys\nfrom tdx_headroom.output import textfile\nfsync = os.fsync\n"
+        "import os, signal, sys\nfrom tdx_headroom.output import textfile\nfsync = os.fsync\n"
+        # Who runs under nohup ignores SIGHUP, and so would this.
+        "signal.signal(int(sys.argv[2]), signal.SIG_DFL)\n"
         "os.fsync = lambda fd: (os.kill(os.getpid(), int(sys.argv[2])), fsync(fd))\n"
         "textfile.write_textfile(sys.argv[1], b'x')\nprint('went on')"
     )
