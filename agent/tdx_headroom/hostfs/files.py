@@ -26,6 +26,14 @@ class Selection(NamedTuple):
     limit: Callable[[str], int]
 
 
+class FileStatus(NamedTuple):
+    """What an inode says: size in bytes, time of the last change in ns since the epoch, and the kind."""
+
+    size: int
+    mtime_ns: int
+    directory: bool
+
+
 class HostFiles(Protocol):
     """What readers of sources ask a host's files; paths are relative to what stands for ``/``."""
 
@@ -49,8 +57,14 @@ class HostFiles(Protocol):
     def read(self, source: str, relative: str, *, limit: int = MAX_FILE) -> str:
         """The whole of a regular file as text; a :class:`SourceError` says why it cannot be read."""
 
+    def read_bytes(self, source: str, relative: str, *, limit: int = MAX_FILE) -> bytes:
+        """The same as bytes."""
+
     def open(self, source: str, relative: str) -> int:
         """A read-only descriptor; a :class:`SourceError` says why there is none."""
+
+    def status(self, source: str, relative: str) -> FileStatus:
+        """Of the file that a path leads to; a :class:`SourceError` says why it cannot be looked at."""
 
     def entries(self, source: str, relative: str) -> list[str]:
         """Names in a directory, sorted; a :class:`SourceError` says why it cannot be listed."""

@@ -9,7 +9,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.hostfs.files import MAX_FILE
+from tdx_headroom.hostfs.files import MAX_FILE, FileStatus
 from tdx_headroom.hostfs.root import Root
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class MemoryRoot:
     def exists(self, relative: str) -> bool:
         """Whether there is such a file or directory."""
         path = _plain(relative)
-        return path in self._files or path in self._folders or path in self._refused
+        return path in self._files or path in self._folders or path in self._refused or self._is_named(path)
 
     def read(self, source: str, relative: str, *, limit: int = MAX_FILE) -> str:
         """The whole of a file as text.
@@ -78,11 +78,34 @@ class MemoryRoot:
         text = self._files.get(path)
         if path in self._refused:
             raise SourceError(source, f"{self.locate(path)} {self._refused[path]}")
+        if text is None and self._is_named(path):
+            raise SourceError(source, f"{self.locate(path)}: only its name is kept")
         if text is None:
             raise self._missing(source, relative)
         if len(text) > limit:
             raise SourceError(source, f"{self.locate(relative)} is larger than {limit} bytes")
         return text
+
+    def read_bytes(self, source: str, relative: str, *, limit: int = MAX_FILE) -> bytes:
+        """The same as bytes; what was no UTF-8 is not as it was.
+
+        Raises:
+            SourceError: as :meth:`read`.
+        """
+        return self.read(source, relative, limit=limit).encode()
+
+    def status(self, source: str, relative: str) -> FileStatus:
+        """Of a file or directory; when it was changed is not known here, and given as 0.
+
+        Raises:
+            SourceError: there is none, or it cannot be read.
+        """
+        path = _plain(relative)
+        if path in self._folders:
+            return FileStatus(0, 0, directory=True)
+        if self._is_named(path) and path not in self._files and path not in self._refused:
+            return FileStatus(0, 0, directory=False)
+        return FileStatus(len(self.read_bytes(source, path, limit=1 << 40)), 0, directory=False)
 
     def open(self, source: str, relative: str) -> int:
         """A descriptor of a copy.
@@ -107,6 +130,10 @@ class MemoryRoot:
         if names is None:
             raise self._missing(source, relative)
         return sorted(names)
+
+    def _is_named(self, path: str) -> bool:
+        folder, _, name = path.rpartition("/")
+        return bool(name) and name in self._folders.get(folder, ())
 
     def _missing(self, source: str, relative: str) -> SourceError:
         return SourceError(source, f"{self.locate(relative)}: {os.strerror(errno.ENOENT)}", absent=True)

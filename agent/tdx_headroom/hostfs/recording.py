@@ -32,6 +32,8 @@ class RecordingRoot:
         self.locate = files.locate
         self.exists = files.exists
         self.open = files.open
+        self.read_bytes = files.read_bytes
+        self.status = files.status
         self._files = files
         self._selection = selection
         self.texts: dict[str, str] = {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.address import show_size
 from tdx_headroom.errors import AgentError, SourceError
-from tdx_headroom.hostfs.files import MAX_FILE
+from tdx_headroom.hostfs.files import MAX_FILE, FileStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,20 +84,26 @@ class Root:
         Raises:
             SourceError: missing, not permitted, no regular file, too large, or unreadable.
         """
+        return self.read_bytes(source, relative, limit=limit).decode("utf-8", "backslashreplace")
+
+    def read_bytes(self, source: str, relative: str, *, limit: int = MAX_FILE) -> bytes:
+        """The same as bytes.
+
+        Raises:
+            SourceError: as :meth:`read`.
+        """
         if relative in self._descriptors:
-            data = self._read_all(source, self._descriptors[relative], relative, limit)
-        else:
-            fd = self.open(source, relative)
-            try:
-                status = os.fstat(fd)
-                if not stat.S_ISREG(status.st_mode):
-                    raise SourceError(source, f"{self.locate(relative)} is not a regular file")
-                if status.st_size > limit:
-                    raise self._too_large(source, relative, limit)
-                data = self._read_all(source, fd, relative, limit)
-            finally:
-                os.close(fd)
-        return data.decode("utf-8", "backslashreplace")
+            return self._read_all(source, self._descriptors[relative], relative, limit)
+        fd = self.open(source, relative)
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise SourceError(source, f"{self.locate(relative)} is not a regular file")
+            if status.st_size > limit:
+                raise self._too_large(source, relative, limit)
+            return self._read_all(source, fd, relative, limit)
+        finally:
+            os.close(fd)
 
     def open(self, source: str, relative: str) -> int:
         """A read-only descriptor that never blocks on opening and is not inherited.
@@ -112,6 +118,19 @@ class Root:
             return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         except OSError as error:
             raise _os_error(source, path, error) from None
+
+    def status(self, source: str, relative: str) -> FileStatus:
+        """Of the file that a path leads to.
+
+        Raises:
+            SourceError: it cannot be looked at.
+        """
+        path = self._inside(source, relative)
+        try:
+            found = os.stat(path)
+        except OSError as error:
+            raise _os_error(source, path, error) from None
+        return FileStatus(found.st_size, found.st_mtime_ns, stat.S_ISDIR(found.st_mode))
 
     def entries(self, source: str, relative: str) -> list[str]:
         """Names in a directory, sorted.

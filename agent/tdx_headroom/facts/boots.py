@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is staged on a host: boot entries, the one that comes next, and what each kernel does; values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a boot entry is to this host."""
+
+    RUNNING = "running"
+    NEXT = "next"
+    ONE_SHOT = "one-shot"
+    """It comes next, and only once."""
+    KEXEC = "kexec"
+    INSTALLED = "installed"
+
+
+class Loader(StrEnum):
+    """What loads a kernel."""
+
+    GRUB = "grub"
+    SYSTEMD_BOOT = "systemd-boot"
+    KEXEC = "kexec"
+
+
+class Change(StrEnum):
+    """In what the next boot differs from the running one."""
+
+    KERNEL = "kernel"
+    IMAGE = "image"
+    """The same release, built anew."""
+    COMMAND_LINE = "command-line"
+    INITRD = "initrd"
+
+
+class Starts(StrEnum):
+    """When a kernel initializes the TDX module."""
+
+    BOOT = "boot"
+    KVM_LOAD = "kvm-load"
+    NEVER = "never"
+    NOT_BUILT = "not-built"
+    UNKNOWN = "unknown"
+
+
+class TraitsFrom(StrEnum):
+    """From what it is known what a kernel does."""
+
+    IMAGE = "image"
+    CONFIG = "config"
+    TABLE = "table"
+    MAINLINE = "mainline"
+
+
+@dataclass(frozen=True, slots=True)
+class KernelTraits:
+    """What one kernel does about TDX, by its own files; None where they do not tell.
+
+    Args:
+        starts: when it initializes the module.
+        known_from: the files that tell it; None where they tell nothing of TDX.
+        walks_cmrs: whether it looks for holes in the CMRs of the whole map (``cmr-walk``).
+        reads_cmrs: whether it reads CMRs, be it only to print them.
+        dynamic_pamt: whether it can use Dynamic PAMT.
+        hibernation: whether it is built with hibernation.
+        built_in: arguments that its build puts before the command line; they may be in none of the loader's.
+        overrides: whether those replace the command line.
+        unread: why a file of it could not be read, a clause each.
+    """
+
+    starts: Starts = Starts.UNKNOWN
+    known_from: TraitsFrom | None = None
+    walks_cmrs: bool | None = None
+    reads_cmrs: bool | None = None
+    dynamic_pamt: bool | None = None
+    hibernation: bool | None = None
+    built_in: tuple[str, ...] = ()
+    overrides: bool = False
+    unread: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BootEntry:
+    """One way to boot this host.
+
+    Args:
+        entry: its id, as the boot loader's own commands take it; None where it has none.
+        title: for people.
+        release: of its kernel (``uname -r``).
+        arguments: of its command line those that matter for TDX or memory, in order; None: unknown.
+        loader: that shows it.
+        roles: what it is to this host.
+        known_from: the files, or what else, that tell of it.
+        recovery: whether it is for recovery or rescue, or boots to a single user.
+        differs: in what it differs from the running boot; None where that cannot be told.
+        traits: of its kernel, by its own files.
+        unknown: why release or command line are unknown, a clause.
+    """
+
+    entry: str | None = None
+    title: str | None = None
+    release: str | None = None
+    arguments: tuple[str, ...] | None = None
+    loader: Loader | None = None
+    roles: tuple[Role, ...] = ()
+    known_from: str = ""
+    recovery: bool = False
+    differs: tuple[Change, ...] | None = None
+    traits: KernelTraits | None = None
+    unknown: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BootInventory:
+    """All of them, the running one first.
+
+    Args:
+        entries: those of the boot loader that comes next, and kernels that are only installed.
+        unknown: why it cannot be told which comes next, a clause; None where it is known or taken to be the
+            running one.
+        configured: whether this host has a boot configuration, or boots from the network; if not, the running
+            kernel is taken to come again.
+        kexec_loaded: whether a kernel waits to be started without the firmware.
+        firmware_update: the firmware that is staged for the next boot, in words; None: none is seen.
+        kvm_intel_tdx: what modprobe's configuration sets ``kvm_intel.tdx`` to; None: nothing, or unknown.
+        modprobe_read: whether that configuration could be read.
+        notes: what else of the boot configuration could not be read or understood, a clause each.
+    """
+
+    entries: tuple[BootEntry, ...] = ()
+    unknown: str | None = None
+    configured: bool = False
+    kexec_loaded: bool = False
+    firmware_update: str | None = None
+    kvm_intel_tdx: bool | None = None
+    modprobe_read: bool = False
+    notes: tuple[str, ...] = ()
