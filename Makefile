@@ -6,11 +6,12 @@ STAMP  := $(VENV)/.ready
 ARGS   ?=
 KERNEL ?= 6.12
 MAPS   ?= 60
+PAIRS  ?= 60
 HOSTS  ?= 1000
 SEED   ?= 1
 SECONDS ?= 60
 
-.PHONY: help run demo plan test golden lint clean kernel-test vm-test package-test python-test release bench fuzz soak scale-bench
+.PHONY: help run demo plan test golden lint clean kernel-test boot-pairs vm-test package-test python-test release bench fuzz soak scale-bench
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -41,6 +42,9 @@ test: $(STAMP) ## all tests, ruff, mypy --strict, the architecture test
 
 kernel-test: $(STAMP) ## the plan against a real kernel in QEMU: KERNEL=6.12|7.3 MAPS=n SEED=n
 	@$(VENV)/bin/python -m tests.kernel --kernel $(KERNEL) --maps $(MAPS) --seed $(SEED) $(ARGS)
+
+boot-pairs: $(STAMP) ## what one boot foretells of the next, in QEMU: KERNEL=6.12|7.3 PAIRS=n SEED=n
+	@$(VENV)/bin/python -m tests.kernel.boot_pairs --kernel $(KERNEL) --pairs $(PAIRS) --seed $(SEED) $(ARGS)
 
 vm-test: $(STAMP) ## the package under real systemd in QEMU (Debian 13 and 12); not part of make test
 	@$(VENV)/bin/python -m tests.vm $(ARGS)

@@ -28,8 +28,8 @@ from tdx_headroom.address import (
     total,
     union,
 )
+from tdx_headroom.facts.node_map import NodeMap
 from tdx_headroom.facts.observations import NodeRange
-from tdx_headroom.host.memory_map import NodeMap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

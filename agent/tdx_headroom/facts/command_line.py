@@ -11,16 +11,16 @@ import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tdx_headroom.address import ADDRESS_SPACE, Range, subtract
+from tdx_headroom.facts.e820 import ACPI, EMPTY, LEGACY_PMEM, RAM, RESERVED, Entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-RAM, RESERVED, ACPI, LEGACY_PMEM = 1, 2, 3, 12
-"""Types of memory, as the E820 table numbers them."""
-
+LONGEST = 2047
+"""Characters of a command line: ``COMMAND_LINE_SIZE`` of arch/x86/include/asm/setup.h, less its end."""
 _LAST = ADDRESS_SPACE - 1
 _NUMBER = re.compile(r"0[xX](?P<hex>[0-9a-fA-F]+)|(?P<octal>0[0-7]*)|(?P<decimal>[1-9][0-9]*)|")
 _SHIFTS = {"K": 10, "M": 20, "G": 30, "T": 40, "P": 50, "E": 60}
@@ -65,6 +65,18 @@ def split_arguments(command_line: str) -> list[str]:
             break
         found.append(match[0])
     return found
+
+
+def fitting(command_line: str) -> str:
+    """What of a command line the kernel gets: whole arguments, as many as fit into ``COMMAND_LINE_SIZE``.
+
+    Neither GRUB (``grub_create_loader_cmdline()``) nor the EFI stub (``efi_convert_cmdline()``) cuts one in
+    two.
+    """
+    if len(command_line) <= LONGEST:
+        return command_line
+    ends = (match.end() for match in _ARGUMENT.finditer(command_line))
+    return command_line[: max((end for end in ends if end <= LONGEST), default=0)]
 
 
 class Action(StrEnum):
@@ -122,14 +134,6 @@ def map_edits(arguments: Iterable[str]) -> list[MapEdit]:
     return [edit for argument in arguments for edit in _edits(argument)]
 
 
-class Entry(NamedTuple):
-    """One entry of the kernel's E820 table: addresses ``[start, end)`` in bytes and their type."""
-
-    start: int
-    end: int
-    kind: int
-
-
 def edited(table: Sequence[Entry], edits: Iterable[MapEdit]) -> list[Entry]:
     """The table after the edits, in their order (``e820__range_add()``, ``_update()``, ``_remove()``)."""
     entries = list(table)
@@ -143,13 +147,6 @@ def edited(table: Sequence[Entry], edits: Iterable[MapEdit]) -> list[Entry]:
     return entries
 
 
-def ram_of(table: Iterable[Entry]) -> list[Range]:
-    """What the kernel takes for RAM: where entries overlap, the larger type wins."""
-    entries = list(table)
-    other = ((e.start, e.end) for e in entries if e.kind != RAM)
-    return subtract(((e.start, e.end) for e in entries if e.kind == RAM), other)
-
-
 def _changed(entry: Entry, edit: MapEdit) -> list[Entry]:
     """What conversion or removal leaves of an entry."""
     if edit.old not in (None, entry.kind):
@@ -158,7 +155,9 @@ def _changed(entry: Entry, edit: MapEdit) -> list[Entry]:
     if start >= end:
         return [entry]
     kept = [Entry(*piece, entry.kind) for piece in subtract([entry[:2]], [(start, end)])]
-    return kept if edit.new is None else [*kept, Entry(start, end, edit.new)]
+    if edit.new is not None:
+        return [*kept, Entry(start, end, edit.new)]
+    return kept or [EMPTY]
 
 
 def punch(start: int, size: int) -> str:
@@ -171,7 +170,9 @@ def punch(start: int, size: int) -> str:
 
 
 def _edits(argument: str) -> Iterator[MapEdit]:
-    name, value = _name_and_value(argument)
+    name, value = name_and_value(argument)
+    if value is None:
+        return
     if name == "mem":
         limit, _ = parse_amount(value)
         if value != "nopentium" and limit:
@@ -187,21 +188,28 @@ _TDX = "kvm_intel.tdx"
 _TRUE, _FALSE = re.compile("[yYtT1]|[oO][nN]"), re.compile("[nNfF0]|[oO][fF]")
 
 
-def asks_for_tdx(arguments: Iterable[str]) -> bool | None:
-    """Whether kvm_intel is told to bring TDX up; None where it is not told, or told nonsense.
+def kstrtobool(text: str) -> bool | None:
+    """A switch's value as the kernel takes it; None where it takes it for neither on nor off."""
+    return True if _TRUE.match(text) else False if _FALSE.match(text) else None
 
-    The last one counts; names take - for _ (``parameq()``), and values what ``kstrtobool()`` takes.
+
+def asks_for_tdx(arguments: Iterable[str]) -> bool | None:
+    """Whether kvm_intel is told to bring TDX up; None where it is not told, or told nonsense."""
+    return switch(arguments, _TDX)
+
+
+def switch(arguments: Iterable[str], name: str) -> bool | None:
+    """What a switch is set to by the last argument that makes sense; None without one.
+
+    A switch without a value is on (``param_set_bool()``).
     """
-    asked = None
+    found = None
     for argument in arguments:
-        name, _, value = argument.strip('"').partition("=")
-        if name.replace("-", "_") == _TDX:
-            value = value.strip('"')
-            if _TRUE.match(value) or "=" not in argument:
-                asked = True
-            elif _FALSE.match(value):
-                asked = False
-    return asked
+        own, value = name_and_value(argument)
+        if own == name:
+            asked = True if value is None else kstrtobool(value)
+            found = found if asked is None else asked
+    return found
 
 
 def misspelt_tdx(arguments: Iterable[str]) -> str | None:
@@ -213,16 +221,19 @@ def misspelt_tdx(arguments: Iterable[str]) -> str | None:
     return None
 
 
-def _name_and_value(argument: str) -> tuple[str, str]:
-    """Both sides of an argument, without the quotes around the whole or around the value."""
+def name_and_value(argument: str) -> tuple[str, str | None]:
+    """Both sides of an argument, without the quotes around the whole or around the value (``next_arg()``).
+
+    The value is None where there is no ``=``. Names have _ for -, as ``parameq()`` compares them.
+    """
     text = argument.removeprefix('"')
     quoted = text != argument
     name, equals, value = text.partition("=")
     if equals and value.startswith('"'):
         value = value[1:].removesuffix('"')
     elif quoted:
-        value = value.removesuffix('"')
-    return (name, value) if equals else ("", "")
+        name, value = name if equals else name.removesuffix('"'), value.removesuffix('"')
+    return name.replace("-", "_"), value if equals else None
 
 
 def _memmap(piece: str, whole: str) -> MapEdit | None:

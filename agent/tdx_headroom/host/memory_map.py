@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several sources' views of memory: nodes where a view has none, which view to use, how views differ."""
+"""Several sources' views of memory: which view to use, and how views differ."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import MIB, Range, page_round, subtract
-from tdx_headroom.facts.command_line import RAM, RESERVED, Entry, edited, map_edits, ram_of
+from tdx_headroom.facts.command_line import edited, map_edits
+from tdx_headroom.facts.e820 import entries_of, ram_of
 from tdx_headroom.facts.host_facts import MemoryRegion
 from tdx_headroom.facts.sources import Disagreement, MemorySource
 
@@ -17,17 +18,7 @@ if TYPE_CHECKING:
 
     from tdx_headroom.facts.command_line import MapEdit
     from tdx_headroom.facts.host_facts import HostFacts
-    from tdx_headroom.facts.observations import NodeRange
-
-_TYPES = {
-    "System RAM": RAM,
-    "ACPI Tables": 3,
-    "ACPI Non-volatile Storage": 4,
-    "Unusable memory": 5,
-    "Persistent Memory": 7,
-    "Persistent Memory (legacy)": 12,
-    "Soft Reserved": 0xEFFFFFFF,
-}
+    from tdx_headroom.facts.node_map import NodeMap
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,40 +33,6 @@ class MemoryMap:
     def pages(self) -> list[Range]:
         """What views can be compared by: whole pages from 1 MiB on."""
         return subtract(page_round((r.start, r.end) for r in self.regions), [(0, MIB)])
-
-
-class NodeMap:
-    """Which node an address belongs to, from the first of several sources that tells."""
-
-    def __init__(self, source: str, ranges: Iterable[NodeRange]) -> None:
-        self.source = source
-        self._ranges = sorted(ranges)
-        self._starts = [r.start for r in self._ranges]
-
-    def node_of(self, address: int) -> int | None:
-        """The node of an address; None where the source says nothing about it."""
-        i = bisect_right(self._starts, address) - 1
-        return self._ranges[i].node if i >= 0 and address < self._ranges[i].end else None
-
-    def split(self, ranges: Iterable[Range]) -> list[MemoryRegion]:
-        """The ranges, cut where the node changes, as memblock cuts them (``memblock_set_node()``)."""
-        regions: list[MemoryRegion] = []
-        for start, end in ranges:
-            at = start
-            while at < end:
-                i = bisect_right(self._starts, at) - 1
-                node = None
-                stop = self._starts[i + 1] if i + 1 < len(self._starts) else end
-                if i >= 0 and at < self._ranges[i].end:
-                    node = self._ranges[i].node
-                    stop = self._ranges[i].end
-                stop = min(stop, end)
-                if regions and regions[-1].end == at and regions[-1].node == node and at > start:
-                    regions[-1] = MemoryRegion(regions[-1].start, stop, node)
-                else:
-                    regions.append(MemoryRegion(at, stop, node))
-                at = stop
-        return regions
 
 
 def from_ranges(source: MemorySource, ranges: Sequence[Range], nodes: NodeMap | None) -> MemoryMap:
@@ -123,7 +80,7 @@ def without_edits(facts: HostFacts, dropped: Sequence[MapEdit]) -> HostFacts | N
     """
     if facts.firmware_map is None or facts.memory_regions is None:
         return None
-    table = [Entry(r.start, r.end, _TYPES.get(r.kind, RESERVED)) for r in facts.firmware_map]
+    table = entries_of(facts.firmware_map)
     edits = map_edits(facts.command_line or ())
     now = ram_of(edited(table, edits))
     then = ram_of(edited(table, [edit for edit in edits if edit not in dropped]))

@@ -49,18 +49,17 @@ def firmware_ram(ranges: Sequence[FirmwareRange]) -> list[Range]:
 
 
 def read_firmware_memmap(root: HostFiles) -> Reading[list[FirmwareRange]]:
-    """The whole map, sorted by address."""
+    """The whole map, in the order of its numbers: by address, and behind that what was hot-added."""
 
     def read() -> list[FirmwareRange]:
         ranges = []
-        for name in root.entries(SOURCE, PATH):
-            if not (name.isascii() and name.isdigit()):
-                continue
+        numbers = (name for name in root.entries(SOURCE, PATH) if name.isascii() and name.isdigit())
+        for name in sorted(numbers, key=int):
             folder = f"{PATH}/{name}"
             texts = (root.read(SOURCE, f"{folder}/{part}", limit=4096) for part in ("start", "end", "type"))
             ranges.append(parse_firmware_entry(name, *texts))
         if not ranges:
             raise SourceError(SOURCE, "the map is empty")
-        return sorted(ranges)
+        return ranges
 
     return attempt(SOURCE, root.locate(PATH), read)

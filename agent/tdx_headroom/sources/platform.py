@@ -27,13 +27,16 @@ _SWITCH = {"Y": True, "N": False}
 _WITHOUT_CPUINFO = ("proc/cmdline", "sys/power/disk", "sys/module/kvm_intel/parameters/tdx")
 
 _RELEVANT = re.compile(
-    r"(?:mem|memmap|kernelcore|movablecore|hugepages|hugepagesz|default_hugepagesz|crashkernel|cma|numa"
-    r"|nr_cpus|maxcpus|possible_cpus|hugetlb_cma|efi|efi_fake_mem|lockdown|hibernate|memhp_default_state|memory_hotplug\.[a-z_]+"
-    r"|(?:kvm|kvm[_-]intel)\.[a-z_]+|intel_iommu)=[!-~]*"
+    r"(?:mem|memmap|kernelcore|movablecore|hugepages|hugepagesz|default_hugepagesz|crashkernel|reserve_mem"
+    r"|cma|numa_cma|cma_pernuma|hugetlb_cma|numa|acpi|efi|efi_fake_mem|kho|liveupdate"
+    r"|nr_cpus|maxcpus|possible_cpus|nosmt|lockdown|hibernate|memhp_default_state|memory_hotplug\.[a-z_]+"
+    r"|(?:kvm|kvm_intel)\.[a-z_]+|intel_iommu)=[!-~]*"
     # However it is spelt: an argument that means nothing is worth telling.
     r"|[A-Za-z_.-]{0,20}[tT][dD][xX][a-z_.]{0,20}(?:=[!-~]*)?"
-    r"|nosmp|movable_node|nohibernate|noresume|hibernate=no"
+    r"|nosmp|nosmt|add_efi_memmap|cma_pernuma|kho|liveupdate|disable_mtrr_trim"
+    r"|movable_node|nohibernate|noresume"
 )
+"""By names as ``parameq()`` compares them, with _ for -."""
 
 FLAG_WORDS = re.compile(r"[a-z0-9_]+(?: +[a-z0-9_]+)*", re.ASCII)
 CAPTURED_FLAGS = ("fpu", "sse2", "vmx", "svm", "hypervisor", "tme", "sgx", "tdx_host_platform", "tdx_guest")
@@ -49,7 +52,12 @@ _UNAME = re.compile(r"Linux \S{1,255} ([0-9][A-Za-z0-9._+~-]{1,80}) ")
 
 def relevant_arguments(command_line: str) -> tuple[str, ...]:
     """The kernel arguments about memory, TDX and hibernation; all others may name private things."""
-    return tuple(arg for arg in split_arguments(command_line) if _RELEVANT.fullmatch(arg.strip('"')))
+    return tuple(arg for arg in split_arguments(command_line) if _is_relevant(arg.strip('"')))
+
+
+def _is_relevant(argument: str) -> bool:
+    name, equals, value = argument.partition("=")
+    return _RELEVANT.fullmatch(name.replace("-", "_") + equals + value) is not None
 
 
 def parse_cpuinfo(text: str) -> tuple[str | None, int, frozenset[str], frozenset[str]]:

@@ -5,9 +5,10 @@ import pytest
 
 from tdx_headroom.address import GIB, MIB, Range
 from tdx_headroom.facts.host_facts import MemoryRegion
+from tdx_headroom.facts.node_map import NodeMap
 from tdx_headroom.facts.observations import NodeRange
 from tdx_headroom.facts.sources import Disagreement, MemorySource
-from tdx_headroom.host.memory_map import MemoryMap, NodeMap, choose, disagreements, from_ranges
+from tdx_headroom.host.memory_map import MemoryMap, choose, disagreements, from_ranges
 
 TWO = NodeMap("nodes", [NodeRange(GIB, 2 * GIB, 1), NodeRange(0, GIB, 0)])
 

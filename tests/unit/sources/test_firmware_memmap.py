@@ -94,14 +94,14 @@ def test_what_is_not_ram_wins() -> None:
     assert firmware_ram(ranges) == [(0, 0x4000), (0x5000, 0xF000)]
 
 
-def test_entries_come_in_address_order(host_tree: HostTree) -> None:
-    """Entries are sorted by address, whatever their numbers: hot-added memory gets the last one."""
+def test_entries_come_in_the_order_of_their_numbers(host_tree: HostTree) -> None:
+    """10 comes behind 2; hot-added memory, which gets the last number, comes behind all."""
     files: dict[str, str | bytes] = {}
     for number, start in (("0", 0x5000), ("1", 0x0), ("2", 0x3000), ("10", 0x1000), ("11", 0x2000)):
         files |= entry(number, f"{start:#x}", f"{start + 0xFFF:#x}", "System RAM")
     value = read_firmware_memmap(host_tree(files)).value
     assert value is not None
-    assert [r.start for r in value] == [0, 0x1000, 0x2000, 0x3000, 0x5000]
+    assert [r.start for r in value] == [0x5000, 0, 0x3000, 0x1000, 0x2000]
 
 
 def test_other_names_in_the_folder(host_tree: HostTree) -> None:
