@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a menu entry of GRUB's boots: it is run up to the point where GRUB would start what it has loaded."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import TYPE_CHECKING
+
+from tdx_headroom.boots.grub.default import Dialect
+from tdx_headroom.boots.grub.paths import shown, split_path
+from tdx_headroom.boots.grub.script import parse
+from tdx_headroom.boots.grub.signals import Left, Return, Shown, Started
+from tdx_headroom.boots.grub.words import GrubError
+from tdx_headroom.boots.menu import MenuEntry
+from tdx_headroom.boots.recovery import is_recovery
+from tdx_headroom.errors import SourceError, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tdx_headroom.boots.grub.run import Machine
+    from tdx_headroom.boots.grub.state import Item, Loaded
+
+_OTHER_SYSTEM = "osprober-"
+"""How os-prober's entries begin their ids; their files are on another system's disk."""
+
+_IMAGE = re.compile(
+    # NixOS puts a hash in front, and ``-bzImage`` behind.
+    r"(?:[0-9a-z]{32}-)?(?:vmlinuz|vmlinux|linux|kernel|bzImage)-(?P<release>[0-9]+[.-].*?)(?:-bzImage)?"
+)
+_SIGNED = re.compile(r"(?:\.efi)?(?:\.signed)?$")
+_RELEASE = re.compile(r"[0-9]+\.[0-9]+\S*")
+_RESCUE = re.compile(r"0-rescue\b")
+_HEX_ESCAPE = re.compile(r"(\\x[0-9a-fA-F]{2})|([\\'\"])")
+
+
+def run_item(machine: Machine, item: Item) -> None:
+    """Run the commands of a menu entry or a submenu, and stop where GRUB would leave it.
+
+    Raises:
+        GrubError: they cannot be followed.
+    """
+    machine.parameters = item.parameters
+    try:
+        commands = parse(item.source) if item.source is not None else item.commands
+        machine.run(commands)
+    except (Return, Started, Shown):
+        pass
+    except Left as left:
+        machine.load(kernel=None, multiboot=None, other=f"ends with {left.command}")
+
+
+def menu_entry(machine: Machine, item: Item, path: str) -> MenuEntry:
+    """A menu entry as it would boot now.
+
+    Args:
+        machine: that has made the menu; it is left as it was.
+        item: the entry.
+        path: its id, with those of its submenus.
+    """
+    trouble = item.trouble
+    with machine.aside():
+        try:
+            run_item(machine, item)
+        except GrubError as error:
+            where = item.origin or machine.place
+            trouble = trouble or f"{where}: {error.reason}"
+        trouble = trouble or next(iter(machine.doubts), None)
+        entry = _described(machine, item, MenuEntry(shown(path), shown(item.title)))
+    if trouble is not None:
+        return entry._replace(line=None, unknown=one_line(shown(trouble)))
+    return entry
+
+
+def _described(machine: Machine, item: Item, entry: MenuEntry) -> MenuEntry:
+    """An entry with what is loaded."""
+    loaded = _linux(machine.loaded)
+    if loaded.kernel is None:
+        what = loaded.other or ("starts no Linux kernel" if loaded.multiboot else None)
+        return entry._replace(unknown=one_line(shown(f"it {what}")) if what else None)
+    line = command_line(loaded.arguments, machine.settings.dialect)
+    image, missing = _on_host(machine, item, loaded.kernel)
+    initrds = (_on_host(machine, item, initrd)[0] for initrd in loaded.initrds)
+    return entry._replace(
+        image=None if image is None else shown(image),
+        initrds=tuple(shown(initrd) for initrd in initrds if initrd is not None),
+        line=shown(line),
+        release=_release(posixpath.basename(loaded.kernel), item.version),
+        recovery=is_recovery(item.title, line) or bool(_RESCUE.search(item.version or "")),
+        unknown=missing,
+    )
+
+
+def _linux(loaded: Loaded) -> Loaded:
+    """The Linux kernel that is started; below Xen or tboot it is the first module that is no hypervisor."""
+    if loaded.multiboot is None or posixpath.basename(loaded.multiboot).startswith("gnumach"):
+        return loaded
+    modules = [m for m in loaded.modules if not posixpath.basename(m.path).startswith("xen")]
+    if not modules:
+        return loaded
+    return type(loaded)(
+        kernel=modules[0].path,
+        arguments=modules[0].arguments,
+        initrds=tuple(module.path for module in modules[1:]),
+    )
+
+
+def _on_host(machine: Machine, item: Item, path: str) -> tuple[str | None, str | None]:
+    """Where an image is on the host, and why that is not known."""
+    device, plain = split_path(path)
+    if item.id.startswith(_OTHER_SYSTEM):
+        return None, f"{one_line(shown(plain))} is another system's"
+    if device in machine.loopbacks:
+        return None, f"{one_line(shown(plain))} is inside of another file"
+    try:
+        found = machine.disk.find(path)
+    except SourceError as error:
+        return None, machine.disk.reason(error)
+    if found is None:
+        return None, f"{one_line(shown(plain))} is missing"
+    return found, None
+
+
+def _release(name: str, version: str | None) -> str | None:
+    """The release that an image's name tells, else a ``version``; None: only the image knows it."""
+    match = _IMAGE.fullmatch(name)
+    if match is not None:
+        release = _SIGNED.sub("", match["release"])
+        # A rescue kernel, and one that an installation has renamed.
+        if not _RESCUE.match(release) and not release.endswith((".old", ".bak")):
+            return shown(release)
+        return None
+    # SUSE puts the number of a snapshot in front.
+    kernel = (version or "").rpartition("@")[2]
+    return shown(kernel) if _RELEASE.fullmatch(kernel) else None
+
+
+def command_line(arguments: Sequence[str], dialect: Dialect) -> str:
+    r"""The line that Linux gets (``grub_create_loader_cmdline()``), without the ``BOOT_IMAGE=`` in front.
+
+    An argument with a blank is put in quotes; quotes and backslashes get a backslash, which Red Hat's GRUB
+    does not put in front of ``\xNN``.
+    """
+
+    def escaped(match: re.Match[str]) -> str:
+        if match[1] is not None:
+            return match[1] if dialect is Dialect.RED_HAT else f"\\{match[1]}"
+        return f"\\{match[2]}"
+
+    words = (_HEX_ESCAPE.sub(escaped, argument) for argument in arguments)
+    return " ".join(f'"{word}"' if " " in word else word for word in words)
