@@ -12,9 +12,18 @@ from typing import Any, NamedTuple, cast
 
 from tdx_headroom.address import ADDRESS_SPACE, Range
 from tdx_headroom.errors import AgentError
+from tdx_headroom.facts.boots import BootInventory, KernelTraits
 from tdx_headroom.facts.codec import DecodeError, decode, encode
 from tdx_headroom.facts.kernel_report import KernelReport
-from tdx_headroom.facts.observations import FirmwareRange, LogHealth, Platform, Suspect, TdxSeen, Zone
+from tdx_headroom.facts.observations import (
+    FirmwareRange,
+    LogHealth,
+    NodeRange,
+    Platform,
+    Suspect,
+    TdxSeen,
+    Zone,
+)
 from tdx_headroom.facts.sources import CmrSource, Disagreement, MemorySource, PlacementSource, SourceStatus
 
 SCHEMA = "tdx-headroom/facts/1"
@@ -90,9 +99,13 @@ class HostFacts:
         hugetlb_bytes: memory in huge pages.
         placement_source: the sources of ``zones`` and ``reserved``.
         firmware_map: the firmware's memory map, for what a hole is made of.
+        firmware_map_certain: whether it is surely that of the boot, without what hot-add has put there since.
         command_line: the kernel's arguments about memory, TDX and hibernation, others left out.
         sources, disagreements, kernel_log, log_health, platform: how all this was learnt.
         tdx_before: what the boot before has shown of TDX.
+        traits: what the kernel does, by its own files.
+        boots: what is staged on its disk; None: nobody has looked.
+        node_ranges: which memory is of which node, holes included, as SRAT has it.
     """
 
     host: str | None = None
@@ -111,6 +124,7 @@ class HostFacts:
     hugetlb_bytes: int | None = None
     placement_source: PlacementSource | None = None
     firmware_map: tuple[FirmwareRange, ...] | None = None
+    firmware_map_certain: bool = False
     command_line: tuple[str, ...] | None = None
     sources: tuple[SourceStatus, ...] = ()
     disagreements: tuple[Disagreement, ...] = ()
@@ -118,11 +132,22 @@ class HostFacts:
     log_health: LogHealth | None = None
     platform: Platform | None = None
     tdx_before: TdxSeen | None = None
+    traits: KernelTraits | None = None
+    boots: BootInventory | None = None
+    node_ranges: tuple[NodeRange, ...] | None = None
 
     @property
     def nodes_known(self) -> bool:
         """Whether every memory region's node is known."""
         return self.memory_regions is not None and all(r.node is not None for r in self.memory_regions)
+
+    @property
+    def boots_told(self) -> bool:
+        """Whether the disk tells of boots, be it only why none is known; not where nobody may look at all."""
+        if self.boots is None:
+            return False
+        closed = any(not source.ok and not source.absent for source in self.sources)
+        return bool(self.boots.entries) or (self.boots.unknown is not None and not closed)
 
     def to_json(self) -> dict[str, Any]:
         """The facts as a JSON object."""
@@ -191,6 +216,7 @@ _EXTRA: dict[str, Any] = {
     "hugetlb_bytes": int | None,
     "placement_source": PlacementSource | None,
     "firmware_map": tuple[FirmwareRange, ...] | None,
+    "firmware_map_certain": bool,
     "command_line": tuple[str, ...] | None,
     "sources": tuple[SourceStatus, ...],
     "disagreements": tuple[Disagreement, ...],
@@ -198,6 +224,9 @@ _EXTRA: dict[str, Any] = {
     "log_health": LogHealth | None,
     "platform": Platform | None,
     "tdx_before": TdxSeen | None,
+    "traits": KernelTraits | None,
+    "boots": BootInventory | None,
+    "node_ranges": tuple[NodeRange, ...] | None,
 }
 
 

@@ -7,13 +7,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import GIB, Range, subtract
+from tdx_headroom.boots.memory_map import boot_time_map
 from tdx_headroom.errors import one_line
-from tdx_headroom.facts.command_line import asks_for_tdx
+from tdx_headroom.facts.boots import Role
+from tdx_headroom.facts.command_line import asks_for_tdx, map_edits
 from tdx_headroom.facts.cpu_models import cpu_can_tdx
 from tdx_headroom.facts.host_facts import DEFAULT_LIMITS, HostFacts, MemoryRegion
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.facts.observations import LogHealth
-from tdx_headroom.facts.sources import CmrSource, PlacementSource, SourceStatus
+from tdx_headroom.facts.sources import CmrSource, MemorySource, PlacementSource, SourceStatus
 from tdx_headroom.host.memory_map import disagreements
 from tdx_headroom.host.readings import read_all, with_maps
 from tdx_headroom.host.suspects import find_suspects
@@ -24,6 +26,7 @@ from tdx_headroom.sources.kernel_log.report import hides_failure, read_report
 from tdx_headroom.sources.kernel_log.tdx_lines import LOOKS_LIKE_TDX
 from tdx_headroom.sources.platform import relevant_arguments
 from tdx_headroom.sources.registry import (
+    BOOTS,
     FIRMWARE,
     HOST_NAME,
     HUGETLB,
@@ -39,8 +42,10 @@ from tdx_headroom.sources.registry import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tdx_headroom.boots.inventory import BootReader
+    from tdx_headroom.facts.boots import BootInventory, KernelTraits
     from tdx_headroom.facts.kernel_report import KernelReport
-    from tdx_headroom.facts.observations import Platform, Zone
+    from tdx_headroom.facts.observations import FirmwareRange, Platform, Zone
     from tdx_headroom.facts.sources import LastCmrs
     from tdx_headroom.host.memory_map import MemoryMap
     from tdx_headroom.host.readings import Readings
@@ -51,7 +56,10 @@ if TYPE_CHECKING:
 
 
 def read_facts(
-    files: HostFiles, log: Reading[KernelLog] | None = None, last_cmrs: LastCmrs | None = None
+    files: HostFiles,
+    log: Reading[KernelLog] | None = None,
+    last_cmrs: LastCmrs | None = None,
+    boots: BootReader | None = None,
 ) -> HostFacts:
     """Everything that a live host or a captured tree tells about itself.
 
@@ -61,8 +69,9 @@ def read_facts(
         files: of the host.
         log: its kernel log, where somebody follows it already.
         last_cmrs: CMRs of an earlier boot, to be used when this boot's log does not show them.
+        boots: takes the inventory of boot entries; None: nobody looks for them.
     """
-    return choose_facts(read_all(files, log), last_cmrs)
+    return choose_facts(read_all(files, log, boots), last_cmrs)
 
 
 def facts_from_log(log: Reading[KernelLog]) -> HostFacts:
@@ -80,9 +89,10 @@ def choose_facts(readings: Readings, last_cmrs: LastCmrs | None = None) -> HostF
     zones, zone_source = _zones(readings, chosen)
     reserved, reserved_source = _reserved(readings)
     hugetlb = readings.of(HUGETLB)
-    firmware = readings.of(FIRMWARE) or boot.firmware.value
     offline = readings.of(MEMORY_BLOCKS)
     command_line = _command_line(platform, boot)
+    firmware, certain = _firmware_map(readings, command_line or ())
+    boots = readings.of(BOOTS)
     # A list that is not in the log is no failure: nobody can bring the boot messages back.
     lists = [
         r
@@ -106,13 +116,17 @@ def choose_facts(readings: Readings, last_cmrs: LastCmrs | None = None) -> HostF
         reserved=tuple(reserved) or None,
         hugetlb_bytes=boot.hugetlb if hugetlb is None else hugetlb,
         placement_source=PlacementSource(zone_source, reserved_source),
-        firmware_map=tuple(firmware) if firmware else None,
+        firmware_map=firmware or None,
+        firmware_map_certain=certain,
         command_line=command_line,
         sources=tuple(SourceStatus.of(r.source, r.origin, r.error) for r in (*reported, log, *lists)),
         disagreements=disagreements(tuple(readings.maps.values()), chosen),
         kernel_log=report,
         log_health=_health(log.value, boot, report) if log.value and report else None,
         platform=platform,
+        traits=_traits(boots),
+        boots=boots,
+        node_ranges=tuple(boot.srat.value) if boot.srat.value else None,
     )
     return _with_last_cmrs(_without_refused(facts), last_cmrs)
 
@@ -212,6 +226,26 @@ def _health(log: KernelLog, boot: BootMap, report: KernelReport) -> LogHealth:
         excerpt=log.excerpt,
         until=max((r.time / 1e6 for r in log.records if r.time is not None), default=None),
     )
+
+
+def _firmware_map(readings: Readings, command_line: Sequence[str]) -> tuple[tuple[FirmwareRange, ...], bool]:
+    """The firmware's map as it was at boot, and whether that is certain."""
+    boot = readings.boot
+    at_boot = None
+    ranges = readings.maps.get(MemorySource.LOG_NODE_RANGES)
+    if ranges is not None and not map_edits(command_line):
+        at_boot = [(r.start, r.end) for r in ranges.regions]
+    in_sysfs: Sequence[FirmwareRange] | None = readings.found[FIRMWARE.name].value if readings.found else None
+    logged: Sequence[FirmwareRange] = boot.firmware.value or ()
+    # A log whose list is no part of it is of another boot.
+    same = in_sysfs is None or set(logged) <= set(in_sysfs)
+    return boot_time_map(in_sysfs or logged, logged if same else None, at_boot)
+
+
+def _traits(boots: BootInventory | None) -> KernelTraits | None:
+    """What the running kernel does, by its own files."""
+    entries = () if boots is None else boots.entries
+    return next((entry.traits for entry in entries if Role.RUNNING in entry.roles), None)
 
 
 def _speaks_for_tdx(log: KernelLog, boot: BootMap) -> bool:

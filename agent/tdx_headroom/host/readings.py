@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tdx_headroom.address import MIB, Range, page_round, subtract
 from tdx_headroom.facts.host_facts import MemoryRegion
+from tdx_headroom.facts.node_map import NodeMap
 from tdx_headroom.facts.observations import NodeRange
 from tdx_headroom.facts.sources import MemorySource
-from tdx_headroom.host.memory_map import MemoryMap, NodeMap, choose, from_ranges
+from tdx_headroom.host.memory_map import MemoryMap, choose, from_ranges
 from tdx_headroom.sources.firmware_memmap import firmware_ram
 from tdx_headroom.sources.iomem import system_ram
 from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
 from tdx_headroom.sources.kernel_log.reader import read_kernel_log
 from tdx_headroom.sources.kernel_log.records import KernelLog
 from tdx_headroom.sources.memory_blocks import read_offline
-from tdx_headroom.sources.registry import FIRMWARE, IOMEM, MEMBLOCK, MEMORY_BLOCKS, NODES, SOURCES
+from tdx_headroom.sources.registry import BOOTS, FIRMWARE, IOMEM, MEMBLOCK, MEMORY_BLOCKS, NODES, SOURCES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tdx_headroom.boots.inventory import BootReader
     from tdx_headroom.facts.observations import FirmwareRange
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.sources.kernel_log.boot_map import BootMap
@@ -56,15 +58,21 @@ class Readings:
         return reading.value if reading is not None else None
 
 
-def read_all(files: HostFiles, log: Reading[KernelLog] | None = None) -> Readings:
+def read_all(
+    files: HostFiles, log: Reading[KernelLog] | None = None, boots: BootReader | None = None
+) -> Readings:
     """Read every source.
 
     Args:
         files: of the host.
         log: its kernel log, where somebody follows it already.
+        boots: takes the inventory of boot entries; None: nobody looks for them.
     """
     found = {source.name: source.read(files) for source in SOURCES if source.read is not None}
     readings = with_maps(log or read_kernel_log(files), found)
+    if boots is not None:
+        found[BOOTS.name] = boots.read(files, readings.boot.kernel_release, readings.boot.command_line)
+        readings = replace(readings, found=found)
     # A large host has thousands of memory blocks: only those are looked at that were added since the boot.
     if added := _added_since_boot(readings):
         return replace(readings, found={**found, MEMORY_BLOCKS.name: read_offline(files, added)})

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from tdx_headroom.errors import SourceError
+from tdx_headroom.facts.boot_inventory import INVENTORY_PATH
 from tdx_headroom.facts.sources import RESERVED, MemorySource
 from tdx_headroom.hostfs.files import MAX_FILE, Selection
 from tdx_headroom.sources import iomem, memblock, memory_blocks, nodes, platform, reduce, zoneinfo
@@ -25,11 +26,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tdx_headroom.address import Range
+    from tdx_headroom.facts.boots import BootInventory
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.sources.kernel_log.records import KernelLog
 
 T = TypeVar("T")
 
+_IN_INVENTORY = f"left out: what of it matters is in {INVENTORY_PATH}"
+BOOT_TEXTS = (
+    r"(?:boot|efi)/(?:[^/]+/){0,6}(?:[^/]+\.(?:cfg|conf)|grubenv|entry-token)"
+    r"|etc/(?:default/grub|kernel/cmdline)|boot/loader"
+)
+BOOT_NAMES = r"(?:boot|efi|(?:usr/)?lib/modules)/.+"
 _IOMEM_KEPT = "rows of memory; no devices, no rows of the kernel's image"
 _CPUINFO_KEPT = "vendor, model, address bits, number of CPUs, flags and bugs about TDX and virtualization"
 
@@ -172,10 +180,28 @@ RELEASE = Source(
     ),
     reported=False,
 )
+BOOTS: Source[BootInventory] = Source(
+    "boots",
+    None,
+    (
+        File(BOOT_TEXTS, reduce.nothing, _IN_INVENTORY),
+        File(
+            r"(?:boot|usr/lib/ostree-boot|(?:usr/)?lib/modules/[^/]+)/config(?:-[^/]+)?",
+            reduce.nothing,
+            _IN_INVENTORY,
+        ),
+        File(r"(?:etc|run|(?:usr/(?:local/)?)?lib)/modprobe\.d/[^/]+\.conf", reduce.nothing, _IN_INVENTORY),
+        File(r"etc/machine-id|proc/version", reduce.nothing, _IN_INVENTORY),
+        File(r"sys/kernel/kexec(?:/|_)loaded", reduce.nothing, _IN_INVENTORY),
+        File(INVENTORY_PATH, reduce.inventory, "boot entries: kernels, and arguments about memory and TDX"),
+    ),
+    names=BOOT_NAMES,
+    reported=False,
+)
 
 SOURCES: tuple[Source[Any], ...] = (
     *(MEMBLOCK, IOMEM, FIRMWARE, NODES, ZONEINFO, PLATFORM, KERNEL_LOG),
-    *(MEMBLOCK_RESERVED, MEMORY_BLOCKS, CPU_NODES, HUGETLB, HOST_NAME, RELEASE),
+    *(MEMBLOCK_RESERVED, MEMORY_BLOCKS, CPU_NODES, HUGETLB, HOST_NAME, RELEASE, BOOTS),
 )
 """All of them, in the order in which they are reported."""
 
