@@ -5,9 +5,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tdx_headroom.facts.boots import Starts
 from tdx_headroom.output.metric_families import FAMILIES
 from tdx_headroom.verdict.kernels import KERNELS
 
+_STARTS = {
+    Starts.BOOT: "at boot",
+    Starts.KVM_LOAD: "when kvm_intel is loaded with tdx=1",
+    Starts.NEVER: "never",
+    Starts.NOT_BUILT: "not built",
+    Starts.UNKNOWN: "unknown",
+}
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
@@ -15,7 +23,7 @@ def kernels_page() -> str:
     """docs/kernels.md."""
     rows = [
         f"| {k.name} | {k.strategy or 'unknown'} |"
-        f" {'inferred' if k.inferred else 'read' if k.strategy else ''} | {k.init} |"
+        f" {'inferred' if k.inferred else 'read' if k.strategy else ''} | {_STARTS[k.starts]} |"
         f" {'yes' if k.prints_cmrs else 'no'} | {k.source} |"
         for k in KERNELS
     ]
@@ -24,9 +32,10 @@ def kernels_page() -> str:
             "# Which kernel looks for holes in which way",
             "",
             "Made from `agent/tdx_headroom/verdict/kernels.py` by `python -m tests.tools.make_docs`. What a",
-            "host did comes before this table: see [the verdict](verdict.md). A kernel in no row, or with an",
-            "unknown strategy, is taken for mainline. One with a suffix that no vendor here uses, such as",
-            "`6.9.0-rc5+`, is somebody's own build: as mainline, unless it was built with TDX patches.",
+            "host did and [the kernel's own files](boots.md#what-each-kernel-does) come before this table:",
+            "see [the verdict](verdict.md). A kernel in no row, or with an unknown strategy, is taken for",
+            "mainline. One with a suffix that no vendor here uses, such as `6.9.0-rc5+`, is somebody's own",
+            "build: as mainline, unless it was built with TDX patches.",
             "",
             "| kernel | strategy | evidence | initializes TDX | CMRs in the log | source |",
             "|---|---|---|---|---|---|",

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tdx_headroom.facts.boots import BootEntry, Change, Role
 from tdx_headroom.plan import plan_host
-from tdx_headroom.verdict import judge
+from tdx_headroom.verdict import State, judge
+from tdx_headroom.verdict.boots import judge_boots, next_boot_of
 from tdx_headroom.verdict.late_memory import at_boot
-from tdx_headroom.verdict.what_if import UNCHANGED, apply
+from tdx_headroom.verdict.what_if import UNCHANGED, apply, traits_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,16 +19,40 @@ if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.plan import Plan, Strategy
     from tdx_headroom.verdict import Verdict
+    from tdx_headroom.verdict.boots import Boot
     from tdx_headroom.verdict.what_if import WhatIf
+
+_TOLD = (State.WILL_INITIALIZE, State.AT_RISK, State.WILL_FAIL)
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """One host, assessed; ``facts`` are after any what-if."""
+    """One host, assessed.
+
+    Args:
+        facts: of the host, after any what-if.
+        plans: one a strategy, of its memory map.
+        verdict: about an initialization with that map.
+        boots: every boot entry judged, the running one first; None where nobody has looked for any.
+    """
 
     facts: HostFacts
     plans: Mapping[Strategy, Plan | None]
     verdict: Verdict
+    boots: tuple[Boot, ...] | None = None
+
+    @property
+    def next_boot(self) -> State | None:
+        """What TDX does in the boot that comes next; None where that cannot be told."""
+        if self.boots is None:
+            return self.verdict.next_boot
+        coming = next_boot_of(self.boots)
+        return None if coming is None or coming.state not in _TOLD else coming.state
+
+    @property
+    def boots_unknown(self) -> str | None:
+        """Why it cannot be told which boot comes next, a clause; None where it can, or nobody has looked."""
+        return None if self.facts.boots is None else self.facts.boots.unknown
 
 
 def assess(facts: HostFacts, what_if: WhatIf = UNCHANGED) -> Assessment:
@@ -36,7 +62,38 @@ def assess(facts: HostFacts, what_if: WhatIf = UNCHANGED) -> Assessment:
         FactsError: the facts contradict themselves (PAMT bases that do not go with the TDMRs), or a change
             cannot be made to them.
     """
-    changed = at_boot(apply(what_if, facts))
+    applied, staged = apply(what_if, facts)
+    changed = at_boot(applied)
     plans = plan_host(changed)
-    verdict = judge(changed, plans, assume=what_if.strategy, what_if=what_if.changes_host)
-    return Assessment(changed, plans, verdict)
+    verdict = judge(changed, plans, assume=what_if.strategy, what_if=what_if.changes_host, staged=staged)
+    return Assessment(changed, plans, verdict, _boots(facts, what_if))
+
+
+def _differences(facts: HostFacts, what_if: WhatIf) -> tuple[Change, ...]:
+    changed = []
+    if what_if.kernel not in (None, facts.kernel_release):
+        changed.append(Change.KERNEL)
+    if what_if.command_line not in (None, facts.command_line):
+        changed.append(Change.COMMAND_LINE)
+    return tuple(changed)
+
+
+def _boots(facts: HostFacts, what_if: WhatIf) -> tuple[Boot, ...] | None:
+    """The boots, or the one that the operator asks about in place of the one that comes next."""
+    if facts.boots is None:
+        return None
+    if what_if.kernel is None and what_if.command_line is None:
+        return judge_boots(facts, what_if)
+    release = what_if.kernel or facts.kernel_release
+    arguments = facts.command_line if what_if.command_line is None else what_if.command_line
+    asked = BootEntry(
+        release=release,
+        arguments=arguments,
+        roles=(Role.NEXT,),
+        known_from="what if",
+        differs=_differences(facts, what_if),
+        traits=traits_of(facts, release),
+    )
+    left = replace(what_if, kernel=None, command_line=None)
+    only = replace(facts.boots, entries=(asked,), unknown=None)
+    return judge_boots(replace(facts, boots=only), left)

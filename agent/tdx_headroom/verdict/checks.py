@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tdx_headroom.address import show, show_size
 from tdx_headroom.errors import one_line, place_of
@@ -13,9 +13,11 @@ from tdx_headroom.facts.sources import MemorySource
 from tdx_headroom.plan import ModuleStatus, Outcome
 from tdx_headroom.plan.tdmrs import TDMR_NR_WARN
 from tdx_headroom.verdict import State, describe, hibernation_blocks
+from tdx_headroom.verdict.check_model import Check, Result
 from tdx_headroom.verdict.decode import describe_failure, describe_seamcall
 from tdx_headroom.verdict.findings import Severity
 from tdx_headroom.verdict.model import AT_RISK_HEADROOM
+from tdx_headroom.verdict.next_boot_checks import next_boot_checks
 from tdx_headroom.verdict.obstacles import failed, lasting, other_kernels, plan_fails, reserved_areas
 from tdx_headroom.verdict.obstacles.contradictions import UNFORGEABLE
 from tdx_headroom.verdict.signs import refused_call
@@ -30,25 +32,6 @@ if TYPE_CHECKING:
 _OF_PLAN = (*reserved_areas.KINDS, *plan_fails.KINDS)
 _CHECKED = {"hibernation", *failed.KINDS, *_OF_PLAN}
 """Findings that the checks of platform and plan tell."""
-
-
-class Result(StrEnum):
-    """How a check went; SKIP where it cannot be made here."""
-
-    PASS = "PASS"  # noqa: S105  no password
-    WARN = "WARN"
-    FAIL = "FAIL"
-    SKIP = "SKIP"
-
-
-class Check(NamedTuple):
-    """One check: the group and name that identify it, its result, what was found, and what to do."""
-
-    group: str
-    name: str
-    result: Result
-    message: str
-    hint: str | None = None
 
 
 class Status(StrEnum):
@@ -85,6 +68,7 @@ def run_checks(assessment: Assessment) -> list[Check]:
     groups: list[tuple[str, Callable[[Assessment], Iterable[Check]]]] = [("platform", _platform)]
     if verdict.state is not State.NOT_TDX:
         groups += [("inputs", _inputs), ("plan", _plan), ("other kernels", _other_kernels)]
+        groups.append(("next boot", next_boot_checks))
     checks = [check for group, make in groups for check in _guarded(group, make, assessment)]
     checks += _others(assessment)
     checks += [_broken("verdict", failure.part, failure.place) for failure in verdict.failures]

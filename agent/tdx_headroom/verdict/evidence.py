@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from tdx_headroom.address import show
 from tdx_headroom.facts.kernel_report import FailureReason, ModuleState
 from tdx_headroom.plan import Strategy
-from tdx_headroom.verdict.kernels import look_up, why_unknown
 from tdx_headroom.verdict.model import Basis, StrategyFinding
+from tdx_headroom.verdict.this_kernel import known_strategy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.facts.kernel_report import KernelReport
     from tdx_headroom.plan import Plan, Tdmr
+
+_KNOWN_AS = {Basis.TABLE: "the table", Basis.IMAGE: "its image", Basis.MAINLINE: "what mainline does"}
 
 
 def find_strategy(
@@ -31,42 +33,26 @@ def find_strategy(
     """
     if override is not None:
         return StrategyFinding(override, Basis.OVERRIDE, ("the operator says so",))
-    from_table = _from_table(facts.kernel_release)
+    known = known_strategy(facts)
     possible, why = strategies_left(facts.kernel_log, plans)
     if possible is None:
-        return from_table
-    if from_table.strategy in possible:
+        return known
+    if known.strategy in possible:
         if len(possible) == 1:
-            return StrategyFinding(from_table.strategy, Basis.EVIDENCE, (why, *from_table.evidence))
+            return StrategyFinding(known.strategy, Basis.EVIDENCE, (why, *known.evidence))
         narrowed = len(possible) < len(Strategy)
-        evidence = (why, *from_table.evidence) if narrowed else from_table.evidence
-        return StrategyFinding(from_table.strategy, from_table.basis, evidence)
+        evidence = (why, *known.evidence) if narrowed else known.evidence
+        return StrategyFinding(known.strategy, known.basis, evidence)
     if not possible:
-        return StrategyFinding(
-            from_table.strategy, from_table.basis, from_table.evidence, contradiction=f"But {why}"
-        )
+        return StrategyFinding(known.strategy, known.basis, known.evidence, contradiction=f"But {why}")
     strategy = next(iter(sorted(possible, key=list(Strategy).index)))
-    known_as = "the table" if from_table.basis is Basis.TABLE else "what mainline does"
+    known_as = _KNOWN_AS[known.basis]
     return StrategyFinding(
         strategy,
         Basis.EVIDENCE,
         (why,),
-        contradiction=f"This contradicts {known_as}: {'; '.join(from_table.evidence)}.",
+        contradiction=f"This contradicts {known_as}: {'; '.join(known.evidence)}.",
     )
-
-
-def _from_table(release: str | None) -> StrategyFinding:
-    row = look_up(release)
-    if row is not None and row.strategy is not None:
-        how = "inferred from" if row.inferred else "from"
-        return StrategyFinding(
-            row.strategy,
-            Basis.TABLE,
-            (f"kernel {release} is {row.name}, which uses {row.strategy} ({how} {row.source})",),
-        )
-    regions = Strategy.MEMORY_REGIONS
-    known = why_unknown(release) or f"the kernel is unknown; mainline uses {regions}"
-    return StrategyFinding(regions, Basis.MAINLINE, (known,))
 
 
 def strategies_left(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tdx_headroom.plan import Plan, Strategy
     from tdx_headroom.verdict.guard import Guard
     from tdx_headroom.verdict.model import CrossCheck, State, StrategyFinding
+    from tdx_headroom.verdict.staged import Staged
 
 MAP_REASONS = (FailureReason.RESERVED_AREAS, FailureReason.TDMRS, FailureReason.AREAS_OR_TDMRS)
 _NO_FIGURES: Mapping[str, int] = MappingProxyType({})
@@ -127,6 +128,8 @@ class Signs(NamedTuple):
         no_sign: nothing shows TDX.
         refused: the call that the module has refused, when nothing shows what came of it.
         guard: for parts of a finding that may fail alone.
+        staged: what is open about the boot that is judged; None where an initialization is judged, whichever
+            kernel tries it.
     """
 
     facts: HostFacts
@@ -141,6 +144,7 @@ class Signs(NamedTuple):
     no_sign: bool
     refused: SeamcallFailure | None
     guard: Guard
+    staged: Staged | None = None
 
     @property
     def log_is_to_blame(self) -> bool:

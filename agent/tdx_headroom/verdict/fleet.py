@@ -4,23 +4,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from tdx_headroom.facts.boots import Role, TraitsFrom
+from tdx_headroom.facts.host_facts import HostFacts
 from tdx_headroom.plan import Strategy, plan_host
 from tdx_headroom.verdict import State, describe, judge, predict
-from tdx_headroom.verdict.kernels import why_not_tried, why_unknown
+from tdx_headroom.verdict.boots import judge_boots, next_boot_of
+from tdx_headroom.verdict.kernels import why_unknown
 from tdx_headroom.verdict.late_memory import at_boot
 from tdx_headroom.verdict.model import Basis
 from tdx_headroom.verdict.obstacles import doubt_of
 from tdx_headroom.verdict.obstacles.module_checks import CMR_TABLE
+from tdx_headroom.verdict.this_kernel import why_without_tdx
 from tdx_headroom.verdict.what_if import WhatIf, apply
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.plan import Plan
     from tdx_headroom.verdict import Verdict
 
@@ -40,6 +43,7 @@ _OF_STATE = {
     State.AT_RISK: Fit.AT_RISK,
     State.WILL_FAIL: Fit.WILL_FAIL,
 }
+_OF_BOOT = {**_OF_STATE, State.NOT_TDX: Fit.NO_TDX, State.CANNOT_TELL: Fit.CANNOT_TELL}
 
 
 class Target(NamedTuple):
@@ -50,6 +54,8 @@ class Target(NamedTuple):
 
 
 OWN = Target("own kernel", None)
+NEXT = Target("own next boot", None)
+"""What is staged on each host; a host whose boot configuration is not known has no result."""
 MAINLINE = Target("mainline", "7.3.0")
 """The newest mainline kernel whose source has been read (verdict/kernels.py)."""
 
@@ -57,7 +63,7 @@ MAINLINE = Target("mainline", "7.3.0")
 class TargetResult(NamedTuple):
     """One host under one kernel: which strategy that kernel uses, how it goes, and why in a sentence.
 
-    Of a kernel that is not known the strategy is mainline's.
+    Of a kernel that is not known the strategy is mainline's. ``release`` is of the kernel that is staged.
     """
 
     target: Target
@@ -65,6 +71,7 @@ class TargetResult(NamedTuple):
     fit: Fit
     why: str
     kernel_known: bool
+    release: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +123,34 @@ class Totals:
 
 
 def targets_of(kernels: Sequence[str]) -> tuple[Target, ...]:
-    """The targets that are asked for; each host's own kernel and mainline when none is."""
-    return tuple(Target(kernel, kernel) for kernel in dict.fromkeys(kernels)) or (OWN, MAINLINE)
+    """The targets that are asked for; each host's own kernel, its next boot and mainline when none is."""
+    return tuple(Target(kernel, kernel) for kernel in dict.fromkeys(kernels)) or (OWN, NEXT, MAINLINE)
 
 
 def notes_of(targets: Sequence[Target]) -> list[str]:
     """What to know of targets, whatever the host: TDX is not even tried, or nobody knows the kernel."""
-    found = [why_not_tried(target.kernel) or why_unknown(target.kernel) for target in targets]
+    found = [
+        why_without_tdx(HostFacts(kernel_release=target.kernel)) or why_unknown(target.kernel)
+        for target in targets
+    ]
     return [f"{note[:1].upper()}{note[1:]}" for note in found if note is not None]
 
 
-def audit_host(facts: HostFacts, name: str, line: int | None, targets: Sequence[Target]) -> HostAudit:
+def audit_host(
+    facts: HostFacts,
+    name: str,
+    line: int | None,
+    targets: Sequence[Target],
+    command_line: tuple[str, ...] | None = None,
+) -> HostAudit:
     """One host under every target.
+
+    Args:
+        facts: of the host.
+        name: of the input that it comes from.
+        line: of that input, where it is a stream.
+        targets: kernels to look at.
+        command_line: what every one of them is booted with; None: as the host runs, or has staged.
 
     Raises:
         FactsError: the facts contradict themselves.
@@ -140,12 +163,18 @@ def audit_host(facts: HostFacts, name: str, line: int | None, targets: Sequence[
     no_tdx = own.state is State.NOT_TDX
     results = []
     for target in targets:
+        if target is NEXT:
+            if facts.boots is not None and facts.boots.configured:
+                results.append(_next_boot(facts, own, command_line, no_tdx=no_tdx))
+            continue
         verdict, plans = own, own_plans
-        if target.kernel is not None and not no_tdx:
-            changed = at_boot(apply(WhatIf(kernel=target.kernel), facts))
-            if changed.memory_regions is not own_facts.memory_regions:
+        what_if = WhatIf(kernel=target.kernel, command_line=command_line)
+        if what_if.changes_host and not no_tdx:
+            applied, staged = apply(what_if, facts)
+            changed = at_boot(applied)
+            if staged is not None or changed.memory_regions is not own_facts.memory_regions:
                 plans = plan_host(changed)
-            verdict = judge(changed, plans, what_if=True)
+            verdict = judge(changed, plans, what_if=True, staged=staged)
         plan = plans[verdict.strategy]
         fit = _fit(verdict)
         why = _unknown(facts, verdict, plan) if fit is Fit.CANNOT_TELL else _why(verdict, plan)
@@ -164,6 +193,32 @@ def audit_host(facts: HostFacts, name: str, line: int | None, targets: Sequence[
         targets=tuple(results),
         strategies={s: same or _of_plan(plan) for s, plan in own_plans.items()},
     )
+
+
+def _next_boot(
+    facts: HostFacts, own: Verdict, command_line: tuple[str, ...] | None, *, no_tdx: bool
+) -> TargetResult:
+    """The boot that is staged, be it the running one again; with another command line, where one is given."""
+    coming = next_boot_of(judge_boots(_with_line(facts, command_line)))
+    known = coming is not None and coming.start.known_from not in (None, TraitsFrom.MAINLINE)
+    if no_tdx:
+        return TargetResult(NEXT, own.strategy, Fit.NO_TDX, own.told, known)
+    if coming is None or coming.verdict is None:
+        why = (facts.boots.unknown if facts.boots is not None else None) or "no boot entry comes next"
+        why = f"Which boots next cannot be told: {why}." if coming is None else coming.why
+        return TargetResult(NEXT, own.strategy, Fit.CANNOT_TELL, why, known)
+    fit = _OF_BOOT[coming.state]
+    return TargetResult(NEXT, coming.verdict.strategy, fit, coming.why, known, coming.entry.release)
+
+
+def _with_line(facts: HostFacts, command_line: tuple[str, ...] | None) -> HostFacts:
+    if command_line is None or facts.boots is None:
+        return facts
+    entries = tuple(
+        replace(entry, arguments=command_line, roles=tuple(r for r in entry.roles if r is not Role.RUNNING))
+        for entry in facts.boots.entries
+    )
+    return replace(facts, boots=replace(facts.boots, entries=entries))
 
 
 def _fit(verdict: Verdict) -> Fit:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tdx_headroom.verdict.findings import Finding, Signs
     from tdx_headroom.verdict.model import Estimate
     from tdx_headroom.verdict.obstacles import Found
+    from tdx_headroom.verdict.staged import Staged
 
 _EXCERPT = "Only a few lines in other text tell of TDX, and nobody can tell whose they are. "
 _HIDDEN = "An error in the agent hides whether more than the memory map stops TDX: see the warnings."
@@ -47,6 +48,7 @@ def judge(
     *,
     assume: Strategy | None = None,
     what_if: bool = False,
+    staged: Staged | None = None,
 ) -> Verdict:
     """The verdict from a host's facts and plans.
 
@@ -58,9 +60,11 @@ def judge(
         plans: one a strategy.
         assume: the strategy that the operator says this kernel uses.
         what_if: the facts are not the host's own any more, so what happened on it does not count.
+        staged: what is open about the boot that is judged; None where it is an initialization, whichever
+            kernel tries it.
     """
     guard = Guard()
-    signs = read_signs(facts, plans, assume, guard, what_if=what_if)
+    signs = read_signs(facts, plans, assume, guard, what_if=what_if, staged=staged)
     plan, check = signs.plan, signs.check
     found = ask(signs)
     next_boot, worst = _decide(signs, found)
@@ -88,6 +92,7 @@ def judge(
         contradictions=tuple(told[Told.CONTRADICTIONS]),
         findings=findings,
         failures=tuple(guard.failures),
+        decides=_what_decides(signs, next_boot, worst),
         preface=_EXCERPT if facts.log_health is not None and facts.log_health.excerpt else "",
     )
 
@@ -108,6 +113,15 @@ def _decide(signs: Signs, found: Found) -> tuple[State | None, Finding | None]:
     if signs.plan is None and not any(finding.kind == came_up.KIND for _, finding in found.findings):
         return None, worst
     return (State.WILL_INITIALIZE if worst is None else State.AT_RISK), worst
+
+
+def _what_decides(signs: Signs, next_boot: State | None, worst: Finding | None) -> str | None:
+    """What the next initialization comes to, and why, in a sentence; None where that cannot be told."""
+    if next_boot is None:
+        return None
+    if worst is not None:
+        return worst.text
+    return None if signs.plan is None else describe(signs.plan)
 
 
 def _rests_on(facts: HostFacts, plan: Plan | None, guess: Estimate | None) -> list[str]:

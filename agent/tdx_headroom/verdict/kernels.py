@@ -7,20 +7,10 @@ docs/kernels.md is made from it. Printing CMRs does not prove that a kernel uses
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from typing import NamedTuple
 
+from tdx_headroom.facts.boots import Starts
 from tdx_headroom.plan import Strategy
-
-
-class InitTime(StrEnum):
-    """When a kernel initialises the TDX module."""
-
-    BOOT = "at boot"
-    KVM_LOAD = "when kvm_intel is loaded with tdx=1"
-    NEVER = "never"
-    NOT_BUILT = "not built"
-    UNKNOWN = "unknown"
 
 
 class KernelRow(NamedTuple):
@@ -30,7 +20,7 @@ class KernelRow(NamedTuple):
         name: for people.
         pattern: of the whole release (``uname -r``).
         strategy: how it looks for holes; None where nobody has read it.
-        init: when it initialises the module.
+        starts: when it initializes the module.
         source: where this is known from.
         prints_cmrs: whether its log shows the CMRs.
         inferred: whether the strategy is concluded from what hosts did, not read in the source.
@@ -40,7 +30,7 @@ class KernelRow(NamedTuple):
     name: str
     pattern: str
     strategy: Strategy | None
-    init: InitTime
+    starts: Starts
     source: str
     prints_cmrs: bool = False
     inferred: bool = False
@@ -67,14 +57,14 @@ KERNELS = (
         "Debian",
         r"[0-9]+\.[0-9]+.*(?:\+deb[0-9]+.*|-amd64)",
         _REGIONS,
-        InitTime.NOT_BUILT,
+        Starts.NOT_BUILT,
         "Debian's configurations of 6.12, 7.2 and 7.3: INTEL_TDX_HOST is not set",
     ),
     KernelRow(
         "Ubuntu 6.8.0-1001 to -1004 intel",
         r"6\.8\.0-100[1-4]-intel",
         _REGIONS,
-        InitTime.KVM_LOAD,
+        Starts.KVM_LOAD,
         "log of an Emerald Rapids host that needed 17 areas under -1004",
         prints_cmrs=True,
     ),
@@ -82,7 +72,7 @@ KERNELS = (
         "Ubuntu 6.8.0-1005 intel",
         r"6\.8\.0-1005-intel",
         None,
-        InitTime.KVM_LOAD,
+        Starts.KVM_LOAD,
         "it lies between a kernel without and one with the CMR patch",
         prints_cmrs=True,
     ),
@@ -90,7 +80,7 @@ KERNELS = (
         "Ubuntu 6.8.0 intel from -1006 on (not 6.14)",
         r"6\.8\.0-(?:100[6-9]|10[1-9][0-9]|1[1-9][0-9]{2}|[2-9][0-9]{3})-intel",
         _SUBREGION,
-        InitTime.KVM_LOAD,
+        Starts.KVM_LOAD,
         "the same host came up under -1006 with the CMR patch of June 2024",
         prints_cmrs=True,
         inferred=True,
@@ -99,22 +89,22 @@ KERNELS = (
         "Ubuntu 6.5 intel-opt and 6.11 intel",
         r"6\.5\.0-[0-9]+-intel-opt|6\.11\.0-[0-9]+-intel",
         None,
-        InitTime.KVM_LOAD,
+        Starts.KVM_LOAD,
         "logs of hosts; the source has not been read",
     ),
     KernelRow(
         "Ubuntu 6.14 intel",
         r"6\.14\.0-[0-9]+-intel",
         _REGIONS,
-        InitTime.KVM_LOAD,
+        Starts.KVM_LOAD,
         "log of a Granite Rapids host; the tree has mainline's function",
     ),
-    KernelRow("SLE 15 SP6", r"6\.4\.0-150600\..*", _SUBREGION, InitTime.KVM_LOAD, _PACKAGE, prints_cmrs=True),
+    KernelRow("SLE 15 SP6", r"6\.4\.0-150600\..*", _SUBREGION, Starts.KVM_LOAD, _PACKAGE, prints_cmrs=True),
     KernelRow(
         "SLE 15 SP7",
         r"6\.4\.0-150700\..*",
         _SUBREGION,
-        InitTime.UNKNOWN,
+        Starts.UNKNOWN,
         "it has the same base as SP6",
         prints_cmrs=True,
         inferred=True,
@@ -123,44 +113,44 @@ KERNELS = (
         "CentOS Virt SIG",
         r"5\.14\.0-.*\.tdx\.el9s?(?:\..*)?",
         None,
-        InitTime.KVM_LOAD,
+        Starts.KVM_LOAD,
         "log of a host; the source has not been read",
     ),
     KernelRow(
         "EL9 from 9.7 on",
         r"5\.14\.0-(?:[6-9][0-9]{2}|[1-9][0-9]{3})(?![0-9]).*\.el9.*",
         _REGIONS,
-        InitTime.KVM_LOAD,
+        Starts.KVM_LOAD,
         "the kernel's source package and its configuration",
     ),
     KernelRow(
         "EL9 before 9.7",
         r"5\.14\.0-.*\.el9.*",
         _REGIONS,
-        InitTime.NEVER,
+        Starts.NEVER,
         "the kernel's source package; KVM does not call it yet",
     ),
-    KernelRow("UEK8", r"6\.12\.0-.*\.el[0-9]+uek.*", _REGIONS, InitTime.NOT_BUILT, "its configuration"),
-    KernelRow("older UEK", r".*\.el[0-9]+uek.*", _REGIONS, InitTime.UNKNOWN, _PACKAGE),
+    KernelRow("UEK8", r"6\.12\.0-.*\.el[0-9]+uek.*", _REGIONS, Starts.NOT_BUILT, "its configuration"),
+    KernelRow("older UEK", r".*\.el[0-9]+uek.*", _REGIONS, Starts.UNKNOWN, _PACKAGE),
     KernelRow(
         "EL10",
         r"6\.12\.0-.*\.el10.*",
         None,
-        InitTime.UNKNOWN,
+        Starts.UNKNOWN,
         "the configurations seen lack KVM_INTEL_TDX; later ones may have it",
     ),
     KernelRow(
         "other SUSE",
         r"6\.[0-9]+\.[0-9]+-[0-9]{6}\..*|6\.[0-9]+\.[0-9]+-[0-9]+-default",
         _REGIONS,
-        InitTime.UNKNOWN,
+        Starts.UNKNOWN,
         _PACKAGE,
     ),
     KernelRow(
         "mainline 6.8 to 6.15",
         rf"6\.(?:[89]|1[0-5]){_OFFICIAL}",
         _REGIONS,
-        InitTime.NEVER,
+        Starts.NEVER,
         f"{_TREE}; KVM does not call it yet",
         mainline=True,
     ),
@@ -168,7 +158,7 @@ KERNELS = (
         "mainline 6.16 to 7.0",
         rf"(?:6\.(?:1[6-9]|[2-9][0-9])|7\.0){_OFFICIAL}",
         _REGIONS,
-        InitTime.KVM_LOAD,
+        Starts.KVM_LOAD,
         f"{_TREE}, arch/x86/kvm/vmx/tdx.c",
         mainline=True,
     ),
@@ -176,7 +166,7 @@ KERNELS = (
         "mainline 7.1 and later",
         rf"(?:7\.[1-9][0-9]*|[89]\.[0-9]+|[1-9][0-9]\.[0-9]+){_OFFICIAL}",
         _REGIONS,
-        InitTime.BOOT,
+        Starts.BOOT,
         f"{_TREE}, read up to 7.3",
         mainline=True,
     ),
@@ -221,39 +211,6 @@ def why_unknown(release: str | None) -> str | None:
     return f"kernel {release} is not in the table; mainline uses {_REGIONS}"
 
 
-def would_show_tdx(release: str | None) -> bool:
-    """Whether a kernel surely sets ``tdx_host_platform``, and names the KeyIDs, where there is TDX.
-
-    That nothing shows TDX is another kernel's word, not the hardware's.
-    """
-    row = look_up(release)
-    return row is not None and row.init in (InitTime.BOOT, InitTime.KVM_LOAD)
-
-
-def _predates_tdx(release: str | None) -> bool:
-    """Whether a kernel is older than mainline's TDX for hosts, and no vendor's that is known to have it."""
-    return (
-        release is not None
-        and look_up(release) is None
-        and re.match(r"[0-5]\.|6\.[0-7]\b", release) is not None
-    )
-
-
-def why_not_tried(release: str | None) -> str | None:
-    """Why a kernel does not initialize TDX, whatever the memory map; None when it may."""
-    row = look_up(release)
-    if row is not None and row.init is InitTime.NOT_BUILT:
-        return f"{row.name} builds its kernels without TDX for hosts ({release}): boot another vendor's."
-    if row is not None and row.init is InitTime.NEVER:
-        name = row.name[:1].upper() + row.name[1:]
-        text = "never initializes TDX, since KVM does not ask for it: this is about a kernel that does"
-        return f"{name} {text}, with the same memory map."
-    if _predates_tdx(release):
-        text = "Mainline has TDX for hosts since 6.8"
-        return f"{text}: kernel {release} initializes it only if its vendor has put it in."
-    return None
-
-
 def names_with(strategies: set[Strategy], *, initializing: bool = False) -> list[str]:
     """Kernels that use one of these strategies, vendors' before mainline, which is named once.
 
@@ -261,6 +218,6 @@ def names_with(strategies: set[Strategy], *, initializing: bool = False) -> list
         strategies: to look for.
         initializing: only kernels that are known to initialize TDX; otherwise all that have its code.
     """
-    wanted = {InitTime.BOOT, InitTime.KVM_LOAD} if initializing else {*InitTime} - {InitTime.NOT_BUILT}
-    rows = (row for row in KERNELS if row.strategy in strategies and row.init in wanted)
+    wanted = {Starts.BOOT, Starts.KVM_LOAD} if initializing else {*Starts} - {Starts.NOT_BUILT}
+    rows = (row for row in KERNELS if row.strategy in strategies and row.starts in wanted)
     return list(dict.fromkeys("mainline" if row.mainline else row.name for row in rows))

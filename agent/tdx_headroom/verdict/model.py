@@ -37,6 +37,7 @@ class Basis(StrEnum):
     TABLE = "table"
     MAINLINE = "mainline"
     OVERRIDE = "override"
+    IMAGE = "image"
 
 
 class Sentence(str):
@@ -127,6 +128,7 @@ class Verdict:
         contradictions: where the log contradicts itself or the hardware.
         findings: all obstacles, in the registry's order; the sentences above are theirs.
         failures: parts that an error of the agent's own has cost; the warnings name them too.
+        decides: what the next initialization comes to; None where that cannot be told.
         preface: what has to be said before all else; empty where that is nothing.
     """
 
@@ -144,6 +146,7 @@ class Verdict:
     contradictions: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     failures: tuple[PartFailure, ...] = ()
+    decides: str | None = None
     preface: str = ""
 
     @property

@@ -12,8 +12,8 @@ from tdx_headroom.facts.observations import TdxSeen
 from tdx_headroom.verdict.crosscheck import cross_check
 from tdx_headroom.verdict.evidence import find_strategy
 from tdx_headroom.verdict.findings import Signs
-from tdx_headroom.verdict.kernels import would_show_tdx
 from tdx_headroom.verdict.model import CrossCheck, predict
+from tdx_headroom.verdict.this_kernel import would_show_tdx
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tdx_headroom.facts.kernel_report import SeamcallFailure
     from tdx_headroom.plan import Plan, Strategy
     from tdx_headroom.verdict.guard import Guard
+    from tdx_headroom.verdict.staged import Staged
 
 
 def read_signs(
@@ -31,9 +32,11 @@ def read_signs(
     guard: Guard,
     *,
     what_if: bool,
+    staged: Staged | None = None,
 ) -> Signs:
     """The signs in a host's facts and plans; the arguments are those of :func:`~.judge.judge`."""
-    strategy = find_strategy(facts, plans, assume)
+    shown = None if staged is None or assume is not None else staged.shown.strategy
+    strategy = shown or find_strategy(facts, plans, assume)
     plan = plans[strategy.strategy]
     name = "the comparison with the kernel's log"
     check = CrossCheck(None, ())
@@ -53,6 +56,7 @@ def read_signs(
         no_sign=shows_no_tdx(facts),
         refused=refused_call(facts),
         guard=guard,
+        staged=staged,
     )
 
 
@@ -71,7 +75,7 @@ def not_a_tdx_host(facts: HostFacts) -> bool:
         return False
     if platform is not None and (platform.cpu_can_tdx is False or platform.virtual_machine):
         return True
-    if not would_show_tdx(facts.kernel_release):
+    if not would_show_tdx(facts):
         return False
     return no_keyids(facts) or (platform is not None and platform.tdx_host_platform is False)
 

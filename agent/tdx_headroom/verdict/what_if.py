@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING
 from tdx_headroom.address import Range, intersect, subtract
 from tdx_headroom.facts.command_line import map_edits
 from tdx_headroom.facts.host_facts import FactsError, MemoryRegion
-from tdx_headroom.facts.kernel_report import KernelReport, ModuleState
+from tdx_headroom.facts.node_map import NodeMap
 from tdx_headroom.facts.observations import NodeRange
 from tdx_headroom.facts.sources import MemorySource
-from tdx_headroom.host.memory_map import NodeMap
 from tdx_headroom.sources.firmware_memmap import firmware_ram
-from tdx_headroom.verdict.decode import is_persistent
+from tdx_headroom.verdict.staged import facts_under, forget_this_boot
+from tdx_headroom.verdict.this_boot import NOTHING, shown_by
 
 if TYPE_CHECKING:
+    from tdx_headroom.facts.boots import KernelTraits
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.plan import Strategy
+    from tdx_headroom.verdict.staged import Staged
+    from tdx_headroom.verdict.this_boot import Shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class WhatIf:
     Args:
         strategy: the hole strategy to assume for this kernel.
         kernel: another kernel release.
+        command_line: another command line: the arguments of it that matter for TDX or memory.
         max_reserved, max_tdmrs: other limits of the TDX module.
         dynamic_pamt: whether to take the 4K PAMT to be a bitmap of one bit a page.
         holes: memory ranges to take away.
@@ -36,6 +40,7 @@ class WhatIf:
 
     strategy: Strategy | None = None
     kernel: str | None = None
+    command_line: tuple[str, ...] | None = None
     max_reserved: int | None = None
     max_tdmrs: int | None = None
     dynamic_pamt: bool = False
@@ -47,18 +52,71 @@ class WhatIf:
         """Whether anything but the operator's word on the strategy differs from the host as it is."""
         return replace(self, strategy=None) != UNCHANGED
 
+    @property
+    def changes_boot(self) -> bool:
+        """Whether more than kernel and command line differ, so that this boot is no example of it."""
+        return replace(self, kernel=None, command_line=None).changes_host
+
 
 UNCHANGED = WhatIf()
 
 
-def apply(what_if: WhatIf, facts: HostFacts) -> HostFacts:
-    """The facts after the changes.
+def apply(what_if: WhatIf, facts: HostFacts) -> tuple[HostFacts, Staged | None]:
+    """The facts after the changes, and what is open about a boot with another command line, if one is given.
 
     Raises:
         FactsError: a change makes no sense for these facts.
     """
     if what_if == UNCHANGED:
-        return facts
+        return facts, None
+    changed = facts
+    staged = None
+    if what_if.command_line is not None:
+        release = what_if.kernel or facts.kernel_release
+        shown = NOTHING if what_if.changes_boot else shown_by(facts)
+        changed, staged = facts_under(
+            changed, release, what_if.command_line, traits_of(facts, release), shown
+        )
+    elif what_if.changes_host:
+        changed = forget_this_boot(changed, what_if.kernel)
+    changed = _with_limits(what_if, changed)
+    if what_if.without_memmap:
+        changed = _without_memmap(changed)
+    if what_if.holes:
+        changed = _with_holes(changed, what_if.holes)
+    return changed, staged
+
+
+def facts_of_entry(
+    what_if: WhatIf,
+    facts: HostFacts,
+    release: str | None,
+    arguments: tuple[str, ...],
+    traits: KernelTraits | None,
+    shown: Shown,
+) -> tuple[HostFacts, Staged]:
+    """The facts of a boot entry after the changes, as far as they are about it, and what is open about it.
+
+    The arguments are those of :func:`~.staged.facts_under`.
+    """
+    if what_if.without_memmap:
+        arguments = tuple(argument for argument in arguments if not map_edits([argument]))
+    changed, staged = facts_under(facts, release, arguments, traits, shown)
+    changed = _with_limits(what_if, changed)
+    # What this entry has no memory at cannot be taken away from it.
+    memory = [(region.start, region.end) for region in changed.memory_regions or ()]
+    holes = tuple(hole for hole in what_if.holes if intersect(memory, [hole]))
+    return (_with_holes(changed, holes) if holes else changed), staged
+
+
+def traits_of(facts: HostFacts, release: str | None) -> KernelTraits | None:
+    """What is known of a kernel by its own files, if the host has them."""
+    entries = () if facts.boots is None else facts.boots.entries
+    return next((e.traits for e in entries if e.release == release and e.traits is not None), None)
+
+
+def _with_limits(what_if: WhatIf, facts: HostFacts) -> HostFacts:
+    """Other limits of the TDX module."""
     limits = facts.limits
     if what_if.max_reserved is not None:
         limits = limits._replace(max_reserved_per_tdmr=what_if.max_reserved)
@@ -66,42 +124,7 @@ def apply(what_if: WhatIf, facts: HostFacts) -> HostFacts:
         limits = limits._replace(max_tdmrs=what_if.max_tdmrs)
     if what_if.dynamic_pamt:
         limits = limits._replace(pamt_page_bitmap_entry_bits=1)
-    changed = replace(facts, limits=limits, kernel_release=what_if.kernel or facts.kernel_release)
-    if what_if.kernel is not None and changed.platform is not None and not changed.platform.tdx_host_platform:
-        # The flag is the present kernel's word: one without INTEL_TDX_HOST never sets it, nor names KeyIDs.
-        # That nothing showed TDX stays so.
-        log = changed.kernel_log or (KernelReport() if changed.platform.tdx_host_platform is False else None)
-        changed = replace(changed, platform=replace(changed.platform, tdx_host_platform=None), kernel_log=log)
-    if what_if.kernel is not None and changed.log_health is not None:
-        changed = replace(changed, log_health=replace(changed.log_health, whole_start=False))
-    if what_if.changes_host:
-        # What happened on the host as it is says nothing about the host as it would be, CMRs apart.
-        changed = replace(changed, kernel_log=_without_outcome(changed))
-    if what_if.without_memmap:
-        changed = _without_memmap(changed)
-    if what_if.holes:
-        changed = _with_holes(changed, what_if.holes)
-    return changed
-
-
-def _without_outcome(facts: HostFacts) -> KernelReport | None:
-    log = facts.kernel_log
-    if log is None or log.state in (ModuleState.UNSUPPORTED, ModuleState.UNKNOWN):
-        return log
-    # A module that is too old, or not there, stays so whatever the memory map.
-    lasting = log.state is ModuleState.FAILED and is_persistent(log)
-    return KernelReport(
-        state=ModuleState.NOT_ATTEMPTED if log.keyids else ModuleState.UNKNOWN,
-        reason=log.reason if lasting else None,
-        seamcall=log.seamcall if lasting else None,
-        keyids=log.keyids,
-        module_version=log.module_version,
-        module_build=log.module_build,
-        cmrs=log.cmrs,
-        cmrs_complete=log.cmrs_complete,
-        dynamic_pamt=log.dynamic_pamt,
-        verified=log.verified,
-    )
+    return replace(facts, limits=limits)
 
 
 def _without_memmap(facts: HostFacts) -> HostFacts:

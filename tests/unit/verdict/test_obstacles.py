@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tdx_headroom.address import GIB, MIB, Range
+from tdx_headroom.facts.boots import BootInventory
 from tdx_headroom.facts.host_facts import HostFacts, Limits, MemoryRegion, Placement
 from tdx_headroom.facts.kernel_report import (
     Contradiction,
@@ -20,7 +21,7 @@ from tdx_headroom.facts.kernel_report import (
     NoTdx,
     SeamcallFailure,
 )
-from tdx_headroom.facts.observations import LogHealth, Origin, Platform, Suspect, TdxSeen, Zone
+from tdx_headroom.facts.observations import FirmwareRange, LogHealth, Origin, Platform, Suspect, TdxSeen, Zone
 from tdx_headroom.facts.sources import MemorySource, SourceStatus
 from tdx_headroom.host.choose import facts_from_log, read_facts
 from tdx_headroom.hostfs.root import Root
@@ -30,7 +31,7 @@ from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.output.text import Style, render
 from tdx_headroom.sources.kernel_log.reader import read_log_file
 from tdx_headroom.verdict import State
-from tdx_headroom.verdict.assessment import assess
+from tdx_headroom.verdict.assessment import Assessment, assess
 from tdx_headroom.verdict.checks import run_checks
 from tdx_headroom.verdict.findings import AGENT_ERROR, NOTE, Finding, Findings, Severity, Signs
 from tdx_headroom.verdict.fleet import Fit, audit_host, targets_of
@@ -128,7 +129,6 @@ EXAMPLES: dict[str, HostFacts] = {
     "pamt-memory": HostFacts(memory_regions=(MemoryRegion(0, MIB, 0),)),
     "rejected-by-module": replace(ROOMY, cmrs=((MIB, GIB - MIB),)),
     "not-convertible": replace(ROOMY, cmrs=((MIB, GIB - MIB),)),
-    "kernel-without-tdx": replace(ROOMY, kernel_release="6.12.0"),
     "other-kernel": replace(EMR, kernel_log=None, kernel_release="6.8.0-1006-intel"),
     "memory-offline": replace(ROOMY, offline=(Range(100 * GIB, 101 * GIB),)),
     "cpu-package-offline": replace(ROOMY, kernel_log=replace(UP, package_offline=True)),
@@ -154,13 +154,45 @@ EXAMPLES: dict[str, HostFacts] = {
     ),
     "up-for-guests": replace(ROOMY, kernel_log=UP),
 }
+KVM = silent("6.17.0")
+MAPPED = replace(
+    KVM,
+    firmware_map=(
+        FirmwareRange(0, GIB, "System RAM"),
+        FirmwareRange(GIB, GIB + MIB, "Reserved"),
+        FirmwareRange(4 * GIB, 12 * GIB, "System RAM"),
+    ),
+)
+ASKED = "kvm_intel.tdx=1"
+STAGED: dict[str, tuple[HostFacts, str, tuple[str, ...]]] = {
+    "kernel-without-tdx": (KVM, "6.12.0", (ASKED,)),
+    "kernel-may-lack-tdx": (KVM, "6.12.0-55.9.1.el10_0.x86_64", (ASKED,)),
+    "kvm-tdx-off": (KVM, "6.17.0", ("kvm_intel.tdx=0",)),
+    "kvm-tdx-may-be-off": (KVM, "6.17.0", ()),
+    "kvm-virtualization-off": (KVM, "6.17.0", (ASKED, "kvm.enable_virt_at_load=0")),
+    "cpus-left-out": (KVM, "7.3.0", ("nosmt",)),
+    "map-not-simulated": (KVM, "7.3.0", ("mem=8G",)),
+    "map-uncertain": (MAPPED, "7.3.0", ("numa=fake=4",)),
+    "pamt-places-uncertain": (MAPPED, "7.3.0", ("movablecore=50%",)),
+    "map-does-not-boot": (MAPPED, "7.3.0", ("memmap=exactmap",)),
+    "firmware-update": (replace(KVM, boots=BootInventory(firmware_update="a capsule")), "7.3.0", ()),
+}
+"""Found only where a boot is judged: facts, and the kernel and command line that are staged."""
 NO_EXAMPLE = {"misaligned-area": "test_verdict.py has given PAMT bases for it"}
 
 
-@pytest.mark.parametrize("kind", EXAMPLES)
+def example(kind: str) -> Assessment:
+    """Facts on which it is found, assessed."""
+    if kind in EXAMPLES:
+        return assess(EXAMPLES[kind])
+    facts, release, arguments = STAGED[kind]
+    return assess(facts, WhatIf(kernel=release, command_line=arguments))
+
+
+@pytest.mark.parametrize("kind", [*EXAMPLES, *STAGED])
 def test_every_output_tells_it(kind: str) -> None:
     """It is found, no worse than its row says, and stands in JSON, metrics and, if bad, in the checks."""
-    assessment = assess(EXAMPLES[kind])
+    assessment = example(kind)
     findings = [finding for finding in assessment.verdict.findings if finding.kind == kind]
     assert findings
     (row,) = [row for row in REGISTRY if kind in row.kinds]
@@ -300,7 +332,7 @@ def section() -> str:
 
 
 RUNBOOKS = {path.stem for path in (DOCS / "runbooks").glob("*.md")}
-KNOWN = {*EXAMPLES, *NO_EXAMPLE}
+KNOWN = {*EXAMPLES, *STAGED, *NO_EXAMPLE}
 
 
 def test_nothing_is_forgotten() -> None:

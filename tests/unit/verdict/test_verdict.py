@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tdx_headroom.address import GIB, KIB, MIB, Range
+from tdx_headroom.facts.boots import Starts
 from tdx_headroom.facts.command_line import map_edits
 from tdx_headroom.facts.host_facts import FactsError, GivenBases, HostFacts, Limits, MemoryRegion, Placement
 from tdx_headroom.facts.kernel_report import FailureReason, KernelReport, ModuleState, SeamcallFailure
@@ -18,10 +19,12 @@ from tdx_headroom.plan import Strategy
 from tdx_headroom.sources.kernel_log.reader import read_log_file
 from tdx_headroom.verdict import Basis, State
 from tdx_headroom.verdict.assessment import Assessment, assess
-from tdx_headroom.verdict.checks import Result, Status, run_checks, status_of
+from tdx_headroom.verdict.check_model import Result
+from tdx_headroom.verdict.checks import Status, run_checks, status_of
 from tdx_headroom.verdict.decode import describe_seamcall
 from tdx_headroom.verdict.evidence import find_strategy
-from tdx_headroom.verdict.kernels import KERNELS, InitTime, built_from, look_up, why_not_tried
+from tdx_headroom.verdict.kernels import KERNELS, built_from, look_up
+from tdx_headroom.verdict.this_kernel import why_without_tdx
 from tdx_headroom.verdict.what_if import WhatIf
 
 HOSTS = Path(__file__).parents[2] / "hosts"
@@ -131,45 +134,45 @@ class TestStrategy:
 
 class TestTable:
     @pytest.mark.parametrize(
-        ("release", "strategy", "init"),
+        ("release", "strategy", "starts"),
         [
-            ("6.8.0-1001-intel", Strategy.MEMORY_REGIONS, InitTime.KVM_LOAD),
-            ("6.8.0-1004-intel", Strategy.MEMORY_REGIONS, InitTime.KVM_LOAD),
-            ("6.8.0-1006-intel", Strategy.CMR_SUBREGION, InitTime.KVM_LOAD),
-            ("6.8.0-1028-intel", Strategy.CMR_SUBREGION, InitTime.KVM_LOAD),
-            ("6.14.0-1009-intel", Strategy.MEMORY_REGIONS, InitTime.KVM_LOAD),
-            ("6.4.0-150600.23.7-default", Strategy.CMR_SUBREGION, InitTime.KVM_LOAD),
-            ("6.4.0-150700.53.11-default", Strategy.CMR_SUBREGION, InitTime.UNKNOWN),
-            ("6.8.0-1005-intel", None, InitTime.KVM_LOAD),
-            ("6.5.0-1003-intel-opt", None, InitTime.KVM_LOAD),
-            ("6.11.0-1006-intel", None, InitTime.KVM_LOAD),
-            ("5.14.0-503.el9.x86_64", Strategy.MEMORY_REGIONS, InitTime.NEVER),
-            ("5.14.0-570.12.1.el9_6.x86_64", Strategy.MEMORY_REGIONS, InitTime.NEVER),
-            ("5.14.0-611.5.1.el9_7.x86_64", Strategy.MEMORY_REGIONS, InitTime.KVM_LOAD),
-            ("5.14.0-558.tdx.el9s.x86_64", None, InitTime.KVM_LOAD),
-            ("6.12.0-55.9.1.el10_0.x86_64", None, InitTime.UNKNOWN),
-            ("6.12.0-100.28.2.el9uek.x86_64", Strategy.MEMORY_REGIONS, InitTime.NOT_BUILT),
-            ("5.15.0-300.el8uek.x86_64", Strategy.MEMORY_REGIONS, InitTime.UNKNOWN),
-            ("6.8.0-45-generic", Strategy.MEMORY_REGIONS, InitTime.NEVER),
-            ("6.12.57+deb13-amd64", Strategy.MEMORY_REGIONS, InitTime.NOT_BUILT),
-            ("7.3.4+deb13-amd64", Strategy.MEMORY_REGIONS, InitTime.NOT_BUILT),
-            ("7.2.1-amd64", Strategy.MEMORY_REGIONS, InitTime.NOT_BUILT),
-            ("6.15.0", Strategy.MEMORY_REGIONS, InitTime.NEVER),
-            ("6.15.0-rc3", Strategy.MEMORY_REGIONS, InitTime.NEVER),
-            ("6.17.5-200.fc42.x86_64", Strategy.MEMORY_REGIONS, InitTime.KVM_LOAD),
-            ("7.0.0-14-generic", Strategy.MEMORY_REGIONS, InitTime.KVM_LOAD),
-            ("6.16.0", Strategy.MEMORY_REGIONS, InitTime.KVM_LOAD),
-            ("6.17.0-20-generic", Strategy.MEMORY_REGIONS, InitTime.KVM_LOAD),
-            ("7.0.3", Strategy.MEMORY_REGIONS, InitTime.KVM_LOAD),
-            ("7.1.0-rc1", Strategy.MEMORY_REGIONS, InitTime.BOOT),
-            ("7.10.2", Strategy.MEMORY_REGIONS, InitTime.BOOT),
+            ("6.8.0-1001-intel", Strategy.MEMORY_REGIONS, Starts.KVM_LOAD),
+            ("6.8.0-1004-intel", Strategy.MEMORY_REGIONS, Starts.KVM_LOAD),
+            ("6.8.0-1006-intel", Strategy.CMR_SUBREGION, Starts.KVM_LOAD),
+            ("6.8.0-1028-intel", Strategy.CMR_SUBREGION, Starts.KVM_LOAD),
+            ("6.14.0-1009-intel", Strategy.MEMORY_REGIONS, Starts.KVM_LOAD),
+            ("6.4.0-150600.23.7-default", Strategy.CMR_SUBREGION, Starts.KVM_LOAD),
+            ("6.4.0-150700.53.11-default", Strategy.CMR_SUBREGION, Starts.UNKNOWN),
+            ("6.8.0-1005-intel", None, Starts.KVM_LOAD),
+            ("6.5.0-1003-intel-opt", None, Starts.KVM_LOAD),
+            ("6.11.0-1006-intel", None, Starts.KVM_LOAD),
+            ("5.14.0-503.el9.x86_64", Strategy.MEMORY_REGIONS, Starts.NEVER),
+            ("5.14.0-570.12.1.el9_6.x86_64", Strategy.MEMORY_REGIONS, Starts.NEVER),
+            ("5.14.0-611.5.1.el9_7.x86_64", Strategy.MEMORY_REGIONS, Starts.KVM_LOAD),
+            ("5.14.0-558.tdx.el9s.x86_64", None, Starts.KVM_LOAD),
+            ("6.12.0-55.9.1.el10_0.x86_64", None, Starts.UNKNOWN),
+            ("6.12.0-100.28.2.el9uek.x86_64", Strategy.MEMORY_REGIONS, Starts.NOT_BUILT),
+            ("5.15.0-300.el8uek.x86_64", Strategy.MEMORY_REGIONS, Starts.UNKNOWN),
+            ("6.8.0-45-generic", Strategy.MEMORY_REGIONS, Starts.NEVER),
+            ("6.12.57+deb13-amd64", Strategy.MEMORY_REGIONS, Starts.NOT_BUILT),
+            ("7.3.4+deb13-amd64", Strategy.MEMORY_REGIONS, Starts.NOT_BUILT),
+            ("7.2.1-amd64", Strategy.MEMORY_REGIONS, Starts.NOT_BUILT),
+            ("6.15.0", Strategy.MEMORY_REGIONS, Starts.NEVER),
+            ("6.15.0-rc3", Strategy.MEMORY_REGIONS, Starts.NEVER),
+            ("6.17.5-200.fc42.x86_64", Strategy.MEMORY_REGIONS, Starts.KVM_LOAD),
+            ("7.0.0-14-generic", Strategy.MEMORY_REGIONS, Starts.KVM_LOAD),
+            ("6.16.0", Strategy.MEMORY_REGIONS, Starts.KVM_LOAD),
+            ("6.17.0-20-generic", Strategy.MEMORY_REGIONS, Starts.KVM_LOAD),
+            ("7.0.3", Strategy.MEMORY_REGIONS, Starts.KVM_LOAD),
+            ("7.1.0-rc1", Strategy.MEMORY_REGIONS, Starts.BOOT),
+            ("7.10.2", Strategy.MEMORY_REGIONS, Starts.BOOT),
         ],
     )
-    def test_release(self, release: str, strategy: Strategy | None, init: InitTime) -> None:
+    def test_release(self, release: str, strategy: Strategy | None, starts: Starts) -> None:
         """Each release is looked up in the row of its family."""
         row = look_up(release)
         assert row is not None
-        assert (row.strategy, row.init) == (strategy, init)
+        assert (row.strategy, row.starts) == (strategy, starts)
 
     @pytest.mark.parametrize(
         "release",
@@ -216,7 +219,7 @@ class TestTable:
         row = built_from(release)
         assert (None if row is None else row.name) == from_
         if row is not None:
-            assert why_not_tried(release) is None
+            assert why_without_tdx(HostFacts(kernel_release=release)) is None
             (evidence,) = find_strategy(HostFacts(kernel_release=release), {}).evidence
             assert f"as {from_}, unless it was built with TDX patches" in evidence
 

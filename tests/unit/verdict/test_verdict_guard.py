@@ -18,7 +18,8 @@ from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.service.agent import Agent
 from tdx_headroom.verdict import State, obstacles
 from tdx_headroom.verdict.assessment import assess
-from tdx_headroom.verdict.checks import Result, run_checks
+from tdx_headroom.verdict.check_model import Result
+from tdx_headroom.verdict.checks import run_checks
 from tdx_headroom.verdict.findings import Severity
 from tdx_headroom.verdict.fleet import MAINLINE, audit_host
 

@@ -13,13 +13,14 @@ from tdx_headroom.verdict.findings import AGENT_ERROR, FAILS, NOTE, RISK, Certai
 from tdx_headroom.verdict.model import State
 from tdx_headroom.verdict.obstacles import (
     came_up,
+    cpus_left_out,
     failed,
     few_tdmrs,
     gone,
     guests,
     hibernation,
     kernel_not_shown,
-    kernel_without_tdx,
+    kvm_parameters,
     lasting,
     log_limits,
     module_checks,
@@ -32,9 +33,11 @@ from tdx_headroom.verdict.obstacles import (
     plan_fails,
     refused_call,
     reserved_areas,
+    uncertain_map,
     unknown,
 )
 from tdx_headroom.verdict.obstacles import contradictions as log
+from tdx_headroom.verdict.obstacles import kernel_without_tdx as without_tdx
 from tdx_headroom.verdict.obstacles import part_of_the_map as part_map
 
 if TYPE_CHECKING:
@@ -86,7 +89,7 @@ REGISTRY: tuple[Row, ...] = (
     Row(failed.look, failed.KINDS, "what a failure in this boot means", FAILS, None),
     Row(came_up.look, (came_up.KIND,), "what a success in this boot means"),
     Row(refused_call.look, ("call-refused",), "what came of a refused call", NOTE, None, _FITS),
-    Row(hibernation.look, ("hibernation",), "whether hibernation stops TDX", FAILS, None),
+    Row(hibernation.look, (hibernation.KIND,), "whether hibernation stops TDX", FAILS, None),
     Row(log.itself, ("log-contradicts-itself",), "what the log contradicts", NOTE, _LOG, without_tdx=True),
     Row(log.hardware, (log.HARDWARE,), "whether log and hardware agree", NOTE, _LOG, _FITS, without_tdx=True),
     Row(
@@ -109,7 +112,12 @@ REGISTRY: tuple[Row, ...] = (
     Row(reserved_areas.look, reserved_areas.KINDS, "whether reserved areas suffice", FAILS, None),
     Row(plan_fails.look, plan_fails.KINDS, "whether kernel and module take the plan", FAILS, None),
     Row(not_convertible.by_name, (not_convertible.BY_NAME,), "what may not be convertible", RISK),
-    Row(kernel_without_tdx.look, ("kernel-without-tdx",), "whether this kernel does TDX", told_in=_UP),
+    Row(without_tdx.look, without_tdx.KINDS, "whether this kernel does TDX", FAILS, told_in=_UP),
+    Row(kvm_parameters.look, kvm_parameters.KINDS, "whether KVM is to start TDX", FAILS),
+    Row(cpus_left_out.look, (cpus_left_out.KIND,), "which CPUs are left out", RISK),
+    Row(uncertain_map.not_simulated, (uncertain_map.UNKNOWN,), "the next memory map", NOTE, _WARNED, _PLAN),
+    Row(uncertain_map.look, uncertain_map.KINDS, "what is open of the next memory map", FAILS),
+    Row(uncertain_map.firmware_update, (uncertain_map.FIRMWARE,), "whether firmware is staged", RISK),
     Row(gone.look, (gone.KIND,), "whether TDX has gone", without_tdx=True),
     Row(other_kernels.look, (other_kernels.KIND,), "what other kernels would do"),
     Row(not_convertible.look, ("not-convertible",), "what is not convertible"),

@@ -3,12 +3,50 @@
 
 from __future__ import annotations
 
-from tdx_headroom.verdict.findings import NOTE, Finding, Findings, Signs
-from tdx_headroom.verdict.kernels import why_not_tried
+from tdx_headroom.facts.boots import Starts, TraitsFrom
+from tdx_headroom.facts.kernel_report import ModuleState
+from tdx_headroom.verdict.findings import (
+    FAILS,
+    NOTE,
+    RISK,
+    Certainty,
+    Finding,
+    Findings,
+    Remedy,
+    RemedyKind,
+    Signs,
+)
+from tdx_headroom.verdict.this_kernel import likely_start, predates_tdx, why_without_tdx
+
+KIND = "kernel-without-tdx"
+MAY = "kernel-may-lack-tdx"
+KINDS = (KIND, MAY)
+_TRIED = (ModuleState.INITIALIZED, ModuleState.FAILED)
+_WITHOUT = (Starts.NEVER, Starts.NOT_BUILT)
+_ANOTHER = Remedy(
+    RemedyKind.CHANGE_KERNEL,
+    "Make a kernel that initializes TDX the one that boots: mainline from 6.16 on, Ubuntu's -intel, ...",
+)
 
 
 def look(signs: Signs) -> Findings:
-    """A plan that fits is no promise under it."""
-    why = why_not_tried(signs.facts.kernel_release)
-    if why is not None and signs.plan is not None:
-        yield Finding("kernel-without-tdx", NOTE, why)
+    """A plan that fits is no promise under it; of a boot that is staged it decides."""
+    why = why_without_tdx(signs.facts)
+    if signs.staged is None:
+        if why is not None and signs.plan is not None:
+            yield Finding(KIND, NOTE, why)
+        return
+    log = signs.facts.kernel_log
+    if signs.staged.shown.tried or (log is not None and log.state in _TRIED):
+        return
+    start, release = likely_start(signs.facts), signs.facts.kernel_release
+    if start.starts in _WITHOUT and start.known_from is not TraitsFrom.MAINLINE:
+        built = start.starts is Starts.NOT_BUILT
+        does = "is built without TDX for hosts" if built else "never initializes TDX"
+        text = f"Kernel {release} {does}: no confidential guest starts under it."
+        yield Finding(KIND, FAILS, text, remedies=(_ANOTHER,), certainty=Certainty.ANY_MAP)
+    elif start.starts in (*_WITHOUT, Starts.UNKNOWN):
+        name = "the kernel" if release is None else f"kernel {release}"
+        since = " Mainline does from 6.16 on." if predates_tdx(signs.facts) else ""
+        text = f"Nothing tells whether {name} initializes TDX.{since}"
+        yield Finding(MAY, RISK, text, remedies=(_ANOTHER,))

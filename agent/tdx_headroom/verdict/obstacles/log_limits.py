@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tdx_headroom.facts.boots import Starts
 from tdx_headroom.facts.observations import KVM_IS_LOADED, unread_in_words
 from tdx_headroom.verdict.findings import NOTE, Finding, Findings, Signs
-from tdx_headroom.verdict.kernels import InitTime, look_up
+from tdx_headroom.verdict.this_kernel import known_start
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
@@ -49,6 +50,5 @@ def ends_early(facts: HostFacts) -> bool:
     health, log = facts.log_health, facts.kernel_log
     if health is None or log is None or health.verified or health.until is None or log.message is not None:
         return False
-    row = look_up(facts.kernel_release)
-    by_kvm = row is None or row.init not in (InitTime.NEVER, InitTime.BOOT)
+    by_kvm = known_start(facts).starts not in (Starts.NEVER, Starts.BOOT)
     return by_kvm and log.keyids is not None and health.until < KVM_IS_LOADED

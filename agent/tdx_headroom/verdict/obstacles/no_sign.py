@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdx_headroom.verdict.findings import NOTE, Finding, Findings, Remedy, RemedyKind, Signs
-from tdx_headroom.verdict.kernels import why_not_tried, would_show_tdx
 from tdx_headroom.verdict.obstacles.hibernation import hibernation_blocks
 from tdx_headroom.verdict.signs import hints_of_tdx, is_meant_for_tdx
+from tdx_headroom.verdict.this_kernel import why_without_tdx, would_show_tdx
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
@@ -38,7 +38,7 @@ def in_words(facts: HostFacts) -> str:
     """What shows nothing, and what speaks for TDX all the same."""
     release, hints = facts.kernel_release, " and ".join(hints_of_tdx(facts))
     if _hidden_by_kernel(facts):
-        does = "does not bring TDX up" if why_not_tried(release) else "is not known to bring TDX up"
+        does = "does not bring TDX up" if why_without_tdx(facts) else "is not known to bring TDX up"
         return f"Kernel {release} {does}, so that nothing shows it here, but {hints}. Boot one that does."
     if facts.log_health is not None and facts.log_health.filtered:
         return (
@@ -51,10 +51,10 @@ def in_words(facts: HostFacts) -> str:
     kernel = "its kernel" if release is None else f"kernel {release}"
     if facts.platform is None:
         return "Nothing shows that this host can do TDX: there is neither its log nor the flags of its CPU."
-    more = "" if would_show_tdx(release) else f", and {kernel} may not show it"
+    more = "" if would_show_tdx(facts) else f", and {kernel} may not show it"
     return f"Nothing shows that this host can do TDX{more}."
 
 
 def _hidden_by_kernel(facts: HostFacts) -> bool:
     release = facts.kernel_release
-    return release is not None and not would_show_tdx(release) and bool(hints_of_tdx(facts))
+    return release is not None and not would_show_tdx(facts) and bool(hints_of_tdx(facts))

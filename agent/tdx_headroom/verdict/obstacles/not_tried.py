@@ -6,11 +6,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import one_line
+from tdx_headroom.facts.boots import Starts
 from tdx_headroom.facts.command_line import asks_for_tdx, misspelt_tdx
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.verdict.findings import NOTE, Finding, Findings, Remedy, RemedyKind, Signs
-from tdx_headroom.verdict.kernels import InitTime, look_up
+from tdx_headroom.verdict.kernels import look_up
 from tdx_headroom.verdict.obstacles.log_limits import ends_early
+from tdx_headroom.verdict.this_kernel import known_start
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
@@ -37,10 +39,12 @@ def look(signs: Signs) -> Findings:
 def _why(facts: HostFacts) -> tuple[str, Remedy]:
     platform = facts.platform
     row = look_up(facts.kernel_release)
-    if row is not None and row.init is InitTime.NEVER:
-        text = f"TDX was not tried: {row.name} does not; boot 6.16 or later, or a vendor's TDX kernel."
+    starts = known_start(facts).starts
+    if starts is Starts.NEVER:
+        name = "this kernel" if row is None else row.name
+        text = f"TDX was not tried: {name} does not; boot 6.16 or later, or a vendor's TDX kernel."
         return "not-tried-by-kernel", Remedy(RemedyKind.CHANGE_KERNEL, text)
-    if row is not None and row.init is InitTime.BOOT:
+    if starts is Starts.BOOT:
         text = (
             "This kernel initializes TDX at boot, and the log shows no attempt: see that the SEAM loader"
             " is enabled in the BIOS, and look for what the kernel says of tdx (`journalctl -k -b`)."
