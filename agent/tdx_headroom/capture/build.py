@@ -14,7 +14,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tdx_headroom import __version__
+from tdx_headroom.boots.inventory import BootReader
 from tdx_headroom.errors import AgentError
+from tdx_headroom.facts.boot_inventory import INVENTORY_PATH, redacted, write_inventory
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.memory import MemoryRoot
 from tdx_headroom.hostfs.recording import RecordingRoot
@@ -68,8 +70,9 @@ def make_capture(root: HostFiles, now: float, *, keep_host_name: bool) -> Captur
     """
     log = read_kernel_log(root)
     recording = RecordingRoot(root, SELECTION)
-    facts = read_facts(recording, log)
-    if not any(source.ok for source in facts.sources):
+    boots = BootReader.with_images()
+    facts = read_facts(recording, log, boots=boots)
+    if not facts.boots_told and not any(source.ok for source in facts.sources):
         raise AgentError("nothing of this host can be read", hint="run as root", status=os.EX_NOINPUT)
     texts: dict[str, str] = {}
     kept: dict[str, str] = {}
@@ -79,6 +82,8 @@ def make_capture(root: HostFiles, now: float, *, keep_host_name: bool) -> Captur
     for path, value in ((RELEASE_PATH, facts.kernel_release), (HOST_NAME_PATH, host)):
         if value is not None:
             found[path] = f"{value}\n"
+    if facts.boots is not None:
+        found[INVENTORY_PATH] = write_inventory(facts.boots)
     if host is None and found.pop(HOST_NAME_PATH, None) is not None:
         kept[HOST_NAME_PATH] = "left out: the host's name"
     for path, text in sorted(found.items()):
@@ -88,7 +93,7 @@ def make_capture(root: HostFiles, now: float, *, keep_host_name: bool) -> Captur
     if log.value is not None:
         path, texts[path], kept[path] = _log(log.value)
     reduced_root = MemoryRoot(TOP, texts, recording.names)
-    plan = to_json(assess(read_facts(reduced_root)))
+    plan = to_json(assess(read_facts(reduced_root, boots=boots)))
     _check(plan, _shown(facts), keep_host_name=keep_host_name)
     contents = {**texts, "plan.json": json.dumps(plan) + "\n"}
     kept["plan.json"] = "the plan that these files give"
@@ -111,7 +116,9 @@ def _log(log: KernelLog) -> tuple[str, str, str]:
 
 
 def _shown(facts: HostFacts) -> HostFacts:
-    """The facts without the words of a line that could not be read, which anybody may have written."""
+    """The facts without ids of the machine, and the words of a line that could not be read."""
+    if facts.boots is not None:
+        facts = replace(facts, boots=redacted(facts.boots))
     health = facts.log_health
     if health is None or health.first_unread is None:
         return facts

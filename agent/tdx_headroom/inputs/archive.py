@@ -26,6 +26,8 @@ MAX_UNPACKED = 8 << 30
 """What an archive may unpack to, files that are passed over included: a large sosreport has 2 GiB."""
 MAX_KEPT = 512 << 20
 MAX_DEPTH = 40
+MAX_LINKED = 1000
+"""Files in a directory that a link leads to."""
 
 _HEADER = 512
 # Names and extended headers are read at one go; none that is honest comes near this.
@@ -117,7 +119,16 @@ class _Host:
             text = self.files.get(target, self.files.get(target.partition("/")[2]))
             if text is not None:
                 self.files.setdefault(path, text)
+            else:
+                self._link_folder(path, f"{target}/")
         return MemoryRoot(label, self.files, self.names, self.refused)
+
+    def _link_folder(self, path: str, target: str) -> None:
+        """Have what lies in a directory below the link to it as well."""
+        inside = [file for file in self.files if file.startswith(target)]
+        if len(inside) <= MAX_LINKED:
+            self.files |= {f"{path}/{file.removeprefix(target)}": self.files[file] for file in inside}
+            self.names += [f"{path}/{n.removeprefix(target)}" for n in self.names if n.startswith(target)]
 
 
 def is_tar(start: bytes) -> bool:
@@ -201,6 +212,9 @@ def _member(
     for top, relative in _places(path):
         if selection.text(relative):
             return _keep(tar, member, name, hosts.setdefault(top, _Host()), relative, selection.limit)
+        if selection.name(relative) and member.issym() and (target := _target(member, relative)) is not None:
+            hosts.setdefault(top, _Host()).links[relative] = target
+            return len(relative)
         if selection.name(relative):
             hosts.setdefault(top, _Host()).names.append(relative + ("/" if member.isdir() else ""))
             return len(relative)
@@ -218,8 +232,10 @@ def _keep(
     if member.issym() or member.islnk():
         target = _target(member, path)
         if target is None:
-            _refuse(name, f"{path} is a link that leads out of it")
-        host.links[path] = target
+            # Only a sosreport may have such a link, and of that nothing but this file is refused.
+            host.refused[path] = "is a link that leads out of the archive"
+        else:
+            host.links[path] = target
         return 0
     if member.isdir():
         return 0

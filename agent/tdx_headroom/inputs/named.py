@@ -58,6 +58,10 @@ _OF_A_ROOT = (
     "dmesg",
     "sos_commands",
     "var/log/dmesg",
+    "sys/firmware/efi",
+    "boot",
+    "efi/EFI",
+    "efi/loader",
 )
 # In a directory only what is named like an input is taken: a README is no log, nor is a checksum.
 _LIKE_AN_INPUT = re.compile(
@@ -68,7 +72,7 @@ _LIKE_AN_INPUT = re.compile(
 
 
 def looks_like_root(path: Path) -> bool:
-    """Whether something of a host's /proc, /sys or log lies below a directory, or a sosreport does."""
+    """Whether something of a host's /proc, /sys, /boot or log lies below a directory, or a sosreport does."""
     return any(os.path.exists(path / part) for part in _OF_A_ROOT)  # noqa: PTH110  as below
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tdx_headroom.boots.inventory import BootReader
 from tdx_headroom.errors import AgentError
 from tdx_headroom.host.choose import facts_from_log, read_facts
 from tdx_headroom.hostfs.memory import MemoryRoot
@@ -101,16 +102,17 @@ def _hosts_of(named: Named, name: str) -> Iterator[Found]:
 
 
 def facts_of_root(root: HostFiles, name: str) -> HostFacts:
-    """Facts of a host or a captured tree.
+    """Facts of a host or a captured tree, with what is staged on its disk.
 
     Raises:
         AgentError: there is nothing of a host in it.
     """
-    return _or_nothing(read_facts(root), name)
+    return _or_nothing(read_facts(root, boots=BootReader.with_images()), name)
 
 
 def _or_nothing(facts: HostFacts, name: str) -> HostFacts:
-    told = any(source.ok for source in facts.sources) or facts.kernel_release or facts.reserved
+    own = facts.kernel_release or facts.reserved or facts.boots_told
+    told = own or any(source.ok for source in facts.sources)
     if not told:
         why = next((source.error for source in facts.sources if not source.absent), None)
         raise AgentError(

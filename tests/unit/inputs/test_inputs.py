@@ -266,6 +266,18 @@ def test_the_wrong_option(option: str, name: str, tmp_path: Path, capsys: pytest
     assert f"tar archive; name it without {option}" in err
 
 
+@pytest.mark.parametrize("path", ["boot/grub/grub.cfg", "efi/loader/loader.conf"])
+def test_a_tree_with_a_boot_configuration_only(
+    path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is one host's, whatever lies deeper in it that looks like another's."""
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text("menuentry x {\nlinux /boot/vmlinuz-6.1.0\n}\n")
+    (tmp_path / path).with_name("dmesg").touch()
+    status, _, err = run(capsys, "boots", "--root", str(tmp_path), "--format", "json")
+    assert (status, err) == (3, "")
+
+
 def test_an_empty_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A directory without any host is an error."""
     status, _, err = run(capsys, "plan", str(tmp_path))
