@@ -8,9 +8,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.address import ADDRESS_SPACE, Range
-from tdx_headroom.facts.command_line import map_edits
+from tdx_headroom.facts.command_line import fitting, map_edits
 from tdx_headroom.inputs.named import THIS_HOST, Kind, Named, expand, merged
 from tdx_headroom.plan import Strategy
+from tdx_headroom.sources.platform import relevant_arguments
 from tdx_headroom.verdict.what_if import WhatIf
 
 if TYPE_CHECKING:
@@ -81,6 +82,21 @@ def add_assume_strategy(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def _command_line(text: str) -> tuple[str, ...]:
+    """The arguments that matter, of those that the kernel gets of a line."""
+    return relevant_arguments(fitting(text))
+
+
+def add_command_line(parser: argparse._ActionsContainer) -> None:
+    """Another command line."""
+    parser.add_argument(
+        "--command-line",
+        type=_command_line,
+        metavar="LINE",
+        help="with another command line of the kernel, given whole",
+    )
+
+
 def add_what_if(parser: argparse.ArgumentParser) -> None:
     """Changes to try."""
     group = parser.add_argument_group("what if")
@@ -88,6 +104,7 @@ def add_what_if(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--kernel", type=release, metavar="RELEASE", help="with another kernel, by its `uname -r`"
     )
+    add_command_line(group)
     group.add_argument("--max-reserved", type=count, metavar="N", help="with N reserved areas a TDMR")
     group.add_argument("--max-tdmrs", type=count, metavar="N", help="with N TDMRs")
     group.add_argument("--dynamic-pamt", action="store_true", help="with Dynamic PAMT")
@@ -110,6 +127,7 @@ def what_if_of(options: argparse.Namespace) -> WhatIf:
     return WhatIf(
         strategy=options.assume_strategy,
         kernel=options.kernel,
+        command_line=options.command_line,
         max_reserved=options.max_reserved,
         max_tdmrs=options.max_tdmrs,
         dynamic_pamt=options.dynamic_pamt,

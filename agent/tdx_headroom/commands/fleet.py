@@ -7,7 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from tdx_headroom.commands.arguments import add_inputs, named_inputs, release
+from tdx_headroom.commands.arguments import add_command_line, add_inputs, named_inputs, release
 from tdx_headroom.commands.hosts import Hosts, print_complaint
 from tdx_headroom.commands.progress import Progress
 from tdx_headroom.output import fleet_report as report
@@ -33,8 +33,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         type=release,
         default=[],
         metavar="RELEASE",
-        help="audit for this kernel, by its `uname -r`; repeatable (default: each host's own, and mainline)",
+        help="audit for this kernel, by its `uname -r`; repeatable (default: each host's own, its next boot,"
+        " and mainline)",
     )
+    add_command_line(parser)
     parser.add_argument("--format", choices=("text", "json", "csv"), default="text", help="default text")
     parser.add_argument("--all", action="store_true", help="in text, list hosts that fit, too")
 
@@ -45,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     targets = targets_of(options.kernel)
     for note in notes_of(targets):
         print(f"tdx-headroom: {note}", file=sys.stderr)
-    audit = _Audit(inputs, targets)
+    audit = _Audit(inputs, targets, options.command_line)
     if options.format == "csv":
         print(report.csv_header(), end="")
     listed = False
@@ -72,9 +74,13 @@ class _Audit:
         totals: of the hosts so far.
     """
 
-    def __init__(self, inputs: Sequence[Named], targets: Sequence[Target]) -> None:
+    def __init__(
+        self, inputs: Sequence[Named], targets: Sequence[Target], command_line: tuple[str, ...] | None
+    ) -> None:
         self.totals = Totals()
+        self._command_line = command_line
         self._targets = targets
+        self._command_line = command_line
         self._progress = Progress(sys.stderr, len(inputs))
         self._hosts = Hosts(self._stepping(inputs), self._complain)
 
@@ -99,7 +105,7 @@ class _Audit:
             yield named
 
     def _audit(self, found: Found, facts: HostFacts) -> HostAudit:
-        host = audit_host(facts, found.name, found.line, self._targets)
+        host = audit_host(facts, found.name, found.line, self._targets, self._command_line)
         self._progress.item()
         return host
 

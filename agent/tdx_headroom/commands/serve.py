@@ -19,6 +19,7 @@ from tdx_headroom.verdict.what_if import WhatIf
 if TYPE_CHECKING:
     import argparse
 
+    from tdx_headroom.boots.inventory import BootReader
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.hostfs.memory import MemoryRoot
     from tdx_headroom.hostfs.root import Root
@@ -97,9 +98,20 @@ def serve(root: Root | MemoryRoot, options: argparse.Namespace) -> int:
         exporter_metrics=options.exporter_metrics,
         what_if=WhatIf(strategy=options.assume_strategy),
         state_directory=state_directory,
+        boots=_boots_of(root),
     )
     daemon.serve(root, settings)
     return os.EX_OK
+
+
+def _boots_of(root: HostFiles) -> BootReader | None:
+    """What reads the boot entries of a captured host; a live one's are root's, who has been given up."""
+    if root.live:
+        return None
+    # Loaded here: a live host's agent does without it, and that is 2 MiB.
+    from tdx_headroom.boots.inventory import BootReader  # noqa: PLC0415
+
+    return BootReader()
 
 
 def _give_up(root: HostFiles, user: str | None, state_directory: str | None) -> dict[str, int]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 
 from tdx_headroom.address import GIB, MIB, show_size
+from tdx_headroom.facts.boot_inventory import mask
 from tdx_headroom.facts.command_line import map_edits, parse_amount
 from tdx_headroom.verdict.model import Sentence
 
@@ -32,6 +33,11 @@ def coarse_error(text: str) -> str:
     if isinstance(text, Sentence):
         return text.public
     return coarse(_QUOTED.sub(" (the line is shown on the host only)", text))
+
+
+def public(text: str, *, full_addresses: bool) -> str:
+    """What of a text about boots may leave the host: no fine address, and no id of machine or file system."""
+    return text if full_addresses else mask(coarse_error(text))
 
 
 def coarse_size(size: int, step: int = GIB) -> str:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from tdx_headroom.errors import printable
 from tdx_headroom.output.plan_json import verdict_to_json
 from tdx_headroom.verdict import State
-from tdx_headroom.verdict.checks import Check, Result, Status
+from tdx_headroom.verdict.check_model import Check, Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tdx_headroom.output.text import Style
     from tdx_headroom.verdict.assessment import Assessment
+    from tdx_headroom.verdict.checks import Status
 
 SCHEMA = "tdx-headroom/check/1"
 

@@ -8,7 +8,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.errors import one_line, printable
-from tdx_headroom.verdict.fleet import MAINLINE, OWN, Fit
+from tdx_headroom.verdict.fleet import MAINLINE, NEXT, OWN, Fit
 from tdx_headroom.verdict.kernels import why_unknown
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def host_lines(audit: HostAudit, *, everything: bool) -> Iterable[str]:
     name = shown_name(audit)
     for result in audit.targets:
         if everything or result.fit in (Fit.AT_RISK, Fit.WILL_FAIL, Fit.CANNOT_TELL):
-            kernel = audit.kernel_release if result.target.kernel is None else None
+            kernel = audit.kernel_release if result.target is OWN else result.release
             label = result.target.label + (f" {one_line(kernel, 60)}" if kernel else "")
             why = printable(result.why)
             strategy = f"{result.strategy}{'' if result.kernel_known else ', unknown kernel'}"
@@ -81,7 +81,7 @@ def totals_text(totals: Totals) -> str:
 
 
 def _told_of(label: str) -> str:
-    unknown = label not in (OWN.label, MAINLINE.label) and why_unknown(label) is not None
+    unknown = label not in (OWN.label, NEXT.label, MAINLINE.label) and why_unknown(label) is not None
     return f"{label} (unknown kernel)" if unknown else label
 
 
@@ -101,7 +101,7 @@ def host_json(audit: HostAudit) -> dict[str, Any]:
         "targets": [
             {
                 "target": result.target.label,
-                "kernel": result.target.kernel,
+                "kernel": result.target.kernel or result.release,
                 "strategy": str(result.strategy),
                 "fit": str(result.fit),
                 "why": result.why,
@@ -144,7 +144,7 @@ def host_csv(audit: HostAudit) -> str:
                 audit.kernel_release or "",
                 str(audit.state),
                 result.target.label,
-                result.target.kernel or audit.kernel_release or "",
+                result.target.kernel or result.release or audit.kernel_release or "",
                 str(result.strategy),
                 str(result.fit),
                 result.why,

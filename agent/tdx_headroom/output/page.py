@@ -15,6 +15,7 @@ from tdx_headroom.address import show_size
 from tdx_headroom.errors import one_line
 from tdx_headroom.output import picture
 from tdx_headroom.output.addresses import coarse, coarse_error, coarse_size
+from tdx_headroom.output.boots_card import boots_section, next_boot_state, next_boot_text
 from tdx_headroom.output.cards import fullest, in_words, tdmr_section
 from tdx_headroom.output.looks import Firmware
 from tdx_headroom.output.sources import only_in, used_for
@@ -53,6 +54,12 @@ _HEADLINES = {
     (State.FAILED, State.WILL_FAIL): "TDX is down, and will fail again",
     (State.FAILED, None): "TDX is down",
 }
+_HEADLINES_STAGED = {
+    State.WILL_FAIL: "TDX is up, but not after the next boot",
+    State.AT_RISK: "TDX is up, but at risk in the next boot",
+    State.CANNOT_TELL: "TDX is up; what the next boot brings cannot be told",
+}
+"""Where this kernel on this map brings it up again, and another comes."""
 _HEADLINES_ALONE = {
     State.WILL_INITIALIZE: "TDX will come up",
     State.AT_RISK: "TDX will come up, but barely",
@@ -133,6 +140,7 @@ def _context(assessment: Assessment, *, full_addresses: bool) -> dict[str, Any]:
         "strategies": [
             _strategy(assessment, strategy, plan, shown) for strategy, plan in assessment.plans.items()
         ],
+        "boots": boots_section(assessment, full_addresses=full_addresses),
         "max_tdmrs": facts.limits.max_tdmrs,
         "sources": [_source(assessment, s, full_addresses=full_addresses) for s in facts.sources],
         "sources_ok": sum(source.ok for source in facts.sources),
@@ -149,7 +157,7 @@ def _verdict(assessment: Assessment, firmware: Firmware, shown: Callable[[str], 
     answers = list(_answers(assessment, shown))
     deciding = None if verdict.state is State.NOT_TDX else fullest(assessment, firmware)
     return {
-        "headline": _headline(verdict),
+        "headline": _headline(verdict, next_boot_state(assessment)),
         "mood": max((answer["mood"] for answer in answers), key=_WORSE.index),
         "answers": answers,
         "fullest": deciding,
@@ -179,8 +187,10 @@ def _no_remedy(verdict: Verdict) -> str | None:
     return "Nothing." if calm else "No remedy is known."
 
 
-def _headline(verdict: Verdict) -> str:
+def _headline(verdict: Verdict, coming: State | None) -> str:
     pair = (verdict.state, verdict.next_boot)
+    if pair == (State.INITIALIZED, State.WILL_INITIALIZE) and coming in _HEADLINES_STAGED:
+        return _HEADLINES_STAGED[coming]
     return _HEADLINES.get(pair) or _HEADLINES_ALONE[verdict.state]
 
 
@@ -207,6 +217,9 @@ def _answers(assessment: Assessment, shown: Callable[[str], str]) -> Iterable[di
         elif plan is not None:
             text = shown(describe(plan))
         yield _answer("Next initialization", verdict.next_boot, text)
+    coming = next_boot_state(assessment)
+    if coming is not None:
+        yield _answer("Next boot", coming, next_boot_text(assessment, full_addresses=shown is not coarse))
 
 
 def _answer(label: str, state: State, text: str) -> dict[str, str]:

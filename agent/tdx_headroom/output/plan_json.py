@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tdx_headroom.output.addresses import coarse, coarse_error
+from tdx_headroom.output.addresses import coarse, coarse_error, public
+from tdx_headroom.verdict.boots import next_boot_of
 from tdx_headroom.verdict.model import Sentence
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from tdx_headroom.plan import Plan, Tdmr
     from tdx_headroom.verdict import Verdict
     from tdx_headroom.verdict.assessment import Assessment
+    from tdx_headroom.verdict.boots import Boot
     from tdx_headroom.verdict.findings import Finding, Remedy
 
 SCHEMA = "tdx-headroom/plan/1"
@@ -36,8 +38,59 @@ def to_json(assessment: Assessment, *, full_addresses: bool = True) -> dict[str,
         "nodes_known": facts.nodes_known,
         "strategies": plans,
         "observed": _observed(facts.kernel_log, full_addresses=full_addresses),
-        "verdict": verdict_to_json(assessment.verdict, full_addresses=full_addresses),
-        "boots": None,
+        "verdict": {
+            **verdict_to_json(assessment.verdict, full_addresses=full_addresses),
+            **_next_boot(assessment, full_addresses=full_addresses),
+        },
+        "boots": None
+        if assessment.boots is None
+        else [boot_to_json(boot, full_addresses=full_addresses) for boot in assessment.boots],
+    }
+
+
+def _next_boot(assessment: Assessment, *, full_addresses: bool) -> dict[str, Any]:
+    """What of the verdict is about the boot that comes next, where that is known."""
+    coming = next_boot_of(assessment.boots)
+    state = assessment.next_boot
+    return {
+        "next_boot": None if state is None else str(state),
+        "boots_next": None if coming is None else coming.entry.release,
+        "entry_next": None
+        if coming is None or coming.entry.entry is None
+        else public(coming.entry.entry, full_addresses=full_addresses),
+        "boots_unknown": None
+        if assessment.boots_unknown is None
+        else public(assessment.boots_unknown, full_addresses=full_addresses),
+    }
+
+
+def boot_to_json(boot: Boot, *, full_addresses: bool = True) -> dict[str, Any]:
+    """One boot entry and its verdict; without ``full_addresses`` no address and no id of the machine."""
+    entry, verdict = boot.entry, boot.verdict
+    arguments = entry.arguments
+    if arguments is not None and not full_addresses:
+        arguments = tuple(public(argument, full_addresses=False) for argument in arguments)
+    return {
+        "entry": None if entry.entry is None else public(entry.entry, full_addresses=full_addresses),
+        "title": entry.title if full_addresses else None,
+        "kernel_release": entry.release,
+        "command_line": None if arguments is None else " ".join(arguments),
+        "known_from": public(entry.known_from, full_addresses=full_addresses),
+        "roles": [str(role) for role in entry.roles],
+        "loader": None if entry.loader is None else str(entry.loader),
+        "recovery": entry.recovery,
+        "differs": None if entry.differs is None else [str(change) for change in entry.differs],
+        "starts_tdx": str(boot.start.starts),
+        "traits_from": None if boot.start.known_from is None else str(boot.start.known_from),
+        "strategy": None if verdict is None else str(verdict.strategy),
+        "strategy_from": None if verdict is None else str(verdict.finding.basis),
+        "map_from": str(boot.staged.map_from),
+        "verdict": str(boot.state),
+        "why": public(boot.why, full_addresses=full_addresses),
+        "findings": []
+        if verdict is None
+        else [_finding(found, full_addresses=full_addresses) for found in verdict.findings],
+        "plan": None if boot.plan is None else _plan(boot.plan, full_addresses=full_addresses),
     }
 
 
@@ -134,8 +187,6 @@ def verdict_to_json(verdict: Verdict, *, full_addresses: bool = True) -> dict[st
         if guess is None
         else {"tdmrs": [[t.start, t.size] for t in guess.tdmrs], "pamt_kib": guess.pamt_kib},
         "findings": [_finding(found, full_addresses=full_addresses) for found in verdict.findings],
-        "boots_next": None,
-        "entry_next": None,
     }
 
 
@@ -145,7 +196,7 @@ def _finding(found: Finding, *, full_addresses: bool) -> dict[str, Any]:
         "severity": str(found.severity),
         "figures": dict(found.figures),
         # What a source could not be read for may quote an offending line.
-        "text": found.text if full_addresses else coarse_error(found.text),
+        "text": public(found.text, full_addresses=full_addresses),
         "remedies": [_remedy(remedy, full_addresses=full_addresses) for remedy in found.remedies],
     }
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.address import show, show_size
 from tdx_headroom.errors import one_line, printable
+from tdx_headroom.output.boots_report import next_boot_lines
 from tdx_headroom.output.sources import only_in, used_for
 from tdx_headroom.plan import AreaKind, Strategy
 from tdx_headroom.verdict import State, describe, predict
@@ -62,6 +63,8 @@ class Style:
 def render(assessment: Assessment, style: Style, only: Strategy | None = None) -> str:
     """The whole report; ``only`` leaves out the other strategies' tables."""
     lines = [*_head(assessment, style), ""]
+    if assessment.boots is not None:
+        lines += [*next_boot_lines(assessment, style), ""]
     for strategy, plan in assessment.plans.items():
         if only in (None, strategy):
             lines += [*_strategy(assessment, strategy, plan, style), ""]

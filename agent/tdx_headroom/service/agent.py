@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
+    from tdx_headroom.boots.inventory import BootReader
     from tdx_headroom.facts.observations import TdxSeen
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.service.live_log import LiveLog
@@ -40,6 +41,7 @@ class Agent:
         live: the kernel's log, where it is followed.
         state: what is known of this boot and the one before.
         state_file: where to keep that.
+        boots: takes the inventory of boot entries; None: nobody looks for them.
     """
 
     def __init__(
@@ -50,10 +52,12 @@ class Agent:
         live: LiveLog | None = None,
         state: State | None = None,
         state_file: StateFile | None = None,
+        boots: BootReader | None = None,
     ) -> None:
         self._root = root
         self._what_if = what_if
         self._live = live
+        self._boots = boots
         self._state = state or State()
         self._writer = StateWriter(state_file)
         self.assessment: Assessment | None = None
@@ -102,7 +106,7 @@ class Agent:
         if self._live is not None:
             self._live.refresh()
             kernel_log = self._live.snapshot()
-        facts = read_facts(self._root, kernel_log, self._state.last_cmrs)
+        facts = read_facts(self._root, kernel_log, self._state.last_cmrs, self._boots)
         return assess(replace(facts, tdx_before=self._state.tdx_before), self._what_if)
 
     def collect(self) -> Iterable[Metric]:

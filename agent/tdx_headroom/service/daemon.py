@@ -28,6 +28,7 @@ from tdx_headroom.web.server import WebServer
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
+    from tdx_headroom.boots.inventory import BootReader
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.web.settings import WebSettings
 
@@ -53,6 +54,7 @@ class Settings:
         exporter_metrics: whether to export metrics about the agent's process.
         what_if: the operator's word on the kernel's strategy.
         state_directory: where to keep what was learnt from the log; None: nowhere.
+        boots: takes the inventory of boot entries; None: nobody looks for them.
     """
 
     web: WebSettings
@@ -60,6 +62,7 @@ class Settings:
     exporter_metrics: bool = True
     what_if: WhatIf = UNCHANGED
     state_directory: str | None = None
+    boots: BootReader | None = None
 
 
 def serve(root: HostFiles, settings: Settings) -> None:
@@ -84,7 +87,9 @@ async def _serve(root: HostFiles, settings: Settings) -> None:
             at_end.callback(state_file.close)
         restored = (state.current.records, state.current.last_seq) if state.current else ((), None)
         live = LiveLog(root, restored)
-        agent = Agent(root, settings.what_if, live=live, state=state, state_file=state_file)
+        agent = Agent(
+            root, settings.what_if, live=live, state=state, state_file=state_file, boots=settings.boots
+        )
         server = WebServer(agent, _registry(settings), settings.web)
         at_end.push_async_callback(server.stop)
         urls = server.listen()

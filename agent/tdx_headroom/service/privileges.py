@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import tdx_headroom
 from tdx_headroom import log
+from tdx_headroom.boots.inventory import BootReader
 from tdx_headroom.errors import AgentError
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.memory import MemoryRoot
@@ -104,7 +105,7 @@ def preload(root: HostFiles) -> None:
     read_facts(root)
     # Templates are loaded as they are needed: the page of a host with TDX needs all of them.
     with resources.as_file(resources.files("tdx_headroom") / "hosts" / "emerald-rapids") as folder:
-        render_page(assess(read_facts(Root(folder))))
+        render_page(assess(read_facts(Root(folder), boots=BootReader())))
 
 
 def drop(name: str | None = None) -> None:

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page's section about boot entries, and the one that comes next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tdx_headroom.errors import one_line
+from tdx_headroom.facts.boots import Role
+from tdx_headroom.output.addresses import public
+from tdx_headroom.output.boots_report import STARTS, WORDS, told_differences
+from tdx_headroom.verdict import State
+from tdx_headroom.verdict.boots import next_boot_of
+
+if TYPE_CHECKING:
+    from tdx_headroom.verdict.assessment import Assessment
+    from tdx_headroom.verdict.boots import Boot
+
+MAX_ROWS = 24
+_MOODS = {
+    State.WILL_INITIALIZE: "good",
+    State.AT_RISK: "warn",
+    State.CANNOT_TELL: "warn",
+    State.WILL_FAIL: "bad",
+    State.NOT_TDX: "none",
+}
+_ROLES = {Role.NEXT: "next", Role.ONE_SHOT: "once", Role.RUNNING: "running", Role.KEXEC: "kexec"}
+
+
+def next_boot_state(assessment: Assessment) -> State | None:
+    """What TDX does in the boot that is staged; None where nothing is known to be, or there is no TDX."""
+    boots = assessment.facts.boots
+    if boots is None or not boots.configured or assessment.verdict.state is State.NOT_TDX:
+        return None
+    coming = next_boot_of(assessment.boots)
+    return State.CANNOT_TELL if coming is None else coming.state
+
+
+def next_boot_text(assessment: Assessment, *, full_addresses: bool) -> str:
+    """Why, in a sentence."""
+    coming = next_boot_of(assessment.boots)
+    if coming is not None:
+        return public(coming.why, full_addresses=full_addresses)
+    why = assessment.boots_unknown
+    if why:
+        return public(f"Which boots next cannot be told: {one_line(why)}.", full_addresses=full_addresses)
+    return "No entry of the boot configuration comes next."
+
+
+def boots_section(assessment: Assessment, *, full_addresses: bool) -> dict[str, Any] | None:
+    """What the template shows; None where nobody has looked for boot entries."""
+    boots = assessment.boots
+    if boots is None:
+        return None
+    coming = next_boot_of(boots)
+    return {
+        "mood": "warn" if coming is None else _MOODS[coming.state],
+        "word": "Cannot tell" if coming is None else WORDS[coming.state].capitalize().replace("tdx", "TDX"),
+        "text": next_boot_text(assessment, full_addresses=full_addresses),
+        "differs": None if coming is None else told_differences(coming.entry.differs),
+        "known_from": None
+        if coming is None
+        else public(coming.entry.known_from, full_addresses=full_addresses),
+        "rows": [_row(boot, full_addresses=full_addresses) for boot in boots[:MAX_ROWS]],
+        "more": max(len(boots) - MAX_ROWS, 0),
+    }
+
+
+def _row(boot: Boot, *, full_addresses: bool) -> dict[str, Any]:
+    entry = boot.entry
+    # A title may have the host's name in it.
+    name = (entry.title if full_addresses else None) or entry.entry or entry.known_from
+    return {
+        "next": boot.is_next,
+        "roles": ", ".join(word for role, word in _ROLES.items() if role in entry.roles),
+        "kernel": one_line(entry.release or "unknown", 60),
+        "mood": _MOODS[boot.state],
+        "word": WORDS[boot.state],
+        "left": None if boot.plan is None else boot.plan.headroom,
+        "starts": STARTS[boot.start.starts],
+        "entry": one_line(public(name, full_addresses=full_addresses), 80),
+    }
