@@ -25,12 +25,14 @@ PACKAGES = {
     "prometheus-node-exporter": "prometheus-node-exporter",
     "systemd-analyze": "systemd",
     "systemd-sysusers": "systemd",
+    "bootctl": "systemd-boot",
     "start-stop-daemon": "dpkg",
     "sos": "sosreport",
     "ss": "iproute2",
     "chromium": "chromium",
     "chromedriver": "chromium-driver",
     "grub-mkconfig": "grub-common",
+    "grub-editenv": "grub-common",
     "grub-script-check": "grub-common",
     "grub-emu": "grub-emu",
     "dpkg-checkbuilddeps": "dpkg-dev",
@@ -45,6 +47,11 @@ PACKAGES = {
     "make": "make",
     "man": "man-db",
     "zsh": "zsh",
+    "bzip2": "bzip2",
+    "xz": "xz-utils",
+    "zstd": "zstd",
+    "lz4": "lz4",
+    "lzop": "lzop",
 }
 """Programs that some tests need, and the Debian package that has each."""
 

@@ -25,6 +25,7 @@ LAYERS = [
     {"hostfs"},
     {"facts"},
     {"sources"},
+    {"boots"},
     {"plan"},
     {"host"},
     {"verdict"},
@@ -38,7 +39,16 @@ LAYERS = [
 ]
 """What may import what: a module imports its own room and those of layers before it."""
 
-PURE = ("address", "facts", "plan", "host.memory_map", "verdict")
+PURE = (
+    "address",
+    "facts",
+    "plan",
+    "host.memory_map",
+    "boots.memory_map",
+    "boots.map_risks",
+    "boots.movable",
+    "verdict",
+)
 """What reads nothing, waits for nothing and logs nothing, nor does anything that it imports."""
 
 
