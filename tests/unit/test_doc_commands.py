@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).parents[2]
 HOST = CHECKOUT / "tests/hosts/good-2-node"
+STAGED = CHECKOUT / "tests/boots/debian-two-saved"
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
 LANGUAGES = {"python", "sh", "console", "text", "yaml", "ini", "toml"}
 RUN_HERE = {"tdx-headroom", "ssh", "cat", "grep", "uname", "cp", "sed", "ln"}
@@ -150,7 +152,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
         # What would look at this machine looks at a captured host.
         "tdx-headroom": f"""
             case "$1 $#" in
-                "check 1"|"plan 1") set -- "$@" --root {HOST} ;;
+                "check 1"|"plan 1"|"boots 1") set -- "$@" --root {HOST} ;;
                 capture*|labels*|textfile*) set -- "$@" --path.rootfs {HOST} ;;
             esac
             exec {sys.executable} -m tdx_headroom "$@"
@@ -171,6 +173,10 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "facts.jsonl").write_text(json.dumps(facts) + "\n")
     for name in ("host.tar.gz", "captures/host.tar.gz"):
         assert main(["capture", "-o", str(folder / name), "--path.rootfs", str(HOST)]) == 0
+    shutil.copytree(HOST, folder / "staged")
+    shutil.copytree(STAGED, folder / "staged", dirs_exist_ok=True)
+    for initrd in (folder / "staged/boot").glob("initrd*"):
+        os.utime(initrd, (0, 0))  # older than the host's boot, whenever they were checked out
     with tarfile.open(folder / "sosreport-rack7.tar.xz", "w:xz") as archive:
         archive.add(log, "sosreport-rack7/sos_commands/kernel/dmesg")
         archive.add(HOST / "proc/iomem", "sosreport-rack7/proc/iomem")
@@ -190,7 +196,7 @@ def test_the_command_runs(sandbox: Path, shown: Shown) -> None:
         capture_output=True,
         text=True,
     )
-    worst = 3 if shown.command.startswith("tdx-headroom check") else 0
+    worst = 3 if shown.command.startswith(("tdx-headroom check", "tdx-headroom boots")) else 0
     assert done.returncode <= worst, done.stderr
     assert done.stdout.split("\n")[: len(shown.output)] == list(shown.output)
 

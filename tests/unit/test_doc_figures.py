@@ -18,6 +18,9 @@ from tests.integration.test_web_parity import LAXER, SAME, STRICTER
 from tests.kernel.wrong import WRONG
 from tests.packaging.fresh import SCORE
 
+from tdx_headroom.boots.inventory import MAX_ENTRIES
+from tdx_headroom.boots.kernels.image_marks import CPU_SECONDS, MEMORY
+from tdx_headroom.boots.memory_map import KERNEL_HIGH, KERNEL_LOW
 from tdx_headroom.commands.web_flags import DEFAULT_PORT
 from tdx_headroom.facts.host_facts import Limits as ModuleLimits
 from tdx_headroom.hostfs.files import MAX_FILE
@@ -63,6 +66,13 @@ def sentences() -> list[tuple[str, str]]:
         ("docs/concepts.md", f"covers memory regions; at most {tdmrs}."),
         ("docs/concepts.md", f"at most {areas} in a TDMR. When a TDMR needs a {areas + 1}th,"),
         ("docs/verdict.md", f"at most {AT_RISK_HEADROOM} reserved areas are left,"),
+        (
+            "docs/boots.md",
+            f"with at most {CPU_SECONDS} s of processor time and {MEMORY // MIB} MiB of address space.",
+        ),
+        ("docs/boots.md", f"* At most {MAX_ENTRIES} entries are kept,"),
+        ("docs/boots.md", f"RAM taken away from {KERNEL_LOW // MIB} to {KERNEL_HIGH // MIB} MiB"),
+        ("docs/security.md", f"at most {CPU_SECONDS} s of processor time, {MEMORY // MIB} MiB of address"),
         ("docs/prometheus.md", f"| at most {AT_RISK_HEADROOM} reserved areas are left |"),
         ("docs/prometheus.md", f"| fewer than {spare} TDMRs are left |"),
         ("docs/formats.md", f'"max_tdmrs": {tdmrs}, "max_reserved_per_tdmr": {areas},'),
