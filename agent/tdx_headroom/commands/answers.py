@@ -15,6 +15,7 @@ from tdx_headroom.inputs.facts_lines import FactsLineError
 from tdx_headroom.output.plan_json import error_to_json
 from tdx_headroom.output.text import Style
 from tdx_headroom.verdict.assessment import assess
+from tdx_headroom.verdict.checks import Status
 from tdx_headroom.verdict.kernels import why_unknown
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from tdx_headroom.errors import AgentError
     from tdx_headroom.inputs.read import Found
     from tdx_headroom.verdict.assessment import Assessment
+
+_RANKED = (Status.OK, Status.WARNING, Status.UNKNOWN, Status.CRITICAL)
+"""The worst last."""
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +64,16 @@ class Answers:
     def status(self) -> int:
         """The exit status that the inputs so far make."""
         return self._hosts.status
+
+    def worst(self, seen: set[Status]) -> int:
+        """The exit status for monitoring: of the worst host; an input that cannot be read is unknown.
+
+        Args:
+            seen: the status of every host.
+        """
+        if self.status != os.EX_OK or not seen:
+            seen = {*seen, Status.UNKNOWN}
+        return max(seen, key=_RANKED.index).exit_status
 
     def hosts(self) -> Iterator[Assessment]:
         """The hosts that can be assessed; what is wrong with the others is said on the way."""

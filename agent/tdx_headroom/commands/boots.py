@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from tdx_headroom.commands.answers import Answers, add_format, add_no_color
 from tdx_headroom.commands.arguments import add_inputs, add_what_if
 from tdx_headroom.output.boots_report import boots_text
 from tdx_headroom.output.plan_json import to_json
-from tdx_headroom.verdict.boots import next_boot_of
 from tdx_headroom.verdict.checks import Status
 from tdx_headroom.verdict.model import State
 
@@ -45,15 +43,12 @@ def run(options: argparse.Namespace) -> int:
             answers.print_json(to_json(assessment))
         else:
             answers.print_text(boots_text(assessment, answers.style))
-    if answers.status != os.EX_OK:
-        seen.add(Status.UNKNOWN)
-    ranked = (Status.CRITICAL, Status.UNKNOWN, Status.WARNING, Status.OK)
-    return next((status.exit_status for status in ranked if status in seen), Status.UNKNOWN.exit_status)
+    return answers.worst(seen)
 
 
 def _status_of(assessment: Assessment) -> Status:
     """Of the boot that comes next; a host without TDX is in order, so that mixed fleets can gate on it."""
     if assessment.verdict.state is State.NOT_TDX:
         return Status.OK
-    coming = next_boot_of(assessment.boots)
+    coming = assessment.coming
     return Status.UNKNOWN if coming is None else _STATUS.get(coming.state, Status.UNKNOWN)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from tdx_headroom.commands.answers import Answers, add_format, add_no_color
@@ -36,7 +35,4 @@ def run(options: argparse.Namespace) -> int:
             answers.print_json(check_json(assessment, checks, status))
         else:
             answers.print_text(check_text(checks, status, answers.style, short=options.short))
-    if answers.status != os.EX_OK:
-        seen.add(Status.UNKNOWN)
-    ranked = (Status.CRITICAL, Status.UNKNOWN, Status.WARNING, Status.OK)
-    return next((status.exit_status for status in ranked if status in seen), Status.UNKNOWN.exit_status)
+    return answers.worst(seen)

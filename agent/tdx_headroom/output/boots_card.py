@@ -6,25 +6,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.errors import one_line
-from tdx_headroom.facts.boots import Role
 from tdx_headroom.output.addresses import public
-from tdx_headroom.output.boots_report import STARTS, WORDS, told_differences
+from tdx_headroom.output.boots_report import STARTS, WORDS, told_differences, told_roles
+from tdx_headroom.output.moods import MOODS
 from tdx_headroom.verdict import State
-from tdx_headroom.verdict.boots import next_boot_of
+from tdx_headroom.verdict.boots import why_none_comes
 
 if TYPE_CHECKING:
     from tdx_headroom.verdict.assessment import Assessment
     from tdx_headroom.verdict.boots import Boot
 
 MAX_ROWS = 24
-_MOODS = {
-    State.WILL_INITIALIZE: "good",
-    State.AT_RISK: "warn",
-    State.CANNOT_TELL: "warn",
-    State.WILL_FAIL: "bad",
-    State.NOT_TDX: "none",
-}
-_ROLES = {Role.NEXT: "next", Role.ONE_SHOT: "once", Role.RUNNING: "running", Role.KEXEC: "kexec"}
 
 
 def next_boot_state(assessment: Assessment) -> State | None:
@@ -32,19 +24,15 @@ def next_boot_state(assessment: Assessment) -> State | None:
     boots = assessment.facts.boots
     if boots is None or not boots.configured or assessment.verdict.state is State.NOT_TDX:
         return None
-    coming = next_boot_of(assessment.boots)
-    return State.CANNOT_TELL if coming is None else coming.state
+    return State.CANNOT_TELL if assessment.coming is None else assessment.coming.state
 
 
 def next_boot_text(assessment: Assessment, *, full_addresses: bool) -> str:
     """Why, in a sentence."""
-    coming = next_boot_of(assessment.boots)
-    if coming is not None:
-        return public(coming.why, full_addresses=full_addresses)
-    why = assessment.boots_unknown
-    if why:
-        return public(f"Which boots next cannot be told: {one_line(why)}.", full_addresses=full_addresses)
-    return "No entry of the boot configuration comes next."
+    if assessment.coming is not None:
+        return public(assessment.coming.why, full_addresses=full_addresses)
+    why = one_line(why_none_comes(assessment.facts))
+    return public(f"Which boots next cannot be told: {why}.", full_addresses=full_addresses)
 
 
 def boots_section(assessment: Assessment, *, full_addresses: bool) -> dict[str, Any] | None:
@@ -52,9 +40,9 @@ def boots_section(assessment: Assessment, *, full_addresses: bool) -> dict[str, 
     boots = assessment.boots
     if boots is None:
         return None
-    coming = next_boot_of(boots)
+    coming = assessment.coming
     return {
-        "mood": "warn" if coming is None else _MOODS[coming.state],
+        "mood": "warn" if coming is None else MOODS[coming.state],
         "word": "Cannot tell" if coming is None else WORDS[coming.state].capitalize().replace("tdx", "TDX"),
         "text": next_boot_text(assessment, full_addresses=full_addresses),
         "differs": None if coming is None else told_differences(coming.entry.differs),
@@ -72,9 +60,9 @@ def _row(boot: Boot, *, full_addresses: bool) -> dict[str, Any]:
     name = (entry.title if full_addresses else None) or entry.entry or entry.known_from
     return {
         "next": boot.is_next,
-        "roles": ", ".join(word for role, word in _ROLES.items() if role in entry.roles),
+        "roles": told_roles(entry.roles),
         "kernel": one_line(entry.release or "unknown", 60),
-        "mood": _MOODS[boot.state],
+        "mood": MOODS[boot.state],
         "word": WORDS[boot.state],
         "left": None if boot.plan is None else boot.plan.headroom,
         "starts": STARTS[boot.start.starts],

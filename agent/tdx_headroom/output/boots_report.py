@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tdx_headroom.errors import one_line, printable
 from tdx_headroom.facts.boots import Change, Role, Starts
 from tdx_headroom.verdict import State
+from tdx_headroom.verdict.boots import why_none_comes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,6 +35,7 @@ STARTS = {
     Starts.NOT_BUILT: "not built",
     Starts.UNKNOWN: "unknown",
 }
+_ROLES = {Role.NEXT: "next", Role.ONE_SHOT: "once", Role.RUNNING: "running", Role.KEXEC: "kexec"}
 _CHANGES = {
     Change.KERNEL: "another kernel",
     Change.IMAGE: "the same release, built anew",
@@ -64,13 +66,15 @@ def told_differences(changes: Sequence[Change] | None) -> str:
     return ", ".join(_CHANGES[change] for change in changes) or "the running one again"
 
 
+def told_roles(roles: Sequence[Role]) -> str:
+    """What a boot entry is to its host, in words; empty where it is only installed."""
+    return ", ".join(word for role, word in _ROLES.items() if role in roles)
+
+
 def _no_boots(assessment: Assessment) -> str:
-    why = assessment.boots_unknown
-    return (
-        f"Which boots next cannot be told: {printable(why)}"
-        if why
-        else "There is nothing to boot in this input."
-    )
+    if assessment.boots is None:
+        return "There is nothing to boot in this input."
+    return f"Which boots next cannot be told: {printable(why_none_comes(assessment.facts))}"
 
 
 def _table(boots: Sequence[Boot], style: Style) -> list[str]:
@@ -102,18 +106,13 @@ def _row(boot: Boot) -> tuple[str, ...]:
 
 
 def _mark(roles: Sequence[Role]) -> str:
-    words = {Role.NEXT: "next", Role.ONE_SHOT: "once", Role.RUNNING: "running", Role.KEXEC: "kexec"}
-    found = [word for role, word in words.items() if role in roles]
-    return ("> " if Role.NEXT in roles else "  ") + ", ".join(found)
+    return ("> " if Role.NEXT in roles else "  ") + told_roles(roles)
 
 
 def _next(assessment: Assessment, style: Style) -> Iterator[str]:
-    if why := assessment.boots_unknown:
-        yield from _wrapped(f"Next boot: cannot tell, because {why}")
-        return
-    coming = next((boot for boot in assessment.boots or () if boot.is_next), None)
+    coming = assessment.coming
     if coming is None:
-        yield "Next boot: cannot tell, because no entry of the boot configuration comes next."
+        yield from _wrapped(f"Next boot: cannot tell, because {why_none_comes(assessment.facts)}")
         return
     entry = coming.entry
     word = WORDS.get(coming.state, str(coming.state)).upper()

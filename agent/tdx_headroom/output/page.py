@@ -18,6 +18,7 @@ from tdx_headroom.output.addresses import coarse, coarse_error, coarse_size
 from tdx_headroom.output.boots_card import boots_section, next_boot_state, next_boot_text
 from tdx_headroom.output.cards import fullest, in_words, tdmr_section
 from tdx_headroom.output.looks import Firmware
+from tdx_headroom.output.moods import MOODS, WORSE
 from tdx_headroom.output.sources import only_in, used_for
 from tdx_headroom.plan import Outcome, Strategy
 from tdx_headroom.verdict import State, describe, predict
@@ -34,16 +35,6 @@ if TYPE_CHECKING:
     from tdx_headroom.verdict import Verdict
     from tdx_headroom.verdict.assessment import Assessment
 
-_MOODS = {
-    State.WILL_INITIALIZE: "good",
-    State.INITIALIZED: "good",
-    State.AT_RISK: "warn",
-    State.CANNOT_TELL: "warn",
-    State.WILL_FAIL: "bad",
-    State.FAILED: "bad",
-    State.NOT_TDX: "none",
-}
-_WORSE = ("none", "good", "warn", "bad")
 _HEADLINES = {
     (State.INITIALIZED, State.WILL_INITIALIZE): "TDX is up, and will come up again",
     (State.INITIALIZED, State.AT_RISK): "TDX is up, but its next initialization is at risk",
@@ -158,7 +149,7 @@ def _verdict(assessment: Assessment, firmware: Firmware, shown: Callable[[str], 
     deciding = None if verdict.state is State.NOT_TDX else fullest(assessment, firmware)
     return {
         "headline": _headline(verdict, next_boot_state(assessment)),
-        "mood": max((answer["mood"] for answer in answers), key=_WORSE.index),
+        "mood": max((answer["mood"] for answer in answers), key=WORSE.index),
         "answers": answers,
         "fullest": deciding,
         "evidence": [_sentence(shown(text)) for text in evidence],
@@ -224,7 +215,7 @@ def _answers(assessment: Assessment, shown: Callable[[str], str]) -> Iterable[di
 
 def _answer(label: str, state: State, text: str) -> dict[str, str]:
     word = state.replace("-", " ").capitalize().replace("tdx", "TDX")
-    return {"label": label, "mood": _MOODS[state], "word": word, "text": text}
+    return {"label": label, "mood": MOODS[state], "word": word, "text": text}
 
 
 def _sentence(text: str) -> str:
@@ -252,7 +243,7 @@ def _strategy(
     state = predict(plan)
     return common | {
         "planned": True,
-        "mood": _MOODS[state],
+        "mood": MOODS[state],
         "word": {State.WILL_FAIL: "Would fail", State.AT_RISK: "At risk"}.get(state, "Would fit"),
         "summary": shown(describe(plan)),
         "left": None if plan.headroom is None else in_words(plan.headroom),

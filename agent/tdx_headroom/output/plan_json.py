@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.output.addresses import coarse, coarse_error, public
-from tdx_headroom.verdict.boots import next_boot_of
 from tdx_headroom.verdict.model import Sentence
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def to_json(assessment: Assessment, *, full_addresses: bool = True) -> dict[str,
 
 def _next_boot(assessment: Assessment, *, full_addresses: bool) -> dict[str, Any]:
     """What of the verdict is about the boot that comes next, where that is known."""
-    coming = next_boot_of(assessment.boots)
+    coming = assessment.coming
     state = assessment.next_boot
     return {
         "next_boot": None if state is None else str(state),

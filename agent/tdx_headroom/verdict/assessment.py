@@ -42,12 +42,16 @@ class Assessment:
     boots: tuple[Boot, ...] | None = None
 
     @property
+    def coming(self) -> Boot | None:
+        """The boot that comes next; None where that cannot be told, or nobody has looked."""
+        return next_boot_of(self.boots)
+
+    @property
     def next_boot(self) -> State | None:
         """What TDX does in the boot that comes next; None where that cannot be told."""
         if self.boots is None:
             return self.verdict.next_boot
-        coming = next_boot_of(self.boots)
-        return None if coming is None or coming.state not in _TOLD else coming.state
+        return None if self.coming is None or self.coming.state not in _TOLD else self.coming.state
 
     @property
     def boots_unknown(self) -> str | None:

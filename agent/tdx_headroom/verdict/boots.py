@@ -84,6 +84,12 @@ def next_boot_of(boots: tuple[Boot, ...] | None) -> Boot | None:
     return next((boot for boot in boots or () if boot.is_next), None)
 
 
+def why_none_comes(facts: HostFacts) -> str:
+    """Why it cannot be told which boot comes next, a clause."""
+    why = None if facts.boots is None else facts.boots.unknown
+    return why or "no entry of the boot configuration comes next"
+
+
 def _is_rebuilt(entry: BootEntry) -> bool:
     """Whether it is the running kernel's release with another image."""
     return Change.IMAGE in (entry.differs or ())

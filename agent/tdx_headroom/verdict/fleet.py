@@ -12,7 +12,7 @@ from tdx_headroom.facts.boots import Role, TraitsFrom
 from tdx_headroom.facts.host_facts import HostFacts
 from tdx_headroom.plan import Strategy, plan_host
 from tdx_headroom.verdict import State, describe, judge, predict
-from tdx_headroom.verdict.boots import judge_boots, next_boot_of
+from tdx_headroom.verdict.boots import judge_boots, next_boot_of, why_none_comes
 from tdx_headroom.verdict.kernels import why_unknown
 from tdx_headroom.verdict.late_memory import at_boot
 from tdx_headroom.verdict.model import Basis
@@ -204,8 +204,8 @@ def _next_boot(
     if no_tdx:
         return TargetResult(NEXT, own.strategy, Fit.NO_TDX, own.told, known)
     if coming is None or coming.verdict is None:
-        why = (facts.boots.unknown if facts.boots is not None else None) or "no boot entry comes next"
-        why = f"Which boots next cannot be told: {why}." if coming is None else coming.why
+        unknown = f"Which boots next cannot be told: {why_none_comes(facts)}."
+        why = unknown if coming is None else coming.why
         return TargetResult(NEXT, own.strategy, Fit.CANNOT_TELL, why, known)
     fit = _OF_BOOT[coming.state]
     return TargetResult(NEXT, coming.verdict.strategy, fit, coming.why, known, coming.entry.release)

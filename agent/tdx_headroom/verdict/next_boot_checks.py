@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdx_headroom.facts.boots import Role
+from tdx_headroom.verdict.boots import why_none_comes
 from tdx_headroom.verdict.check_model import Check, Result
 from tdx_headroom.verdict.model import State
 
@@ -28,9 +29,9 @@ def next_boot_checks(assessment: Assessment) -> Iterator[Check]:
     """Nothing where nobody has looked for boot entries."""
     if assessment.boots is None:
         return
-    coming = next((boot for boot in assessment.boots if boot.is_next), None)
+    coming = assessment.coming
     if coming is None:
-        why = assessment.boots_unknown or "no boot entry comes next"
+        why = why_none_comes(assessment.facts)
         hint = "see `tdx-headroom boots`; boot configurations are often root's alone"
         yield Check(_GROUP, "entry", Result.WARN, f"which boots next cannot be told: {why}", hint)
         return
