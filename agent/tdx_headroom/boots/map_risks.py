@@ -109,7 +109,11 @@ _PLACING = {
     *_BY_NAME,
     *("hugepages", "hugepagesz", "default_hugepagesz", "kernelcore", "movablecore", "kho", "liveupdate"),
 }
-_NEEDS_VALUE = {"efi_fake_mem", "hugetlb_cma", "cma", "numa_cma", "cma_pernuma", "crashkernel", "reserve_mem"}
+_SIZES = {"hugetlb_cma", "cma", "numa_cma", "cma_pernuma", "crashkernel", "reserve_mem"}
+"""Those that ask for sizes."""
+_BY_NODE = {"hugetlb_cma", "numa_cma", "crashkernel"}
+"""Of these with ``NODE:SIZE`` or ``RANGE:SIZE``, separated by commas."""
+_NEEDS_VALUE = {*_SIZES, "efi_fake_mem"}
 
 
 def argument_risks(arguments: Iterable[str]) -> list[MapRisk]:
@@ -133,11 +137,6 @@ def placing_arguments(arguments: Iterable[str]) -> list[str]:
     return [argument for argument in arguments if name_and_value(argument)[0] in _PLACING]
 
 
-def hugetlb_bytes(arguments: Iterable[str]) -> int:
-    """Bytes in all huge pages that a command line asks for; more than there can be counts as asked."""
-    return sum(size * count for size, count in huge_pages(name_and_value(a) for a in arguments))
-
-
 def set_aside(arguments: Iterable[str]) -> int:
     """Bytes in which no PAMT can lie, wherever: huge pages, CMA, the crash kernel, ``reserve_mem=``.
 
@@ -145,17 +144,12 @@ def set_aside(arguments: Iterable[str]) -> int:
     sizes count, whichever of its ranges is the machine's. What is no number of bytes, such as a share of
     memory, counts as nothing here: it stays a risk.
     """
-    arguments = list(arguments)
-    total = hugetlb_bytes(arguments)
-    for name, value in map(name_and_value, arguments):
+    given = [name_and_value(argument) for argument in arguments]
+    total = sum(size * count for size, count in huge_pages(given))
+    for name, value in given:
         if name in _SIZES and value:
             total += sum(_sizes(name, value))
     return total
-
-
-_SIZES = {"hugetlb_cma", "cma", "numa_cma", "cma_pernuma", "crashkernel", "reserve_mem"}
-_BY_NODE = {"hugetlb_cma", "numa_cma", "crashkernel"}
-"""Those with ``NODE:SIZE`` or ``RANGE:SIZE``, separated by commas."""
 
 
 def _sizes(name: str, value: str) -> Iterator[int]:

@@ -68,7 +68,8 @@ def judge(
     plan, check = signs.plan, signs.check
     found = ask(signs)
     next_boot, worst = _decide(signs, found)
-    state, summary = _state(signs, found, next_boot, worst)
+    decides = _what_decides(signs, next_boot, worst)
+    state, summary = _state(signs, found, next_boot, decides)
     guess = guard.part("the estimate from the CMRs", lambda: crosscheck.estimate(facts), None)
     rests_on = guard.part("what the plan rests on", lambda: _rests_on(facts, plan, guess), list[str]())
     told: dict[Told | None, list[str]] = {where: [] for where in (*Told, None)}
@@ -92,7 +93,7 @@ def judge(
         contradictions=tuple(told[Told.CONTRADICTIONS]),
         findings=findings,
         failures=tuple(guard.failures),
-        decides=_what_decides(signs, next_boot, worst),
+        decides=decides,
         preface=_EXCERPT if facts.log_health is not None and facts.log_health.excerpt else "",
     )
 
@@ -135,8 +136,8 @@ def _rests_on(facts: HostFacts, plan: Plan | None, guess: Estimate | None) -> li
     return found
 
 
-def _state(signs: Signs, found: Found, next_boot: State | None, worst: Finding | None) -> tuple[State, str]:
-    facts, plan = signs.facts, signs.plan
+def _state(signs: Signs, found: Found, next_boot: State | None, decides: str | None) -> tuple[State, str]:
+    facts = signs.facts
     log, platform = facts.kernel_log, facts.platform
     if signs.not_tdx:
         return State.NOT_TDX, _why_not_tdx(facts)
@@ -152,9 +153,7 @@ def _state(signs: Signs, found: Found, next_boot: State | None, worst: Finding |
             return State.INITIALIZED, f"TDX is up: module {platform.tdx_module_version}."
     if next_boot is None:
         return State.CANNOT_TELL, _HIDDEN if found.hidden else _missing(signs, found)
-    if worst is not None:
-        return next_boot, worst.text
-    return next_boot, "" if plan is None else describe(plan)
+    return next_boot, decides or ""
 
 
 def _why_not_tdx(facts: HostFacts) -> str:

@@ -104,8 +104,8 @@ def facts_under(
     shown = shown if same and traits == facts.traits else of_other_kernel(shown, facts, release)
     if traits is not None:
         arguments = traits.built_in if traits.overrides else (*traits.built_in, *arguments)
-    changed, staged = with_command_line(facts, arguments)
-    can = hibernation_under(facts, arguments, traits, same_kernel=same, past=shown.past_hibernation)
+    changed, staged = _with_command_line(facts, arguments)
+    can = _hibernation_under(facts, arguments, traits, same_kernel=same, past=shown.past_hibernation)
     staged = staged._replace(
         kvm_asked=kvm_is_asked_elsewhere(facts, release),
         hibernation_open=can is None and _hibernation_may_come_back(facts),
@@ -125,7 +125,7 @@ def facts_under(
     return replace(changed, traits=traits, platform=platform), staged
 
 
-def with_command_line(facts: HostFacts, arguments: tuple[str, ...]) -> tuple[HostFacts, Staged]:
+def _with_command_line(facts: HostFacts, arguments: tuple[str, ...]) -> tuple[HostFacts, Staged]:
     """The facts under another command line.
 
     The memory map is this boot's where nothing about it differs, and simulated from the firmware's otherwise.
@@ -174,7 +174,7 @@ def with_command_line(facts: HostFacts, arguments: tuple[str, ...]) -> tuple[Hos
     )
 
 
-def hibernation_under(
+def _hibernation_under(
     facts: HostFacts,
     arguments: tuple[str, ...],
     traits: KernelTraits | None,

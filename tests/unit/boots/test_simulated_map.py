@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from tdx_headroom.address import ADDRESS_SPACE, GIB, KIB, MIB
-from tdx_headroom.boots.map_risks import MapRisk, argument_risks, hugetlb_bytes, set_aside
+from tdx_headroom.boots.map_risks import MapRisk, argument_risks, set_aside
 from tdx_headroom.boots.memory_map import boot_time_map, confirms, nodes_of_boot, simulate
 from tdx_headroom.facts.host_facts import MemoryRegion
 from tdx_headroom.facts.observations import FirmwareRange, NodeRange
@@ -302,7 +302,7 @@ def test_what_a_risk_is_of() -> None:
 )
 def test_bytes_in_huge_pages(arguments: tuple[str, ...], size: int) -> None:
     """A number belongs to the size before it."""
-    assert hugetlb_bytes(arguments) == size
+    assert set_aside(arguments) == size
 
 
 @pytest.mark.parametrize(
