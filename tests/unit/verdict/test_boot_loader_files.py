@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
+from tests.unit.boots.emulator import emulated
 
 from tdx_headroom.facts.command_line import map_edits
 from tdx_headroom.host.choose import read_facts
@@ -58,18 +58,9 @@ def arguments(folder: Path, line: str) -> list[str]:
     config = folder / "grub.cfg"
     config.write_text(f"echo BEGIN {line} END\nexit\n")
     subprocess.run(["grub-script-check", config], check=True)
-    run = subprocess.run(
-        ["grub-emu", "-d", str(folder)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=60,
-        env={**os.environ, "TERM": "dumb"},
-    )
-    shown = re.search(rb"BEGIN (.*) END", run.stdout, re.DOTALL)
-    assert shown is not None, run.stdout + run.stderr
-    # The emulator's terminal is 80 columns wide: it breaks lines inside of words.
-    text = re.sub(rb"\x1b\[[0-9;]*[A-Za-z]|[\r\n]", b"", shown[1]).decode()
-    return [word for word in text.split(" ") if word.startswith("memmap")]
+    shown = re.search("BEGIN (.*) END", emulated(folder, config.read_text()))
+    assert shown is not None
+    return [word for word in shown[1].split(" ") if word.startswith("memmap")]
 
 
 @pytest.mark.parametrize("quotes", ['"', "'"])
