@@ -27,7 +27,8 @@ MAX_UNPACKED = 8 << 30
 MAX_KEPT = 512 << 20
 MAX_DEPTH = 40
 MAX_LINKED = 1000
-"""Files in a directory that a link leads to."""
+"""Files below links to directories, all together: ostree has one such link, to a few entries."""
+MAX_FOLDER_LINKS = 16
 
 _HEADER = 512
 # Names and extended headers are read at one go; none that is honest comes near this.
@@ -114,21 +115,26 @@ class _Host:
         self.refused: dict[str, str] = {}
 
     def root(self, label: str) -> MemoryRoot:
+        folders: list[tuple[str, str]] = []
         for path, target in self.links.items():
             # A hard link's target has the top directory before it.
             text = self.files.get(target, self.files.get(target.partition("/")[2]))
             if text is not None:
                 self.files.setdefault(path, text)
             else:
-                self._link_folder(path, f"{target}/")
+                folders.append((path, f"{target}/"))
+        self._link_folders(folders[:MAX_FOLDER_LINKS])
         return MemoryRoot(label, self.files, self.names, self.refused)
 
-    def _link_folder(self, path: str, target: str) -> None:
-        """Have what lies in a directory below the link to it as well."""
-        inside = [file for file in self.files if file.startswith(target)]
-        if len(inside) <= MAX_LINKED:
-            self.files |= {f"{path}/{file.removeprefix(target)}": self.files[file] for file in inside}
-            self.names += [f"{path}/{n.removeprefix(target)}" for n in self.names if n.startswith(target)]
+    def _link_folders(self, links: list[tuple[str, str]]) -> None:
+        """Have the files in a directory below the links to it as well."""
+        linked = [
+            (f"{path}/{file.removeprefix(target)}", text)
+            for path, target in links
+            for file, text in self.files.items()
+            if file.startswith(target)
+        ]
+        self.files |= dict(linked[:MAX_LINKED])
 
 
 def is_tar(start: bytes) -> bool:
@@ -212,9 +218,6 @@ def _member(
     for top, relative in _places(path):
         if selection.text(relative):
             return _keep(tar, member, name, hosts.setdefault(top, _Host()), relative, selection.limit)
-        if selection.name(relative) and member.issym() and (target := _target(member, relative)) is not None:
-            hosts.setdefault(top, _Host()).links[relative] = target
-            return len(relative)
         if selection.name(relative):
             hosts.setdefault(top, _Host()).names.append(relative + ("/" if member.isdir() else ""))
             return len(relative)

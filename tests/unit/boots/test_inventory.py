@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from tdx_headroom.facts.boot_inventory import INVENTORY_PATH, mask
 from tdx_headroom.facts.boots import Change, Role
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
-from tdx_headroom.inputs.archive import read_archive
+from tdx_headroom.inputs.archive import MAX_LINKED, read_archive
 from tdx_headroom.inputs.compressed import decompressed
 from tdx_headroom.inputs.read import facts_of_root
 from tdx_headroom.output.plan_json import to_json
@@ -28,6 +29,7 @@ from tdx_headroom.verdict.assessment import Assessment, assess
 if TYPE_CHECKING:
     from tdx_headroom.facts.boots import BootInventory
     from tdx_headroom.hostfs.files import HostFiles
+    from tdx_headroom.hostfs.memory import MemoryRoot
 
 TESTS = Path(__file__).resolve().parents[2]
 EXPECTED: dict[str, Any] = json.loads((TESTS / "boots/expected.json").read_text("utf-8"))
@@ -210,3 +212,42 @@ def test_damaged_inventory(text: str, tmp_path: Path) -> None:
     assert reading.value is None
     assert "\n" not in str(reading.error)
     assert assessed(Root(tmp_path / "host")).boots is None
+
+
+def packed(folder: Path) -> MemoryRoot:
+    """A tree as a tar archive, links as links, read as one that a user names."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        tar.add(folder, "host")
+    data.seek(0)
+    return read_archive(decompressed(data, "x", 1 << 30), "x", SELECTION)
+
+
+def test_a_link_to_a_directory_in_an_archive(tmp_path: Path) -> None:
+    """ostree's ``loader`` is a link: in an archive it leads to the entries as it does on the host."""
+    folder = tmp_path / "host"
+    shutil.copytree(HOST, folder)
+    entries = folder / "boot/loader.1/entries"
+    entries.mkdir(parents=True)
+    (folder / "boot/loader").symlink_to("loader.1")
+    (folder / "boot/grub2").mkdir()
+    (folder / "boot/grub2/grub.cfg").write_text("load_env\nblscfg\n")
+    (folder / "boot/grub2/grubenv").write_text("# GRUB Environment Block\n".ljust(1024, "#"))
+    (folder / "boot/vmlinuz-6.8.9").touch()
+    (entries / "ostree-1.conf").write_text("title A\nversion 1\nlinux /vmlinuz-6.8.9\noptions hugepages=4\n")
+    for files in (Root(folder), packed(folder)):
+        coming = assessed(files).coming
+        assert coming is not None
+        assert (coming.entry.release, coming.entry.arguments) == ("6.8.9", ("hugepages=4",))
+
+
+def test_many_links_to_a_directory(tmp_path: Path) -> None:
+    """However many links an archive has to a directory, and they to it, what they add is bounded."""
+    entries = tmp_path / "boot/loader.1/entries"
+    entries.mkdir(parents=True)
+    for number in range(300):
+        (entries / f"{number}.conf").write_text("title A\n")
+    for number in range(200):
+        (tmp_path / f"boot/{number}.conf").symlink_to("loader.1")
+    files = packed(tmp_path)
+    assert len(files.files) == 300 + MAX_LINKED
