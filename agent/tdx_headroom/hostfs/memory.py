@@ -66,7 +66,7 @@ class MemoryRoot:
     def exists(self, relative: str) -> bool:
         """Whether there is such a file or directory."""
         path = _plain(relative)
-        return path in self._files or path in self._folders or path in self._refused or self._is_named(path)
+        return not path or self._is_named(path)
 
     def read(self, source: str, relative: str, *, limit: int = MAX_FILE) -> str:
         """The whole of a file as text.
@@ -132,6 +132,7 @@ class MemoryRoot:
         return sorted(names)
 
     def _is_named(self, path: str) -> bool:
+        """Whether it is in its directory: a file, a directory, or a name alone."""
         folder, _, name = path.rpartition("/")
         return bool(name) and name in self._folders.get(folder, ())
 
