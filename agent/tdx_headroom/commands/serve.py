@@ -91,14 +91,16 @@ def serve(root: Root | MemoryRoot, options: argparse.Namespace) -> int:
             status=os.EX_UNAVAILABLE,
         )
     drop_inherited([*inherited.files.values(), *(given.fileno() for given in inherited.sockets)])
-    root = root.holding({**inherited.files, **_give_up(root, options.user, state_directory)})
+    boots = _boots_of(root)
+    opened = _give_up(root, options.user, state_directory, boots)
+    root = root.holding({**inherited.files, **opened})
     settings = daemon.Settings(
         web=web,
         refresh_interval=options.refresh_interval,
         exporter_metrics=options.exporter_metrics,
         what_if=WhatIf(strategy=options.assume_strategy),
         state_directory=state_directory,
-        boots=_boots_of(root),
+        boots=boots,
     )
     daemon.serve(root, settings)
     return os.EX_OK
@@ -114,13 +116,15 @@ def _boots_of(root: HostFiles) -> BootReader | None:
     return BootReader()
 
 
-def _give_up(root: HostFiles, user: str | None, state_directory: str | None) -> dict[str, int]:
+def _give_up(
+    root: HostFiles, user: str | None, state_directory: str | None, boots: BootReader | None
+) -> dict[str, int]:
     if 0 not in os.getresuid() and user is None:
         return {}
     # Loaded here: what gives root up loads the whole agent, and that is 7 MiB.
     from tdx_headroom.service.privileges import give_up  # noqa: PLC0415
 
-    return give_up(root, user, state_directory)
+    return give_up(root, user, state_directory, boots)
 
 
 def _absolute(path: str | None) -> str | None:

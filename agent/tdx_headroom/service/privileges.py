@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import tdx_headroom
 from tdx_headroom import log
-from tdx_headroom.boots.inventory import BootReader
 from tdx_headroom.errors import AgentError
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.memory import MemoryRoot
@@ -32,6 +31,7 @@ from tdx_headroom.verdict.assessment import assess
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tdx_headroom.boots.inventory import BootReader
     from tdx_headroom.hostfs.files import HostFiles
 
 LAZY = (
@@ -47,14 +47,23 @@ LAZY = (
 OPTIONAL = ("bcrypt", "yaml")
 """The same, of libraries that the agent can run without."""
 
+OTHERS = ("__main__", "boots", "capture", "commands", "inputs")
+"""Rooms of which the agent loads nothing later; what it needs of them is there by now."""
 
-def give_up(root: HostFiles, name: str | None = None, state_folder: str | None = None) -> dict[str, int]:
+
+def give_up(
+    root: HostFiles,
+    name: str | None = None,
+    state_folder: str | None = None,
+    boots: BootReader | None = None,
+) -> dict[str, int]:
     """All of it in order, before anything listens: open, load, hand the state over, drop.
 
     Args:
         root: of the host that will be served.
         name: whom to become; see :func:`drop`.
         state_folder: where the agent will keep its state.
+        boots: what will take the inventory of boot entries, if anything does.
 
     Returns:
         Descriptors by path, for ``Root(path, descriptors=...)``. What cannot be opened is left out.
@@ -71,7 +80,7 @@ def give_up(root: HostFiles, name: str | None = None, state_folder: str | None =
     if Path(root.locate("proc")).is_mount():
         files = descriptors.open_privileged(root)
         opened = {HANDED_OVER[name]: fd for name, fd in files.items() if isinstance(fd, int)}
-    preload(root)
+    preload(root, boots)
     if user.uid != 0:
         if state_folder is not None:
             handover.hand_over(state_folder, user)
@@ -87,14 +96,15 @@ def give_up(root: HostFiles, name: str | None = None, state_folder: str | None =
     return opened
 
 
-def preload(root: HostFiles) -> None:
+def preload(root: HostFiles, boots: BootReader | None = None) -> None:
     """Load what would be loaded later: the interpreter's and the agent's files may be root's alone.
 
     Args:
         root: of the host that will be served; it is read once, for what its readers load.
+        boots: what will take the inventory of boot entries, if anything does.
     """
     own = (module.name for module in pkgutil.walk_packages(tdx_headroom.__path__, "tdx_headroom."))
-    for name in (*LAZY, *(name for name in own if not name.endswith("__main__"))):
+    for name in (*LAZY, *(name for name in own if name.split(".")[1] not in OTHERS)):
         importlib.import_module(name)
     for name in OPTIONAL:
         try:
@@ -102,10 +112,10 @@ def preload(root: HostFiles) -> None:
         except ImportError:
             continue
     stylesheet()
-    read_facts(root)
+    read_facts(root, boots=boots)
     # Templates are loaded as they are needed: the page of a host with TDX needs all of them.
     with resources.as_file(resources.files("tdx_headroom") / "hosts" / "emerald-rapids") as folder:
-        render_page(assess(read_facts(Root(folder), boots=BootReader())))
+        render_page(assess(read_facts(Root(folder), boots=boots)))
 
 
 def drop(name: str | None = None) -> None:

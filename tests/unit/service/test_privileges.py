@@ -307,9 +307,14 @@ def test_after_preloading_nothing_is_loaded(command: str, tmp_path: Path) -> Non
     port = free_port()
     # As root it would load all over again, which proves nothing.
     extra = ["--user", "root"] if IS_ROOT else []
+    # Only of a captured host are boot entries looked for.
+    of_demo = "from tdx_headroom.boots.inventory import BootReader as Boots; boots = Boots()"
+    boots = of_demo if command == "demo" else "boots = None"
     program = f"""
 from tdx_headroom.cli import main
-privileges.preload(Root("/"))
+import tdx_headroom.commands.{command}
+{boots}
+privileges.preload(Root("/"), boots)
 def watch(event, arguments):
     code = (".py", ".pyc", ".so", ".html", ".css")
     if event == "import" or event == "open" and str(arguments[0]).endswith(code):
