@@ -318,6 +318,14 @@ def test_exported_variables_only() -> None:
     assert (found.id, found.line) == ("s>second", "x=,b second")
 
 
+def test_entries_that_share_a_file() -> None:
+    """However many entries run a file that starts its kernel, each is read like the first."""
+    config = "".join(f"menuentry e{n} --id e{n} {{\nsource $prefix/entry\n}}\n" for n in range(30))
+    more = {"boot/grub/entry": "linux /boot/vmlinuz-6.1.0 ro\nboot\n"}
+    found = booted(host("export prefix\ndefault=e29\n" + config, "6.1.0", more=more))
+    assert (found.id, found.line, found.unknown) == ("e29", "ro", None)
+
+
 def test_what_is_not_linux() -> None:
     """Firmware settings, another system's kernel and a loader that is chained to have no line."""
     config = (
@@ -368,6 +376,10 @@ def test_what_is_not_linux() -> None:
         ("exit\n" + THREE, "ends with exit"),
         ("", "makes no menu entries"),
         ("submenu x {\ntrue\n}\n", "the submenu that boots is empty"),
+        (
+            "submenu x {\nsubmenu y {\nlegacy_source /boot/menu.lst\n" + THREE + "}\n}\n",
+            "what legacy_source adds is not known",
+        ),
     ],
 )
 def test_what_only_the_running_grub_knows(config: str, unknown: str | None) -> None:

@@ -74,6 +74,14 @@ def test_each_ends_in_one_clause(tmp_path: Path, case: str) -> None:
         assert len(found.unknown) <= 300
 
 
+def test_notes_are_bounded(tmp_path: Path) -> None:
+    """What is told beside the menu is a few lines, whatever the configuration does."""
+    config = "i=1\nwhile [ $i -lt 9000 ]; do increment i; legacy_$i; badram; done\n" + entry("1")
+    found = menu(written(tmp_path, config.encode()))
+    assert found.unknown == "boot/grub/grub.cfg: what legacy_2 adds is not known"
+    assert len(found.notes) == 20
+
+
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     """Bytes that are no UTF-8, NULs and control characters do no harm, and stand as escapes."""
     config = b"menuentry '\xff\xfe\x1b[2J' {\n linux /boot/vmlinuz-1 a=\xe9 b=\x00c\n}\nset x=\xff\n"

@@ -151,9 +151,7 @@ def _merge(machine: Machine, found: list[Item]) -> None:
     items = {item.id: item for item in (*machine.bls, *found)}
     names = newest_first(items)
     if len(names) < len(items):
-        machine.notes.append(
-            "boot loader entries with names that count as the same: one of them is not shown"
-        )
+        machine.note("boot loader entries with names that count as the same: one of them is not shown")
     machine.bls = [items[name] for name in names]
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _HARMLESS = frozenset(
     """acpi appleldr at_keyboard authenticate background_color background_image backtrace badram cat clear
     cmosclean cmosset connectefi cryptomount cutmem devicetree distrust drivemap dump echo efitextmode
-    fakebios false_ gettext gptsync hdparm help hexdump insmod keymap legacy_password list_env list_trusted
+    fakebios gettext gptsync hdparm help hexdump insmod keymap legacy_password list_env list_trusted
     loadbios loadfont ls lsacpi lsapm lscoreboot lsefi lsefimmap lsefisystab lsfonts lsmmap lsmod lspci
     mactelbless macppcbless nativedisk normal_exit outb outl outw parttool password password_pbkdf2 play
     pxe_unload rmmod search_hint sendkey serial setpci sleep suspend terminal terminal_input terminal_output
@@ -46,7 +46,7 @@ def call_unlisted(machine: Machine, name: str, arguments: list[str]) -> int:
         machine.set(variable, value)
         return 0
     if name in _MEMORY:
-        machine.notes.append(f"{machine.place}: {name} keeps memory from the kernel")
+        machine.note(f"{machine.place}: {name} keeps memory from the kernel")
     if name in _HARMLESS or name.startswith("net_"):
         return 0
     if _OTHER_MENUS.fullmatch(name):

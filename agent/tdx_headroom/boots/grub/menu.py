@@ -72,7 +72,7 @@ def outcome(machine: Machine, relative: str) -> Outcome:
         chosen,
         machine.context.variables.get("default"),
         tuple(machine.doubts),
-        tuple(dict.fromkeys(machine.notes)),
+        tuple(machine.notes),
     )
 
 
@@ -120,8 +120,9 @@ class _Walk:
                 run_item(machine, item)
             except GrubError as error:
                 machine.doubt(f"the submenu {item.title}: {error.reason}")
-            doubts = tuple(machine.doubts)
             found = self.level(machine.context.menu, f"{path}>")
+            # Those of the submenus in it are among them.
+            doubts = tuple(machine.doubts)
         for doubt in doubts:
             machine.doubt(one_line(doubt))
         return found

@@ -17,6 +17,7 @@ from tdx_headroom.boots.grub.run import Machine
 from tdx_headroom.boots.grub.state import Settings
 from tdx_headroom.boots.grub.words import GrubError
 from tdx_headroom.boots.menu import Menu, MenuEntry
+from tdx_headroom.boots.reasons import bounded
 from tdx_headroom.boots.running import words_of
 from tdx_headroom.errors import SourceError, one_line
 from tdx_headroom.facts.boots import Loader
@@ -98,7 +99,7 @@ def _guessed(disk: Disk, config: Config, *, guess: bool) -> _Next:
             default,
             once,
             unknown=one_line(shown(doubts[0])) if doubts else None,
-            notes=tuple(one_line(shown(note)) for note in (*doubts[1:], *first.notes)),
+            notes=bounded([one_line(shown(note)) for note in (*doubts[1:], *first.notes)]),
         ),
         asked,
     )

@@ -68,9 +68,10 @@ class Machine:
         self.functions: dict[str, Script] = {}
         self.loaded = Loaded()
         self.in_entry = False
-        self.doubts: list[str] = []
-        """Why the outcome is not known, a clause each."""
-        self.notes: list[str] = []
+        self.doubts: dict[str, None] = {}
+        """Why the outcome is not known, a clause each, in order."""
+        self.notes: dict[str, None] = {}
+        """What else is to be told, the same."""
         self.asked: str | None = None
         """Why something could not be answered, the first of it, a clause."""
         self.loops = 0
@@ -127,8 +128,11 @@ class Machine:
 
     def doubt(self, reason: str) -> None:
         """Remember why the outcome is not known."""
-        if reason not in self.doubts:
-            self.doubts.append(reason)
+        self.doubts[reason] = None
+
+    def note(self, what: str) -> None:
+        """Remember something that is to be told."""
+        self.notes[what] = None
 
     def add(self, item: Item) -> None:
         """Add a line to the menu.
@@ -155,8 +159,11 @@ class Machine:
         self.set("config_file", f"(host)/{relative}")
         self.set("config_directory", f"(host)/{relative.rpartition('/')[0]}")
         self._sources.append(relative)
-        self.run(script)
-        self._sources.pop()
+        try:
+            self.run(script)
+        finally:
+            self._sources.pop()
+        # Not where a menu is shown or a kernel started in it: then this file's variables stay.
         for name, value in before.items():
             if value is None:
                 self.unset(name)
@@ -181,9 +188,9 @@ class Machine:
         Raises:
             GrubError: they cannot be followed.
         """
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
+        if self._depth >= MAX_DEPTH:
             raise GrubError("its commands call one another without end")
+        self._depth += 1
         status = 0
         try:
             for statement in script:
@@ -211,7 +218,7 @@ class Machine:
         """Run something whose changes are forgotten afterwards, as a menu entry's are here."""
         kept = (self.context, self._parameters, self.loaded, self.doubts, self.in_entry, self.loopbacks)
         self.context = self.context.copy()
-        self.doubts, self.in_entry, self.loaded = [], True, Loaded()
+        self.doubts, self.in_entry, self.loaded = {}, True, Loaded()
         self.loopbacks = set(self.loopbacks)
         try:
             yield
