@@ -25,9 +25,9 @@ def reason_of(files: HostFiles, path: str, error: SourceError) -> str:
     located = files.locate(path)
     if reason.startswith(located):
         reason = path + reason[len(located) :]
-    root = files.path.rstrip("/") + "/"
-    if root != "/":
-        reason = reason.replace(root, "").replace(files.path, "the tree")
+    # A tree in memory follows no links, and its label may be any word.
+    if files.path.startswith("/") and not files.live:
+        reason = reason.replace(f"{files.path}/", "").replace(files.path, "the tree")
     # Where a link was followed the error names its target; the clause names what was asked for.
     if path not in reason:
         reason = f"{path}: {reason.lstrip('/')}"

@@ -400,10 +400,10 @@ def test_no_grub() -> None:
 
 @pytest.mark.parametrize("path", ["boot/grub/grub.cfg", "boot/grub/grubenv", "boot/grub/custom.cfg"])
 def test_a_file_that_may_not_be_read(path: str) -> None:
-    """It is named, and what boots next is unknown."""
+    """It is named, whatever the tree is called, and what boots next is unknown."""
     files = dict(host(HEAD + THREE + TAIL, *KERNELS).files)
     files.pop(path, None)
-    found = menu(MemoryRoot("host", files, refused={path: "may not be read"}))
+    found = menu(MemoryRoot("boot", files, refused={path: "may not be read"}))
     assert found.unknown == f"{path} may not be read"
     assert found.next is None
 

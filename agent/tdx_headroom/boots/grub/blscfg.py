@@ -174,7 +174,7 @@ def _read(machine: Machine, path: str | None) -> list[Item] | None:
             relative = disk.find(f"/boot{_ENTRIES}")
         names = disk.names(relative) if relative is not None else None
     except SourceError as error:
-        machine.doubt(disk.reason(error))
+        machine.doubt(error.reason)
         return None
     if names is None:
         return None
@@ -199,7 +199,7 @@ def _item(machine: Machine, relative: str, name: str) -> Item:
     try:
         fields = parse_fields(machine.disk.text(relative, MAX_ENTRY))
     except SourceError as error:
-        return Item(name, name, trouble=machine.disk.reason(error), origin=relative)
+        return Item(name, name, trouble=error.reason, origin=relative)
     kernel = first(fields, "linux")
     if kernel is None:
         return Item(name, name, origin=relative)

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.boots.grub.default import Dialect
+from tdx_headroom.boots.grub.paths import SOURCE
 from tdx_headroom.errors import SourceError
 from tdx_headroom.textlines import lines_of
 
@@ -43,15 +44,16 @@ class Config(NamedTuple):
     platform: str | None
 
 
-def find_config(disk: Disk, vendor: str | None = None) -> Config | str | None:
-    """The configuration that counts; a clause why it cannot be told; None: there is none.
+def find_config(disk: Disk, vendor: str | None = None) -> Config | None:
+    """The configuration that counts; None: there is none.
 
     Args:
         disk: the host's files.
         vendor: the directory in ``EFI`` whose loader starts, where that is known.
 
     Raises:
-        SourceError: a configuration, or the directory that would have it, cannot be looked at.
+        SourceError: a configuration, or the directory that would have it, cannot be looked at; or there are
+            several, and nothing tells which of them counts.
     """
     platform = _platform(disk)
     own = [path for path in _OWN if disk.status(path) is not None]
@@ -68,7 +70,7 @@ def find_config(disk: Disk, vendor: str | None = None) -> Config | str | None:
             others = others if stub is None else [stub]
         others = others or stubs
         if len(others) > 1:
-            return f"{others[0]} and {others[1]}: it is not known which of them counts"
+            raise SourceError(SOURCE, f"{others[0]} and {others[1]}: it is not known which of them counts")
         if not others:
             return None
         chosen = others[0]

@@ -8,19 +8,20 @@ import re
 from typing import TYPE_CHECKING
 
 from tdx_headroom.boots.grub.default import Dialect
-from tdx_headroom.boots.grub.paths import shown, split_path
+from tdx_headroom.boots.grub.paths import shown, shown_line, split_path
 from tdx_headroom.boots.grub.script import parse
 from tdx_headroom.boots.grub.signals import Left, Return, Shown, Started
+from tdx_headroom.boots.grub.state import Loaded
 from tdx_headroom.boots.grub.words import GrubError
 from tdx_headroom.boots.menu import MenuEntry
 from tdx_headroom.boots.recovery import is_recovery
-from tdx_headroom.errors import SourceError, one_line
+from tdx_headroom.errors import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tdx_headroom.boots.grub.run import Machine
-    from tdx_headroom.boots.grub.state import Item, Loaded
+    from tdx_headroom.boots.grub.state import Item
 
 _OTHER_SYSTEM = "osprober-"
 """How os-prober's entries begin their ids; their files are on another system's disk."""
@@ -69,7 +70,7 @@ def menu_entry(machine: Machine, item: Item, path: str) -> MenuEntry:
         trouble = trouble or next(iter(machine.doubts), None)
         entry = _described(machine, item, MenuEntry(shown(path), shown(item.title)))
     if trouble is not None:
-        return entry._replace(line=None, unknown=one_line(shown(trouble)))
+        return entry._replace(line=None, unknown=shown_line(trouble))
     return entry
 
 
@@ -78,7 +79,7 @@ def _described(machine: Machine, item: Item, entry: MenuEntry) -> MenuEntry:
     loaded = _linux(machine.loaded)
     if loaded.kernel is None:
         what = loaded.other or ("starts no Linux kernel" if loaded.multiboot else None)
-        return entry._replace(unknown=one_line(shown(f"it {what}")) if what else None)
+        return entry._replace(unknown=shown_line(f"it {what}") if what else None)
     line = command_line(loaded.arguments, machine.settings.dialect)
     image, missing = _on_host(machine, item, loaded.kernel)
     initrds = (_on_host(machine, item, initrd)[0] for initrd in loaded.initrds)
@@ -99,7 +100,7 @@ def _linux(loaded: Loaded) -> Loaded:
     modules = [m for m in loaded.modules if not posixpath.basename(m.path).startswith("xen")]
     if not modules:
         return loaded
-    return type(loaded)(
+    return Loaded(
         kernel=modules[0].path,
         arguments=modules[0].arguments,
         initrds=tuple(module.path for module in modules[1:]),
@@ -110,15 +111,15 @@ def _on_host(machine: Machine, item: Item, path: str) -> tuple[str | None, str |
     """Where an image is on the host, and why that is not known."""
     device, plain = split_path(path)
     if item.id.startswith(_OTHER_SYSTEM):
-        return None, f"{one_line(shown(plain))} is another system's"
+        return None, f"{shown_line(plain)} is another system's"
     if device in machine.loopbacks:
-        return None, f"{one_line(shown(plain))} is inside of another file"
+        return None, f"{shown_line(plain)} is inside of another file"
     try:
         found = machine.disk.find(path)
     except SourceError as error:
-        return None, machine.disk.reason(error)
+        return None, error.reason
     if found is None:
-        return None, f"{one_line(shown(plain))} is missing"
+        return None, f"{shown_line(plain)} is missing"
     return found, None
 
 

@@ -37,7 +37,7 @@ class _Looks:
             found = disk.find(path)
             status = None if found is None else disk.status(found)
         except SourceError as error:
-            return self._machine.unanswered(disk.reason(error))
+            return self._machine.unanswered(error.reason)
         if status is None:
             return False
         if letter == "s":
@@ -87,7 +87,7 @@ def _load_env(machine: Machine, arguments: list[str], _block: Block | None) -> i
         relative = _block_path(machine, options)
         found = None if relative is None else machine.blocks.load(relative)
     except SourceError as error:
-        machine.doubt(machine.disk.reason(error))
+        machine.doubt(error.reason)
         return 1
     for name, value in (found or {}).items():
         if not names or name in names:
@@ -104,7 +104,7 @@ def _save_env(machine: Machine, arguments: list[str], _block: Block | None) -> i
         for name in names if relative is not None else ():
             machine.blocks.save(relative or "", name, machine.context.variables.get(name))
     except SourceError as error:
-        machine.doubt(machine.disk.reason(error))
+        machine.doubt(error.reason)
         return 1
     return 0
 
@@ -117,7 +117,7 @@ def _source(machine: Machine, arguments: list[str], _block: Block | None) -> int
         if relative is not None:
             machine.run_file(relative)
     except SourceError as error:
-        machine.doubt(machine.disk.reason(error))
+        machine.doubt(error.reason)
     return 0
 
 
@@ -136,7 +136,7 @@ def _configfile(machine: Machine, arguments: list[str], _block: Block | None) ->
         else:
             machine.run_file(relative)
     except SourceError as error:
-        machine.doubt(machine.disk.reason(error))
+        machine.doubt(error.reason)
     if machine.context.menu:
         raise Shown
     machine.context = outer
@@ -177,7 +177,7 @@ def _found(machine: Machine, variable: str, wanted: str, *, by_file: bool) -> in
             if machine.disk.find(wanted) is None:
                 return 1
         except SourceError as error:
-            if not machine.unanswered(machine.disk.reason(error)):
+            if not machine.unanswered(error.reason):
                 return 1
     machine.set(variable, re.sub(r"[()]", "", wanted) or "disk")
     return 0

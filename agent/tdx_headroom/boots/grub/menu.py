@@ -11,7 +11,6 @@ from tdx_headroom.boots.grub.run import MAX_ITEMS
 from tdx_headroom.boots.grub.signals import Left, Return, Shown, Started
 from tdx_headroom.boots.grub.state import Item
 from tdx_headroom.boots.grub.words import GrubError
-from tdx_headroom.errors import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,5 +123,5 @@ class _Walk:
             # Those of the submenus in it are among them.
             doubts = tuple(machine.doubts)
         for doubt in doubts:
-            machine.doubt(one_line(doubt))
+            machine.doubt(doubt)
         return found

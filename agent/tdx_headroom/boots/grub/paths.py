@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import posixpath
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+from tdx_headroom.boots.reasons import reason_of
 from tdx_headroom.errors import SourceError, one_line
 from tdx_headroom.hostfs.files import FileStatus
 
@@ -67,6 +69,8 @@ def places(path: str) -> Iterator[str]:
 class Disk:
     """The host's files, as GRUB's commands ask for them; it remembers what was read.
 
+    Its errors are clauses that name files relative to the host's root.
+
     Args:
         files: the host's.
     """
@@ -79,12 +83,16 @@ class Disk:
 
     @property
     def known_from(self) -> tuple[str, ...]:
-        """Paths of what was read, in order."""
-        return tuple(self._read)
+        """Paths of what was read, in order, for people."""
+        return tuple(map(shown, self._read))
 
-    def reason(self, error: SourceError) -> str:
-        """Why a file cannot be read, with its path relative to the host's root."""
-        return one_line(error.reason.removeprefix(f"{self._files.path.rstrip('/')}/"))
+    @contextmanager
+    def _naming(self, relative: str) -> Iterator[None]:
+        """Have an error name a file as the configuration does."""
+        try:
+            yield
+        except SourceError as error:
+            raise SourceError(SOURCE, reason_of(self._files, relative, error), absent=error.absent) from None
 
     def status(self, relative: str) -> FileStatus | None:
         """Of a file of the host; None: there is none.
@@ -98,7 +106,8 @@ class Disk:
             # Somebody has opened it for the agent, which may not look at it by its name.
             return FileStatus(1, 0, directory=False)
         try:
-            return self._files.status(SOURCE, relative)
+            with self._naming(relative):
+                return self._files.status(SOURCE, relative)
         except SourceError as error:
             if error.absent:
                 return None
@@ -131,7 +140,8 @@ class Disk:
         Raises:
             SourceError: why it cannot be read.
         """
-        data = self._files.read_bytes(SOURCE, relative, limit=limit)
+        with self._naming(relative):
+            data = self._files.read_bytes(SOURCE, relative, limit=limit)
         self._read[relative] = None
         return data
 
@@ -149,9 +159,15 @@ class Disk:
         Raises:
             SourceError: it cannot be listed.
         """
-        return self._files.entries(SOURCE, relative)
+        with self._naming(relative):
+            return self._files.entries(SOURCE, relative)
 
 
 def shown(text: str) -> str:
     r"""Text of GRUB's for people and for JSON: bytes that are no UTF-8 stand as ``\xNN``."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def shown_line(text: str) -> str:
+    """The same as one line, shortened: for a clause."""
+    return one_line(shown(text))

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from tdx_headroom.boots.grub.blocks import Blocks
 from tdx_headroom.boots.grub.config import Config, find_config
 from tdx_headroom.boots.grub.menu import Outcome, outcome
-from tdx_headroom.boots.grub.paths import Disk, shown
+from tdx_headroom.boots.grub.paths import Disk, shown_line
 from tdx_headroom.boots.grub.run import Machine
 from tdx_headroom.boots.grub.state import Settings
 from tdx_headroom.boots.grub.words import GrubError
 from tdx_headroom.boots.menu import Menu, MenuEntry
 from tdx_headroom.boots.reasons import bounded
 from tdx_headroom.boots.running import words_of
-from tdx_headroom.errors import SourceError, one_line
+from tdx_headroom.errors import SourceError
 from tdx_headroom.facts.boots import Loader
 
 if TYPE_CHECKING:
@@ -58,21 +58,21 @@ def read_grub(files: HostFiles, *, vendor: str | None = None) -> Menu | None:
     try:
         config = find_config(disk, vendor)
     except SourceError as error:
-        return Menu(Loader.GRUB, unknown=disk.reason(error))
-    if config is None or isinstance(config, str):
-        return None if config is None else Menu(Loader.GRUB, unknown=config)
+        return Menu(Loader.GRUB, unknown=shown_line(error.reason))
+    if config is None:
+        return None
     try:
         found = _guessed(disk, config, guess=False)
         if found.asked is not None:
             other = _guessed(disk, config, guess=True)
             if other.boots != found.boots:
-                unknown = one_line(shown(found.menu.unknown or found.asked))
+                unknown = shown_line(found.menu.unknown or found.asked)
                 found = found._replace(menu=found.menu._replace(unknown=unknown))
     except GrubError as error:
-        reason = one_line(shown(f"{error.where or config.path}: {error.reason}"))
+        reason = shown_line(f"{error.where or config.path}: {error.reason}")
         return Menu(Loader.GRUB, known_from=disk.known_from, unknown=reason)
     except SourceError as error:
-        return Menu(Loader.GRUB, known_from=disk.known_from, unknown=disk.reason(error))
+        return Menu(Loader.GRUB, known_from=disk.known_from, unknown=error.reason)
     return found.menu._replace(known_from=disk.known_from)
 
 
@@ -98,8 +98,8 @@ def _guessed(disk: Disk, config: Config, *, guess: bool) -> _Next:
             first.entries,
             default,
             once,
-            unknown=one_line(shown(doubts[0])) if doubts else None,
-            notes=bounded([one_line(shown(note)) for note in (*doubts[1:], *first.notes)]),
+            unknown=shown_line(doubts[0]) if doubts else None,
+            notes=bounded([shown_line(note) for note in (*doubts[1:], *first.notes)]),
         ),
         asked,
     )
