@@ -15,12 +15,10 @@ from tdx_headroom.boots.grub.signals import Break, Left, Return
 from tdx_headroom.boots.grub.state import Item
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from tdx_headroom.boots.grub.run import Machine
+    from tdx_headroom.boots.grub.run import Builtin, Machine
     from tdx_headroom.boots.grub.script import Block
-
-    Builtin = Callable[[Machine, list[str], Block | None], int]
 
 _HARMLESS = frozenset(
     """acpi appleldr at_keyboard authenticate background_color background_image backtrace badram cat clear

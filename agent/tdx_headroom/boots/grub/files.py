@@ -12,12 +12,10 @@ from tdx_headroom.boots.grub.test import holds
 from tdx_headroom.errors import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from tdx_headroom.boots.grub.run import Machine
+    from tdx_headroom.boots.grub.run import Builtin, Machine
     from tdx_headroom.boots.grub.script import Block
-
-    Builtin = Callable[[Machine, list[str], Block | None], int]
 
 
 def _test(machine: Machine, arguments: list[str], _block: Block | None) -> int:
@@ -49,31 +47,29 @@ class _Looks:
         return self._machine.unsure(what)
 
 
-def _options(arguments: Sequence[str], letters: str) -> tuple[dict[str, str], list[str]]:
-    """The options ``-f FILE`` and ``-s`` of the commands for environment blocks, and the rest."""
-    options: dict[str, str] = {}
+def _block_and_names(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The file of ``-f FILE``, empty without one, and what else the commands for blocks are given."""
+    file = ""
     rest = list(arguments)
     while rest and rest[0].startswith("-") and rest[0] != "-":
         option = rest.pop(0)
         if option == "--":
             break
         name, equals, value = option.partition("=")
-        if name in ("-f", "--file") and "f" in letters:
-            options["f"] = value if equals else rest.pop(0) if rest else ""
-        elif option.startswith("-f") and not option.startswith("--"):
-            options["f"] = option[2:]
-        else:
-            options[option] = ""
-    return options, rest
+        if name in ("-f", "--file"):
+            file = value if equals else rest.pop(0) if rest else ""
+        elif option.startswith("-f"):
+            file = option[2:]
+    return file, rest
 
 
-def _block_path(machine: Machine, options: dict[str, str]) -> str | None:
-    """Where an environment block is on the host; None: nowhere.
+def _block_path(machine: Machine, file: str) -> str | None:
+    """Where an environment block is on the host, the usual one without a name; None: nowhere.
 
     Raises:
         SourceError: that cannot be told.
     """
-    path = options.get("f") or f"{machine.value('prefix') or ''}/grubenv"
+    path = file or f"{machine.value('prefix') or ''}/grubenv"
     if not split_path(path).path.startswith("/"):
         # Blocks of the disk, as where the file system is btrfs.
         machine.doubt(f"{machine.place}: the environment block {path} is in no file")
@@ -82,9 +78,9 @@ def _block_path(machine: Machine, options: dict[str, str]) -> str | None:
 
 
 def _load_env(machine: Machine, arguments: list[str], _block: Block | None) -> int:
-    options, names = _options(arguments, "f")
+    file, names = _block_and_names(arguments)
     try:
-        relative = _block_path(machine, options)
+        relative = _block_path(machine, file)
         found = None if relative is None else machine.blocks.load(relative)
     except SourceError as error:
         machine.doubt(error.reason)
@@ -96,11 +92,11 @@ def _load_env(machine: Machine, arguments: list[str], _block: Block | None) -> i
 
 
 def _save_env(machine: Machine, arguments: list[str], _block: Block | None) -> int:
-    options, names = _options(arguments, "f")
+    file, names = _block_and_names(arguments)
     if machine.in_entry:
         return 0
     try:
-        relative = _block_path(machine, options)
+        relative = _block_path(machine, file)
         for name in names if relative is not None else ():
             machine.blocks.save(relative or "", name, machine.context.variables.get(name))
     except SourceError as error:
@@ -162,11 +158,11 @@ def _search(machine: Machine, arguments: list[str], _block: Block | None) -> int
     return _found(machine, variable, wanted, by_file=by_file)
 
 
-def _search_for(what: str) -> Builtin:
+def _search_for(*, by_file: bool) -> Builtin:
     def search(machine: Machine, arguments: list[str], _block: Block | None) -> int:
         wanted = arguments[0] if arguments else ""
         variable = arguments[1] if len(arguments) > 1 else "root"
-        return _found(machine, variable, wanted, by_file=what == "file")
+        return _found(machine, variable, wanted, by_file=by_file)
 
     return search
 
@@ -198,8 +194,8 @@ FILES: dict[str, Builtin] = {
     "configfile": _configfile,
     "normal": _configfile,
     "search": _search,
-    "search.file": _search_for("file"),
-    "search.fs_uuid": _search_for("uuid"),
-    "search.fs_label": _search_for("label"),
+    "search.file": _search_for(by_file=True),
+    "search.fs_uuid": _search_for(by_file=False),
+    "search.fs_label": _search_for(by_file=False),
     "loopback": _loopback,
 }

@@ -10,12 +10,8 @@ from tdx_headroom.boots.grub.signals import Started
 from tdx_headroom.boots.grub.state import Loaded, Module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from tdx_headroom.boots.grub.run import Machine
+    from tdx_headroom.boots.grub.run import Builtin, Machine
     from tdx_headroom.boots.grub.script import Block
-
-    Builtin = Callable[[Machine, list[str], Block | None], int]
 
 
 def _absolute(machine: Machine, path: str) -> str:

@@ -14,19 +14,22 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.boots.grub.commands import COMMANDS, call_unlisted
 from tdx_headroom.boots.grub.default import Dialect
-from tdx_headroom.boots.grub.script import Command, For, Function, If, Loop, Script, Statement, parse
+from tdx_headroom.boots.grub.script import Command, For, If, Loop, Script, Statement, parse
 from tdx_headroom.boots.grub.signals import Break, Return
 from tdx_headroom.boots.grub.state import Context, Loaded
 from tdx_headroom.boots.grub.words import GrubError, expanded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tdx_headroom.boots.grub.blocks import Blocks
     from tdx_headroom.boots.grub.paths import Disk
     from tdx_headroom.boots.grub.script import Block
     from tdx_headroom.boots.grub.state import Item, Settings
     from tdx_headroom.boots.grub.words import Word
+
+    Builtin = Callable[["Machine", list[str], Block | None], int]
+    """A command of GRUB's own: its arguments, the block behind them, and the status that it gives."""
 
 MAX_STEPS = 100_000
 MAX_VOLUME = 16 << 20
@@ -64,7 +67,9 @@ class Machine:
         self.disk = disk
         self.blocks = blocks
         self.settings = settings
-        self.context = Context()
+        self.context = _beginning(settings.platform)
+        self.parameters: Sequence[str] = ()
+        """Those of the function or menu entry that runs."""
         self.functions: dict[str, Script] = {}
         self.loaded = Loaded()
         self.in_entry = False
@@ -79,34 +84,16 @@ class Machine:
         self.loopbacks: set[str] = set()
         self.bls: list[Item] = []
         self.bls_shown: set[str] = set()
-        self._parameters: Sequence[str] = ()
         self._steps = 0
         self._volume = 0
         self._depth = 0
         self._sources: list[str] = []
-        self._start()
-
-    def _start(self) -> None:
-        known = {f"feature_{name}": "y" for name in _FEATURES} | {"root": "disk", "boot": "disk"}
-        if (platform := self.settings.platform) is not None:
-            known |= {"grub_platform": platform, "grub_cpu": "x86_64" if platform == "efi" else "i386"}
-        self.context = Context(known, set(known) | {"prefix", "config_file", "config_directory", "chosen"})
-
-    @property
-    def parameters(self) -> Sequence[str]:
-        """Those of the function or menu entry that runs."""
-        return self._parameters
-
-    @parameters.setter
-    def parameters(self, values: Sequence[str]) -> None:
-        self._parameters = values
 
     def value(self, name: str) -> str | None:
         """The value of a variable; None: not set."""
         found = self.context.variables.get(name)
         if found is None and name in ("grub_platform", "grub_cpu"):
-            efi = self.unsure(name)
-            return ("efi" if efi else "pc") if name == "grub_platform" else ("x86_64" if efi else "i386")
+            return _of_platform("efi" if self.unsure(name) else "pc")[name]
         return found
 
     def set(self, name: str, value: str) -> None:
@@ -202,8 +189,8 @@ class Machine:
 
     def call(self, body: Script, parameters: Sequence[str]) -> int:
         """Run a function."""
-        outer, loops = self._parameters, self.loops
-        self._parameters, self.loops = parameters, 0
+        outer, loops = self.parameters, self.loops
+        self.parameters, self.loops = parameters, 0
         self.calls += 1
         try:
             return self.run(body)
@@ -211,19 +198,19 @@ class Machine:
             return ended.status
         finally:
             self.calls -= 1
-            self._parameters, self.loops = outer, loops
+            self.parameters, self.loops = outer, loops
 
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Run something whose changes are forgotten afterwards, as a menu entry's are here."""
-        kept = (self.context, self._parameters, self.loaded, self.doubts, self.in_entry, self.loopbacks)
+        kept = (self.context, self.parameters, self.loaded, self.doubts, self.in_entry, self.loopbacks)
         self.context = self.context.copy()
         self.doubts, self.in_entry, self.loaded = {}, True, Loaded()
         self.loopbacks = set(self.loopbacks)
         try:
             yield
         finally:
-            self.context, self._parameters, self.loaded, self.doubts, self.in_entry, self.loopbacks = kept
+            self.context, self.parameters, self.loaded, self.doubts, self.in_entry, self.loopbacks = kept
 
     def load(self, **changes: object) -> None:
         """Change what is loaded."""
@@ -255,16 +242,16 @@ class Machine:
             return self._for(statement)
         if isinstance(statement, Loop):
             return self._while(statement)
-        return self._define(statement)
-
-    def _define(self, function: Function) -> int:
-        self.functions[function.name] = function.body
+        self.functions[statement.name] = statement.body
         return 0
 
-    def _command(self, command: Command) -> int:
+    def _step(self) -> None:
         self._steps += 1
         if self._steps > MAX_STEPS:
             raise GrubError("its commands run on and on")
+
+    def _command(self, command: Command) -> int:
+        self._step()
         words = self.expand(command.words)
         invert = words[:1] == ["!"]
         if invert:
@@ -294,9 +281,7 @@ class Machine:
 
     def _while(self, loop: Loop) -> int:
         while True:
-            self._steps += 1
-            if self._steps > MAX_STEPS:
-                raise GrubError("its commands run on and on")
+            self._step()
             status = self.run(loop.condition)
             if (status == 0) is loop.until:
                 return status
@@ -315,3 +300,15 @@ class Machine:
             return 0, not left.again
         finally:
             self.loops -= 1
+
+
+def _beginning(platform: str | None) -> Context:
+    """The variables that are set and exported before any script runs."""
+    known = {f"feature_{name}": "y" for name in _FEATURES} | {"root": "disk", "boot": "disk"}
+    if platform is not None:
+        known |= _of_platform(platform)
+    return Context(known, set(known) | {"prefix", "config_file", "config_directory", "chosen"})
+
+
+def _of_platform(platform: str) -> dict[str, str]:
+    return {"grub_platform": platform, "grub_cpu": "x86_64" if platform == "efi" else "i386"}

@@ -67,8 +67,8 @@ class Function(NamedTuple):
     body: Script
 
 
-Script = tuple["Command | If | For | Loop | Function", ...]
 Statement = Command | If | For | Loop | Function
+Script = tuple[Statement, ...]
 
 
 def parse(text: str) -> Script:
@@ -109,9 +109,6 @@ class _Parser:
         token = self._tokens[self._at]
         self._at = min(self._at + 1, len(self._tokens) - 1)
         return token
-
-    def _is_sign(self, sign: str) -> bool:
-        return self._now.sign == sign
 
     def _is(self, word: str) -> bool:
         return not self._now.sign and self._now.raw == word
@@ -160,20 +157,17 @@ class _Parser:
             "while": lambda: self._loop(until=False),
             "until": lambda: self._loop(until=True),
         }
-        if self._now.sign or self._now.raw in ("[[", "]]"):
+        word = self._now.raw
+        if self._now.sign or word in ("[[", "]]"):
             raise self._error()
-        if self._now.raw in compound:
+        if word in compound:
             self._next()
-            return compound[self._now_before]()
-        if self._now.raw in _RESERVED:
+            return compound[word]()
+        if word in _RESERVED:
             raise self._error()
         words = self._words()
-        block = self._block() if self._is_sign("{") else None
+        block = self._block() if self._now.sign == "{" else None
         return Command(words, block)
-
-    @property
-    def _now_before(self) -> str:
-        return self._tokens[self._at - 1].raw
 
     def _words(self) -> tuple[Word, ...]:
         words: list[Word] = []
