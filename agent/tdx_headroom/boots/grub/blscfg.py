@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from tdx_headroom.boots.bls import MAX_ENTRY, Fields, first
-from tdx_headroom.boots.grub.default import leading_number
+from tdx_headroom.boots.grub.number import leading_number
 from tdx_headroom.boots.grub.state import Item
 from tdx_headroom.errors import SourceError
 

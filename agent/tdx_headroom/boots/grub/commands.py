@@ -7,9 +7,9 @@ import re
 from typing import TYPE_CHECKING
 
 from tdx_headroom.boots.grub.blscfg import blscfg
-from tdx_headroom.boots.grub.default import leading_number
 from tdx_headroom.boots.grub.files import FILES
 from tdx_headroom.boots.grub.load import LOADERS
+from tdx_headroom.boots.grub.number import leading_number, signed_number
 from tdx_headroom.boots.grub.script import parse
 from tdx_headroom.boots.grub.signals import Break, Left, Return
 from tdx_headroom.boots.grub.state import Item
@@ -148,10 +148,9 @@ def _eval(machine: Machine, arguments: list[str], _block: Block | None) -> int:
 def _count(step: int) -> Builtin:
     def count(machine: Machine, arguments: list[str], _block: Block | None) -> int:
         text = machine.context.variables.get(arguments[0]) if len(arguments) == 1 else None
-        number = leading_number(text.removeprefix("-")) if text is not None else None
-        if number is None or text is None:
+        value = signed_number(text) if text is not None else None
+        if value is None:
             return 1
-        value = -number.value if text.startswith("-") else number.value
         machine.set(arguments[0], str(value + step))
         return 0
 

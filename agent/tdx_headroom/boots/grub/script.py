@@ -157,8 +157,8 @@ class _Parser:
             "while": lambda: self._loop(until=False),
             "until": lambda: self._loop(until=True),
         }
-        word = self._now.raw
-        if self._now.sign or word in ("[[", "]]"):
+        sign, word, *_ = self._now
+        if sign or word in ("[[", "]]"):
             raise self._error()
         if word in compound:
             self._next()

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Protocol
 
-from tdx_headroom.boots.grub.default import leading_number
+from tdx_headroom.boots.grub.number import leading_number, signed_number
 from tdx_headroom.boots.grub.words import GrubError
 
 if TYPE_CHECKING:
@@ -72,14 +73,14 @@ class _Test:
         return either or both
 
     def _three(self) -> bool | None:
-        left, operator, right = self._words[self._at : self._at + 3]
-        if operator in _TEXTS:
-            found = _TEXTS[operator](_bytes(left), _bytes(right))
-        elif operator in _NUMBERS:
-            found = _NUMBERS[operator](_signed(left), _signed(right))
-        elif operator in ("-pgt", "-plt"):
-            found = _by_version(left, right, greater=operator == "-pgt")
-        elif operator[:3] in ("-nt", "-ot"):
+        left, sign, right = self._words[self._at : self._at + 3]
+        if sign in _TEXTS:
+            found = _TEXTS[sign](_bytes(left), _bytes(right))
+        elif sign in _NUMBERS:
+            found = _NUMBERS[sign](_signed(left), _signed(right))
+        elif sign in ("-pgt", "-plt"):
+            found = _by_version(left, right, greater=sign == "-pgt")
+        elif sign[:3] in ("-nt", "-ot"):
             found = self._files.unsure("the age of files")
         else:
             return None
@@ -87,11 +88,11 @@ class _Test:
         return found
 
     def _two(self) -> bool | None:
-        operator, operand = self._words[self._at : self._at + 2]
-        if operator in ("-d", "-e", "-f", "-s"):
-            found = self._files.test_file(operand, operator[1])
-        elif operator in ("-n", "-z"):
-            found = bool(operand) is (operator == "-n")
+        sign, operand = self._words[self._at : self._at + 2]
+        if sign in ("-d", "-e", "-f", "-s"):
+            found = self._files.test_file(operand, sign[1])
+        elif sign in ("-n", "-z"):
+            found = bool(operand) is (sign == "-n")
         else:
             return None
         self._at += 2
@@ -103,10 +104,8 @@ def _bytes(text: str) -> bytes:
 
 
 def _signed(text: str) -> int:
-    """``grub_strtosl()``: what is no number is 0."""
-    number = leading_number(text.removeprefix("-"))
-    value = number.value if number is not None else 0
-    return -value if text.startswith("-") else value
+    """What is no number is 0."""
+    return signed_number(text) or 0
 
 
 def _by_version(left: str, right: str, *, greater: bool) -> bool:
@@ -123,19 +122,19 @@ def _by_version(left: str, right: str, *, greater: bool) -> bool:
 
 
 _TEXTS: dict[str, Callable[[bytes, bytes], bool]] = {
-    "=": lambda a, b: a == b,
-    "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
+    "=": operator.eq,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
 }
 _NUMBERS: dict[str, Callable[[int, int], bool]] = {
-    "-eq": lambda a, b: a == b,
-    "-ne": lambda a, b: a != b,
-    "-lt": lambda a, b: a < b,
-    "-le": lambda a, b: a <= b,
-    "-gt": lambda a, b: a > b,
-    "-ge": lambda a, b: a >= b,
+    "-eq": operator.eq,
+    "-ne": operator.ne,
+    "-lt": operator.lt,
+    "-le": operator.le,
+    "-gt": operator.gt,
+    "-ge": operator.ge,
 }
