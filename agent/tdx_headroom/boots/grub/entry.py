@@ -13,6 +13,7 @@ from tdx_headroom.boots.grub.script import parse
 from tdx_headroom.boots.grub.signals import Left, Return, Shown, Started
 from tdx_headroom.boots.grub.state import Loaded
 from tdx_headroom.boots.grub.words import GrubError
+from tdx_headroom.boots.image_names import release_in_name
 from tdx_headroom.boots.menu import MenuEntry
 from tdx_headroom.boots.recovery import is_recovery
 from tdx_headroom.errors import SourceError
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
 _OTHER_SYSTEM = "osprober-"
 """How os-prober's entries begin their ids; their files are on another system's disk."""
 
-_IMAGE = re.compile(
-    # NixOS puts a hash in front, and ``-bzImage`` behind.
-    r"(?:[0-9a-z]{32}-)?(?:vmlinuz|vmlinux|linux|kernel|bzImage)-(?P<release>[0-9]+[.-].*?)(?:-bzImage)?"
-)
-_SIGNED = re.compile(r"(?:\.efi)?(?:\.signed)?$")
 _RELEASE = re.compile(r"[0-9]+\.[0-9]+\S*")
 _RESCUE = re.compile(r"0-rescue\b")
 _HEX_ESCAPE = re.compile(r"(\\x[0-9a-fA-F]{2})|([\\'\"])")
@@ -125,13 +121,8 @@ def _on_host(machine: Machine, item: Item, path: str) -> tuple[str | None, str |
 
 def _release(name: str, version: str | None) -> str | None:
     """The release that an image's name tells, else a ``version``; None: only the image knows it."""
-    match = _IMAGE.fullmatch(name)
-    if match is not None:
-        release = _SIGNED.sub("", match["release"])
-        # A rescue kernel, and one that an installation has renamed.
-        if not _RESCUE.match(release) and not release.endswith((".old", ".bak")):
-            return shown(release)
-        return None
+    if (release := release_in_name(name)) is not None:
+        return release
     # SUSE puts the number of a snapshot in front.
     kernel = (version or "").rpartition("@")[2]
     return shown(kernel) if _RELEASE.fullmatch(kernel) else None
