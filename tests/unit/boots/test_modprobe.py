@@ -43,3 +43,18 @@ def test_a_command_of_its_own(tmp_path: Path) -> None:
     )
     with pytest.raises(SourceError, match=r"a\.conf: a command of its own loads kvm_intel"):
         read_kvm_intel_tdx(files)
+
+
+@pytest.mark.parametrize("name", ["etc/modprobe.d/a.conf", "etc/modprobe.d"])
+def test_what_cannot_be_read(name: str, tmp_path: Path) -> None:
+    """It is named as on the host, wherever the tree lies."""
+    files = root(tmp_path / "tree")
+    path = tmp_path / "tree" / name
+    if path.exists():
+        path.rmdir()
+        path.write_text("")
+    else:
+        path.mkdir()
+    with pytest.raises(SourceError, match=f"{name}(?:: Not a directory| is not a regular file)$") as caught:
+        read_kvm_intel_tdx(files)
+    assert caught.value.reason.startswith(name)
