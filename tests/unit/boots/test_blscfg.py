@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.unit.boots.test_grub import block, booted, menu
+from tests.unit.boots.test_grub import NEXT, block, booted, menu
 
 from tdx_headroom.boots.grub.blscfg import compare_versions, expand_value, newest_first, parse_fields
 from tdx_headroom.boots.grub.reader import read_grub
@@ -17,22 +17,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ID = "0123456789abcdef0123456789abcdef"
-CONFIG = """
+CONFIG = (
+    """
 set pager=1
 if [ -f ${config_directory}/grubenv ]; then
   load_env -f ${config_directory}/grubenv
 elif [ -s $prefix/grubenv ]; then
   load_env
 fi
-if [ "${next_entry}" ] ; then
-   set default="${next_entry}"
-   set next_entry=
-   save_env next_entry
-   set boot_once=true
-else
-   set default="${saved_entry}"
-fi
-set tuned_params="isolcpus=1"
+"""
+    + NEXT
+    + """set tuned_params="isolcpus=1"
 set tuned_initrd=""
 insmod increment
 if [ -n "${boot_counter}" -a "${boot_success}" = "0" ]; then
@@ -61,6 +56,7 @@ menuentry 'UEFI Firmware Settings' $menuentry_id_option 'uefi-firmware' {
   fwsetup
 }
 """
+)
 
 
 def conf(release: str, options: str | None = "root=B ro", title: str | None = None) -> str:
