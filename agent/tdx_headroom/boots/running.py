@@ -56,11 +56,6 @@ def read_running(files: HostFiles, release: str | None = None, line: str | None 
     )
 
 
-def same_line(one: str, other: str) -> bool:
-    """Whether two command lines are the same, but for what the boot loader itself adds."""
-    return words_of(one) == words_of(other)
-
-
 def differences(
     running: Running, release: str | None, line: str | None, build: str | None, changed_ns: Iterable[int]
 ) -> tuple[Change, ...] | None:
@@ -80,7 +75,7 @@ def differences(
         found.append(Change.KERNEL)
     elif build is not None and running.version is not None and not _of_the_build(build, running.version):
         found.append(Change.IMAGE)
-    if not same_line(line, running.line):
+    if words_of(line) != words_of(running.line):
         found.append(Change.COMMAND_LINE)
     same = release == running.release
     if same and running.booted_ns is not None and any(changed > running.booted_ns for changed in changed_ns):

@@ -9,13 +9,13 @@ from tdx_headroom.boots.grub.default import Named, entry_number, path_step, rest
 from tdx_headroom.boots.grub.entry import menu_entry, run_item
 from tdx_headroom.boots.grub.run import MAX_ITEMS
 from tdx_headroom.boots.grub.signals import Left, Return, Shown, Started
-from tdx_headroom.boots.grub.state import Item
 from tdx_headroom.boots.grub.words import GrubError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tdx_headroom.boots.grub.run import Machine
+    from tdx_headroom.boots.grub.state import Item
     from tdx_headroom.boots.menu import MenuEntry
 
 
@@ -45,20 +45,16 @@ def outcome(machine: Machine, relative: str) -> Outcome:
         SourceError: it cannot be read.
     """
     machine.set("prefix", f"(host)/{relative.rpartition('/')[0]}")
-    started = False
     try:
         machine.run_file(relative)
     except Shown:
         pass
     except Started:
-        started = True
+        machine.doubt(f"{relative} boots without a menu")
+        return Outcome((), None, None, tuple(machine.doubts), tuple(machine.notes))
     except (Return, Left) as left:
         command = left.command if isinstance(left, Left) else "return"
         machine.doubt(f"{relative} ends with {command}")
-    if started:
-        entry = menu_entry(machine, Item("", "boot", source=""), "")
-        machine.doubt(f"{relative} boots without a menu")
-        return Outcome((entry,), None, None, tuple(machine.doubts), tuple(machine.notes))
     walk = _Walk(machine)
     items = machine.context.menu
     chosen = walk.level(items, "")
