@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.tools.efi import PARTITION, disk_path, load_option, network_path, node, numbers, variable
+from tests.tools.efi import disk_path, load_option, network_path, node, numbers, variable
 
 from tdx_headroom.boots.firmware.efi_variables import (
     DevicePath,
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     HostTree = Callable[[Mapping[str, str | bytes]], Root]
 
 
-def test_a_boot_option_tells_file_and_partition() -> None:
-    """Description, file, the partition's GUID and the load options come out of a Boot#### variable."""
+def test_a_boot_option_tells_file_and_data() -> None:
+    """Description, file and the load options come out of a Boot#### variable."""
     option = parse_load_option(load_option("debian", disk_path(r"\EFI\debian\shimx64.efi"), data=b"\1\2"))
     assert option.description == "debian"
-    assert option.path == DevicePath(r"\EFI\debian\shimx64.efi", PARTITION)
+    assert option.path == DevicePath(r"\EFI\debian\shimx64.efi")
     assert option.data == b"\1\2"
     assert option.boots
 

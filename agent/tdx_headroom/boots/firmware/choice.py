@@ -59,9 +59,6 @@ class FirmwareChoice:
         efi: whether the host was started by an EFI firmware; all else is unset where not.
         option: what comes next; None where ``unknown`` says why.
         one_shot: whether only BootNext says so.
-        standing: what comes after that, the first active one of BootOrder; without BootNext the same.
-        current: the number of the option that started the running system.
-        ran: the boot loader that did, by its LoaderInfo; None: it left none, or is another one.
         firmware_update: the firmware that is staged, in words.
         unknown: why it cannot be told what comes next, a clause.
         notes: what else is amiss, a clause each.
@@ -70,9 +67,6 @@ class FirmwareChoice:
     efi: bool
     option: BootOption | None = None
     one_shot: bool = False
-    standing: BootOption | None = None
-    current: int | None = None
-    ran: Loader | None = None
     firmware_update: str | None = None
     unknown: str | None = None
     notes: tuple[str, ...] = ()
@@ -86,15 +80,3 @@ class FirmwareChoice:
     def network(self) -> bool:
         """Whether the network tells what boots next."""
         return self.option is not None and self.option.starts is OptionKind.NETWORK
-
-    @property
-    def description(self) -> str:
-        """Of what comes next, for people."""
-        return "" if self.option is None else self.option.description
-
-    @property
-    def changes(self) -> bool | None:
-        """Whether another option comes next than the one that started the running system; None: not known."""
-        if self.option is None or self.current is None:
-            return None
-        return self.option.number != self.current

@@ -6,7 +6,6 @@ The forms of values are those of the UEFI specification: EFI_LOAD_OPTION (3.1.3)
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.boots.reasons import SOURCE
@@ -37,14 +36,12 @@ class DevicePath(NamedTuple):
 
     Args:
         file: path of the file on its partition, with backslashes; empty: the device's default loader.
-        partition: GUID of the partition, in lower case; empty without one.
         network: whether it leads over a network: MAC, IPv4, IPv6, URI, Wi-Fi.
         firmware: whether it is an application inside the firmware (setup, shell).
         legacy: whether it is a BIOS boot (BBS).
     """
 
     file: str = ""
-    partition: str = ""
     network: bool = False
     firmware: bool = False
     legacy: bool = False
@@ -160,21 +157,18 @@ def parse_device_path(data: bytes) -> DevicePath:
         SourceError: a node does not fit.
     """
     parts: list[str] = []
-    partition = ""
     network = firmware = legacy = False
     for kind, subkind, body in _nodes(data):
         match kind, subkind:
             case 3, 11 | 12 | 13 | 20 | 24 | 28:
                 network = True
-            case 4, 1 if len(body) >= 38 and body[37] == 2:
-                partition = str(uuid.UUID(bytes_le=body[20:36]))
             case 4, 4:
                 parts.append(body.decode("utf-16-le", "replace").split("\0", 1)[0])
             case 4, 6 | 7:
                 firmware = True
             case 5, _:
                 legacy = True
-    return DevicePath(printable(_joined(parts)), partition, network, firmware, legacy)
+    return DevicePath(printable(_joined(parts)), network, firmware, legacy)
 
 
 def _nodes(data: bytes) -> Iterator[tuple[int, int, bytes]]:

@@ -32,7 +32,6 @@ _MAX_ORDER = 512
 _MAX_VENDORS = 64
 _BACKSLASH = "\\"
 _DEFAULT = r"\efi\boot\bootx64.efi"
-_SYSTEMD_BOOT = "systemd-boot "
 
 
 def read_firmware(files: HostFiles) -> FirmwareChoice:
@@ -48,7 +47,7 @@ class _Reader:
     def __init__(self, files: HostFiles) -> None:
         self._files = files
         self._notes: list[str] = []
-        self._info: str | None = None
+        self._ran: Loader | None = None
         self._current: int | None = None
 
     def choice(self) -> FirmwareChoice:
@@ -56,39 +55,42 @@ class _Reader:
         update = read_firmware_update(files)
         if no_variables := variables_missing(files):
             return FirmwareChoice(efi=True, firmware_update=update, unknown=no_variables)
-        self._info = self._attempt_text("LoaderInfo")
+        self._ran = loader_of(self._attempt_text("LoaderInfo"))
         self._current = self._attempt_number("BootCurrent")
         stops = read_stops_in_setup(files)
-        notes = [stops] if stops else []
-        try:
-            following = self._number("BootNext")
-        except SourceError as error:
-            reason = reason_of(files, variable_path("BootNext"), error)
-            return self._result(None, None, False, update, reason, notes)
-        standing, unknown = self._standing()
-        if following is None:
-            return self._result(standing, standing, False, update, unknown, notes)
-        option, not_there = self._named(following, "BootNext")
+        option, unknown = self._once()
+        one_shot = option is not None
         if option is not None and option.starts is OptionKind.UPDATE:
             # It installs the firmware and resets: the boot that follows is the one that counts here.
-            words = update or f"BootNext starts {option.description or option.file}"
-            return self._result(standing, standing, False, words, unknown, notes)
-        return self._result(option, standing, option is not None, update, not_there, notes)
+            update = update or f"BootNext starts {option.description or option.file}"
+            option, one_shot = None, False
+        if option is None and unknown is None:
+            option, unknown = self._standing()
+        return FirmwareChoice(
+            efi=True,
+            option=option,
+            one_shot=one_shot,
+            firmware_update=update,
+            unknown=option.unknown if option is not None else unknown,
+            notes=bounded([*([stops] if stops else []), *self._notes]),
+        )
 
-    def _result(
-        self,
-        option: BootOption | None,
-        standing: BootOption | None,
-        one_shot: bool,  # noqa: FBT001
-        update: str | None,
-        unknown: str | None,
-        notes: list[str],
-    ) -> FirmwareChoice:
-        if option is not None and unknown is None:
-            unknown = option.unknown
-        told = bounded([*notes, *self._notes])
-        ran = _loader_of(self._info)
-        return FirmwareChoice(True, option, one_shot, standing, self._current, ran, update, unknown, told)
+    def _once(self) -> tuple[BootOption | None, str | None]:
+        """What BootNext names, or why it cannot be told; neither where it is not set."""
+        where = variable_path("BootNext")
+        try:
+            number = self._number("BootNext")
+        except SourceError as error:
+            return None, reason_of(self._files, where, error)
+        if number is None:
+            return None, None
+        option = self._load(number)
+        if isinstance(option, str):
+            return None, option
+        if option is None:
+            # EDK2 goes on with BootOrder then; others may not.
+            return None, clause(where, f"it names Boot{number:04X}, which is not there")
+        return self._option(number, option), None
 
     def _standing(self) -> tuple[BootOption | None, str | None]:
         """The first of BootOrder that is active, or why there is none."""
@@ -106,15 +108,6 @@ class _Reader:
             if option is not None and option.boots:
                 return self._option(number, option), None
         return None, clause(where, "no active boot option is in it" if numbers else "it is not set")
-
-    def _named(self, number: int, by: str) -> tuple[BootOption | None, str | None]:
-        option = self._load(number)
-        if isinstance(option, str):
-            return None, option
-        if option is None:
-            # EDK2 goes on with BootOrder then; others may not.
-            return None, clause(variable_path(by), f"it names Boot{number:04X}, which is not there")
-        return self._option(number, option), None
 
     def _load(self, number: int) -> LoadOption | str | None:
         """A boot option; None where there is none, a clause where it cannot be read."""
@@ -152,7 +145,7 @@ class _Reader:
         image, by_content = self._look(file)
         if by_content is not None:
             return by_content, image
-        ran = _loader_of(self._info) if number == self._current else None
+        ran = self._ran if number == self._current else None
         if "shim" in name or file.lower() == _DEFAULT:
             # Both may start any loader: shim takes grubx64.efi of its own folder, whatever that is.
             beside, content = self._look(f"{folder}{_BACKSLASH}grubx64.efi")
@@ -232,13 +225,10 @@ def variables_missing(files: HostFiles) -> str | None:
     return None if names else clause(FOLDER, "it is empty")
 
 
-def _loader_of(info: str | None) -> Loader | None:
-    """The loader that wrote a LoaderInfo: ``systemd-boot 257.9-1``, ``GRUB 2.12``."""
-    if info is None:
-        return None
-    if info.startswith(_SYSTEMD_BOOT):
-        return Loader.SYSTEMD_BOOT
-    return Loader.GRUB if info.startswith("GRUB ") else None
+def loader_of(info: str | None) -> Loader | None:
+    """The loader that wrote a LoaderInfo: ``systemd-boot 257.9-1``, ``GRUB 2.12``; None: another, or none."""
+    name = (info or "").partition(" ")[0]
+    return {"systemd-boot": Loader.SYSTEMD_BOOT, "GRUB": Loader.GRUB}.get(name)
 
 
 def _second_stage(option: LoadOption) -> str | None:

@@ -14,7 +14,7 @@ from tdx_headroom.boots.firmware.efi_variables import (
     variable_path,
 )
 from tdx_headroom.boots.firmware.pe import read_loader_magic
-from tdx_headroom.boots.firmware.reader import variables_missing
+from tdx_headroom.boots.firmware.reader import loader_of, variables_missing
 from tdx_headroom.boots.menu import Menu, MenuEntry
 from tdx_headroom.boots.reasons import SOURCE, bounded, clause, reason_of
 from tdx_headroom.boots.systemd_boot.choice import Auto, Settings, choose, eras_of
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 CONF = "loader/loader.conf"
 _PROGRAMS = (r"\EFI\systemd\systemd-bootx64.efi", r"\EFI\BOOT\BOOTX64.EFI", r"\EFI\BOOT\grubx64.efi")
 """Where systemd-boot is installed; the last as the second stage of shim."""
-_NAME = "systemd-boot "
 _MAX_CONF = 1 << 20
 _FALSE = frozenset({"0", "no", "n", "false", "f", "off"})
 _TRUE = frozenset({"1", "yes", "y", "true", "t", "on"})
@@ -66,7 +65,7 @@ def read_systemd_boot(files: HostFiles, *, expected: bool = False) -> Menu | Non
     """
     notes: list[str] = []
     ran = _text(files, "LoaderInfo", notes)
-    ran = ran if ran is not None and ran.startswith(_NAME) else None
+    ran = ran if loader_of(ran) is Loader.SYSTEMD_BOOT else None
     partitions = _partitions(files)
     if partitions.esp is None:
         if ran is None and not expected:

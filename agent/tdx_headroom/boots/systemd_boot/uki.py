@@ -70,20 +70,6 @@ def is_unified(program: Program) -> bool:
     return program.machine == X86_64 and program.find(".linux") is not None
 
 
-def find_kernel(files: HostFiles, path: str) -> Section | None:
-    """Where the kernel lies in a unified image; None where the file is none, or cannot be read.
-
-    Args:
-        files: the host's.
-        path: of the image: a menu's entry gives it as its kernel's.
-    """
-    try:
-        program = read_program(files, path)
-    except SourceError:
-        return None
-    return program.find(".linux") if is_unified(program) else None
-
-
 def read_profiles(files: HostFiles, path: str, program: Program) -> list[Profile]:
     """All profiles of an image, as ``boot_entry_add_type2()`` finds them."""
     base = base_sections(program.sections)
