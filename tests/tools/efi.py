@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import struct
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+BOOTS = Path(__file__).resolve().parents[1] / "boots"
+"""Hosts as they are before a boot."""
 
 VARS = "sys/firmware/efi/efivars"
 GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"

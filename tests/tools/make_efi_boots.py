@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from tests.tools.efi import (
+    BOOTS,
     SYSTEMD_BOOT,
     Tree,
     boot_option,
@@ -28,7 +29,6 @@ from tests.tools.efi import (
     variable,
 )
 
-BOOTS = Path(__file__).resolve().parents[1] / "boots"
 ROOT = "root=UUID=5f0e1a2b-3c4d-45e6-8f90-123456789abc ro"
 
 

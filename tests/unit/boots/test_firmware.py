@@ -2,11 +2,11 @@
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.tools.efi import (
+    BOOTS,
     SYSTEMD_BOOT,
     VARS,
     Tree,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     HostTree = Callable[[Mapping[str, str | bytes]], Root]
 
-BOOTS = Path(__file__).resolve().parents[2] / "boots"
 MAGIC = program([(".sdmagic", b"#### LoaderInfo: systemd-boot 257.9-1 ####")])
 GRUB = program([(".text", b"x"), ("mods", b"x")])
 FWUPD = "fwupd-01234567-89ab-cdef-0123-456789abcdef-0-0abba7dc-e516-4167-bbf5-4d9d1c739416"

@@ -7,11 +7,10 @@ The answer is the line that the kernel printed. Images and kernels are replaced 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.tools.efi import Tree, kernel, merged, systemd_boot_host, unified
+from tests.tools.efi import BOOTS, Tree, kernel, merged, systemd_boot_host, unified
 
 from tdx_headroom.boots.systemd_boot.reader import read_systemd_boot
 
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 
     HostTree = Callable[[Mapping[str, str | bytes]], Root]
 
-ANSWERS = Path(__file__).resolve().parents[2] / "boots" / "systemd_boot_in_ovmf.json"
-CASES = json.loads(ANSWERS.read_text())
+CASES = json.loads((BOOTS / "systemd_boot_in_ovmf.json").read_text())
 
 
 def image(number: str) -> bytes:

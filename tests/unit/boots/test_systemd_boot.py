@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.tools.efi import (
+    BOOTS,
     Tree,
     entry,
     kernel,
@@ -24,12 +24,12 @@ from tdx_headroom.hostfs.root import Root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from tdx_headroom.boots.menu import Menu, MenuEntry
 
     HostTree = Callable[[Mapping[str, str | bytes]], Root]
 
-BOOTS = Path(__file__).resolve().parents[2] / "boots"
 CONF = "efi/loader/loader.conf"
 ENTRIES = "efi/loader/entries"
 
