@@ -27,7 +27,7 @@ WHOLE = (
 def test_whole() -> None:
     """Every switch that matters is read."""
     assert parse_config(WHOLE) == KernelConfig(
-        tdx_host=True, kvm_intel="m", kvm_intel_tdx=True, printk=True, hibernation=True
+        tdx_host=True, kvm_intel="m", kvm_intel_tdx=True, hibernation=True
     )
 
 

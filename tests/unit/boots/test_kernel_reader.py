@@ -300,10 +300,10 @@ def test_folder_of_the_user_does_not_count(
 
 def test_process_is_of_the_same_agent(host_tree: HostTree, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process runs this agent's own code, whichever other one this Python has installed."""
-    code = "import json; print(json.dumps({'error': tdx_headroom.__file__}))"
+    code = "import json; print(json.dumps({'error': f'of {tdx_headroom.__file__}'}))"
     monkeypatch.setattr(scanner_module, "_CHILD", scanner_module._THIS_AGENT + code)
     (why,) = Scanner(None).marks(host_tree({IMAGE: image(AT_BOOT)}), IMAGE).unread
-    assert why == f"{IMAGE}: {tdx_headroom.__file__}"
+    assert why == f"{IMAGE}: of {tdx_headroom.__file__}"
 
 
 def test_image_that_is_no_file(host_tree: HostTree, scanner: Scanner) -> None:
@@ -315,7 +315,7 @@ def test_image_that_is_no_file(host_tree: HostTree, scanner: Scanner) -> None:
         ("boot/no", "boot/no: No such file or directory"),
         ("boot", "boot: it is not a regular file"),
         ("boot/fifo", "boot/fifo: it is not a regular file"),
-        ("boot/out", f"boot/out is a link that leads out of {tree.path}"),
+        ("boot/out", "boot/out is a link that leads out of the tree"),
     ):
         assert scanner.marks(tree, path).unread == (reason,)
     assert scanner.started == 0

@@ -7,14 +7,13 @@ import re
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from tdx_headroom.boots.kernels.files import MODULES, clause, is_release
+from tdx_headroom.boots.kernels.files import MODULES, is_release
+from tdx_headroom.boots.reasons import SOURCE, reason_of
 from tdx_headroom.errors import SourceError
 from tdx_headroom.textlines import lines_of
 
 if TYPE_CHECKING:
     from tdx_headroom.hostfs.files import HostFiles
-
-SOURCE = "kernel-config"
 
 MAX_CONFIG = 4 << 20
 """Distributions have 0.3 MB."""
@@ -27,7 +26,7 @@ _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _GENERATED = "# Automatically generated file; DO NOT EDIT."
 _WANTED = frozenset(
     {
-        *("INTEL_TDX_HOST", "KVM_INTEL", "KVM_INTEL_TDX", "MODULES", "PRINTK", "HIBERNATION"),
+        *("INTEL_TDX_HOST", "KVM_INTEL", "KVM_INTEL_TDX", "MODULES", "HIBERNATION"),
         *("CMDLINE_BOOL", "CMDLINE", "CMDLINE_OVERRIDE", "CMDLINE_FROM_BOOTCONFIG"),
     }
 )
@@ -43,7 +42,6 @@ class KernelConfig(NamedTuple):
         tdx_host: ``INTEL_TDX_HOST``.
         kvm_intel: ``y``, ``m`` or ``n``.
         kvm_intel_tdx: ``KVM_INTEL_TDX``, of 6.16 and later.
-        printk: whether the kernel has its messages in it.
         hibernation: ``HIBERNATION``.
         built_in: the arguments that come before the boot loader's, a text as on a command line.
         overrides: whether they replace those.
@@ -53,7 +51,6 @@ class KernelConfig(NamedTuple):
     tdx_host: bool = False
     kvm_intel: str | None = None
     kvm_intel_tdx: bool | None = None
-    printk: bool = True
     hibernation: bool | None = None
     built_in: str = ""
     overrides: bool = False
@@ -104,7 +101,6 @@ def parse_config(text: str) -> KernelConfig:
         tdx_host=found.get("INTEL_TDX_HOST") == "y",
         kvm_intel=kvm_intel if kvm_intel in ("y", "m", "n") else None,
         kvm_intel_tdx=_switch(found, "KVM_INTEL_TDX"),
-        printk=_switch(found, "PRINTK") is not False,
         hibernation=_switch(found, "HIBERNATION", absent=False if whole else None),
         built_in=built_in,
         overrides=bool(built_in) and found.get("CMDLINE_OVERRIDE") == "y",
@@ -137,7 +133,7 @@ def read_config(files: HostFiles, release: str, *, running: bool = False) -> Con
             return ConfigReading(RUNNING, parse_config(_gunzip(packed)))
         except SourceError as error:
             if not error.absent:
-                unread.append(clause(files, RUNNING, error))
+                unread.append(reason_of(files, RUNNING, error))
     if not is_release(release):
         return ConfigReading(unread=(*unread, "the kernel's release is no file name"))
     for path in (place.format(release) for place in PLACES):
@@ -146,7 +142,7 @@ def read_config(files: HostFiles, release: str, *, running: bool = False) -> Con
             return ConfigReading(path, parse_config(text), tuple(unread))
         except SourceError as error:
             if not error.absent:
-                unread.append(clause(files, path, error))
+                unread.append(reason_of(files, path, error))
     absent = f"{PLACES[0].format(release)}: there is no configuration"
     return ConfigReading(unread=tuple(unread) or (absent,))
 

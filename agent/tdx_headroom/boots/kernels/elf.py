@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from tdx_headroom.boots.reasons import SOURCE
 from tdx_headroom.errors import SourceError
 
 if TYPE_CHECKING:
@@ -46,47 +47,45 @@ class Section(NamedTuple):
     end: int
 
 
-def parse_header(data: bytes, source: str) -> Header:
+def parse_header(data: bytes) -> Header:
     """Where a file has its sections.
 
     Args:
         data: its first :data:`HEADER_SIZE` bytes, or more.
-        source: name of what the file is, for errors.
 
     Raises:
         SourceError: it is no ELF file for x86-64, or has no sections.
     """
     if len(data) < HEADER_SIZE or not data.startswith(_START):
-        raise SourceError(source, "it is no ELF file of 64 bits")
+        raise SourceError(SOURCE, "it is no ELF file of 64 bits")
     (machine,) = struct.unpack_from("<H", data, 0x12)
     (table,) = struct.unpack_from("<Q", data, 0x28)
     size, count, names = struct.unpack_from("<HHH", data, 0x3A)
     if machine != _X86_64:
-        raise SourceError(source, "it is no ELF file for x86-64")
+        raise SourceError(SOURCE, "it is no ELF file for x86-64")
     if not table or size != _SECTION.size or not 0 < count <= _MAX_SECTIONS or names >= count:
-        raise SourceError(source, "it has no table of sections")
+        raise SourceError(SOURCE, "it has no table of sections")
     return Header(table, count, names)
 
 
-def parse_sections(header: Header, read: Callable[[int, int], bytes], source: str) -> dict[str, Section]:
+def parse_sections(header: Header, read: Callable[[int, int], bytes]) -> dict[str, Section]:
     """The sections that have bytes in the file, by name; of several with one name the first.
 
     Args:
         header: of the file.
         read: gives bytes of the file by offset and size; fewer where it has no more.
-        source: name of what the file is, for errors.
 
     Raises:
         SourceError: the file is cut short, or damaged.
     """
     table = read(header.table, header.end - header.table)
     if len(table) < header.end - header.table:
-        raise SourceError(source, "its table of sections is cut short")
+        raise SourceError(SOURCE, "its table of sections is cut short")
     rows = list(_SECTION.iter_unpack(table))
     offset, size = rows[header.names][4:6]
     names = read(offset, size) if size <= _MAX_NAMES else b""
     if len(names) < size or not names:
-        raise SourceError(source, "the names of its sections are cut short")
+        raise SourceError(SOURCE, "the names of its sections are cut short")
     found: dict[str, Section] = {}
     for row in rows:
         name, kind, start, length = row[0], row[1], row[4], row[5]

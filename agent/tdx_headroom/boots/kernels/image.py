@@ -12,12 +12,11 @@ import stat
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from tdx_headroom.boots.reasons import SOURCE
 from tdx_headroom.errors import SourceError
 
 if TYPE_CHECKING:
     from tdx_headroom.hostfs.files import HostFiles
-
-SOURCE = "kernel-image"
 
 SECTOR = 512
 MAX_HEAD = 256 * SECTOR

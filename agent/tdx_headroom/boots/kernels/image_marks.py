@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Any
 from tdx_headroom.boots.kernels.image import head_of
 from tdx_headroom.boots.kernels.marks import marks_in
 from tdx_headroom.boots.kernels.unpack import format_of, pieces_of, unpacked
+from tdx_headroom.boots.reasons import SOURCE
 from tdx_headroom.errors import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tdx_headroom.boots.kernels.marks import ImageMarks
-
-SOURCE = "image-marks"
 
 CPU_SECONDS = 30
 """bzip2 takes three."""

@@ -13,12 +13,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.boots.kernels import elf
+from tdx_headroom.boots.reasons import SOURCE
 from tdx_headroom.errors import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-SOURCE = "image-marks"
 
 EXPORTS, TYPES = "__ksymtab_strings", ".BTF"
 
@@ -196,7 +195,7 @@ class _Search:
             self._start += chunk
             if len(self._start) < elf.HEADER_SIZE:
                 return
-            self._header = elf.parse_header(self._start, SOURCE)
+            self._header = elf.parse_header(self._start)
             self._kept_from = max(0, self._header.table - _AROUND)
             at, chunk, self._start = 0, self._start, b""
         end = self._header.end + _AROUND
@@ -216,7 +215,7 @@ class _Search:
         """
         if self._header is None:
             raise SourceError(SOURCE, "it is no ELF file of 64 bits")
-        sections = elf.parse_sections(self._header, self._read, SOURCE)
+        sections = elf.parse_sections(self._header, self._read)
         named = [section.start for name, section in sections.items() if name in (EXPORTS, TYPES)]
         if self._names_from and self._names_from > min(named, default=self._names_from):
             return None

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.address import show_size
 from tdx_headroom.boots.kernels import elf
-from tdx_headroom.boots.kernels.files import MODULES, clause, is_release
+from tdx_headroom.boots.kernels.files import MODULES, is_release
 from tdx_headroom.boots.kernels.unpack import pieces_of, unpacked
+from tdx_headroom.boots.reasons import SOURCE, reason_of
 from tdx_headroom.errors import SourceError
 
 if TYPE_CHECKING:
@@ -22,14 +23,13 @@ if TYPE_CHECKING:
 
     from tdx_headroom.hostfs.files import HostFiles
 
-SOURCE = "kvm-intel"
-
 MAX_MODULE = 64 << 20
 """Packed or not; 1 MB is usual, 20 MB with all debugging information."""
 MAX_LIST = 8 << 20
 
 _IN_TREE = "kernel/arch/x86/kvm/kvm-intel.ko"
 _PACKED = ("", ".xz", ".zst", ".gz")
+_NAMES = frozenset(f"{name}.ko{packed}" for name in ("kvm-intel", "kvm_intel") for packed in _PACKED)
 _PARAMETER = b"parmtype=tdx:bool"
 _BUILT_IN = b"kvm_intel."
 
@@ -56,8 +56,8 @@ def module_has_parameter(data: bytes) -> bool:
     Raises:
         SourceError: it is no module for x86-64, or damaged.
     """
-    header = elf.parse_header(data, SOURCE)
-    sections = elf.parse_sections(header, lambda offset, size: data[offset : offset + size], SOURCE)
+    header = elf.parse_header(data)
+    sections = elf.parse_sections(header, lambda offset, size: data[offset : offset + size])
     where = sections.get(".modinfo")
     info = data[where.start : where.end].split(b"\0") if where else []
     if where is None or where.end > len(data) or b"name=kvm_intel" not in info:
@@ -75,10 +75,7 @@ def path_in_modules(text: str) -> str | None:
     """Where modprobe finds the module, from ``modules.dep``: an update of it may lie elsewhere."""
     for line in text.split("\n"):
         path, colon, _ = line.partition(":")
-        if colon and path.rpartition("/")[2].removesuffix(".gz").removesuffix(".xz").removesuffix(".zst") in (
-            "kvm-intel.ko",
-            "kvm_intel.ko",
-        ):
+        if colon and path.rpartition("/")[2] in _NAMES:
             return path
     return None
 
@@ -99,7 +96,7 @@ def read_module(files: HostFiles, release: str) -> ModuleReading:
                 return ModuleReading(path, module_has_parameter(_unpack(files, path)), built_in=False)
             except SourceError as error:
                 if not error.absent or error.hint:
-                    unread.append(clause(files, path, error))
+                    unread.append(reason_of(files, path, error))
         found = _read_built_in(files, f"{folder}/modules.builtin.modinfo", unread)
         if found is not None:
             return found
@@ -116,7 +113,7 @@ def _candidates(files: HostFiles, folder: str, unread: list[str]) -> Iterator[st
             return
     except SourceError as error:
         if not error.absent:
-            unread.append(clause(files, listed, error))
+            unread.append(reason_of(files, listed, error))
     yield from (f"{folder}/{_IN_TREE}{packed}" for packed in _PACKED)
 
 
@@ -125,7 +122,7 @@ def _read_built_in(files: HostFiles, path: str, unread: list[str]) -> ModuleRead
         parameter = built_in_parameter(files.read_bytes(SOURCE, path, limit=MAX_LIST))
     except SourceError as error:
         if not error.absent:
-            unread.append(clause(files, path, error))
+            unread.append(reason_of(files, path, error))
         return None
     return None if parameter is None else ModuleReading(path, parameter, built_in=True)
 

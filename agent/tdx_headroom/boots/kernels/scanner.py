@@ -15,18 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tdx_headroom
-from tdx_headroom.boots.kernels.files import clause
 from tdx_headroom.boots.kernels.image_marks import CPU_SECONDS
 from tdx_headroom.boots.kernels.marks import ImageMarks, Mark
 from tdx_headroom.boots.kernels.traits import MarksReading
+from tdx_headroom.boots.reasons import SOURCE, reason_of
 from tdx_headroom.errors import AgentError, SourceError
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.whole_file import write_whole
 
 if TYPE_CHECKING:
     from tdx_headroom.hostfs.files import HostFiles
-
-SOURCE = "image-marks"
 
 SCHEMA = 1
 """Goes up when other marks are looked for, or in another way."""
@@ -85,7 +83,7 @@ class Scanner:
         try:
             fd = files.open(SOURCE, path)
         except SourceError as error:
-            return MarksReading(path, unread=(clause(files, path, error),))
+            return MarksReading(path, unread=(reason_of(files, path, error),))
         try:
             key = _key(files.locate(path), fd, offset)
             marks, why = self._marks(key, fd, offset)
@@ -94,7 +92,7 @@ class Scanner:
         finally:
             os.close(fd)
         if marks is None:
-            return MarksReading(path, unread=(clause(files, path, SourceError(SOURCE, why)),))
+            return MarksReading(path, unread=(reason_of(files, path, SourceError(SOURCE, why)),))
         return MarksReading(path, marks)
 
     def _marks(self, key: str, fd: int, offset: int) -> tuple[ImageMarks | None, str]:

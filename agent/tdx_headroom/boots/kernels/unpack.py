@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.address import show_size
 from tdx_headroom.boots.kernels import unpack_libraries as libraries
+from tdx_headroom.boots.reasons import SOURCE
 from tdx_headroom.errors import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-
-SOURCE = "unpack"
 
 CHUNK = 1 << 18
 """Bytes that are unpacked at a time, about; lz4 has blocks of 8 MiB."""

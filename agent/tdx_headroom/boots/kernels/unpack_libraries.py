@@ -18,12 +18,11 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tdx_headroom.boots.reasons import SOURCE
 from tdx_headroom.errors import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-SOURCE = "unpack"
 
 LZO_MAGIC = b"\x89LZO\0\r\n\x1a\n"
 
