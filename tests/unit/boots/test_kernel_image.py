@@ -30,7 +30,7 @@ def release_of(root: Root, path: str, *, offset: int = 0) -> str | None:
 def test_release(release: str) -> None:
     """The release is the first word of the version, and the payload is where the kernel looks for it."""
     head = parse_head(bzimage(b"x" * 10, release=release))
-    assert head[:4] == (release, 0x20F, 5 * 512 + 700, 10)
+    assert (head.payload, head.length) == (5 * 512 + 700, 10)
     assert head.version is not None
     assert head.version.startswith(f"{release} (")
 
@@ -43,8 +43,10 @@ def test_no_count_of_sectors() -> None:
 
 
 def test_old_protocol() -> None:
-    """An image of before 2.08 has a release and tells no payload."""
-    assert parse_head(bzimage(b"x" * 10, version=0x207))[:4] == (RELEASE, 0x207, None, 0)
+    """An image of before 2.08 has a version and tells no payload."""
+    head = parse_head(bzimage(b"x" * 10, version=0x207))
+    assert (head.version or "").startswith(f"{RELEASE} (")
+    assert (head.payload, head.length) == (None, 0)
 
 
 @pytest.mark.parametrize("pointer", [0, 4 * 512, 0xFFFF])
@@ -52,7 +54,7 @@ def test_version_outside_of_the_setup_code(pointer: int) -> None:
     """A pointer that leads out of the setup code leads to no version."""
     data = bytearray(bzimage(b"x" * 5000))
     struct.pack_into("<H", data, 0x20E, pointer)
-    assert parse_head(bytes(data)).release is None
+    assert parse_head(bytes(data)).version is None
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ def test_no_release(text: bytes) -> None:
     """What cannot be a release, and part of a file's name, is none."""
     data = bytearray(bzimage(b"x" * 5000))
     data[0x300 : 0x300 + len(text)] = text
-    assert parse_head(bytes(data)).release is None
+    assert parse_head(bytes(data)).version is None
 
 
 @pytest.mark.parametrize("size", [0, 1, 0x1FF, 0x202, 0x205, 0x206, 0x24F])

@@ -25,6 +25,7 @@ import tdx_headroom
 from tdx_headroom.boots.kernels import scanner as scanner_module
 from tdx_headroom.boots.kernels.config import ConfigReading
 from tdx_headroom.boots.kernels.image_marks import answer
+from tdx_headroom.boots.kernels.marks import parse_marks
 from tdx_headroom.boots.kernels.module import ModuleReading
 from tdx_headroom.boots.kernels.reader import KernelReader
 from tdx_headroom.boots.kernels.scanner import MAX_REMEMBERED, SCHEMA, Scanner, cache_path
@@ -100,7 +101,7 @@ def test_cut_short_or_damaged(tmp_path: Path, kind: str, kernel: bytes, starts: 
         finally:
             os.close(fd)
         assert ("error" in value) != ("found" in value)
-        marks = scanner_module.parse_marks(value)
+        marks = parse_marks(value)
         return traits_of(ConfigReading(), kvm, MarksReading("vmlinuz", marks, ("why",))).starts
 
     assert found(whole) is starts
@@ -163,10 +164,10 @@ def test_remembered(host_tree: HostTree, cache: str) -> None:
 
 def test_failure_is_not_remembered(host_tree: HostTree, cache: str) -> None:
     """What failed is tried again by the next run only: a library may be there by then."""
-    tree = host_tree({IMAGE: image(AT_BOOT)[:3500]})
+    tree = host_tree({IMAGE: bzimage(b"no known way to pack")})
     own = Scanner(cache)
     for _ in range(2):
-        assert own.marks(tree, IMAGE).unread == (f"{IMAGE}: it is cut short",)
+        assert own.marks(tree, IMAGE).unread == (f"{IMAGE}: it is packed in no known way",)
     assert own.started == 1
     assert not Path(cache).exists()
 
@@ -318,6 +319,22 @@ def test_image_that_is_no_file(host_tree: HostTree, scanner: Scanner) -> None:
         ("boot/out", "boot/out is a link that leads out of the tree"),
     ):
         assert scanner.marks(tree, path).unread == (reason,)
+    assert scanner.started == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is cut short"),
+        (b"MZ" + bytes(4096), "it is no bzImage: no HdrS at 0x202"),
+        (bzimage(b""), "its head does not tell where the packed kernel is"),
+        (bzimage(b"x" * 9, version=0x207), "its head does not tell where the packed kernel is"),
+        (image(AT_BOOT)[:3500], "it is cut short"),
+    ],
+)
+def test_head_is_enough(host_tree: HostTree, scanner: Scanner, content: bytes, reason: str) -> None:
+    """Where the head of a file tells that there is no kernel to look through, no process is started."""
+    assert scanner.marks(host_tree({IMAGE: content}), IMAGE).unread == (f"{IMAGE}: {reason}",)
     assert scanner.started == 0
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The head of a kernel's image (bzImage): its release, and where in it the packed kernel is.
+"""The head of a kernel's image (bzImage): its version, and where in it the packed kernel is.
 
 By the x86 boot protocol (Documentation/arch/x86/boot.rst and arch/x86/boot/header.S): nothing is unpacked.
 """
@@ -22,6 +22,10 @@ SECTOR = 512
 MAX_HEAD = 256 * SECTOR
 """The boot sector and as many more as one byte counts: all of the setup code, and the version in it."""
 
+SIZE = 4
+"""Bytes at the end of the packed kernel that tell how many it unpacks to."""
+
+_MAX_PACKED = 256 << 20
 _SETUP_SECTS, _MAGIC, _PROTOCOL, _VERSION, _PAYLOAD = 0x1F1, 0x202, 0x206, 0x20E, 0x248
 _HEADER = 0x250
 _DEFAULT_SETUP_SECTS = 4
@@ -34,18 +38,22 @@ class ImageHead(NamedTuple):
     """What the head of an image tells.
 
     Args:
-        release: as ``uname -r`` will say; None where the image does not tell it.
-        version: all of the text that begins with it: who has built it, which build it is, and when.
-        protocol: version of the boot protocol, 0x20f for 2.15.
+        version: a text that begins with the release, as ``uname -r`` will say it; behind it who has built it,
+            which build it is, and when. None where the image does not tell it.
         payload: offset of the packed kernel from the start of the image; None before protocol 2.08.
         length: of the packed kernel in bytes.
     """
 
-    release: str | None
-    protocol: int
+    version: str | None
     payload: int | None = None
     length: int = 0
-    version: str | None = None
+
+
+class Packed(NamedTuple):
+    """The packed kernel: where it begins in the file, and its bytes."""
+
+    start: int
+    length: int
 
 
 def parse_head(head: bytes) -> ImageHead:
@@ -65,14 +73,11 @@ def parse_head(head: bytes) -> ImageHead:
     (protocol,) = struct.unpack_from("<H", head, _PROTOCOL)
     sectors = head[_SETUP_SECTS] or _DEFAULT_SETUP_SECTS
     version = _version(head, sectors)
-    release = None if version is None else version.partition(" ")[0]
-    # payload_offset and payload_length came with 2.08.
-    if protocol < 0x208:
-        return ImageHead(release, protocol, version=version)
     offset, length = struct.unpack_from("<II", head, _PAYLOAD)
-    if not length:
-        return ImageHead(release, protocol, version=version)
-    return ImageHead(release, protocol, (sectors + 1) * SECTOR + offset, length, version)
+    # They came with 2.08.
+    if protocol < 0x208 or not length:
+        return ImageHead(version)
+    return ImageHead(version, (sectors + 1) * SECTOR + offset, length)
 
 
 def _version(head: bytes, sectors: int) -> str | None:
@@ -119,6 +124,25 @@ def head_of(fd: int, offset: int = 0) -> ImageHead:
         reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "no such offset"
         raise SourceError(SOURCE, reason) from None
     return parse_head(head)
+
+
+def packed_in(fd: int, offset: int = 0) -> Packed:
+    """Where in an open file the packed kernel of an image is.
+
+    Raises:
+        SourceError: it cannot be read, is no bzImage, does not tell where that is, or ends before its end.
+    """
+    head = head_of(fd, offset)
+    if head.payload is None or not SIZE < head.length <= _MAX_PACKED:
+        raise SourceError(SOURCE, "its head does not tell where the packed kernel is")
+    start = offset + head.payload
+    try:
+        size = os.fstat(fd).st_size
+    except OSError as error:
+        raise SourceError(SOURCE, os.strerror(error.errno or 0)) from None
+    if size < start + head.length:
+        raise SourceError(SOURCE, "it is cut short")
+    return Packed(start, head.length)
 
 
 def read_version(files: HostFiles, path: str, *, offset: int = 0) -> str | None:

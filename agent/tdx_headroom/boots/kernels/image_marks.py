@@ -15,10 +15,9 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tdx_headroom.boots.kernels.image import head_of
-from tdx_headroom.boots.kernels.marks import marks_in
+from tdx_headroom.boots.kernels.image import SIZE, packed_in
+from tdx_headroom.boots.kernels.marks import as_json, marks_in
 from tdx_headroom.boots.kernels.unpack import format_of, pieces_of, unpacked
-from tdx_headroom.boots.reasons import SOURCE
 from tdx_headroom.errors import SourceError
 
 if TYPE_CHECKING:
@@ -32,8 +31,6 @@ MEMORY = 512 << 20
 """Address space: xz and zstd reserve 128 MiB for their window, and use as much of it as the kernel has."""
 
 _MAX_UNPACKED = 512 << 20
-_MAX_PACKED = 256 << 20
-_SIZE = 4
 
 
 def scan(fd: int, offset: int = 0) -> ImageMarks:
@@ -47,16 +44,11 @@ def scan(fd: int, offset: int = 0) -> ImageMarks:
         SourceError: it cannot be read, is no image, is damaged, cut short, or packed in a way that cannot
             be unpacked here.
     """
-    head = head_of(fd, offset)
-    if head.payload is None or not _SIZE < head.length <= _MAX_PACKED:
-        raise SourceError(SOURCE, "its head does not tell where the packed kernel is")
-    start, length = offset + head.payload, head.length
-    if os.fstat(fd).st_size < start + length:
-        raise SourceError(SOURCE, "it is cut short")
+    start, length = packed_in(fd, offset)
     # The build puts the unpacked size behind what is packed; with gzip it is part of that.
-    (size,) = struct.unpack("<I", os.pread(fd, _SIZE, start + length - _SIZE))
+    (size,) = struct.unpack("<I", os.pread(fd, SIZE, start + length - SIZE))
     if format_of(os.pread(fd, 16, start)) != "gzip":
-        length -= _SIZE
+        length -= SIZE
     return marks_in(lambda: unpacked(pieces_of(fd, start, length), _MAX_UNPACKED), size)
 
 
@@ -79,12 +71,12 @@ def answer(fd: int, offset: int) -> dict[str, Any]:
     try:
         marks = scan(fd, offset)
     except SourceError as error:
-        return {"error": error.told(), "lacking": error.absent}
+        return {"error": error.told()}
     except OSError as error:
-        return {"error": os.strerror(error.errno or 0), "lacking": False}
+        return {"error": os.strerror(error.errno or 0)}
     except MemoryError:
-        return {"error": "unpacking it takes too much memory", "lacking": False}
-    return {"found": sorted(marks.found), "exports": marks.exports, "types": marks.types}
+        return {"error": "unpacking it takes too much memory"}
+    return as_json(marks)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ also has the names of functions that nobody exports.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tdx_headroom.boots.kernels import elf
 from tdx_headroom.boots.reasons import SOURCE
@@ -102,6 +102,24 @@ class ImageMarks(NamedTuple):
     found: frozenset[Mark]
     exports: bool
     types: bool
+
+
+def as_json(marks: ImageMarks) -> dict[str, Any]:
+    """Marks as JSON can have them."""
+    return {"found": sorted(marks.found), "exports": marks.exports, "types": marks.types}
+
+
+def parse_marks(value: object) -> ImageMarks | None:
+    """The marks that :func:`as_json` has written; None where this is something else."""
+    if not isinstance(value, dict):
+        return None
+    found, exports, types = (value.get(key) for key in ("found", "exports", "types"))
+    known = set(Mark)
+    if not isinstance(found, list) or not all(isinstance(mark, str) and mark in known for mark in found):
+        return None
+    if not isinstance(exports, bool) or not isinstance(types, bool):
+        return None
+    return ImageMarks(frozenset(map(Mark, found)), exports, types)
 
 
 def marks_in(read: Callable[[], Iterable[bytes]], size: int | None = None) -> ImageMarks:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tdx_headroom
+from tdx_headroom.boots.kernels.image import packed_in
 from tdx_headroom.boots.kernels.image_marks import CPU_SECONDS
-from tdx_headroom.boots.kernels.marks import ImageMarks, Mark
+from tdx_headroom.boots.kernels.marks import as_json, parse_marks
 from tdx_headroom.boots.kernels.traits import MarksReading
 from tdx_headroom.boots.reasons import SOURCE, reason_of
 from tdx_headroom.errors import AgentError, SourceError
@@ -24,6 +25,7 @@ from tdx_headroom.hostfs.root import Root
 from tdx_headroom.whole_file import write_whole
 
 if TYPE_CHECKING:
+    from tdx_headroom.boots.kernels.marks import ImageMarks
     from tdx_headroom.hostfs.files import HostFiles
 
 SCHEMA = 1
@@ -103,6 +105,8 @@ class Scanner:
         if key in self._failed:
             # What is damaged stays so; what lacks a library may get it before the next run.
             return None, self._failed[key]
+        # Raises where the head already tells that nothing can be found: no process is needed for that.
+        packed_in(fd, offset)
         self.started += 1
         marks, why = _parse_answer(_ask(fd, offset, self._seconds))
         if marks is None:
@@ -174,19 +178,6 @@ def _parse_answer(output: bytes) -> tuple[ImageMarks | None, str]:
     return parse_marks(answer), "it was not looked through"
 
 
-def parse_marks(value: object) -> ImageMarks | None:
-    """Marks as JSON has them; None where this is something else."""
-    if not isinstance(value, dict):
-        return None
-    found, exports, types = (value.get(key) for key in ("found", "exports", "types"))
-    known = set(Mark)
-    if not isinstance(found, list) or not all(isinstance(mark, str) and mark in known for mark in found):
-        return None
-    if not isinstance(exports, bool) or not isinstance(types, bool):
-        return None
-    return ImageMarks(frozenset(map(Mark, found)), exports, types)
-
-
 def _load(path: str) -> dict[str, ImageMarks]:
     """What was remembered; nothing where the file is missing, damaged, or may be somebody else's."""
     files = Root("/")
@@ -210,10 +201,7 @@ def _load(path: str) -> dict[str, ImageMarks]:
 
 
 def _save(path: str, known: dict[str, ImageMarks]) -> None:
-    images = {
-        key: {"found": sorted(marks.found), "exports": marks.exports, "types": marks.types}
-        for key, marks in known.items()
-    }
+    images = {key: as_json(marks) for key, marks in known.items()}
     data = json.dumps({"schema": SCHEMA, "images": images}, indent=1).encode() + b"\n"
     with contextlib.suppress(OSError, AgentError):
         Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
