@@ -20,6 +20,7 @@ from tests.kernel.boot import BootError, boot, cost
 from tests.kernel.build import get_kernel
 from tests.kernel.check import Result, check, data
 from tests.kernel.maps import generate
+from tests.kernel.own_image import check_image
 from tests.kernel.source import SUITES
 from tests.kernel.tools import KernelTestError, cache_folder, exit_status, progress
 from tests.kernel.wrong import caught_by
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 EX_DISAGREE = 1
 
 ABOUT = "run.json"
-"""Which kernel and seed the boots in a folder are of."""
+"""Which kernel and seed the boots in a folder are of, and what was found about the kernel's image."""
 
 
 class Budget:
@@ -63,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the kernel test.
 
     Returns:
-        0: kernel and agent agree, and every wrong planner was caught. 1: they do not. 69: the machine lacks
+        0: kernel and agent agree, the agent tells from the kernel's image what it does, and every wrong
+        planner was caught. 1: not so. 69: the machine lacks
         something. 70: a step failed.
     """
     options = _options(arguments)
@@ -84,10 +86,12 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     folder = Path(options.out or cache_folder() / "runs" / f"{kernel.series}-seed{options.seed}")
     started = time.monotonic()
+    image = check_image(kernel, options.seed)
     _boot_all(kernel, generate(options.seed, options.maps), folder, options.jobs)
     about = {
         "key": kernel.key,
         "seed": options.seed,
+        "image": image,
         "qemu": _qemu_version(),
         "seconds": time.monotonic() - started,
     }
@@ -171,6 +175,7 @@ def _finish(options: argparse.Namespace, folder: Path) -> int:
         seed=about["seed"],
         results=results,
         caught=caught,
+        image=about.get("image", {}),
         seconds=about["seconds"] + time.monotonic() - started,
         qemu=about["qemu"],
     )
@@ -180,8 +185,8 @@ def _finish(options: argparse.Namespace, folder: Path) -> int:
         report.write(run, Path(options.report))
     print(report.markdown(run))
     print(f"boots: {folder}\ndata: {folder / 'results.jsonl'}")
-    bad = len(run.failed) + len(run.missed)
-    print(f"kernel-test: {len(results) + len(caught) - bad} passed, {bad} failed")
+    bad = len(run.failed) + len(run.missed) + len(run.misread)
+    print(f"kernel-test: {len(results) + len(caught) + len(run.image) - bad} passed, {bad} failed")
     return EX_DISAGREE if bad else 0
 
 

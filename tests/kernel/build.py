@@ -57,6 +57,11 @@ class Kernel:
     initramfs: Path
     modules: Mapping[str, Path]
 
+    @property
+    def config(self) -> Path:
+        """Its configuration."""
+        return self.image.with_name("config")
+
 
 def build_key(series: str, extra: Path | None = None) -> str:
     """Hash of all that goes into the kernel besides its source."""

@@ -28,6 +28,8 @@ class Run:
         seed: of the maps.
         results: one a map.
         caught: for each wrong planner the maps that catch it.
+        image: what the agent tells wrong of the kernel's image, for each thing that it was asked; empty for
+            boots that were kept without.
         seconds: how long booting and comparing took.
         qemu: QEMU's version line.
     """
@@ -38,6 +40,7 @@ class Run:
     seed: int
     results: Sequence[Result]
     caught: Mapping[str, list[str]]
+    image: Mapping[str, list[str]]
     seconds: float
     qemu: str
 
@@ -50,6 +53,11 @@ class Run:
     def missed(self) -> list[str]:
         """Wrong planners that no map catches."""
         return [name for name, maps in self.caught.items() if not maps]
+
+    @property
+    def misread(self) -> list[str]:
+        """What the agent does not tell right of the kernel's image."""
+        return [name for name, problems in self.image.items() if problems]
 
 
 def counts(run: Run) -> dict[str, Any]:
@@ -94,6 +102,7 @@ def counts(run: Run) -> dict[str, Any]:
         "wrong_planners": {
             name: {"caught_by": len(maps), "first": maps[:1]} for name, maps in run.caught.items()
         },
+        "image": dict(run.image),
         "problems": {result.case.guest.name: result.problems for result in run.failed},
     }
 
@@ -110,6 +119,14 @@ def _places(run: Run) -> dict[str, int]:
         "maps_same_areas": sum(p.same_areas for p in places),
         "maps_same_outcome": sum(p.same_outcome for p in places),
     }
+
+
+def _told(run: Run) -> str:
+    """What the agent told of the kernel's image."""
+    if not run.image:
+        return "not looked at"
+    told = ", ".join(f"{name}: {'WRONG' if problems else 'right'}" for name, problems in run.image.items())
+    return "; ".join([told, *(problem for problems in run.image.values() for problem in problems)])
 
 
 def _fallbacks(run: Run) -> dict[str, dict[str, int]]:
@@ -149,6 +166,7 @@ def markdown(run: Run) -> str:
         f"* compared: {compared}",
         f"* areas left in the worst TDMR: {near}",
         f"* predicted places (measured, no part of the result): {predicted}",
+        f"* when it initializes TDX, by its own image: {_told(run)}",
         "",
         "| sources left | plan | maps |",
         "| --- | --- | --- |",

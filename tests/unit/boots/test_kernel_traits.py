@@ -46,7 +46,7 @@ IMAGE = TraitsFrom.IMAGE
 @pytest.mark.parametrize(
     ("conf", "mod", "marks", "expected"),
     [
-        # 6.12 of the lab: KVM is built in, and has no parameter
+        # 6.12 of the kernel test: KVM is built in, and has no parameter
         (config(kvm_intel="y"), NO_MODULE, (*BY_KVM, M.ENABLE), Starts.NEVER),
         # 6.8 to 6.15 with KVM as a module
         (config(), WITHOUT, (*BY_KVM, M.ENABLE), Starts.NEVER),
