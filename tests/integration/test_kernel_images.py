@@ -24,6 +24,7 @@ from tdx_headroom.boots.kernels.unpack import pieces_of, unpacked
 from tdx_headroom.facts.boots import Starts, TraitsFrom
 from tdx_headroom.hostfs.root import Root
 from tests.tools.debian_kernels import MissingError, debian_kernel
+from tests.unit.boots.kernel_images import KINDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +63,7 @@ def kernel(series: str) -> tuple[Root, str, str]:
     try:
         folder = debian_kernel(series)
     except MissingError as error:
-        pytest.skip(str(error))
+        pytest.skip(f"no kernel {series} of Debian to look at: {error}")
     (image,) = (folder / "boot").glob("vmlinuz-*")
     return Root(folder), image.name.removeprefix("vmlinuz-"), f"boot/{image.name}"
 
@@ -105,15 +106,7 @@ def test_cost() -> None:
     assert memory <= MEMORY
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        *("gzip", "bzip2", "xz", "lzma"),
-        pytest.param("zstd", marks=pytest.mark.program("zstd")),
-        pytest.param("lz4", marks=pytest.mark.program("lz4")),
-        pytest.param("lzo", marks=pytest.mark.program("lzop")),
-    ],
-)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.program("bzip2")
 @pytest.mark.program("xz")
 def test_packed_anew(tmp_path: Path, kind: str) -> None:

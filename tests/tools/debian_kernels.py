@@ -31,18 +31,18 @@ def debian_kernel(series: str) -> Path:
     if cached:
         return cached[-1]
     if shutil.which("apt-get") is None:
-        raise MissingError("no apt-get here; this needs Debian")
+        raise MissingError("no apt-get here to download it")
     shown = subprocess.run(["apt-cache", "depends", PACKAGES[series]], capture_output=True, text=True)
     found = re.search(r"^\s*Depends: (linux-image-\S+)$", shown.stdout, re.MULTILINE)
     if found is None:
-        raise MissingError(f"apt has no {PACKAGES[series]}")
+        raise MissingError(f"apt has no {PACKAGES[series]}: not Debian 12, or apt-get update is needed")
     work = base / series / f".{os.getpid()}"
     work.mkdir(parents=True)
     try:
         done = subprocess.run(["apt-get", "-q", "download", found[1]], cwd=work, capture_output=True)
         packages = [*work.glob("*.deb")]
         if done.returncode or not packages:
-            raise MissingError(f"{found[1]}: no download; network?")
+            raise MissingError(f"apt-get download {found[1]} failed; is there a network?")
         unpack = 'set -o pipefail; dpkg-deb --fsys-tarfile "$1" | tar -xC "$2" --wildcards "$3" "$4" "$5"'
         members = ("*/boot/vmlinuz-*", "*/boot/config-*", "*/arch/x86/kvm/*")
         subprocess.run(["bash", "-c", unpack, "unpack", packages[0], work, *members], check=True)

@@ -10,6 +10,8 @@ import struct
 import subprocess
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -87,6 +89,12 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "lzo": run("lzop", "-9", "-c", "-q"),
 }
 """As scripts/Makefile.lib packs kernels."""
+
+KINDS = [
+    pytest.param(kind, id=kind, marks=[pytest.mark.program(program)] if program else [])
+    for kind, program in {**dict.fromkeys(PACKERS), "zstd": "zstd", "lz4": "lz4", "lzo": "lzop"}.items()
+]
+"""All of them, each for a test that is skipped where its program is not installed."""
 
 
 def bzimage(

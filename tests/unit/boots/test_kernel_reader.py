@@ -13,6 +13,7 @@ from tests.unit.boots.kernel_images import (
     INITIALIZED,
     INITIALIZED_AT_BOOT,
     KEYIDS,
+    KINDS,
     RELEASE,
     bzimage,
     image,
@@ -46,13 +47,6 @@ BY_KVM = vmlinux([KEYIDS, INITIALIZED], exports=["tdx_enable", "tdh_mng_create"]
 NEVER = vmlinux([KEYIDS, INITIALIZED], exports=["tdx_enable"])
 AT_BOOT = vmlinux([KEYIDS, INITIALIZED_AT_BOOT])
 PLAIN = vmlinux()
-program = pytest.mark.program
-KINDS = [
-    *("gzip", "bzip2", "xz", "lzma"),
-    pytest.param("zstd", marks=program("zstd")),
-    pytest.param("lz4", marks=program("lz4")),
-    pytest.param("lzo", marks=program("lzop")),
-]
 TDX = "CONFIG_INTEL_TDX_HOST=y\nCONFIG_KVM_INTEL=m\nCONFIG_KVM_INTEL_TDX=y\n# CONFIG_HIBERNATION is not set\n"
 
 
