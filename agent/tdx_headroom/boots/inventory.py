@@ -15,9 +15,10 @@ from tdx_headroom.boots.grub.reader import read_grub
 from tdx_headroom.boots.kernels.image import read_version
 from tdx_headroom.boots.kernels.reader import KernelReader
 from tdx_headroom.boots.kernels.scanner import Scanner, cache_path
-from tdx_headroom.boots.kexec import read_kexec_loaded
+from tdx_headroom.boots.kexec import loaded_by_kexec
 from tdx_headroom.boots.menu import Menu
 from tdx_headroom.boots.modprobe import read_kvm_intel_tdx
+from tdx_headroom.boots.reasons import SOURCE, bounded
 from tdx_headroom.boots.running import differences, read_running
 from tdx_headroom.boots.systemd_boot.reader import read_systemd_boot
 from tdx_headroom.boots.systemd_boot.uki import read_uki_entry
@@ -31,11 +32,11 @@ from tdx_headroom.sources.reading import Reading
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from tdx_headroom.boots.firmware.choice import BootOption
     from tdx_headroom.boots.running import Running
     from tdx_headroom.facts.boots import KernelTraits
     from tdx_headroom.hostfs.files import HostFiles
 
-SOURCE = "boots"
 MAX_ENTRIES = 200
 """Entries that are kept, the next one among them; a longer menu has the rest counted in the notes."""
 _MODULES = ("lib/modules", "usr/lib/modules")
@@ -112,7 +113,7 @@ class _Taking:
     def inventory(self) -> BootInventory | None:
         """All of it; None where nothing is known of this host's boots."""
         choice = self._choice()
-        kexec = read_kexec_loaded(self._files) is True
+        kexec = loaded_by_kexec(self._files)
         menu = choice.menu
         entries = (
             [] if menu is None else [self._entry(menu, i, choice) for i in self._kept(menu, choice.next)]
@@ -123,7 +124,7 @@ class _Taking:
         configured = menu is not None or choice.unknown is not None or choice.network
         entries = self._with_running(entries, take_it=not configured)
         entries += self._installed({entry.release for entry in entries})
-        if kexec:
+        if kexec is not None:
             entries = [
                 replace(e, roles=tuple(r for r in e.roles if r not in (Role.NEXT, Role.ONE_SHOT)))
                 for e in entries
@@ -132,7 +133,7 @@ class _Taking:
                 BootEntry(
                     loader=Loader.KEXEC,
                     roles=(Role.KEXEC,),
-                    known_from="sys/kernel/kexec_loaded",
+                    known_from=kexec,
                     unknown="nothing shows which kernel kexec has loaded",
                 )
             )
@@ -141,13 +142,13 @@ class _Taking:
         kvm_intel_tdx, read = self._modprobe()
         return BootInventory(
             entries=tuple(entries),
-            unknown="a kernel is loaded by kexec" if kexec else choice.unknown,
+            unknown=choice.unknown if kexec is None else "a kernel is loaded by kexec",
             configured=configured,
-            kexec_loaded=kexec,
+            kexec_loaded=kexec is not None,
             firmware_update=self._firmware.firmware_update,
             kvm_intel_tdx=kvm_intel_tdx,
             modprobe_read=read,
-            notes=tuple(self._notes),
+            notes=bounded(self._notes),
         )
 
     def _choice(self) -> _Choice:
@@ -192,7 +193,7 @@ class _Taking:
         if loader is not Loader.GRUB and (self._firmware.efi or not files.live):
             found.append(read_systemd_boot(files, expected=loader is Loader.SYSTEMD_BOOT))
         if loader is not Loader.SYSTEMD_BOOT:
-            found.append(read_grub(files))
+            found.append(read_grub(files, vendor=_vendor(self._firmware.option)))
         menus = [menu for menu in found if menu is not None]
         if len(menus) > 1 and not self._firmware.efi and files.exists(_FIRMWARE):
             # A BIOS starts no EFI program: the other one is a leftover.
@@ -297,6 +298,14 @@ class _Taking:
             return self._files.status(SOURCE, path).mtime_ns
         except SourceError:
             return 0
+
+
+def _vendor(option: BootOption | None) -> str | None:
+    r"""The directory in ``EFI`` of a boot option's loader; None for the default one, ``\EFI\BOOT``."""
+    folders = [] if option is None else option.file.strip("\\").split("\\")
+    if len(folders) != 3 or folders[0].lower() != "efi" or folders[1].lower() == "boot":
+        return None
+    return folders[1]
 
 
 def _has_block(paths: Sequence[str]) -> bool:

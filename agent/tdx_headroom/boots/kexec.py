@@ -15,8 +15,8 @@ PATHS = ("sys/kernel/kexec/loaded", "sys/kernel/kexec_loaded")
 """The newer place, then the older one. ``kexec_crash_loaded`` is no next boot: it is for a crash only."""
 
 
-def read_kexec_loaded(files: HostFiles) -> bool | None:
-    """Whether ``systemctl reboot`` or ``kexec -e`` would start a loaded kernel; None where no file tells.
+def loaded_by_kexec(files: HostFiles) -> str | None:
+    """The file that tells that ``systemctl reboot`` or ``kexec -e`` starts a loaded kernel; None: none does.
 
     Which kernel it is, and its command line, the running kernel does not show.
     """
@@ -26,5 +26,5 @@ def read_kexec_loaded(files: HostFiles) -> bool | None:
         except SourceError:
             continue
         if text in {"0", "1"}:
-            return text == "1"
+            return path if text == "1" else None
     return None

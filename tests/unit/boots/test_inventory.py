@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.tools.efi import boot_option, numbers, variable
 
 from tdx_headroom.boots.inventory import BootReader
 from tdx_headroom.boots.kernels.scanner import Scanner
@@ -251,3 +252,18 @@ def test_many_links_to_a_directory(tmp_path: Path) -> None:
         (tmp_path / f"boot/{number}.conf").symlink_to("loader.1")
     files = packed(tmp_path)
     assert len(files.files) == 300 + MAX_LINKED
+
+
+@pytest.mark.parametrize(("file", "told"), [("fedora", "6.18.1"), ("centos", "6.12.0"), ("BOOT", None)])
+def test_the_loader_of_two_that_the_firmware_starts(file: str, told: str | None, tmp_path: Path) -> None:
+    """Where two systems keep their menus on the ESP, that of the loader which comes next counts."""
+    files = boot_option(1, "x", rf"\EFI\{file}\grubx64.efi") | variable("BootOrder", numbers(1))
+    for name, release in (("centos", "6.12.0"), ("fedora", "6.18.1")):
+        files[f"boot/efi/EFI/{name}/grub.cfg"] = f"menuentry x {{\nlinux /vmlinuz-{release}\n}}\n".encode()
+        files[f"boot/vmlinuz-{release}"] = b""
+    for path, content in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(content if isinstance(content, bytes) else content.encode())
+    found = inventory(Root(tmp_path))
+    assert [entry.release for entry in found.entries if Role.NEXT in entry.roles] == ([told] if told else [])
+    assert (found.unknown is None) is (told is not None)

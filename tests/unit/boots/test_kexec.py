@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tdx_headroom.boots.kexec import read_kexec_loaded
+from tdx_headroom.boots.kexec import loaded_by_kexec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,21 +15,26 @@ if TYPE_CHECKING:
     HostTree = Callable[[Mapping[str, str | bytes]], Root]
 
 
+OLD, NEW = "sys/kernel/kexec_loaded", "sys/kernel/kexec/loaded"
+CRASH = "sys/kernel/kexec_crash_loaded"
+
+
 @pytest.mark.parametrize(
-    ("files", "loaded"),
+    ("files", "told_by"),
     [
         ({}, None),
-        ({"sys/kernel/kexec_loaded": "0\n"}, False),
-        ({"sys/kernel/kexec_loaded": "1\n"}, True),
-        ({"sys/kernel/kexec/loaded": "1\n", "sys/kernel/kexec_loaded": "1\n"}, True),
-        ({"sys/kernel/kexec/loaded": "1\n"}, True),
-        ({"sys/kernel/kexec_crash_loaded": "1\n"}, None),
-        ({"sys/kernel/kexec_loaded": "0\n", "sys/kernel/kexec_crash_loaded": "1\n"}, False),
-        ({"sys/kernel/kexec_loaded": "yes\n"}, None),
+        ({OLD: "0\n"}, None),
+        ({OLD: "1\n"}, OLD),
+        ({NEW: "1\n", OLD: "1\n"}, NEW),
+        ({NEW: "1\n"}, NEW),
+        ({NEW: "?\n", OLD: "1\n"}, OLD),
+        ({CRASH: "1\n"}, None),
+        ({OLD: "0\n", CRASH: "1\n"}, None),
+        ({OLD: "yes\n"}, None),
     ],
 )
 def test_whether_a_kernel_waits_for_kexec(
-    host_tree: HostTree, files: Mapping[str, str], *, loaded: bool | None
+    host_tree: HostTree, files: Mapping[str, str], told_by: str | None
 ) -> None:
-    """Either file tells it; a kernel for crashes is no next boot."""
-    assert read_kexec_loaded(host_tree({"proc/x": "", **files})) is loaded
+    """The file that tells it is named; a kernel for crashes is no next boot."""
+    assert loaded_by_kexec(host_tree({"proc/x": "", **files})) == told_by
