@@ -43,8 +43,7 @@ if TYPE_CHECKING:
 IMAGE = f"boot/vmlinuz-{RELEASE}"
 CONFIG = f"boot/config-{RELEASE}"
 MODULE = f"usr/lib/modules/{RELEASE}/kernel/arch/x86/kvm/kvm-intel.ko"
-BY_KVM = vmlinux([KEYIDS, INITIALIZED], exports=["tdx_enable", "tdh_mng_create"])
-NEVER = vmlinux([KEYIDS, INITIALIZED], exports=["tdx_enable"])
+BY_KVM = vmlinux([KEYIDS, INITIALIZED], exports=["tdx_enable"])
 AT_BOOT = vmlinux([KEYIDS, INITIALIZED_AT_BOOT])
 PLAIN = vmlinux()
 TDX = "CONFIG_INTEL_TDX_HOST=y\nCONFIG_KVM_INTEL=m\nCONFIG_KVM_INTEL_TDX=y\n# CONFIG_HIBERNATION is not set\n"
@@ -77,15 +76,26 @@ def test_every_way_to_pack(host_tree: HostTree, kind: str, kernel: bytes, starts
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    ("kernel", "starts"),
-    [(PLAIN, Starts.NOT_BUILT), (NEVER, Starts.NEVER), (BY_KVM, Starts.KVM_LOAD), (AT_BOOT, Starts.BOOT)],
+    ("kernel", "asks", "starts"),
+    [
+        (PLAIN, False, Starts.NOT_BUILT),
+        (BY_KVM, False, Starts.NEVER),
+        (BY_KVM, True, Starts.KVM_LOAD),
+        (AT_BOOT, False, Starts.BOOT),
+    ],
     ids=["plain", "never", "by-kvm", "at-boot"],
 )
-def test_cut_short_or_damaged(tmp_path: Path, kind: str, kernel: bytes, starts: Starts) -> None:
+def test_cut_short_or_damaged(
+    tmp_path: Path,
+    kind: str,
+    kernel: bytes,
+    asks: bool,  # noqa: FBT001
+    starts: Starts,
+) -> None:
     """An image that is cut short or damaged anywhere has its class or none, and never another's."""
     whole = image(kernel, kind)
     path = tmp_path / "vmlinuz"
-    kvm = ModuleReading("kvm-intel.ko", kernel is BY_KVM, built_in=False)
+    kvm = ModuleReading("kvm-intel.ko", asks, built_in=False)
 
     def found(data: bytes) -> Starts:
         path.write_bytes(data)

@@ -52,12 +52,12 @@ IMAGE = TraitsFrom.IMAGE
         (config(), WITHOUT, (*BY_KVM, M.ENABLE), Starts.NEVER),
         (NO_CONFIG, WITHOUT, (*BY_KVM, M.ENABLE), Starts.NEVER),
         # 6.16 to 7.0, EL 9.7
-        (config(kvm_intel_tdx=True), WITH, (*BY_KVM, M.ENABLE, M.MNG_CREATE), Starts.KVM_LOAD),
-        (config(kvm_intel_tdx=True), NO_MODULE, (*BY_KVM, M.ENABLE, M.MNG_CREATE), Starts.KVM_LOAD),
-        (NO_CONFIG, WITH, (*BY_KVM, M.ENABLE, M.MNG_CREATE), Starts.KVM_LOAD),
+        (config(kvm_intel_tdx=True), WITH, (*BY_KVM, M.ENABLE), Starts.KVM_LOAD),
+        (config(kvm_intel_tdx=True), NO_MODULE, (*BY_KVM, M.ENABLE), Starts.KVM_LOAD),
+        (NO_CONFIG, WITH, (*BY_KVM, M.ENABLE), Starts.KVM_LOAD),
         # with a KVM that is built without TDX
-        (config(kvm_intel_tdx=False), NO_MODULE, (*BY_KVM, M.ENABLE, M.MNG_CREATE), Starts.NEVER),
-        (config(kvm_intel_tdx=False), WITHOUT, (*BY_KVM, M.ENABLE, M.MNG_CREATE), Starts.NEVER),
+        (config(kvm_intel_tdx=False), NO_MODULE, (*BY_KVM, M.ENABLE), Starts.NEVER),
+        (config(kvm_intel_tdx=False), WITHOUT, (*BY_KVM, M.ENABLE), Starts.NEVER),
         # built in: 6.18 and later export nothing for it
         (config(kvm_intel="y", kvm_intel_tdx=True), NO_MODULE, (*BY_KVM, M.KVM_PARAMETER), Starts.KVM_LOAD),
         (NO_CONFIG, NO_MODULE, (*BY_KVM, M.KVM_PARAMETER), Starts.KVM_LOAD),
@@ -65,8 +65,8 @@ IMAGE = TraitsFrom.IMAGE
         (config(), WITH, (*BY_KVM, M.ENABLE), Starts.KVM_LOAD),
         # 7.1 and later, whatever KVM has
         (config(kvm_intel_tdx=True), WITH, (*BUILT, M.INITIALIZED_AT_BOOT), Starts.BOOT),
-        (config(kvm_intel_tdx=False), NO_MODULE, (*BUILT, M.INITIALIZED_AT_BOOT, M.SEAMLDR), Starts.BOOT),
-        (NO_CONFIG, NO_MODULE, (*BUILT, M.INITIALIZED_AT_BOOT, M.MNG_CREATE), Starts.BOOT),
+        (config(kvm_intel_tdx=False), NO_MODULE, (*BUILT, M.INITIALIZED_AT_BOOT), Starts.BOOT),
+        (NO_CONFIG, NO_MODULE, (*BUILT, M.INITIALIZED_AT_BOOT), Starts.BOOT),
         # not built
         (NO_CONFIG, NO_MODULE, (M.MESSAGES,), Starts.NOT_BUILT),
     ],
@@ -81,7 +81,7 @@ def test_classes(conf: ConfigReading, mod: ModuleReading, marks: tuple[Mark, ...
     [
         # without a look at KVM a distribution's own is not ruled out
         (config(), NO_MODULE, (*BY_KVM, M.ENABLE)),
-        (NO_CONFIG, NO_MODULE, (*BY_KVM, M.ENABLE, M.MNG_CREATE)),
+        (NO_CONFIG, NO_MODULE, (*BY_KVM, M.ENABLE)),
         (config(), None, (*BY_KVM, M.ENABLE)),
         # contradictions
         (config(), WITHOUT, (M.MESSAGES,)),
@@ -90,8 +90,8 @@ def test_classes(conf: ConfigReading, mod: ModuleReading, marks: tuple[Mark, ...
         (config(), WITH, BUILT),
         (config(), WITH, (*BY_KVM, M.INITIALIZED_AT_BOOT)),
         (config(), WITH, (*BUILT, M.INITIALIZED_AT_BOOT, M.ENABLE)),
-        (config(kvm_intel_tdx=True), WITHOUT, (*BY_KVM, M.ENABLE, M.MNG_CREATE)),
-        (config(kvm_intel_tdx=False), WITH, (*BY_KVM, M.ENABLE, M.MNG_CREATE)),
+        (config(kvm_intel_tdx=True), WITHOUT, (*BY_KVM, M.ENABLE)),
+        (config(kvm_intel_tdx=False), WITH, (*BY_KVM, M.ENABLE)),
         # nobody can start it, as far as is seen
         (config(), WITH, BY_KVM),
         (config(), WITHOUT, BY_KVM),

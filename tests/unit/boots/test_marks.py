@@ -22,7 +22,7 @@ EVERY_FORMAT = (
     "[mem %#llx] is not TDX convertible memory.\n",
     "Enable Dynamic PAMT\n",
 )
-EXPORTS = ("tdx_enable", "tdh_mng_create", "seamldr_install_module")
+EXPORTS = ("tdx_enable",)
 TYPES = ("cmr_base", "cmr_size", "pamt_page_bitmap_entry_bits")
 EVERYTHING = vmlinux(EVERY_FORMAT, exports=EXPORTS, types=TYPES)
 

@@ -33,8 +33,6 @@ class Mark(StrEnum):
     """Initializes the module when KVM asks for it."""
     INITIALIZED_AT_BOOT = "initialized-at-boot"
     ENABLE = "tdx_enable"
-    MNG_CREATE = "tdh_mng_create"
-    SEAMLDR = "seamldr_install_module"
     KVM_PARAMETER = "kvm_intel.tdx"
     """KVM is built in, and has the parameter."""
     CMR_LIST = "cmr-list"
@@ -78,8 +76,9 @@ MESSAGES = (
     _Needle(Mark.DYNAMIC_PAMT, b"Enable Dynamic PAMT"),
 )
 NAMES = (
-    *(_name(mark, EXPORTS) for mark in (Mark.ENABLE, Mark.MNG_CREATE, Mark.SEAMLDR)),
-    *(_name(mark, TYPES) for mark in (Mark.CMR_BASE, Mark.PAMT_BITMAP)),
+    _name(Mark.ENABLE, EXPORTS),
+    _name(Mark.CMR_BASE, TYPES),
+    _name(Mark.PAMT_BITMAP, TYPES),
 )
 SECOND_NAME = _name(Mark.CMR_SIZE, TYPES)
 """Means nothing alone, and stands behind the first of its struct unless another struct has it, too."""
