@@ -21,7 +21,7 @@ PACKAGE = CHECKOUT / "agent" / "tdx_headroom"
 
 LAYERS = [
     {"address", "errors", "textlines"},
-    {"log", "whole_file"},
+    {"child", "log", "whole_file"},
     {"hostfs"},
     {"facts"},
     {"sources"},

@@ -28,6 +28,7 @@ COMMANDS = {
     "labels": "write node labels once, for Node Feature Discovery",
     "demo": "serve a captured host on which TDX fails",
     "open-files": None,
+    "take-boots": None,
 }
 """Every command, with its help; None: not for people. Each is a module in ``commands/``, of that name, where
 ``add(parser)`` is for its options and ``run(options)`` gives the exit status."""

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tdx_headroom.boots.watched import WATCHED
+from tdx_headroom.facts.boot_inventory import INVENTORY_PATH
 from tdx_headroom.service.state import MAX_FILE
 from tdx_headroom.service.users import OWN
 from tdx_headroom.sources.registry import HANDED_OVER, PRIVILEGED
@@ -18,6 +20,8 @@ UNITS = Path(__file__).parents[2] / "systemd"
 DROP_INS = UNITS / "drop-ins"
 SERVICE = UNITS / "tdx-headroom.service"
 TEXTFILE = UNITS / "tdx-headroom-textfile.service"
+BOOTS = UNITS / "tdx-headroom-boots.service"
+BOOTS_PATH = UNITS / "tdx-headroom-boots.path"
 ALL = sorted(path for path in UNITS.iterdir() if path.is_file())
 
 analyze = pytest.mark.program("systemd-analyze")
@@ -69,6 +73,7 @@ SystemCallFilter=@setuid capset chown fchown fchmod lchown fchownat
         pytest.param(SERVICE, ("old-systemd.conf",), 0.3, id="old systemd"),
         pytest.param(SERVICE, ("network.conf",), 1.2, id="own listener"),
         pytest.param(TEXTFILE, (), 0.5, id="textfile"),
+        pytest.param(BOOTS, (), 0.7, id="boots"),
     ],
 )
 def test_exposure(tmp_path: Path, unit: Path, drop_ins: tuple[str, ...], most: float) -> None:
@@ -120,13 +125,25 @@ def test_kmsg_is_allowed(unit: Path) -> None:
     assert ("DeviceAllow", "/dev/kmsg r") in settings(unit)
 
 
-@pytest.mark.parametrize("unit", [SERVICE, TEXTFILE], ids=lambda path: path.name)
+@pytest.mark.parametrize("unit", [SERVICE, TEXTFILE, BOOTS], ids=lambda path: path.name)
 def test_what_it_may_use_up(unit: Path) -> None:
     """Memory, processes, processors, and the size of a file, which the state never comes near to."""
     given = dict(settings(unit))
     assert {"MemoryMax", "TasksMax", "CPUQuota", "LimitFSIZE", "LimitCORE"} <= given.keys()
     assert given["CPUQuota"] == "100%"
     assert given["LimitFSIZE"] == f"{MAX_FILE >> 20}M"
+
+
+def test_what_is_watched_is_what_the_agent_compares() -> None:
+    """The path unit names each directory whose state an inventory holds, and no other."""
+    watched = [value for key, value in settings(BOOTS_PATH) if key == "PathChanged"]
+    assert watched == [f"/{path}" for path in WATCHED]
+
+
+def test_no_burst_of_changes_ends_the_watch() -> None:
+    """A one shot that is refused for its many starts would take the path unit with it."""
+    assert ("StartLimitIntervalSec", "0") in settings(BOOTS)
+    assert ("RuntimeDirectory", INVENTORY_PATH.split("/")[1]) in settings(BOOTS)
 
 
 def test_no_network_by_default() -> None:

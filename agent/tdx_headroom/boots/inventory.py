@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from collections import Counter
@@ -15,19 +16,21 @@ from tdx_headroom.boots.grub.reader import read_grub
 from tdx_headroom.boots.kernels.image import read_version
 from tdx_headroom.boots.kernels.reader import KernelReader
 from tdx_headroom.boots.kernels.scanner import Scanner, cache_path
-from tdx_headroom.boots.kexec import loaded_by_kexec
+from tdx_headroom.boots.kexec import with_kexec
 from tdx_headroom.boots.menu import Menu
 from tdx_headroom.boots.modprobe import read_kvm_intel_tdx
 from tdx_headroom.boots.reasons import SOURCE, bounded
 from tdx_headroom.boots.running import differences, read_running
 from tdx_headroom.boots.systemd_boot.reader import read_systemd_boot
 from tdx_headroom.boots.systemd_boot.uki import read_uki_entry
+from tdx_headroom.boots.watched import MODULES
+from tdx_headroom.boots.written import WrittenInventory, is_this_host
 from tdx_headroom.errors import SourceError
 from tdx_headroom.facts.boot_inventory import INVENTORY_PATH, parse_inventory
 from tdx_headroom.facts.boots import BootEntry, BootInventory, Loader, Role
 from tdx_headroom.facts.command_line import fitting
 from tdx_headroom.sources.platform import relevant_arguments
-from tdx_headroom.sources.reading import Reading
+from tdx_headroom.sources.reading import Reading, attempt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,7 +42,6 @@ if TYPE_CHECKING:
 
 MAX_ENTRIES = 200
 """Entries that are kept, the next one among them; a longer menu has the rest counted in the notes."""
-_MODULES = ("lib/modules", "usr/lib/modules")
 _RELEASE = re.compile(r"[0-9]{1,3}\.[0-9]{1,4}[A-Za-z0-9.+~_-]{0,100}", re.ASCII)
 _FIRMWARE = "sys/firmware"
 _RUNNING = "the running kernel"
@@ -71,14 +73,24 @@ class BootReader:
             release: of the running kernel, by the log; ``/proc`` comes first.
             line: the running command line, by the log.
         """
-        if not files.live and files.exists(INVENTORY_PATH):
-            origin = files.locate(INVENTORY_PATH)
-            try:
-                return Reading(SOURCE, origin, parse_inventory(files.read(SOURCE, INVENTORY_PATH)))
-            except SourceError as error:
-                return Reading(SOURCE, origin, error=error)
-        taking = _Taking(files, self._scanner, read_running(files, release, line))
-        return Reading(SOURCE, files.path, taking.inventory())
+        running = read_running(files, release, line)
+        if files.exists(INVENTORY_PATH):
+            if not is_this_host(files):
+                origin = files.locate(INVENTORY_PATH)
+                return attempt(SOURCE, origin, lambda: parse_inventory(files.read(SOURCE, INVENTORY_PATH)))
+            if os.geteuid() != 0:
+                return WrittenInventory().read(files, release, line)
+        found = with_kexec(self.take(files, running) or BootInventory(), files)
+        return Reading(SOURCE, files.path, found if found.entries or found.unknown else None)
+
+    def take(self, files: HostFiles, running: Running | None = None) -> BootInventory | None:
+        """The inventory of what is on disk now, without a look at kexec; None where there is nothing.
+
+        Args:
+            files: of the host.
+            running: the running boot; None: as ``/proc`` tells.
+        """
+        return _Taking(files, self._scanner, running or read_running(files)).inventory()
 
 
 class _Choice(NamedTuple):
@@ -113,7 +125,6 @@ class _Taking:
     def inventory(self) -> BootInventory | None:
         """All of it; None where nothing is known of this host's boots."""
         choice = self._choice()
-        kexec = loaded_by_kexec(self._files)
         menu = choice.menu
         entries = (
             [] if menu is None else [self._entry(menu, i, choice) for i in self._kept(menu, choice.next)]
@@ -124,27 +135,13 @@ class _Taking:
         configured = menu is not None or choice.unknown is not None or choice.network
         entries = self._with_running(entries, take_it=not configured)
         entries += self._installed({entry.release for entry in entries})
-        if kexec is not None:
-            entries = [
-                replace(e, roles=tuple(r for r in e.roles if r not in (Role.NEXT, Role.ONE_SHOT)))
-                for e in entries
-            ]
-            entries.append(
-                BootEntry(
-                    loader=Loader.KEXEC,
-                    roles=(Role.KEXEC,),
-                    known_from=kexec,
-                    unknown="nothing shows which kernel kexec has loaded",
-                )
-            )
         if not entries and choice.unknown is None:
             return None
         kvm_intel_tdx, read = self._modprobe()
         return BootInventory(
             entries=tuple(entries),
-            unknown=choice.unknown if kexec is None else "a kernel is loaded by kexec",
+            unknown=choice.unknown,
             configured=configured,
-            kexec_loaded=kexec is not None,
             firmware_update=self._firmware.firmware_update,
             kvm_intel_tdx=kvm_intel_tdx,
             modprobe_read=read,
@@ -244,7 +241,7 @@ class _Taking:
 
     def _image_of(self, release: str) -> str | None:
         """Where distributions put the image of a kernel that no boot entry names."""
-        places = (f"boot/vmlinuz-{release}", *(f"{folder}/{release}/vmlinuz" for folder in _MODULES))
+        places = (f"boot/vmlinuz-{release}", *(f"{folder}/{release}/vmlinuz" for folder in MODULES))
         return next((place for place in places if self._files.exists(place)), None)
 
     def _with_running(self, entries: list[BootEntry], *, take_it: bool) -> list[BootEntry]:
@@ -269,7 +266,7 @@ class _Taking:
 
     def _installed(self, known: set[str | None]) -> Iterator[BootEntry]:
         """Kernels whose modules are there, and that no entry boots."""
-        for folder in _MODULES:
+        for folder in MODULES:
             for name in self._names(folder):
                 if _RELEASE.fullmatch(name) and name not in known:
                     known.add(name)

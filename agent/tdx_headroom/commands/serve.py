@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from tdx_headroom import log
+from tdx_headroom.boots.written import WrittenInventory
 from tdx_headroom.commands.arguments import add_assume_strategy, add_rootfs, duration
 from tdx_headroom.commands.web_flags import add_flags, settings_from
 from tdx_headroom.errors import AgentError
@@ -19,7 +20,7 @@ from tdx_headroom.verdict.what_if import WhatIf
 if TYPE_CHECKING:
     import argparse
 
-    from tdx_headroom.boots.inventory import BootReader
+    from tdx_headroom.boots.written import BootSource
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.hostfs.memory import MemoryRoot
     from tdx_headroom.hostfs.root import Root
@@ -106,18 +107,26 @@ def serve(root: Root | MemoryRoot, options: argparse.Namespace) -> int:
     return os.EX_OK
 
 
-def _boots_of(root: HostFiles) -> BootReader | None:
-    """What reads the boot entries of a captured host; a live one's are root's, who has been given up."""
+def _boots_of(root: Root | MemoryRoot) -> BootSource:
+    """What tells of boot entries: of the running host what root has written, of a captured one its files."""
     if root.live:
-        return None
+        return WrittenInventory(held=_taken_as_root(root))
     # Loaded here: a live host's agent does without it, and that is 2 MiB.
     from tdx_headroom.boots.inventory import BootReader  # noqa: PLC0415
 
     return BootReader()
 
 
+def _taken_as_root(root: Root | MemoryRoot) -> str | None:
+    if os.geteuid() != 0:
+        return None
+    from tdx_headroom.service.taken_as_root import inventory_as_root  # noqa: PLC0415  a service never does
+
+    return inventory_as_root(root.path)
+
+
 def _give_up(
-    root: HostFiles, user: str | None, state_directory: str | None, boots: BootReader | None
+    root: HostFiles, user: str | None, state_directory: str | None, boots: BootSource
 ) -> dict[str, int]:
     if 0 not in os.getresuid() and user is None:
         return {}

@@ -1,32 +1,71 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An inventory as a file: what a capture has in place of boot configurations, which may hold secrets."""
+"""An inventory as a file, in place of boot configurations, which only root may read and may hold secrets.
+
+A capture has one, and ``tdx-headroom-boots.service`` writes one for the agent, which is not root.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.errors import SourceError
 from tdx_headroom.facts.boots import BootInventory
 from tdx_headroom.facts.codec import DecodeError, decode, encode
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 INVENTORY_PATH = "run/tdx-headroom-boots/boots.json"
 """Where it lies, relative to the host's root."""
 SCHEMA = "tdx-headroom/boots/1"
+MAX_INVENTORY = 4 << 20
+"""Bytes; 200 entries with the longest command lines stay below it."""
 _SOURCE = "boots"
+_TAKEN = "taken"
 
 # UUIDs of file systems, and machine ids.
 _UNIQUE = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{16,64}")
 
 
-def write_inventory(inventory: BootInventory) -> str:
-    """Its text."""
-    return json.dumps({"schema": SCHEMA, **encode(inventory)}, indent=1) + "\n"
+class Taken(NamedTuple):
+    """When an inventory was taken of a running host.
+
+    Args:
+        boot_id: of the boot that ran.
+        at: seconds since the epoch.
+        state: of the files and directories that it depends on, by path: another one is another next boot.
+    """
+
+    boot_id: str
+    at: float
+    state: Mapping[str, str]
+
+
+def write_inventory(inventory: BootInventory, taken: Taken | None = None) -> str:
+    """Its text.
+
+    Args:
+        inventory: to be written.
+        taken: when; None in a capture, whose boot is over.
+    """
+    when = {} if taken is None else {_TAKEN: taken._asdict()}
+    return json.dumps({"schema": SCHEMA, **when, **encode(inventory)}, indent=1) + "\n"
 
 
 def parse_inventory(text: str) -> BootInventory:
     """The inventory in a text.
+
+    Raises:
+        SourceError: it is none.
+    """
+    return parse_taken(text)[0]
+
+
+def parse_taken(text: str) -> tuple[BootInventory, Taken | None]:
+    """The inventory in a text, and when it was taken.
 
     Raises:
         SourceError: it is none.
@@ -42,7 +81,17 @@ def parse_inventory(text: str) -> BootInventory:
         found: BootInventory = decode(BootInventory, value, _SOURCE)
     except DecodeError as error:
         raise SourceError(_SOURCE, str(error)) from None
-    return found
+    return found, _parse_taken(value.get(_TAKEN))
+
+
+def _parse_taken(value: object) -> Taken | None:
+    if value is None:
+        return None
+    if isinstance(value, dict):
+        boot_id, at, state = (value.get(name) for name in Taken._fields)
+        if isinstance(boot_id, str) and isinstance(at, int | float) and isinstance(state, dict):
+            return Taken(boot_id, at, {str(path): str(mark) for path, mark in state.items()})
+    raise SourceError(_SOURCE, "when it was taken cannot be read")
 
 
 def redacted(inventory: BootInventory) -> BootInventory:

@@ -42,7 +42,7 @@ from tdx_headroom.sources.registry import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tdx_headroom.boots.inventory import BootReader
+    from tdx_headroom.boots.written import BootSource
     from tdx_headroom.facts.boots import BootInventory, KernelTraits
     from tdx_headroom.facts.kernel_report import KernelReport
     from tdx_headroom.facts.observations import FirmwareRange, Platform, Zone
@@ -59,7 +59,7 @@ def read_facts(
     files: HostFiles,
     log: Reading[KernelLog] | None = None,
     last_cmrs: LastCmrs | None = None,
-    boots: BootReader | None = None,
+    boots: BootSource | None = None,
 ) -> HostFacts:
     """Everything that a live host or a captured tree tells about itself.
 
@@ -69,7 +69,7 @@ def read_facts(
         files: of the host.
         log: its kernel log, where somebody follows it already.
         last_cmrs: CMRs of an earlier boot, to be used when this boot's log does not show them.
-        boots: takes the inventory of boot entries; None: nobody looks for them.
+        boots: tells of boot entries; None: nobody looks for them.
     """
     return choose_facts(read_all(files, log, boots), last_cmrs)
 

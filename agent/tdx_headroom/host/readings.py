@@ -23,7 +23,7 @@ from tdx_headroom.sources.registry import BOOTS, FIRMWARE, IOMEM, MEMBLOCK, MEMO
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tdx_headroom.boots.inventory import BootReader
+    from tdx_headroom.boots.written import BootSource
     from tdx_headroom.facts.observations import FirmwareRange
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.sources.kernel_log.boot_map import BootMap
@@ -59,14 +59,14 @@ class Readings:
 
 
 def read_all(
-    files: HostFiles, log: Reading[KernelLog] | None = None, boots: BootReader | None = None
+    files: HostFiles, log: Reading[KernelLog] | None = None, boots: BootSource | None = None
 ) -> Readings:
     """Read every source.
 
     Args:
         files: of the host.
         log: its kernel log, where somebody follows it already.
-        boots: takes the inventory of boot entries; None: nobody looks for them.
+        boots: tells of boot entries; None: nobody looks for them.
     """
     found = {source.name: source.read(files) for source in SOURCES if source.read is not None}
     readings = with_maps(log or read_kernel_log(files), found)

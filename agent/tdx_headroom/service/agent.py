@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from tdx_headroom.boots.inventory import BootReader
+    from tdx_headroom.boots.written import BootSource
     from tdx_headroom.facts.observations import TdxSeen
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.service.live_log import LiveLog
@@ -41,7 +41,7 @@ class Agent:
         live: the kernel's log, where it is followed.
         state: what is known of this boot and the one before.
         state_file: where to keep that.
-        boots: takes the inventory of boot entries; None: nobody looks for them.
+        boots: tells of boot entries; None: nobody looks for them.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Agent:
         live: LiveLog | None = None,
         state: State | None = None,
         state_file: StateFile | None = None,
-        boots: BootReader | None = None,
+        boots: BootSource | None = None,
     ) -> None:
         self._root = root
         self._what_if = what_if

@@ -15,8 +15,10 @@ from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTO
 
 from tdx_headroom import __version__, log
 from tdx_headroom.errors import AgentError
+from tdx_headroom.facts.boot_inventory import INVENTORY_PATH
 from tdx_headroom.service.agent import Agent
 from tdx_headroom.service.boot_before import tdx_of_boot_before
+from tdx_headroom.service.folder_watch import FolderWatch
 from tdx_headroom.service.live_log import LiveLog
 from tdx_headroom.service.notify import Notifier
 from tdx_headroom.service.state import FolderLock, State, StateFile
@@ -28,7 +30,7 @@ from tdx_headroom.web.server import WebServer
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
-    from tdx_headroom.boots.inventory import BootReader
+    from tdx_headroom.boots.written import BootSource
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.web.settings import WebSettings
 
@@ -54,7 +56,7 @@ class Settings:
         exporter_metrics: whether to export metrics about the agent's process.
         what_if: the operator's word on the kernel's strategy.
         state_directory: where to keep what was learnt from the log; None: nowhere.
-        boots: takes the inventory of boot entries; None: nobody looks for them.
+        boots: tells of boot entries; None: nobody looks for them.
     """
 
     web: WebSettings
@@ -62,7 +64,7 @@ class Settings:
     exporter_metrics: bool = True
     what_if: WhatIf = UNCHANGED
     state_directory: str | None = None
-    boots: BootReader | None = None
+    boots: BootSource | None = None
 
 
 def serve(root: HostFiles, settings: Settings) -> None:
@@ -94,6 +96,8 @@ async def _serve(root: HostFiles, settings: Settings) -> None:
         at_end.push_async_callback(server.stop)
         urls = server.listen()
         at_end.enter_context(_following_uevents(wake))
+        folder = os.path.dirname(root.locate(INVENTORY_PATH))  # noqa: PTH120  a root in memory has no Path
+        watch = at_end.enter_context(FolderWatch(folder, asyncio.get_running_loop(), wake.set))
         at_end.callback(live.close)
         at_end.callback(agent.close)
         tasks: list[asyncio.Task[None]] = []
@@ -106,7 +110,8 @@ async def _serve(root: HostFiles, settings: Settings) -> None:
             notifier.ready(agent.status)
             if root.live and state_file is not None and state.tdx_before is None:
                 _start(at_end, _learn_of_boot_before(agent))
-            tasks.append(_start(at_end, _refresh_forever(agent, wake, settings.refresh_interval, notifier)))
+            loop = _refresh_forever(agent, wake, settings.refresh_interval, notifier, watch)
+            tasks.append(_start(at_end, loop))
             if notifier.watchdog_interval is not None:
                 tasks.append(_start(at_end, _feed_watchdog(notifier, notifier.watchdog_interval)))
         failure = await _wait(stop, tasks)
@@ -231,7 +236,9 @@ async def _feed_watchdog(notifier: Notifier, interval: float) -> None:
         await asyncio.sleep(interval)
 
 
-async def _refresh_forever(agent: Agent, wake: asyncio.Event, interval: float, notifier: Notifier) -> None:
+async def _refresh_forever(
+    agent: Agent, wake: asyncio.Event, interval: float, notifier: Notifier, watch: FolderWatch
+) -> None:
     """Refresh when woken, and by the slow timer when not; between two of them, write the state that waits."""
     loop = asyncio.get_running_loop()
     next_look = loop.time() + interval
@@ -247,6 +254,7 @@ async def _refresh_forever(agent: Agent, wake: asyncio.Event, interval: float, n
                 continue
         wake.clear()
         began = time.thread_time()
+        watch.renew()
         agent.refresh()
         notifier.reloaded(agent.status)
         notifier.status(agent.status)

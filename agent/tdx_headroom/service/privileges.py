@@ -31,7 +31,7 @@ from tdx_headroom.verdict.assessment import assess
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tdx_headroom.boots.inventory import BootReader
+    from tdx_headroom.boots.written import BootSource
     from tdx_headroom.hostfs.files import HostFiles
 
 LAZY = (
@@ -55,7 +55,7 @@ def give_up(
     root: HostFiles,
     name: str | None = None,
     state_folder: str | None = None,
-    boots: BootReader | None = None,
+    boots: BootSource | None = None,
 ) -> dict[str, int]:
     """All of it in order, before anything listens: open, load, hand the state over, drop.
 
@@ -63,7 +63,7 @@ def give_up(
         root: of the host that will be served.
         name: whom to become; see :func:`drop`.
         state_folder: where the agent will keep its state.
-        boots: what will take the inventory of boot entries, if anything does.
+        boots: what will tell of boot entries, if anything does.
 
     Returns:
         Descriptors by path, for ``Root(path, descriptors=...)``. What cannot be opened is left out.
@@ -96,12 +96,12 @@ def give_up(
     return opened
 
 
-def preload(root: HostFiles, boots: BootReader | None = None) -> None:
+def preload(root: HostFiles, boots: BootSource | None = None) -> None:
     """Load what would be loaded later: the interpreter's and the agent's files may be root's alone.
 
     Args:
         root: of the host that will be served; it is read once, for what its readers load.
-        boots: what will take the inventory of boot entries, if anything does.
+        boots: what will tell of boot entries, if anything does.
     """
     own = (module.name for module in pkgutil.walk_packages(tdx_headroom.__path__, "tdx_headroom."))
     for name in (*LAZY, *(name for name in own if name.split(".")[1] not in OTHERS)):

@@ -22,7 +22,6 @@ from tests.unit.boots.kernel_images import (
     vmlinux,
 )
 
-import tdx_headroom
 from tdx_headroom.boots.kernels import scanner as scanner_module
 from tdx_headroom.boots.kernels.config import ConfigReading
 from tdx_headroom.boots.kernels.image_marks import answer
@@ -301,14 +300,6 @@ def test_folder_of_the_user_does_not_count(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert Scanner(None).marks(host_tree({IMAGE: image(AT_BOOT)}), IMAGE).marks is not None
-
-
-def test_process_is_of_the_same_agent(host_tree: HostTree, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process runs this agent's own code, whichever other one this Python has installed."""
-    code = "import json; print(json.dumps({'error': f'of {tdx_headroom.__file__}'}))"
-    monkeypatch.setattr(scanner_module, "_CHILD", scanner_module._THIS_AGENT + code)
-    (why,) = Scanner(None).marks(host_tree({IMAGE: image(AT_BOOT)}), IMAGE).unread
-    assert why == f"{IMAGE}: of {tdx_headroom.__file__}"
 
 
 def test_image_that_is_no_file(host_tree: HostTree, scanner: Scanner) -> None:

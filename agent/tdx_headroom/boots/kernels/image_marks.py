@@ -53,16 +53,19 @@ def scan(fd: int, offset: int = 0) -> ImageMarks:
 
 
 def _limit() -> None:
-    """Bounds that hold whatever the image makes the unpackers do."""
+    """Bounds that hold whatever the image makes the unpackers do.
+
+    A unit that refuses this call bounds the memory itself (``MemoryMax=``), and the parent the time.
+    """
     for what, most in (
         (resource.RLIMIT_CPU, CPU_SECONDS),
         (resource.RLIMIT_AS, MEMORY),
         (resource.RLIMIT_FSIZE, 1 << 16),
         (resource.RLIMIT_CORE, 0),
     ):
-        _, hard = resource.getrlimit(what)
-        bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
         with contextlib.suppress(OSError, ValueError):
+            _, hard = resource.getrlimit(what)
+            bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
             resource.setrlimit(what, (bound, bound))
 
 

@@ -9,17 +9,16 @@ import os
 import selectors
 import stat
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tdx_headroom
 from tdx_headroom.boots.kernels.image import packed_in
 from tdx_headroom.boots.kernels.image_marks import CPU_SECONDS
 from tdx_headroom.boots.kernels.marks import as_json, parse_marks
 from tdx_headroom.boots.kernels.traits import MarksReading
 from tdx_headroom.boots.reasons import SOURCE, reason_of
+from tdx_headroom.child import child_command
 from tdx_headroom.errors import AgentError, SourceError
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.whole_file import write_whole
@@ -34,6 +33,10 @@ SCHEMA = 1
 MAX_REMEMBERED = 64
 """Images; a host has five."""
 
+_NAME = "kernel-images.json"
+_SERVICES = "/var/cache/tdx-headroom-boots"
+"""Of ``tdx-headroom-boots.service``: what it has looked through, no upgrade has to look through again."""
+
 _MAX_FILE = 256 << 10
 _MAX_ANSWER = 1 << 16
 _SECONDS = 2.0 * CPU_SECONDS
@@ -41,21 +44,22 @@ _SECONDS = 2.0 * CPU_SECONDS
 _HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 """A window of 64 MB in pages of 2 MiB: a quarter less time, and 2 MiB more memory."""
 
-# Isolated, so that nothing is imported from the folder that the user is in; and of all installed agents this
-# one, without its folder coming before Python's own modules.
-_THIS_AGENT = "import sys; sys.path.insert(0, sys.argv.pop(1)); import tdx_headroom; del sys.path[0]; "
-_CHILD = f"{_THIS_AGENT}from tdx_headroom.boots.kernels.image_marks import main; sys.exit(main(sys.argv[1:]))"
-
 
 def cache_path() -> str | None:
-    """The file that remembers, in the user's folder for caches; None where there is no such folder."""
+    """The file that remembers: the service's, which root shares with it, or in the user's folder for caches.
+
+    None where there is no such folder.
+    """
+    of_service = os.environ.get("CACHE_DIRECTORY") or (_SERVICES if os.geteuid() == 0 else "")
+    if Path(of_service).is_absolute() and Path(of_service).is_dir():
+        return f"{of_service}/{_NAME}"
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not base.startswith("/"):
         home = os.environ.get("HOME", "")
         if not home.startswith("/"):
             return None
         base = f"{home}/.cache"
-    return f"{base}/tdx-headroom/kernel-images.json"
+    return f"{base}/tdx-headroom/{_NAME}"
 
 
 class Scanner:
@@ -136,8 +140,7 @@ def _ask(fd: int, offset: int, seconds: float) -> bytes:
     Raises:
         SourceError: it cannot be started, or takes too long.
     """
-    folder = str(Path(tdx_headroom.__file__).resolve().parents[1])
-    command = [sys.executable, "-I", "-c", _CHILD, folder, str(offset)]
+    command = child_command("boots.kernels.image_marks", [str(offset)])
     try:
         process = subprocess.Popen(  # noqa: S603  this Python, with a number
             command, stdin=fd, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | _HUGE_PAGES

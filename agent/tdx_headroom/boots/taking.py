@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Takes the inventory of a host while its boot configuration may be changing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tdx_headroom.boots.inventory import BootReader
+from tdx_headroom.boots.watched import state_of_files
+from tdx_headroom.facts.boot_inventory import Taken
+from tdx_headroom.facts.boots import BootInventory
+from tdx_headroom.sources.platform import read_boot_id
+
+if TYPE_CHECKING:
+    from tdx_headroom.hostfs.files import HostFiles
+
+MAX_LOOKS = 5
+"""An upgrade writes one file after the other; who watches is woken by the last one in any case."""
+
+
+def take_inventory(files: HostFiles, now: float) -> tuple[BootInventory, Taken]:
+    """The inventory, and the state of the files that it was taken of: looked at again where that has changed.
+
+    Args:
+        files: of the running host.
+        now: seconds since the epoch.
+    """
+    reader = BootReader.with_images()
+    state = state_of_files(files)
+    for _ in range(MAX_LOOKS):
+        found = reader.take(files)
+        before, state = state, state_of_files(files)
+        if before == state:
+            break
+    return found or BootInventory(), Taken(read_boot_id(files) or "", now, before)
