@@ -48,6 +48,12 @@ NUMBERS = (
         colours=ANY_IS_BAD,
     ),
     stat(
+        "Staged to fail",
+        "Of these, hosts on which another kernel or command line than the running one boots next.",
+        f'sum(job_verdict:tdx_staged_boot:sum{{{JOB},verdict="will-fail"}})',
+        colours=ANY_IS_BAD,
+    ),
+    stat(
         "At risk",
         "It fits, with little room.",
         f'sum(job_verdict:tdx_next_boot:sum{{{JOB},verdict="at-risk"}})',
@@ -108,7 +114,7 @@ CAUSES = (
     ),
     table(
         "Next boot by kernel",
-        "Which kernels the hosts run that will fail, or are at risk.",
+        "Which kernels boot next on the hosts that will fail, or are at risk.",
         Query(
             f"sum by (kernel_release, verdict) (job_kernel_release_verdict:tdx_next_boot:sum{{{JOB}}}) > 0"
         ),
@@ -132,6 +138,14 @@ HOSTS = (
         columns=("instance", "job", "strategy"),
         value="headroom",
         colours=HEADROOM,
+        link=HOST_LINK,
+    ),
+    table(
+        "Hosts with a staged boot that fails",
+        "Another kernel or command line boots next, and TDX does not come up with it: do not reboot them.",
+        Query(f'topk({ROWS_SHOWN}, tdx_staged_boot{{{JOB},verdict="will-fail"}} == 1)'),
+        columns=("instance", "job"),
+        value="fails",
         link=HOST_LINK,
     ),
     table(

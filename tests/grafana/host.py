@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from tests.grafana.panels import (
     HEADROOM,
+    NEUTRAL,
     Json,
     Query,
     Row,
@@ -35,7 +36,7 @@ VERDICT = (
     ),
     stat(
         "Next boot",
-        "What the next initialization with this memory map does. Empty on a host without TDX.",
+        "With the kernel and command line that are staged. Empty on a host without TDX.",
         _names("tdx_next_boot"),
         legend="{{verdict}}",
         width=4,
@@ -61,6 +62,55 @@ VERDICT = (
         f"tdx_plan_matches_kernel{{{HOST}}}",
         colours=thresholds((1, "green"), base="red"),
         width=4,
+    ),
+)
+
+NEXT_BOOT = (
+    stat(
+        "Another boot is staged",
+        "1: another kernel or command line than the running one boots next. Empty where that is unknown.",
+        f"tdx_next_boot_pending{{{HOST}}}",
+        colours=NEUTRAL,
+        width=4,
+    ),
+    stat(
+        "The running kernel again",
+        "What the next initialization does with this boot's kernel, command line and memory map.",
+        _names("tdx_next_init"),
+        legend="{{verdict}}",
+        width=4,
+    ),
+    table(
+        "What boots next",
+        "The kernel, and the files that tell it. Empty where it cannot be told.",
+        Query(f"tdx_next_boot_info{{{HOST}}}"),
+        columns=("kernel_release", "loader", "role", "known_from"),
+        value="next",
+        width=16,
+    ),
+    table(
+        "Installed kernels",
+        "What TDX does under each, in the worst of its boot entries.",
+        Query(f"tdx_boot_verdict{{{HOST}}}"),
+        columns=("kernel_release", "verdict"),
+        value="boot",
+    ),
+    table(
+        "Headroom of installed kernels",
+        "Reserved areas left in the fullest TDMR, in the same boot entry.",
+        Query(f"tdx_boot_reserved_areas_headroom_min{{{HOST}}}"),
+        columns=("kernel_release",),
+        value="headroom",
+        colours=HEADROOM,
+        width=6,
+    ),
+    table(
+        "Findings",
+        "What decides about the next boot.",
+        Query(f"tdx_finding{{{HOST}}}"),
+        columns=("kind", "severity"),
+        value="finding",
+        width=6,
     ),
 )
 
@@ -192,6 +242,7 @@ AGENT = (
 
 ROWS = (
     Row("Verdict", VERDICT),
+    Row("Next boot", NEXT_BOOT),
     Row("TDMRs", TDMRS),
     Row("Memory and module", MEMORY),
     Row("Agent", AGENT),

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from tdx_headroom.boots.firmware.choice import BootOption
     from tdx_headroom.boots.running import Running
+    from tdx_headroom.boots.written import BootSource
     from tdx_headroom.facts.boots import KernelTraits
     from tdx_headroom.hostfs.files import HostFiles
 
@@ -46,6 +47,16 @@ _RELEASE = re.compile(r"[0-9]{1,3}\.[0-9]{1,4}[A-Za-z0-9.+~_-]{0,100}", re.ASCII
 _FIRMWARE = "sys/firmware"
 _RUNNING = "the running kernel"
 _NETWORK = "network"
+
+
+def boots_of(files: HostFiles) -> BootSource:
+    """What tells of the boot entries of a host without taking long: what root has written, where it has.
+
+    Args:
+        files: of the host.
+    """
+    written = files.exists(INVENTORY_PATH) and is_this_host(files)
+    return WrittenInventory() if written else BootReader.with_images()
 
 
 class BootReader:

@@ -112,9 +112,9 @@ def _boots_of(root: Root | MemoryRoot) -> BootSource:
     if root.live:
         return WrittenInventory(held=_taken_as_root(root))
     # Loaded here: a live host's agent does without it, and that is 2 MiB.
-    from tdx_headroom.boots.inventory import BootReader  # noqa: PLC0415
+    from tdx_headroom.boots.inventory import boots_of  # noqa: PLC0415
 
-    return BootReader()
+    return boots_of(root)
 
 
 def _taken_as_root(root: Root | MemoryRoot) -> str | None:

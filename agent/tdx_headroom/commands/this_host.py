@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from tdx_headroom import log
+from tdx_headroom.boots.inventory import boots_of
 from tdx_headroom.commands.arguments import add_assume_strategy, add_rootfs
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import host_root
@@ -40,7 +41,7 @@ def assess_host(options: argparse.Namespace) -> Assessment:
     """The host that the options name, as it is now."""
     log.configure("warn", "logfmt")
     root = host_root(options.rootfs).holding(take().files)
-    return assess(read_facts(root), WhatIf(strategy=options.assume_strategy))
+    return assess(read_facts(root, boots=boots_of(root)), WhatIf(strategy=options.assume_strategy))
 
 
 def write(output: str, data: bytes) -> None:

@@ -57,10 +57,43 @@ _TABLE = (
         "Whether the recomputed PAMT and outcome are those the kernel logged; absent when it logged nothing.",
     ),
     Family("tdx_verdict", "1 on the verdict for this host.", ("verdict",)),
-    Family("tdx_next_boot", "1 on what the next TDX initialization on this host will do.", ("verdict",)),
+    Family(
+        "tdx_next_init",
+        "1 on what the next TDX initialization does with the running kernel, command line and memory map.",
+        ("verdict",),
+    ),
+    Family(
+        "tdx_next_boot",
+        "1 on what TDX does in the boot that comes next, with the kernel and command line that are staged.",
+        ("verdict",),
+    ),
+    Family(
+        "tdx_next_boot_info",
+        "Which boot comes next, and the files that tell it; absent when that cannot be told.",
+        ("kernel_release", "loader", "role", "known_from"),
+    ),
+    Family(
+        "tdx_next_boot_pending",
+        "Whether another kernel or command line than the running one boots next; absent when unknown.",
+    ),
+    Family(
+        "tdx_staged_boot",
+        "1 on what TDX does in the boot that comes next, where it is not known to be the running one again.",
+        ("verdict",),
+    ),
+    Family(
+        "tdx_boot_verdict",
+        "1 on what TDX does under an installed kernel, in the worst of its boot entries.",
+        ("kernel_release", "verdict"),
+    ),
+    Family(
+        "tdx_boot_reserved_areas_headroom_min",
+        "Reserved areas left over in the fullest TDMR under an installed kernel, in the same boot entry.",
+        ("kernel_release",),
+    ),
     Family(
         "tdx_finding",
-        "1 for each finding about the next TDX initialization; docs/verdict.md lists the kinds.",
+        "1 for each finding about the boot that comes next; docs/verdict.md lists the kinds.",
         ("kind", "severity"),
     ),
     Family("tdx_tdmrs", "TDMRs that the memory map needs.", ("strategy",)),

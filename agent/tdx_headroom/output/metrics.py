@@ -14,6 +14,7 @@ from tdx_headroom.errors import one_line
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.facts.sources import MemorySource
 from tdx_headroom.output.metric_families import families
+from tdx_headroom.output.next_boot_metrics import next_boot_samples
 from tdx_headroom.plan import AreaKind, Outcome, Strategy
 from tdx_headroom.plan.regions import tdx_memory_list
 from tdx_headroom.verdict import State
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from tdx_headroom.output.metric_families import Sample
     from tdx_headroom.plan import Plan, Tdmr
     from tdx_headroom.verdict.assessment import Assessment
+
+
+_FORETOLD = (State.WILL_INITIALIZE, State.AT_RISK, State.WILL_FAIL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +123,10 @@ def _verdict_samples(assessment: Assessment) -> Iterator[Sample]:
     for state in State:
         yield ("tdx_verdict", (state,), int(state is verdict.state))
     if verdict.next_boot is not None:
-        for state in (State.WILL_INITIALIZE, State.AT_RISK, State.WILL_FAIL):
-            yield ("tdx_next_boot", (state,), int(state is verdict.next_boot))
-    for kind, severity in dict.fromkeys((found.kind, found.severity) for found in verdict.findings):
-        yield ("tdx_finding", (kind, severity), 1)
+        for state in _FORETOLD:
+            yield ("tdx_next_init", (state,), int(state is verdict.next_boot))
+    if verdict.state is not State.NOT_TDX:
+        yield from next_boot_samples(assessment)
     if assessment.facts.memory_regions is not None or verdict.state is not State.NOT_TDX:
         basis = verdict.finding.basis
         for strategy in Strategy:

@@ -15,6 +15,7 @@ from tdx_headroom.service.state import BootState, State, map_changed, remember
 from tdx_headroom.service.state_writer import StateWriter
 from tdx_headroom.verdict import State as VerdictState
 from tdx_headroom.verdict.assessment import assess
+from tdx_headroom.verdict.boots import why_none_comes
 from tdx_headroom.verdict.signs import tdx_gone
 from tdx_headroom.verdict.what_if import UNCHANGED
 
@@ -30,6 +31,17 @@ if TYPE_CHECKING:
     from tdx_headroom.service.state import StateFile
     from tdx_headroom.verdict.assessment import Assessment
     from tdx_headroom.verdict.what_if import WhatIf
+
+
+def _next_boot(assessment: Assessment) -> dict[str, str]:
+    """What comes next, for the log."""
+    coming = assessment.coming
+    if assessment.boots is not None and coming is None:
+        return {"verdict": str(VerdictState.CANNOT_TELL), "unknown": why_none_comes(assessment.facts)}
+    told = {"verdict": str(assessment.next_boot or VerdictState.CANNOT_TELL)}
+    if coming is None:
+        return told
+    return {**told, "kernel_release": coming.entry.release or "", "known_from": coming.entry.known_from}
 
 
 class Agent:
@@ -94,12 +106,15 @@ class Agent:
                 self._status = metrics.stale(self._status)
                 self.version += 1
             return
-        changed = self.assessment is None or self.assessment.verdict != assessment.verdict
+        last = self.assessment
+        changed = last is None or last.verdict != assessment.verdict
         self.assessment = assessment
         self._keep(assessment, urgent=changed)
         self._status = self._measure(assessment, time.perf_counter() - began)
         self.version += 1
         self._report(assessment, changed=changed)
+        if last is None or _next_boot(last) != _next_boot(assessment):
+            log.get().info("next boot", **_next_boot(assessment))
 
     def _assess(self) -> Assessment:
         kernel_log = None

@@ -12,6 +12,7 @@ import os
 import pkgutil
 import pwd
 import threading
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 import tdx_headroom
 from tdx_headroom import log
 from tdx_headroom.errors import AgentError
+from tdx_headroom.facts.boots import BootInventory
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.memory import MemoryRoot
 from tdx_headroom.hostfs.root import Root
@@ -115,7 +117,10 @@ def preload(root: HostFiles, boots: BootSource | None = None) -> None:
     read_facts(root, boots=boots)
     # Templates are loaded as they are needed: the page of a host with TDX needs all of them.
     with resources.as_file(resources.files("tdx_headroom") / "hosts" / "emerald-rapids") as folder:
-        render_page(assess(read_facts(Root(folder), boots=boots)))
+        facts = replace(
+            read_facts(Root(folder)), boots=BootInventory(unknown="not looked for", configured=True)
+        )
+        render_page(assess(facts))
 
 
 def drop(name: str | None = None) -> None:

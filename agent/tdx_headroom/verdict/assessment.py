@@ -54,6 +54,16 @@ class Assessment:
         return None if self.coming is None or self.coming.state not in _TOLD else self.coming.state
 
     @property
+    def pending(self) -> bool | None:
+        """Whether another kernel, command line or RAM disk is staged; None where that cannot be told."""
+        coming = self.coming
+        if coming is None:
+            return None
+        if Role.RUNNING in coming.entry.roles:
+            return False
+        return None if coming.entry.differs is None else bool(coming.entry.differs)
+
+    @property
     def boots_unknown(self) -> str | None:
         """Why it cannot be told which boot comes next, a clause; None where it can, or nobody has looked."""
         return None if self.facts.boots is None else self.facts.boots.unknown

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
     from tdx_headroom.verdict.model import Verdict
     from tdx_headroom.verdict.this_boot import Shown
     from tdx_headroom.verdict.what_if import WhatIf
+
+
+_BADNESS = {
+    state: bad
+    for bad, state in enumerate(
+        (State.NOT_TDX, State.WILL_INITIALIZE, State.AT_RISK, State.CANNOT_TELL, State.WILL_FAIL)
+    )
+}
 
 
 class Boot(NamedTuple):
@@ -82,6 +91,31 @@ def judge_boots(facts: HostFacts, what_if: WhatIf = UNCHANGED) -> tuple[Boot, ..
 def next_boot_of(boots: tuple[Boot, ...] | None) -> Boot | None:
     """The one that comes next; None where that cannot be told."""
     return next((boot for boot in boots or () if boot.is_next), None)
+
+
+def kernels_of(boots: tuple[Boot, ...]) -> tuple[Boot, ...]:
+    """The worst boot of each kernel that an operator gets by default: the next one, then the newest.
+
+    Args:
+        boots: all of them; entries for recovery, and what kexec has loaded, are passed over.
+    """
+    worst: dict[str, Boot] = {}
+    for boot in boots:
+        release = boot.entry.release
+        if release is None or boot.entry.recovery or Role.KEXEC in boot.entry.roles:
+            continue
+        if release not in worst or _BADNESS[boot.state] > _BADNESS[worst[release].state]:
+            worst[release] = boot
+    coming = next_boot_of(boots)
+    first = None if coming is None else coming.entry.release
+    releases = sorted(worst, key=lambda release: (release == first, _version(release)), reverse=True)
+    return tuple(worst[release] for release in releases)
+
+
+def _version(release: str) -> list[tuple[int, int, str]]:
+    """A key to sort releases by: numbers in them as numbers."""
+    parts = re.findall(r"([0-9]{1,18})|([^0-9.]+)", release)
+    return [(1, int(number), "") if number else (0, 0, text) for number, text in parts]
 
 
 def why_none_comes(facts: HostFacts) -> str:
