@@ -34,14 +34,19 @@ if TYPE_CHECKING:
 
 
 def _next_boot(assessment: Assessment) -> dict[str, str]:
-    """What comes next, for the log."""
+    """What comes next, for the log; nothing where nobody has looked, or there is no TDX to lose."""
+    if assessment.boots is None or assessment.verdict.state is VerdictState.NOT_TDX:
+        return {}
     coming = assessment.coming
-    if assessment.boots is not None and coming is None:
-        return {"verdict": str(VerdictState.CANNOT_TELL), "unknown": why_none_comes(assessment.facts)}
-    told = {"verdict": str(assessment.next_boot or VerdictState.CANNOT_TELL)}
     if coming is None:
-        return told
-    return {**told, "kernel_release": coming.entry.release or "", "known_from": coming.entry.known_from}
+        return {"verdict": str(VerdictState.CANNOT_TELL), "unknown": why_none_comes(assessment.facts)}
+    entry = coming.entry
+    return {
+        "verdict": str(coming.state),
+        "kernel_release": entry.release or "",
+        "entry": entry.entry or "",
+        "known_from": entry.known_from,
+    }
 
 
 class Agent:
@@ -113,8 +118,10 @@ class Agent:
         self._status = self._measure(assessment, time.perf_counter() - began)
         self.version += 1
         self._report(assessment, changed=changed)
-        if last is None or _next_boot(last) != _next_boot(assessment):
-            log.get().info("next boot", **_next_boot(assessment))
+        told = _next_boot(assessment)
+        if told and (last is None or _next_boot(last) != told):
+            bad = told["verdict"] == VerdictState.WILL_FAIL
+            (log.get().warning if bad else log.get().info)("next boot", **told)
 
     def _assess(self) -> Assessment:
         kernel_log = None
