@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from tdx_headroom.verdict.assessment import Assessment
 
 PREFIX = "tdx-headroom"
+_NEXT_BOOT_TDX = {State.WILL_INITIALIZE: "true", State.AT_RISK: "at-risk", State.WILL_FAIL: "false"}
 
 
 def render_labels(assessment: Assessment) -> bytes:
     """Every value is short and made of letters, digits, ``-`` and ``.``, as Kubernetes wants it.
 
-    What is unknown has no label. A host without TDX has only its verdict.
+    What is unknown has no label. A host without TDX has only its verdict. ``next-boot`` and ``next-boot-tdx``
+    are about the boot that comes next; strategy and headroom are the running kernel's.
 
     Args:
         assessment: of the host.
@@ -25,8 +27,10 @@ def render_labels(assessment: Assessment) -> bytes:
     verdict = assessment.verdict
     found: dict[str, str] = {"verdict": verdict.state}
     if verdict.state is not State.NOT_TDX:
-        if verdict.next_boot is not None:
-            found["next-boot"] = verdict.next_boot
+        if assessment.next_boot is not None:
+            found["next-boot"] = assessment.next_boot
+        if assessment.coming is not None and assessment.coming.state in _NEXT_BOOT_TDX:
+            found["next-boot-tdx"] = _NEXT_BOOT_TDX[assessment.coming.state]
         found["strategy"] = verdict.strategy
         for name, strategy in (
             ("headroom", verdict.strategy),

@@ -2,26 +2,42 @@
 from __future__ import annotations
 
 import re
+import shutil
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tdx_headroom.boots.inventory import BootReader
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output.labels import label_number, render_labels
+from tdx_headroom.verdict import State
 from tdx_headroom.verdict.assessment import assess
 
 HOSTS = Path(__file__).parents[2] / "hosts"
+BOOTS = Path(__file__).parents[2] / "boots"
 NAME = r"tdx-headroom/[a-z]([a-z-]{0,61}[a-z])?"
 VALUE = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
 """What Kubernetes takes as a label's value."""
 
 
 def labels(host: str) -> str:
-    return render_labels(assess(read_facts(Root(HOSTS / host)))).decode()
+    return of(HOSTS / host)
+
+
+def of(tree: Path) -> str:
+    return render_labels(assess(read_facts(Root(tree), boots=BootReader()))).decode()
+
+
+def staged(folder: Path, boots: str) -> Path:
+    """A host that is up, with the boot configuration of another."""
+    shutil.copytree(HOSTS / "good-2-node", folder, dirs_exist_ok=True)
+    shutil.copytree(BOOTS / boots, folder, dirs_exist_ok=True)
+    return folder
 
 
 def test_a_failing_host() -> None:
@@ -29,6 +45,7 @@ def test_a_failing_host() -> None:
     assert labels("emerald-rapids") == (
         "tdx-headroom/verdict=failed\n"
         "tdx-headroom/next-boot=will-fail\n"
+        "tdx-headroom/next-boot-tdx=false\n"
         "tdx-headroom/strategy=memory-regions\n"
         "tdx-headroom/headroom=minus-1\n"
         "tdx-headroom/mainline-headroom=minus-1\n"
@@ -38,6 +55,58 @@ def test_a_failing_host() -> None:
 def test_a_host_without_tdx() -> None:
     """It has its verdict and nothing that would be said about TDX."""
     assert labels("no-tdx") == "tdx-headroom/verdict=not-tdx\n"
+
+
+def test_the_boot_that_comes_next(tmp_path: Path) -> None:
+    """Both labels of the next boot are about the staged kernel, which has no TDX, and not the running one."""
+    assert labels("good-2-node").splitlines()[1:3] == [
+        "tdx-headroom/next-boot=will-initialize",
+        "tdx-headroom/next-boot-tdx=true",
+    ]
+    found = of(staged(tmp_path, "debian-two-saved")).splitlines()
+    assert found[:3] == [
+        "tdx-headroom/verdict=initialized",
+        "tdx-headroom/next-boot=will-fail",
+        "tdx-headroom/next-boot-tdx=false",
+    ]
+    assert "tdx-headroom/headroom=13" in found
+
+
+def test_what_cannot_be_told_has_no_label(tmp_path: Path) -> None:
+    """Where nothing tells which kernel boots next, neither label is there, whatever the running one does."""
+    tree = staged(tmp_path, "debian-one")
+    (tree / "sys/kernel").mkdir(parents=True, exist_ok=True)
+    (tree / "sys/kernel/kexec_loaded").write_text("1\n")
+    assert "next-boot" not in of(tree)
+    assert "tdx-headroom/verdict=initialized\n" in of(tree)
+
+
+@pytest.mark.parametrize(
+    ("state", "label"),
+    [
+        (State.WILL_INITIALIZE, "true"),
+        (State.AT_RISK, "at-risk"),
+        (State.WILL_FAIL, "false"),
+        (State.CANNOT_TELL, None),
+        (State.NOT_TDX, None),
+    ],
+)
+def test_every_verdict_of_the_next_boot(state: State, label: str | None) -> None:
+    """What the label says of each verdict; it says nothing of an unknown one."""
+    found = assess(read_facts(Root(HOSTS / "good-2-node"), boots=BootReader()))
+    assert found.boots is not None
+    changed = replace(found, boots=tuple(boot._replace(state=state) for boot in found.boots))
+    lines = render_labels(changed).decode().splitlines()
+    assert [line for line in lines if "/next-boot-tdx=" in line] == (
+        [] if label is None else [f"tdx-headroom/next-boot-tdx={label}"]
+    )
+
+
+def test_where_nobody_has_looked_for_boots() -> None:
+    """Without an inventory the old label is the running kernel's, and the new one is not there."""
+    text = render_labels(assess(read_facts(Root(HOSTS / "good-2-node")))).decode()
+    assert "tdx-headroom/next-boot=will-initialize\n" in text
+    assert "next-boot-tdx" not in text
 
 
 @pytest.mark.parametrize("host", sorted(path.name for path in HOSTS.iterdir() if path.is_dir()))
