@@ -19,6 +19,7 @@ from tdx_headroom.boots.kernels.scanner import Scanner, cache_path
 from tdx_headroom.boots.kexec import with_kexec
 from tdx_headroom.boots.menu import Menu
 from tdx_headroom.boots.modprobe import read_kvm_intel_tdx
+from tdx_headroom.boots.mounted import boot_folder_unseen
 from tdx_headroom.boots.reasons import SOURCE, bounded
 from tdx_headroom.boots.running import differences, read_running
 from tdx_headroom.boots.systemd_boot.reader import read_systemd_boot
@@ -178,6 +179,8 @@ class _Taking:
             # One of them is a leftover, and nothing says which.
             names = " and ".join(str(menu.loader) for menu in menus)
             return _Choice(unknown=f"both {names} are there, and no EFI variable tells which of them runs")
+        if not menus and (unseen := boot_folder_unseen(self._files)) is not None:
+            return _Choice(unknown=unseen)
         if not menus and option is not None:
             what = option.description or option.file
             return _Choice(unknown=f"the firmware starts {what} next, whose configuration is not found")

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a tree is this running host, mounted into a container, and lacks what tells the next boot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tdx_headroom.boots.reasons import SOURCE
+from tdx_headroom.errors import SourceError
+from tdx_headroom.hostfs.root import Root
+
+if TYPE_CHECKING:
+    from tdx_headroom.hostfs.files import HostFiles
+
+BOOT_ID = "proc/sys/kernel/random/boot_id"
+"""The same in every container of a host, and never again after its next boot (random(4))."""
+_BOOT = "boot"
+_MODULES = ("lib/modules", "usr/lib/modules")
+
+
+def boot_folder_unseen(files: HostFiles) -> str | None:
+    """Why nothing can be said of a mounted host's boot entries, a clause; None where this is no such tree.
+
+    A captured host without ``/boot`` has none that anybody knows of. One that is mounted has one for sure as
+    long as nobody has looked: that nothing is staged must not be concluded from a folder that is not mounted.
+    An empty one beside the host's modules is the host's own, as on a virtual machine whose kernel comes from
+    outside.
+
+    Args:
+        files: of the host.
+    """
+    if files.live or not _is_this_boot(files):
+        return None
+    where = files.locate(_BOOT)
+    try:
+        if files.entries(SOURCE, _BOOT) or any(map(files.exists, _MODULES)):
+            return None
+    except SourceError as error:
+        return f"{where} is not mounted" if error.absent else error.reason
+    return f"{where} is empty: nothing is mounted there"
+
+
+def _is_this_boot(files: HostFiles) -> bool:
+    try:
+        return files.read(SOURCE, BOOT_ID, limit=64) == Root().read(SOURCE, BOOT_ID, limit=64)
+    except SourceError:
+        return False
