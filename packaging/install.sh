@@ -27,7 +27,8 @@ put "$share/bash-completion/completions" "$made/tdx-headroom"
 put "$share/zsh/vendor-completions" "$made/_tdx-headroom"
 install -D -m 755 systemd/generators/tdx-headroom "$tree/usr/lib/systemd/system-generators/tdx-headroom"
 put "$share/tdx-headroom/systemd" systemd/drop-ins/*.conf
-for folder in prometheus grafana kubernetes/base kubernetes/kernel-log sos; do
+for folder in prometheus grafana kubernetes/base kubernetes/kernel-log kubernetes/boots kubernetes/boots/sidecar \
+  kubernetes/boots/of-host kubernetes/kured kubernetes/kured/alerts kubernetes/kured/hold sos; do
   put "$share/tdx-headroom/$folder" "packaging/$folder"/*.yml "packaging/$folder"/*.yaml "packaging/$folder"/*.json \
     "packaging/$folder"/*.py
 done

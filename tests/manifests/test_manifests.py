@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +126,7 @@ def open_folder() -> Iterator[Path]:
 @pytest.mark.skipif(not may_unshare(), reason="only root can mount, and not in every container")
 @pytest.mark.parametrize("owner", [0, 65534], ids=["made by the kubelet", "of an older agent"])
 def test_the_capabilities_are_enough(owner: int, open_folder: Path) -> None:
-    """With the mounts, arguments and capabilities of the DaemonSet the agent reads iomem, then keeps none."""
+    """With the DaemonSet's mounts and capabilities the agent reads iomem, misses /boot, and keeps none."""
     spec = container()
     state, host, log = (open_folder / name for name in ("state", "host", "log"))
     state.mkdir()
@@ -145,7 +147,8 @@ def test_the_capabilities_are_enough(owner: int, open_folder: Path) -> None:
         f"mount --rbind /proc {host}/proc && mount --rbind /sys {host}/sys && "
         f'exec setpriv --inh-caps=-all --bounding-set=-all,{capabilities} "$@"'
     )
-    address = f"--web.listen-address=127.0.0.1:{free_port()}"
+    port = free_port()
+    address = f"--web.listen-address=127.0.0.1:{port}"
     command = [sys.executable, "-m", "tdx_headroom", *arguments, address]
     with log.open("w") as stream:
         process = subprocess.Popen(
@@ -163,6 +166,8 @@ def test_the_capabilities_are_enough(owner: int, open_folder: Path) -> None:
         assert {int(fields[name], 16) for name in ("CapEff", "CapPrm", "CapBnd")} == {0}
         assert fields["NoNewPrivs"] == "1"
         assert "source=iomem origin" in log.read_text()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/plan", timeout=60) as answer:
+            assert json.load(answer)["verdict"]["boots_unknown"] == f"{host}/boot is not mounted"
         assert (state / "state.json").stat().st_uid == state.stat().st_uid == 61110
         assert state.stat().st_mode & 0o777 == 0o700
     finally:

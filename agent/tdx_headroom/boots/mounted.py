@@ -6,16 +6,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdx_headroom.boots.reasons import SOURCE
+from tdx_headroom.boots.watched import MODULES
+from tdx_headroom.boots.written import is_this_host
 from tdx_headroom.errors import SourceError
-from tdx_headroom.hostfs.root import Root
 
 if TYPE_CHECKING:
     from tdx_headroom.hostfs.files import HostFiles
 
-BOOT_ID = "proc/sys/kernel/random/boot_id"
-"""The same in every container of a host, and never again after its next boot (random(4))."""
 _BOOT = "boot"
-_MODULES = ("lib/modules", "usr/lib/modules")
 
 
 def boot_folder_unseen(files: HostFiles) -> str | None:
@@ -29,19 +27,12 @@ def boot_folder_unseen(files: HostFiles) -> str | None:
     Args:
         files: of the host.
     """
-    if files.live or not _is_this_boot(files):
+    if files.live or not is_this_host(files):
         return None
     where = files.locate(_BOOT)
     try:
-        if files.entries(SOURCE, _BOOT) or any(map(files.exists, _MODULES)):
+        if files.entries(SOURCE, _BOOT) or any(map(files.exists, MODULES)):
             return None
     except SourceError as error:
         return f"{where} is not mounted" if error.absent else error.reason
     return f"{where} is empty: nothing is mounted there"
-
-
-def _is_this_boot(files: HostFiles) -> bool:
-    try:
-        return files.read(SOURCE, BOOT_ID, limit=64) == Root().read(SOURCE, BOOT_ID, limit=64)
-    except SourceError:
-        return False
