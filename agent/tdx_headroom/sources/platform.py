@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tdx_headroom.hostfs.files import HostFiles
 
 SOURCE = "platform"
+BOOT_ID_PATH = "proc/sys/kernel/random/boot_id"
 HOST_NAME_PATH = "proc/sys/kernel/hostname"
 RELEASE_PATH = "proc/sys/kernel/osrelease"
 
@@ -253,8 +254,8 @@ def read_hostname(root: HostFiles) -> str | None:
 
 
 def read_boot_id(root: HostFiles) -> str | None:
-    """The kernel's random id of the running boot."""
-    return _optional(lambda: root.read(SOURCE, "proc/sys/kernel/random/boot_id", limit=4096).strip() or None)
+    """The random id of the running boot: the same in all its containers, and in no other boot (random(4))."""
+    return _optional(lambda: root.read(SOURCE, BOOT_ID_PATH, limit=4096).strip() or None)
 
 
 def _totals(root: HostFiles) -> tuple[int | None, float | None]:

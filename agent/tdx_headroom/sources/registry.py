@@ -132,7 +132,7 @@ PLATFORM = Source(
             handed_over="cmdline",
         ),
         File("proc/stat", reduce.stat, "the time of the boot"),
-        File("proc/sys/kernel/random/boot_id", reduce.no_boot, "nothing: it is all zeros"),
+        File(platform.BOOT_ID_PATH, reduce.no_boot, "nothing: it is all zeros"),
         File("sys/module/kvm_intel/parameters/tdx", reduce.matching(r"[YN01]")),
         File("sys/module/kvm/parameters/enable_virt_at_load", reduce.matching(r"[YN01]")),
         File("sys/power/disk", reduce.matching(r"[a-z_ \[\]]{1,80}")),

@@ -10,12 +10,13 @@ import pytest
 from tests.tools.efi import boot_option, merged, numbers, variable
 
 from tdx_headroom.boots.inventory import BootReader
-from tdx_headroom.boots.mounted import BOOT_ID, boot_folder_unseen
+from tdx_headroom.boots.mounted import boot_folder_unseen
 from tdx_headroom.facts.boots import BootInventory, Role
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output.boots_report import boots_text
 from tdx_headroom.output.text import Style
+from tdx_headroom.sources.platform import BOOT_ID_PATH as BOOT_ID
 from tdx_headroom.verdict.assessment import assess
 
 TESTS = Path(__file__).resolve().parents[2]
