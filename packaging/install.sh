@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Puts what every package has besides Python code and units into a package's tree: settings, man pages, completions,
-# the generator for old systemd, rules and dashboards. Used by debian/rules and by the RPM spec.
+# the generator for old systemd, what runs when a kernel is installed, rules and dashboards. Used by debian/rules and
+# by the RPM spec.
 #
 #   packaging/install.sh TREE MADE SETTINGS
 #     TREE      the package's root
@@ -27,6 +28,10 @@ put "$share/bash-completion/completions" "$made/tdx-headroom"
 put "$share/zsh/vendor-completions" "$made/_tdx-headroom"
 install -D -m 755 systemd/generators/tdx-headroom "$tree/usr/lib/systemd/system-generators/tdx-headroom"
 put "$share/tdx-headroom/systemd" systemd/drop-ins/*.conf
+put "$share/tdx-headroom/motd" packaging/motd/*.sh
+hooks=packaging/kernel-hooks
+install -D -p -m 755 $hooks/say-next-boot "$share/tdx-headroom/kernel-hooks/say-next-boot"
+install -D -p -m 755 $hooks/99-tdx-headroom.install "$tree/usr/lib/kernel/install.d/99-tdx-headroom.install"
 for folder in prometheus grafana kubernetes/base kubernetes/kernel-log kubernetes/boots kubernetes/boots/sidecar \
   kubernetes/boots/of-host kubernetes/kured kubernetes/kured/alerts kubernetes/kured/hold sos; do
   put "$share/tdx-headroom/$folder" "packaging/$folder"/*.yml "packaging/$folder"/*.yaml "packaging/$folder"/*.json \

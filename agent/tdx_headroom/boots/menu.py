@@ -49,6 +49,8 @@ class Menu(NamedTuple):
         unknown: why it cannot be told what boots next, a clause such as ``boot/grub/grub.cfg: Permission
             denied``.
         notes: what else could not be read or understood, a clause each.
+        takes_once: whether the entry that the loader's command names for one boot is known to come next then.
+        takes_default: the same of the one that is named for good.
     """
 
     loader: Loader | None
@@ -58,6 +60,8 @@ class Menu(NamedTuple):
     known_from: tuple[str, ...] = ()
     unknown: str | None = None
     notes: tuple[str, ...] = ()
+    takes_once: bool = False
+    takes_default: bool = False
 
     @property
     def next(self) -> int | None:

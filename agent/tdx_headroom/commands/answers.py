@@ -30,7 +30,7 @@ _RANKED = (Status.OK, Status.WARNING, Status.UNKNOWN, Status.CRITICAL)
 """The worst last."""
 
 
-def add_format(parser: argparse.ArgumentParser) -> None:
+def add_format(parser: argparse._ActionsContainer) -> None:
     """The option that chooses between the two."""
     parser.add_argument("--format", choices=("text", "json"), help="text, or JSON (the default with --facts)")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.commands.answers import Answers, add_format, add_no_color
 from tdx_headroom.commands.arguments import add_inputs, add_what_if
+from tdx_headroom.output.boots_brief import brief
 from tdx_headroom.output.boots_report import boots_text
 from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.verdict.checks import Status
@@ -28,7 +29,17 @@ _STATUS = {
 def add(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     add_inputs(parser)
-    add_format(parser)
+    group = parser.add_mutually_exclusive_group()
+    add_format(group)
+    group.add_argument(
+        "--brief",
+        action="store_true",
+        help="a paragraph at most: a line where all is well, and nothing about a host without TDX",
+    )
+    for option, text in (("installed", "was installed"), ("removed", "was removed")):
+        parser.add_argument(
+            f"--{option}", metavar="RELEASE", help=f"with --brief: this kernel {text} just now"
+        )
     add_no_color(parser)
     add_what_if(parser)
 
@@ -39,7 +50,10 @@ def run(options: argparse.Namespace) -> int:
     seen: set[Status] = set()
     for assessment in answers.hosts():
         seen.add(_status_of(assessment))
-        if answers.json:
+        if options.brief:
+            if text := brief(assessment, installed=options.installed, removed=options.removed):
+                answers.print_text(text)
+        elif answers.json:
             answers.print_json(to_json(assessment))
         else:
             answers.print_text(boots_text(assessment, answers.style))

@@ -127,6 +127,10 @@ class BootInventory:
         firmware_update: the firmware that is staged for the next boot, in words; None: none is seen.
         kvm_intel_tdx: what modprobe's configuration sets ``kvm_intel.tdx`` to; None: nothing, or unknown.
         modprobe_read: whether that configuration could be read.
+        takes_once: whether the entry that the loader's command names for one boot (``grub-reboot``, ``bootctl
+            set-oneshot``) is known to come next then.
+        takes_default: the same of the one that is named for good (``grub-set-default``, ``bootctl
+            set-default``).
         notes: what else of the boot configuration could not be read or understood, a clause each.
     """
 
@@ -137,4 +141,6 @@ class BootInventory:
     firmware_update: str | None = None
     kvm_intel_tdx: bool | None = None
     modprobe_read: bool = False
+    takes_once: bool = False
+    takes_default: bool = False
     notes: tuple[str, ...] = ()

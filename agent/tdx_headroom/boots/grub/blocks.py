@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 Variables = dict[str, str]
 
-_ONE_SHOT = ("next_entry", "prev_entry")
-_SAVED = "saved_entry"
+NEXT = "next_entry"
+SAVED = "saved_entry"
+_ONE_SHOT = (NEXT, "prev_entry")
+_CHOICES = (*_ONE_SHOT, SAVED, "prev_saved_entry")
 
 
 class Blocks:
@@ -75,20 +77,38 @@ class Blocks:
     def saved_entry_changed(self) -> bool:
         """Whether the saved entry was one for the next boot only, and is another one now."""
         return any(
-            before is not None and before.get(_SAVED) != (self._now[path] or {}).get(_SAVED)
+            before is not None and before.get(SAVED) != (self._now[path] or {}).get(SAVED)
             for path, before in self._before.items()
         )
 
     def afterwards(self) -> dict[str, Variables]:
         """The blocks of the boot after the next one: what is for one boot only is gone, all else as it is."""
         found: dict[str, Variables] = {}
-        taken = (*_ONE_SHOT, _SAVED, "prev_saved_entry")
         for path, before in self._before.items():
             now = self._now[path]
             if before is not None and now is not None:
                 found[path] = {
                     name: value
                     for name in {**before, **now}
-                    if (value := (now if name in taken else before).get(name)) is not None
+                    if (value := (now if name in _CHOICES else before).get(name)) is not None
                 }
         return found
+
+    def naming(self, variable: str, entry: str) -> dict[str, Variables] | None:
+        """The block as a command leaves it that names an entry; None: it is not known which block that is.
+
+        Args:
+            variable: which names it.
+            entry: its id, behind those of its submenus.
+        """
+        blocks = {path: block for path, block in self._before.items() if block is not None}
+        if len(blocks) != 1:
+            return None
+        kept = _CHOICES[2:] if variable == NEXT else ()
+        return {
+            path: {
+                **{name: value for name, value in block.items() if name not in _CHOICES or name in kept},
+                variable: entry,
+            }
+            for path, block in blocks.items()
+        }

@@ -15,6 +15,7 @@ from tdx_headroom.boots.grub.menu import Outcome, outcome
 from tdx_headroom.boots.grub.paths import Disk, shown_line
 from tdx_headroom.boots.grub.run import Machine
 from tdx_headroom.boots.grub.state import Settings
+from tdx_headroom.boots.grub.taken import taken
 from tdx_headroom.boots.grub.words import GrubError
 from tdx_headroom.boots.menu import Menu, MenuEntry
 from tdx_headroom.boots.reasons import bounded
@@ -31,6 +32,7 @@ class _Next(NamedTuple):
 
     menu: Menu
     asked: str | None
+    blocks: Blocks
 
     @property
     def boots(self) -> tuple[MenuEntry | None, MenuEntry | None, str | None]:
@@ -73,7 +75,11 @@ def read_grub(files: HostFiles, *, vendor: str | None = None) -> Menu | None:
         return Menu(Loader.GRUB, known_from=disk.known_from, unknown=reason)
     except SourceError as error:
         return Menu(Loader.GRUB, known_from=disk.known_from, unknown=error.reason)
-    return found.menu._replace(known_from=disk.known_from)
+    menu = found.menu
+    if menu.next is not None:
+        counts = taken(disk, config, found.blocks, menu.entries, menu.next)
+        menu = menu._replace(takes_once=counts.once, takes_default=counts.default)
+    return menu._replace(known_from=disk.known_from)
 
 
 def _guessed(disk: Disk, config: Config, *, guess: bool) -> _Next:
@@ -102,6 +108,7 @@ def _guessed(disk: Disk, config: Config, *, guess: bool) -> _Next:
             notes=bounded([shown_line(note) for note in (*doubts[1:], *first.notes)]),
         ),
         asked,
+        blocks,
     )
 
 

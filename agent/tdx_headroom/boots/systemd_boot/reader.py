@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.boots.firmware import esp
 from tdx_headroom.boots.firmware.efi_variables import (
+    FOLDER,
     LOADER,
     parse_texts,
     read_loader_text,
@@ -105,6 +106,12 @@ def _menu(files: HostFiles, partitions: _Partitions, ran: str | None, notes: lis
         tuple(known),
         unknown,
         bounded([*reasons[1:], *choice.notes, *notes]),
+        # bootctl writes EFI variables; what is preferred comes before the default.
+        takes_once=unknown is None and files.exists(FOLDER),
+        takes_default=unknown is None
+        and files.exists(FOLDER)
+        and settings.preferred is None
+        and settings.conf_preferred is None,
     )
 
 
