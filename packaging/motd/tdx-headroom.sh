@@ -10,7 +10,12 @@ case $- in
   *i*)
     if command -v tdx-headroom >/dev/null && command -v timeout >/dev/null; then
       tdx_headroom_status=0
-      tdx_headroom_said=$(timeout -k 0.2 1.7 tdx-headroom boots --brief </dev/null 2>/dev/null) || tdx_headroom_status=$?
+      tdx_headroom_said=$(
+        # Of the shell, too, which says when a command was killed.
+        exec </dev/null 2>/dev/null
+        timeout -k 0.2 1.7 tdx-headroom boots --brief
+        exit $?
+      ) || tdx_headroom_status=$?
       case ${tdx_headroom_said:+$tdx_headroom_status}:$(id -u) in
         [12]:* | 3:0) printf '%s\n' "$tdx_headroom_said" ;;
       esac
