@@ -28,7 +28,12 @@ COMMON = (
     "usr/share/man/man8/tdx-headroom.8.gz",
     "usr/share/man/man7/tdx-headroom-metrics.7.gz",
     "usr/share/bash-completion/completions/tdx-headroom",
+    "usr/lib/kernel/install.d/99-tdx-headroom.install",
+    "usr/share/tdx-headroom/kernel-hooks/say-next-boot",
+    "usr/share/tdx-headroom/motd/tdx-headroom.sh",
 )
+HOOKS = ("etc/kernel/postinst.d/zzz-tdx-headroom", "etc/kernel/postrm.d/zzz-tdx-headroom")
+"""Of Debian's packages of kernels alone."""
 
 
 def complete(tree: Path, line: str) -> list[str]:
@@ -73,7 +78,16 @@ class TestDebian:
             "/etc/default/tdx-headroom",
             "/etc/default/tdx-headroom-textfile",
             "/etc/init.d/tdx-headroom",
+            *(f"/{path}" for path in HOOKS),
         ]
+
+    def test_hooks_can_be_run(self, deb_tree: Path) -> None:
+        """Those for kernels are programs; the login message is in no folder where a login would read it."""
+        programs = [*HOOKS, *(path for path in COMMON if "kernel" in path)]
+        assert [path for path in programs if (deb_tree / path).stat().st_mode & 0o777 != 0o755] == []
+        for path in programs:
+            assert (deb_tree / path).read_text().startswith("#!/bin/sh\n")
+        assert not [path for path in ("etc/profile.d", "etc/update-motd.d") if (deb_tree / path).exists()]
 
     def test_it_depends_on_what_it_imports(self, deb_tree: Path) -> None:
         """Every dependency of pyproject.toml is one of the package, by Debian's name."""
@@ -167,7 +181,8 @@ class TestRpm:
         wanted += ["/etc/sysconfig/tdx-headroom", "/etc/sysconfig/tdx-headroom-textfile"]
         wanted += ["/usr/share/zsh/site-functions/_tdx-headroom"]
         assert set(wanted) - files == set()
-        assert not [path for path in files if re.search("dist-packages|/etc/default|/com/|__pycache__", path)]
+        debians = "dist-packages|/etc/default|/etc/kernel|/com/|__pycache__"
+        assert not [path for path in files if re.search(debians, path)]
 
     def test_the_scriptlets_are_complete(self, rpm: Path) -> None:
         """No macro of RPM is left over in what runs at the installation, where a macro was missing."""

@@ -57,7 +57,7 @@ def brief(assessment: Assessment, *, installed: str | None = None, removed: str 
     coming = assessment.coming
     paragraphs = [_unknown_next(assessment) if coming is None else _next(assessment, coming, removed)]
     if installed is not None and (coming is None or coming.entry.release != installed):
-        paragraphs.append(_installed(assessment.boots, installed))
+        paragraphs.append([*_installed(assessment.boots, installed)])
     return "".join(f"{line}\n" for paragraph in paragraphs for line in paragraph)
 
 
