@@ -229,7 +229,7 @@ class TestKernelInstall:
     def test_what_it_asks(self, verb: str, option: str, machine: Machine) -> None:
         """The release is handed on; with --verbose there is a line about that."""
         machine.put("bin/tdx-headroom", 'echo "was told $*"')
-        arguments = [
+        arguments: list[str | Path] = [
             "--verbose",
             verb,
             BAD,

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.boots.grub.blocks import NEXT, SAVED, Blocks
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from tdx_headroom.boots.menu import MenuEntry
 
 
+MAX_NUMBERS = 6
+"""Ids that are tried each; with more of them nothing is claimed."""
+
+
 class Taken(NamedTuple):
     """Which commands are known to count.
 
@@ -40,6 +45,9 @@ class Taken(NamedTuple):
 def taken(disk: Disk, config: Config, blocks: Blocks, entries: Sequence[MenuEntry], boots: int) -> Taken:
     """Try both with an entry that does not come next anyway.
 
+    What begins like a number may be taken for one, so that ids that do are tried each. What two entries are
+    called names one of them only, and says nothing.
+
     Args:
         disk: the host's files.
         config: the configuration.
@@ -47,13 +55,19 @@ def taken(disk: Disk, config: Config, blocks: Blocks, entries: Sequence[MenuEntr
         entries: of its menu.
         boots: index of the one that comes next.
     """
-    ids = [entry.id for entry in entries]
-    others = [entry for entry in entries if entry.line is not None and entry.id != ids[boots]]
-    # One of a submenu, where there is one: its path has to be followed through.
-    other = next((entry.id for entry in others if ">" in entry.id), others[0].id if others else None)
-    if other is None:
+    often = Counter(entry.id for entry in entries)
+    ids = [e.id for i, e in enumerate(entries) if i != boots and e.line is not None and often[e.id] == 1]
+    numbers = [name for name in ids if any(step[:1].isdigit() for step in name.split(">"))]
+    if not ids or len(numbers) > MAX_NUMBERS:
         return Taken()
-    return Taken(*(_follows(disk, config, blocks.naming(name, other), other) for name in (NEXT, SAVED)))
+    # One of a submenu, where there is one: its path has to be followed through.
+    sample = next((name for name in ids if ">" in name), ids[0])
+
+    def follows(variable: str, *names: str) -> bool:
+        return all(_follows(disk, config, blocks.naming(variable, name), name) for name in names)
+
+    once = follows(NEXT, sample, *numbers)
+    return Taken(once, follows(SAVED, sample, *(() if once else numbers)))
 
 
 def _follows(disk: Disk, config: Config, changed: Mapping[str, Variables] | None, wanted: str) -> bool:
