@@ -4,6 +4,7 @@
 For each suite mmdebstrap makes a root file system, into which apt installs the package with its dependencies.
 The command runs in it; without systemd the init script starts and stops the agent; with systemd, on this
 machine's own kernel, the service serves this machine's plan. At the end a purge must leave nothing behind.
+Before that kernels are installed and removed, and the hooks tell what becomes of TDX.
 Then rpm installs the RPM there, which uses the same libraries, and it is booted once more.
 """
 
@@ -33,6 +34,7 @@ from tests.kernel.tools import (
     last_line,
     run,
 )
+from tests.packaging.upgrade import UpgradeError, check_dpkg, check_kernel_install
 from tests.vm.install import build_package
 
 if TYPE_CHECKING:
@@ -88,7 +90,7 @@ def _run(options: argparse.Namespace) -> int:
         try:
             for suite in options.suite or SUITES:
                 _check(suite, deb, rpm, folder)
-        except FreshError as error:
+        except (FreshError, UpgradeError) as error:
             print(f"fresh: FAILED: {error}", file=sys.stderr)
             return 1
     return 0
@@ -104,6 +106,8 @@ def _check(suite: str, deb: Path, rpm: Path, folder: Path) -> None:
         "the init script": partial(_init_script, tree),
         "as in a container": partial(_container, tree),
         "under systemd": partial(_systemd, tree),
+        "a kernel by dpkg": partial(check_dpkg, tree),
+        "a kernel by kernel-install": partial(check_kernel_install, tree),
         "after a purge": partial(_purge, tree),
         "from the RPM, under systemd": partial(_rpm, tree, rpm),
     }
@@ -291,6 +295,7 @@ def _rpm(tree: Path, rpm: Path) -> str:
     # --nodeps: rpm does not know what dpkg has installed.
     database = ["rpm", "--root", str(tree), "--nodeps"]
     run([*database, "--install", str(rpm)])
+    check_kernel_install(tree)
     _chroot(tree, "systemctl", "enable", "tdx-headroom.socket", "tdx-headroom.service")
     said = _systemd(tree)
     _chroot(tree, "systemctl", "disable", "tdx-headroom.socket", "tdx-headroom.service")
