@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kernels installed and removed on a root file system that has the package: what the hooks say there.
 
-The file system is no host: the command, in its chroot, looks at a captured one, whose menu a hook changes. That
-this is a chroot is hidden from the hooks, but for the check that they are silent in one.
+The file system is no host: the command, in its chroot, looks at a captured one, whose menu a hook changes.
+That this is a chroot is hidden from the hooks, but for the check that they are silent in one.
 """
 
 from __future__ import annotations
@@ -108,6 +108,7 @@ def check_dpkg(tree: Path) -> str:
         _expect("dpkg --install in a chroot", said, "update-grub\n")
         if "TDX will" in said:
             raise UpgradeError(f"in a chroot the hook speaks: {said}")
+        _chroot(tree, "dpkg", "--purge", _PACKAGE)
         added.extend(_hide_the_chroot(tree))
         said = _chroot(tree, "dpkg", "--install", package)
         way = f"  grub-reboot '{entry_id(RUNNING)}'  # for one boot"
