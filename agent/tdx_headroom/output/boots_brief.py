@@ -70,12 +70,15 @@ def _unknown_next(assessment: Assessment) -> list[str]:
 
 def _next(assessment: Assessment, coming: Boot, removed: str | None) -> list[str]:
     where = _under(coming, removed)
-    if coming.state is State.WILL_INITIALIZE:
+    doubt = coming.entry.unknown if coming.state is State.WILL_INITIALIZE else None
+    if coming.state is State.WILL_INITIALIZE and doubt is None:
         known = printable(coming.entry.known_from)
         return [f"{_NAME}: TDX will come up under {where} ({known}){_left(coming)}."]
     if coming.state not in _BAD:
         place = "at the next boot" if coming.entry.release is None else f"under {where},"
-        return [f"{_NAME}: Whether TDX will come up {place} cannot be told: {_why(coming)}"]
+        return [
+            f"{_NAME}: Whether TDX will come up {place} cannot be told: {_sentence(doubt or _why(coming))}"
+        ]
     way = _way_out(assessment, coming)
     word = "will NOT" if coming.state is State.WILL_FAIL else "may not"
     said = f"{_NAME}: TDX {word} come up under {where}: {_why(coming)} {_told_way(assessment, coming, way)}"
@@ -113,8 +116,12 @@ def _left(coming: Boot) -> str:
 def _why(boot: Boot) -> str:
     # Without a verdict it is the entry that says why.
     what = "kernel" if boot.entry.release is None else "command line"
-    why = one_line(boot.why if boot.verdict else boot.entry.unknown or f"its {what} is not known", 600)
-    return why if why.endswith((".", "…")) else f"{why}."
+    return _sentence(boot.why if boot.verdict else boot.entry.unknown or f"its {what} is not known")
+
+
+def _sentence(text: str) -> str:
+    shown = one_line(text, 600)
+    return shown if shown.endswith((".", "…")) else f"{shown}."
 
 
 def _way_out(assessment: Assessment, coming: Boot) -> _Way | None:

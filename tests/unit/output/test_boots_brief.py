@@ -230,6 +230,16 @@ def test_a_kernel_that_was_removed(tmp_path: Path) -> None:
     assert "under 7.0.10-amd64, which was removed just\nnow and boots next: " in said
 
 
+def test_nothing_is_promised_of_a_kernel_that_is_gone(tmp_path: Path) -> None:
+    """A menu that still has a kernel whose image was removed boots nothing."""
+    folder = staged_host(tmp_path / "host", GOOD)
+    (folder / f"boot/vmlinuz-{GOOD}").unlink()
+    assert brief(assessed(folder), removed=GOOD) == (
+        "tdx-headroom: Whether TDX will come up under 6.14.0-1009-intel, which was removed just now and boots"
+        " next, cannot be told: /vmlinuz-6.14.0-1009-intel is missing.\n"
+    )
+
+
 @pytest.fixture
 def systemd_boot(tmp_path: Path) -> Path:
     """A host on which the next boot of systemd-boot would fail once, and the one after it not."""
