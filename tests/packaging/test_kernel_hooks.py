@@ -324,15 +324,6 @@ def test_silent_where_nothing_boots(program: str, machine: Machine) -> None:
         assert machine.run(*command) == (0, "", "")
 
 
-def test_what_it_remembers_has_one_place(machine: Machine) -> None:
-    """Not the home of the user who has called sudo."""
-    machine.put("bin/tdx-headroom", 'echo "$XDG_CACHE_HOME"')
-    _, _, said = machine.run(
-        *hooks_of(machine)[0], HOME="/home/somebody", XDG_CACHE_HOME="/home/somebody/cache"
-    )
-    assert said == f"{machine.folder}/cache\n"
-
-
 class TestMotd:
     def log_in(self, machine: Machine, shell: str = "sh", *, interactive: bool = True) -> str:
         """What a login shell prints, and the variables of the script that are left."""

@@ -137,7 +137,7 @@ def check_kernel_install(tree: Path) -> str:
         said = _chroot(tree, "env", machine_id, "BOOT_ROOT=/srv", "kernel-install", "add", NEW, image)
         _expect("kernel-install add", said, "grub-mkconfig\n", FAILS)
     # What it would remember of images, had this one any.
-    cache = tree / "var/cache/tdx-headroom"
+    cache = tree / "var/cache/tdx-headroom-boots"
     cache.mkdir(mode=0o700, exist_ok=True)
     (cache / "kernel-images.json").write_text("{}\n")
     return "after 99-grub-mkconfig.install"

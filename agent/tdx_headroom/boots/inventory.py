@@ -157,8 +157,8 @@ class _Taking:
             firmware_update=self._firmware.firmware_update,
             kvm_intel_tdx=kvm_intel_tdx,
             modprobe_read=read,
-            takes_once=menu is not None and kexec is None and menu.takes_once,
-            takes_default=menu is not None and kexec is None and menu.takes_default,
+            takes_once=menu is not None and menu.takes_once,
+            takes_default=menu is not None and menu.takes_default,
             notes=bounded(self._notes),
         )
 

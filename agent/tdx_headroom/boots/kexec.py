@@ -52,5 +52,10 @@ def with_kexec(inventory: BootInventory, files: HostFiles) -> BootInventory:
         unknown="nothing shows which kernel kexec has loaded",
     )
     return replace(
-        inventory, entries=(*others, loaded), unknown="a kernel is loaded by kexec", kexec_loaded=True
+        inventory,
+        entries=(*others, loaded),
+        unknown="a kernel is loaded by kexec",
+        kexec_loaded=True,
+        takes_once=False,
+        takes_default=False,
     )

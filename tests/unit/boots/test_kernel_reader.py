@@ -241,20 +241,24 @@ def test_memory_that_cannot_be_written(host_tree: HostTree, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("environment", "path"),
+    ("user", "environment", "path"),
     [
-        ({"XDG_CACHE_HOME": "/c", "HOME": "/h"}, "/c/tdx-headroom/kernel-images.json"),
-        ({"XDG_CACHE_HOME": "c", "HOME": "/h"}, "/h/.cache/tdx-headroom/kernel-images.json"),
-        ({"HOME": "/h"}, "/h/.cache/tdx-headroom/kernel-images.json"),
-        ({"HOME": ""}, None),
-        ({}, None),
+        (1000, {"XDG_CACHE_HOME": "/c", "HOME": "/h"}, "/c/tdx-headroom/kernel-images.json"),
+        (1000, {"XDG_CACHE_HOME": "c", "HOME": "/h"}, "/h/.cache/tdx-headroom/kernel-images.json"),
+        (1000, {"HOME": "/h"}, "/h/.cache/tdx-headroom/kernel-images.json"),
+        (1000, {"HOME": ""}, None),
+        (1000, {}, None),
+        (0, {"XDG_CACHE_HOME": "/c", "HOME": "/h"}, "/var/cache/tdx-headroom-boots/kernel-images.json"),
+        (0, {}, "/var/cache/tdx-headroom-boots/kernel-images.json"),
+        (0, {"CACHE_DIRECTORY": "/u", "HOME": "/h"}, "/u/kernel-images.json"),
     ],
 )
 def test_where_it_remembers(
-    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], path: str | None
+    monkeypatch: pytest.MonkeyPatch, user: int, environment: dict[str, str], path: str | None
 ) -> None:
-    """Results are in the user's folder for caches, if there is one."""
-    for name in ("XDG_CACHE_HOME", "HOME"):
+    """Results are in the user's folder for caches, if there is one; root's in one place, whatever HOME is."""
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    for name in ("CACHE_DIRECTORY", "XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -278,7 +282,7 @@ def test_process_that_goes_wrong(
     host_tree: HostTree, monkeypatch: pytest.MonkeyPatch, code: str, reason: str
 ) -> None:
     """A process that hangs, talks too much or dies is ended, and leaves a reason."""
-    monkeypatch.setattr(scanner_module, "_CHILD", code)
+    monkeypatch.setattr(scanner_module, "child_command", lambda *_: [sys.executable, "-c", code])
     tree = host_tree({IMAGE: image(AT_BOOT)})
     assert Scanner(None, seconds=1).marks(tree, IMAGE).unread == (f"{IMAGE}: {reason}",)
 

@@ -32,7 +32,7 @@ menuentry 'Rescue <script>' --id two {{
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No image that somebody else has looked through is remembered, and none is kept."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
 
 
 def host(

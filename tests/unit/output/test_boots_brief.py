@@ -320,7 +320,7 @@ def test_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It prints that and nothing else, and ends with the status of the next boot."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
     bad = staged_host(tmp_path / "bad", BAD)
     assert main(["boots", "--brief", "--root", str(bad), "--removed=-"]) == 2
     out, err = capsys.readouterr()

@@ -33,9 +33,7 @@ SCHEMA = 1
 MAX_REMEMBERED = 64
 """Images; a host has five."""
 
-_NAME = "kernel-images.json"
-_SERVICES = "/var/cache/tdx-headroom-boots"
-"""Of ``tdx-headroom-boots.service``: what it has looked through, no upgrade has to look through again."""
+_ROOTS = "/var/cache/tdx-headroom-boots"
 
 _MAX_FILE = 256 << 10
 _MAX_ANSWER = 1 << 16
@@ -46,20 +44,18 @@ _HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
 def cache_path() -> str | None:
-    """The file that remembers: the service's, which root shares with it, or in the user's folder for caches.
+    """The file that remembers, in the user's folder for caches; None where there is no such folder.
 
-    None where there is no such folder.
+    Root's is that of ``tdx-headroom-boots.service``: no upgrade has to look through what that has, and HOME
+    may be that of whoever called sudo.
     """
-    of_service = os.environ.get("CACHE_DIRECTORY") or (_SERVICES if os.geteuid() == 0 else "")
-    if Path(of_service).is_absolute() and Path(of_service).is_dir():
-        return f"{of_service}/{_NAME}"
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not base.startswith("/"):
-        home = os.environ.get("HOME", "")
-        if not home.startswith("/"):
-            return None
-        base = f"{home}/.cache"
-    return f"{base}/tdx-headroom/{_NAME}"
+    folder = os.environ.get("CACHE_DIRECTORY") or (_ROOTS if os.geteuid() == 0 else None)
+    if folder is None:
+        base, home = (os.environ.get(name, "") for name in ("XDG_CACHE_HOME", "HOME"))
+        if not base.startswith("/"):
+            base = f"{home}/.cache" if home else ""
+        folder = f"{base}/tdx-headroom" if base else ""
+    return f"{folder}/kernel-images.json" if folder.startswith("/") else None
 
 
 class Scanner:
