@@ -28,7 +28,7 @@ EXTRA = HERE / "kernel"
 QUICK = "not check_service and not check_flood and (not bookworm or check_package)"
 """What shows the most in the least time: the others start Python again and again, or flood it."""
 
-NAMES = ("service", "log", "flood", "memory", "maps", "package")
+NAMES = ("service", "log", "flood", "memory", "maps", "boots", "package")
 CHECKS = tuple(HERE / f"check_{name}.py" for name in NAMES)
 
 

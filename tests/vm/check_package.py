@@ -21,6 +21,7 @@ NEXT = "99.0"
 SOCKET = "tdx-headroom.socket"
 TIMER = "tdx-headroom-textfile.timer"
 ONE_SHOT = "tdx-headroom-textfile.service"
+BOOTS = ("tdx-headroom-boots.path", "tdx-headroom-boots.service")
 TEXTFILE = "/var/lib/prometheus/node-exporter/tdx-headroom.prom"
 NEEDED = ("iomem", "memblock", "kernel-log")
 
@@ -124,7 +125,8 @@ def test_a_removal_leaves_nothing_running(guest: Guest) -> None:
     )
     assert active(guest, ONE_SHOT) == "activating"
     guest.run("dpkg --remove tdx-headroom")
-    assert [active(guest, unit) for unit in (SERVICE, SOCKET, TIMER, ONE_SHOT)] == ["inactive"] * 4
+    assert [active(guest, unit) for unit in (SERVICE, SOCKET, TIMER, ONE_SHOT, *BOOTS)] == ["inactive"] * 6
+    assert guest.machine.status("test -e /run/tdx-headroom-boots") == 1
     assert guest.machine.run("pgrep --full bin/tdx-headroom", check=False) == ""
     assert guest.run(f"ss --listening --tcp --no-header 'sport = :{PORT}'") == ""
     assert guest.machine.status(f"test -e {TEXTFILE}") == 1

@@ -2,14 +2,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from typing import TYPE_CHECKING
 
 from tdx_headroom.service.folder_watch import FolderWatch
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 SECONDS = 30
 
@@ -49,12 +49,33 @@ def test_a_folder_that_comes_later_or_again(tmp_path: Path) -> None:
     asyncio.run(watch())
 
 
-def test_no_signal_ends_the_process_afterwards(tmp_path: Path) -> None:
-    """One that was on its way when the watch ended is ignored."""
+def test_a_file_that_is_taken_away_wakes(tmp_path: Path) -> None:
+    """So does another owner: what was believed before must not be now."""
 
     async def watch() -> None:
-        with FolderWatch(str(tmp_path), asyncio.get_running_loop(), lambda: None):
-            pass
+        woken = asyncio.Event()
+        file = tmp_path / "boots.json"
+        file.write_text("{}")
+        with FolderWatch(str(tmp_path), asyncio.get_running_loop(), woken.set):
+            for gone in (False, True):
+                file.unlink() if gone else file.chmod(0o600)
+                await asyncio.wait_for(woken.wait(), SECONDS)
+                woken.clear()
 
     asyncio.run(watch())
-    os.kill(os.getpid(), signal.SIGIO)
+
+
+def test_without_inotify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel refuses it, the agent goes on without."""
+    monkeypatch.setattr("ctypes.CDLL", lambda *_, **__: Refuses())
+
+    async def watch() -> None:
+        with FolderWatch(str(tmp_path), asyncio.get_running_loop(), lambda: None) as watching:
+            watching.renew()
+
+    asyncio.run(watch())
+
+
+class Refuses:
+    def inotify_init1(self, _: int) -> int:
+        return -1
