@@ -78,7 +78,7 @@ def find_source(series: str) -> Source:
         raise MissingError(f"kernel {series}: not one of {', '.join(SUITES)}")
     if shutil.which("apt-get") is None:
         raise MissingError(f"linux-source-{series}: no apt-get here; this needs Debian")
-    options = _suite_options(SUITES[series])
+    options = suite_options(SUITES[series])
     source = _candidate(series, options)
     if source is None:
         done = subprocess.run(
@@ -104,7 +104,7 @@ def _mirrors() -> list[str]:
     return [line.partition("|")[2] for line in targets.splitlines() if line.startswith("Debian|")]
 
 
-def _suite_options(suite: str | None) -> tuple[str, ...]:
+def suite_options(suite: str | None) -> tuple[str, ...]:
     """apt options for another suite of the mirror in use; the machine's own sources stay as they are."""
     if suite is None:
         return ()

@@ -11,8 +11,12 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.kernel.tools import KernelTestError, MissingError, bootstrap, install_packages, new_folder, run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 HERE = Path(__file__).parent
 SIZE = "1G"
@@ -95,36 +99,47 @@ def get_image(suite: str) -> Image:
         MissingError: mmdebstrap could not get the packages.
         KernelTestError: a step failed.
     """
-    folder = cache_folder() / "images" / f"{suite}-{_key(suite)}"
+    folder = cache_folder() / "images" / f"{suite}-{tree_key(suite, PACKAGES, SIZE)}"
     path = folder / "root.ext4"
     if path.exists():
         return Image(suite, path, 0.0)
     started = time.monotonic()
     print(f"image {suite}: getting packages and making the file system", flush=True)
     with new_folder(folder) as result, tempfile.TemporaryDirectory(prefix="tdx-vm-image-") as name:
-        work = Path(name)
-        _bootstrap(suite, work / "root.tar")
-        tree = work / "tree"
-        tree.mkdir()
-        run(["tar", "-C", tree, "-xf", work / "root.tar"])
-        (work / "root.tar").unlink()
-        _lay_over(tree)
-        options = ["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-E", "lazy_itable_init=1"]
-        run(["mke2fs", *options, "-d", tree, result / "root.ext4", SIZE])
+        make_file_system(make_tree(suite, PACKAGES, Path(name)), result / "root.ext4", SIZE)
         (result / "made.json").write_text(json.dumps({"suite": suite, "packages": PACKAGES}) + "\n")
     return Image(suite, path, time.monotonic() - started)
 
 
-def _key(suite: str) -> str:
-    parts = [suite, *PACKAGES, *MASKED, AGENT_UNIT, SIZE, (HERE / "guest" / "shell.py").read_text()]
+def tree_key(suite: str, packages: Sequence[str], *more: str) -> str:
+    """Hash of all that goes into a tree, and of what else its image is made of."""
+    parts = [suite, *packages, *MASKED, AGENT_UNIT, *more, (HERE / "guest" / "shell.py").read_text()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
-def _bootstrap(suite: str, tar: Path) -> None:
+def make_tree(suite: str, packages: Sequence[str], work: Path) -> Path:
+    """A root file system of these packages, with the test's shell, as a folder in ``work``.
+
+    Raises:
+        MissingError: mmdebstrap could not get the packages.
+        KernelTestError: a step failed.
+    """
+    tar, tree = work / "root.tar", work / "tree"
     # No hooks: one that calls apt would act on this machine, not on the image.
-    bootstrap(suite, tar, PACKAGES)
+    bootstrap(suite, tar, packages)
     if not tar.exists():
         raise KernelTestError(f"mmdebstrap has written no {tar.name}")
+    tree.mkdir()
+    run(["tar", "-C", tree, "-xf", tar])
+    tar.unlink()
+    _lay_over(tree)
+    return tree
+
+
+def make_file_system(tree: Path, path: Path, size: str) -> None:
+    """An ext4 image of a folder, made without mounting it."""
+    options = ["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-E", "lazy_itable_init=1"]
+    run(["mke2fs", *options, "-d", tree, path, size])
 
 
 def _lay_over(tree: Path) -> None:

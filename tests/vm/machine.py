@@ -42,7 +42,7 @@ class Machine:
     """One guest; a context that ends it.
 
     Args:
-        kernel: bzImage.
+        kernel: bzImage; None: the firmware of ``more`` boots what is on the disk.
         disk: root file system; what the guest writes is thrown away, unless ``keep`` is true.
         port: the guest's port that :meth:`fetch` reaches from outside the guest.
         memory: MiB at boot; there is room for as much again in :meth:`add_memory`.
@@ -53,7 +53,7 @@ class Machine:
 
     def __init__(
         self,
-        kernel: Path,
+        kernel: Path | None,
         disk: Path,
         *,
         port: int,
@@ -77,10 +77,11 @@ class Machine:
             *("-chardev", f"socket,id=shell,path={self.folder}/shell,server=on,wait=off"),
             *("-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:{port}"),
             *("-drive", f"file={disk},format=raw,if=virtio,snapshot={'off' if keep else 'on'}"),
-            *("-kernel", str(kernel)),
-            *("-append", f"console=ttyS0 panic=0 quiet root=/dev/vda rw net.ifnames=0 {append}".strip()),
             *more,
         ]
+        if kernel is not None:
+            line = f"console=ttyS0 panic=0 quiet root=/dev/vda rw net.ifnames=0 {append}".strip()
+            arguments += ["-kernel", str(kernel), "-append", line]
         with (self.folder / "qemu").open("wb") as out:
             self._process = subprocess.Popen(
                 arguments, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
@@ -134,6 +135,8 @@ class Machine:
     def _come_up(self) -> None:
         while self._receive(BOOT_SECONDS)["id"] != 0:
             pass
+        # The driver may be a module that comes late.
+        self.run("until [ -e /sys/class/net/eth0 ]; do sleep 0.1; done", timeout=60)
         self.run("ip link set lo up; ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0")
 
     def run(self, command: str, *, timeout: float = 600, check: bool = True) -> str:
