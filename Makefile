@@ -11,7 +11,7 @@ HOSTS  ?= 1000
 SEED   ?= 1
 SECONDS ?= 60
 
-.PHONY: help run demo plan test golden lint clean kernel-test boot-pairs vm-test package-test python-test release bench fuzz soak scale-bench
+.PHONY: help run demo plan test golden lint clean kernel-test boot-pairs vm-test reboot-test package-test python-test release bench fuzz soak scale-bench
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -48,6 +48,9 @@ boot-pairs: $(STAMP) ## what one boot foretells of the next, in QEMU: KERNEL=6.1
 
 vm-test: $(STAMP) ## the package under real systemd in QEMU (Debian 13 and 12); not part of make test
 	@$(VENV)/bin/python -m tests.vm $(ARGS)
+
+reboot-test: $(STAMP) ## guests with GRUB and systemd-boot are rebooted: does the foretold boot come?
+	@$(VENV)/bin/python -m tests.reboots $(ARGS)
 
 package-test: $(STAMP) ## the Debian package on fresh Debian 13 and 12; needs root
 	@$(VENV)/bin/python -m tests.packaging.fresh $(ARGS)
