@@ -38,6 +38,7 @@ set -e
 [ "$1" = configure ] || exit 0
 depmod {release}
 linux-update-symlinks install {release} /boot/vmlinuz-{release}
+export INITRD=No
 linux-run-hooks image postinst {release} /boot/vmlinuz-{release} -- "$@"
 """
 PRERM = """\

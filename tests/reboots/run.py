@@ -52,9 +52,11 @@ class Result:
 
 def go(loader: str, steps: Sequence[Step], context: Context) -> list[Result]:
     """All steps, one after the other in the same guest; prints a line for each."""
-    results = []
+    results: list[Result] = []
+    boot = context.guest.look().boot
     for number, step in enumerate(steps, 1):
-        result = _go(loader, number, step, context)
+        result = _go(loader, number, step, context, boot)
+        boot = boot if result.came is None else result.came.boot
         results.append(result)
         print(line(result), flush=True)
     return results
@@ -72,10 +74,9 @@ def line(result: Result) -> str:
     return "\n  ".join([text, *result.differences])
 
 
-def _go(loader: str, number: int, step: Step, context: Context) -> Result:
+def _go(loader: str, number: int, step: Step, context: Context, boot: str) -> Result:
     guest = context.guest
     started = time.monotonic()
-    before = guest.look()
     said = step.act(context)
     acted = time.monotonic()
     answer = guest.ask()
@@ -83,20 +84,19 @@ def _go(loader: str, number: int, step: Step, context: Context) -> Result:
     asked = time.monotonic()
     differences += _expected(step, foretold)
     differences += other_words(guest, step, said, foretold)
-    boot_files = guest.keep() if differences else None
+    files = guest.keep()
     came, took = None, 0.0
     if step.reboots:
-        boot_files = boot_files or guest.keep()
         took = guest.reboot()
         came = guest.look()
-        if came.boot == before.boot:
+        if came.boot == boot:
             differences.append("no reboot: the boot's id is the same")
         differences += compare(foretold, came)
         if (came.release, came.up) != (context.release(step.comes), step.up):
             expected = f"{context.release(step.comes)} {'up' if step.up else 'not up'}"
             differences.append(f"the step is to lead to {expected}, came {came.release}, up: {came.up}")
     if differences:
-        _keep(loader, number, answer, boot_files, came, [*differences, said])
+        _keep(loader, number, answer, files, came, [*differences, said])
     elsewhere = 0 if came is None else pamts_elsewhere(foretold, came)
     notes = (f"PAMTs elsewhere than predicted in {elsewhere} TDMRs",) if elsewhere else ()
     seconds = (acted - started, asked - acted, took)
@@ -116,7 +116,7 @@ def _keep(
     loader: str,
     number: int,
     answer: dict[str, Any],
-    boot_files: bytes | None,
+    files: bytes,
     came: Came | None,
     words: Sequence[str],
 ) -> None:
@@ -125,7 +125,6 @@ def _keep(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "foretold.json").write_text(json.dumps(answer, indent=1) + "\n")
     (folder / "differences").write_text("\n".join(words) + "\n")
-    if boot_files is not None:
-        (folder / "boot.tar.gz").write_bytes(boot_files)
+    (folder / "boot.tar.gz").write_bytes(files)
     if came is not None:
         (folder / "came").write_text(f"{came}\n")
