@@ -89,10 +89,10 @@ def kexec(context: Context) -> str:
 
 
 STEPS = (
-    Step("dpkg -i an older kernel, 6.12", install("6.12"), "7.3", up=True, quick=True),
+    Step("dpkg -i an older kernel, 6.12", install("6.12"), "7.3", up=True, hook=True, quick=True),
     Step("grub-reboot by titles: 6.12", sh(f"grub-reboot '{title('6.12')}'"), "6.12", up=False, quick=True),
     Step("nothing: grub-reboot was for once", nothing, "7.3", up=True, quick=True),
-    Step("dpkg -i Debian's own kernel", install("debian"), "7.3", up=True),
+    Step("dpkg -i Debian's own kernel", install("debian"), "7.3", up=True, hook=True),
     Step("grub-reboot by numbers: Debian's", by_number("debian"), "debian", up=False),
     Step("nothing, on a kernel without TDX", nothing, "7.3", up=True),
     Step(
@@ -122,8 +122,8 @@ STEPS = (
     Step("custom.cfg with an entry and set default", custom, "7.3", up=True),
     Step("custom.cfg removed", sh("rm /boot/grub/custom.cfg"), "7.3", up=True),
     Step("efibootmgr --bootnext: a copy of GRUB", sh(BOOT_OTHER), "7.3", up=True),
-    Step("dpkg -r 7.3, the saved default", remove("7.3"), "6.12", up=False, quick=True),
-    Step("dpkg -i a newer kernel, 7.3", install("7.3"), "7.3", up=True, quick=True),
-    Step("dpkg -P 6.12", remove("6.12", purge=True), "7.3", up=True),
+    Step("dpkg -r 7.3, the saved default", remove("7.3"), "6.12", up=False, hook=True, quick=True),
+    Step("dpkg -i a newer kernel, 7.3", install("7.3"), "7.3", up=True, hook=True, quick=True),
+    Step("dpkg -P 6.12", remove("6.12", purge=True), "7.3", up=True, hook=True),
     Step("kexec -l", kexec, "7.3", up=True, verdicts=("cannot-tell",), reboots=False),
 )

@@ -55,6 +55,7 @@ class Step:
         comes: series of the kernel that must come, whatever is foretold: else the step is not what it says.
         up: whether TDX must come up then.
         quick: whether it is one of the few.
+        hook: whether a kernel is installed or removed, of which the package's hook speaks.
         verdicts: that may be foretold; None: any but ``cannot-tell``.
         reboots: whether it ends in a reboot.
     """
@@ -64,6 +65,7 @@ class Step:
     comes: str
     up: bool
     quick: bool = False
+    hook: bool = False
     verdicts: tuple[str, ...] | None = None
     reboots: bool = True
 

@@ -53,7 +53,7 @@ ADD = "kernel-install add {7.3} /boot/vmlinuz-{7.3} 2>&1"
 RENAME = f"mv {entry_file('7.3')} {ENTRIES}/lab-{{7.3}}"
 
 STEPS = (
-    Step("dpkg -i an older kernel, 6.12", install("6.12"), "7.3", up=True, quick=True),
+    Step("dpkg -i an older kernel, 6.12", install("6.12"), "7.3", up=True, hook=True, quick=True),
     Step(
         "bootctl set-oneshot: 6.12",
         sh(f"bootctl set-oneshot {entry_id('6.12')}"),
@@ -62,7 +62,7 @@ STEPS = (
         quick=True,
     ),
     Step("nothing: set-oneshot was for once", nothing, "7.3", up=True, quick=True),
-    Step("dpkg -i Debian's own kernel", install("debian"), "7.3", up=True),
+    Step("dpkg -i Debian's own kernel", install("debian"), "7.3", up=True, hook=True),
     Step(
         "bootctl set-default: Debian's", sh(f"bootctl set-default {entry_id('debian')}"), "debian", up=False
     ),
@@ -108,8 +108,9 @@ STEPS = (
         lambda c: sh(f"rm {entry_file('7.3')}; bootctl set-default ''")(c) + c.remove("7.3"),
         "debian",
         up=False,
+        hook=True,
     ),
-    Step("dpkg -i a newer kernel, 7.3", install("7.3"), "7.3", up=True, quick=True),
-    Step("dpkg -P 6.12", remove("6.12", purge=True), "7.3", up=True),
+    Step("dpkg -i a newer kernel, 7.3", install("7.3"), "7.3", up=True, hook=True, quick=True),
+    Step("dpkg -P 6.12", remove("6.12", purge=True), "7.3", up=True, hook=True),
     Step("kexec -l", kexec, "7.3", up=True, verdicts=("cannot-tell",), reboots=False),
 )
