@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.reboots.steps import Context
 
 DEFAULTS = "/etc/default/grub"
-ADVANCED = "Advanced options for Debian"
+SYSTEM = "Debian GNU/Linux"
 CUSTOM = """\
 menuentry 'Lab' --id lab {{
 	search --no-floppy --set=root --file /boot/vmlinuz-{release}
@@ -33,7 +33,7 @@ efibootmgr --bootnext "$(efibootmgr | sed -n 's/^Boot\\([0-9A-F]*\\).* other.*/\
 
 def title(series: str) -> str:
     """The path of an entry by titles."""
-    return f"{ADVANCED}>Debian, with Linux {{{series}}}"
+    return f"Advanced options for {SYSTEM}>{SYSTEM}, with Linux {{{series}}}"
 
 
 def entry_id(series: str) -> str:
