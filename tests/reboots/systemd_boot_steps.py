@@ -110,7 +110,7 @@ STEPS = (
         up=False,
         hook=True,
     ),
-    Step("dpkg -i a newer kernel, 7.3", install("7.3"), "7.3", up=True, hook=True, quick=True),
+    Step("dpkg -i a newer kernel, 7.3", install("7.3"), "7.3", up=True, hook=True),
     Step("dpkg -P 6.12", remove("6.12", purge=True), "7.3", up=True, hook=True),
     Step("kexec -l", kexec, "7.3", up=True, verdicts=("cannot-tell",), reboots=False),
 )
