@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tests.reboots.disk import LINE
 from tests.reboots.places import ESP
-from tests.reboots.steps import Step, holes, install, nothing, remove, sh
+from tests.reboots.steps import FIT, Step, holes, install, nothing, remove, sh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,8 +96,8 @@ STEPS = (
     Step("grub-reboot by numbers: Debian's", by_number("debian"), "debian", up=False),
     Step("nothing, on a kernel without TDX", nothing, "7.3", up=True),
     Step(
-        "15 holes by memmap= in /etc/default/grub, update-grub",
-        edit(line(*holes(15))),
+        "13 holes by memmap= in /etc/default/grub, update-grub",
+        edit(line(*holes(FIT))),
         "7.3",
         up=True,
     ),

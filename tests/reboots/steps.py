@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 FIRST_HOLE = 256 * MIB
+FIT = 13
+"""Holes for which there is room: the firmware's map has three in the first GiB, and the limit is 16."""
 
 
 @dataclass(frozen=True, slots=True)

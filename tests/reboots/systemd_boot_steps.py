@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tests.reboots.disk import KERNEL_LINE
 from tests.reboots.grub_steps import kexec
 from tests.reboots.places import ESP
-from tests.reboots.steps import Step, holes, install, nothing, remove, sh
+from tests.reboots.steps import FIT, Step, holes, install, nothing, remove, sh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +76,7 @@ STEPS = (
     Step("bootctl set-default '': the first of the order", sh("bootctl set-default ''"), "7.3", up=True),
     Step("loader.conf: default by a glob", sh(f"echo 'default *-6.12.*-tdx*' >>{CONF}"), "6.12", up=False),
     Step("loader.conf: no default", sh(f"sed -i /^default/d {CONF}"), "7.3", up=True),
-    Step("options of the entry edited: 15 holes", options(*holes(15)), "7.3", up=True),
+    Step("options of the entry edited: 13 holes", options(*holes(FIT)), "7.3", up=True),
     Step("options of the entry edited: 20 holes", options(*holes(20)), "7.3", up=False, quick=True),
     Step("/etc/kernel/cmdline without them, no kernel-install", sh(command_line()), "7.3", up=False),
     Step("kernel-install add", sh(ADD), "7.3", up=True, quick=True),
