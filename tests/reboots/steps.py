@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 FIRST_HOLE = 256 * MIB
+ANY = ("will-initialize", "at-risk", "will-fail", "cannot-tell", "not-tdx")
+"""Verdicts under a kernel without TDX: in a virtual machine nothing shows then that its host has any."""
+
 FIT = 13
 """Holes for which there is room: the firmware's map has three in the first GiB, and the limit is 16."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tests.reboots.disk import KERNEL_LINE
 from tests.reboots.grub_steps import kexec
 from tests.reboots.places import ESP
-from tests.reboots.steps import FIT, Step, holes, install, nothing, remove, sh
+from tests.reboots.steps import ANY, FIT, Step, holes, install, nothing, remove, sh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,9 +71,16 @@ STEPS = (
         sh(f"bootctl set-oneshot {entry_id('7.3')}"),
         "7.3",
         up=True,
+        verdicts=ANY,
     ),
     Step("nothing: the default", nothing, "debian", up=False),
-    Step("bootctl set-default '': the first of the order", sh("bootctl set-default ''"), "7.3", up=True),
+    Step(
+        "bootctl set-default '': the first of the order",
+        sh("bootctl set-default ''"),
+        "7.3",
+        up=True,
+        verdicts=ANY,
+    ),
     Step("loader.conf: default by a glob", sh(f"echo 'default *-6.12.*-tdx*' >>{CONF}"), "6.12", up=False),
     Step("loader.conf: no default", sh(f"sed -i /^default/d {CONF}"), "7.3", up=True),
     Step("options of the entry edited: 13 holes", options(*holes(FIT)), "7.3", up=True),
@@ -100,7 +107,7 @@ STEPS = (
     ),
     Step("boot counting: three tries left", sh(f"{RENAME}+3.conf"), "7.3", up=True),
     Step("boot counting: no tries left", sh(f"{RENAME}+0-3.conf"), "debian", up=False),
-    Step("boot counting: no counter", sh(f"{RENAME}.conf"), "7.3", up=True),
+    Step("boot counting: no counter", sh(f"{RENAME}.conf"), "7.3", up=True, verdicts=ANY),
     Step("efibootmgr --bootnext: a copy of systemd-boot", sh(BOOT_OTHER), "7.3", up=True),
     Step("bootctl set-default: 6.12", sh(f"bootctl set-default {entry_id('6.12')}"), "6.12", up=False),
     Step(
@@ -110,7 +117,7 @@ STEPS = (
         up=False,
         hook=True,
     ),
-    Step("dpkg -i a newer kernel, 7.3", install("7.3"), "7.3", up=True, hook=True),
+    Step("dpkg -i a newer kernel, 7.3", install("7.3"), "7.3", up=True, hook=True, verdicts=ANY),
     Step("dpkg -P 6.12", remove("6.12", purge=True), "7.3", up=True, hook=True),
     Step("kexec -l", kexec, "7.3", up=True, verdicts=("cannot-tell",), reboots=False),
 )
