@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -66,16 +67,27 @@ def _mark(files: HostFiles, path: str) -> str | None:
     found = hashlib.blake2b(digest_size=12)
     for name in names[:MAX_NAMES]:
         try:
-            status = files.status(SOURCE, f"{path}/{name}")
+            # Of a link itself: not everybody may look where it leads. SUSE has links to kernels in /usr/lib/modules,
+            # which the agent's sandbox hides, and EL 8 one to grubenv on an ESP.
+            status = files.status(SOURCE, f"{path}/{name}", follow=False)
             # A directory's own time and size are others when something is mounted over it.
             told = (name,) if status.directory else (name, status.size, status.mtime_ns)
-        except SourceError:
-            told = (name,)  # a link that leads nowhere
+        except SourceError as error:
+            if not error.absent:
+                return None
+            told = (name,)  # it went just now
         found.update(repr(told).encode("utf-8", "surrogateescape"))
     return found.hexdigest()
 
 
 def _is_gone(files: HostFiles, path: str) -> bool:
+    """Whether it was removed; a container may lack the mount of all that is around it."""
+    parent = posixpath.dirname(path)
+    try:
+        if parent:
+            files.status(SOURCE, parent)
+    except SourceError:
+        return False
     try:
         files.status(SOURCE, path)
     except SourceError as error:

@@ -63,8 +63,8 @@ class HostFiles(Protocol):
     def open(self, source: str, relative: str) -> int:
         """A read-only descriptor; a :class:`SourceError` says why there is none."""
 
-    def status(self, source: str, relative: str) -> FileStatus:
-        """Of the file that a path leads to; a :class:`SourceError` says why it cannot be looked at."""
+    def status(self, source: str, relative: str, *, follow: bool = True) -> FileStatus:
+        """Of the file that a path leads to, or of a link itself; a :class:`SourceError` says why not."""
 
     def entries(self, source: str, relative: str) -> list[str]:
         """Names in a directory, sorted; a :class:`SourceError` says why it cannot be listed."""

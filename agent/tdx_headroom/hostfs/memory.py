@@ -94,8 +94,8 @@ class MemoryRoot:
         """
         return self.read(source, relative, limit=limit).encode()
 
-    def status(self, source: str, relative: str) -> FileStatus:
-        """Of a file or directory; when it was changed is not known here, and given as 0.
+    def status(self, source: str, relative: str, *, follow: bool = True) -> FileStatus:  # noqa: ARG002
+        """Of a file or directory; there are no links here, and when it was changed is given as 0.
 
         Raises:
             SourceError: there is none, or it cannot be read.

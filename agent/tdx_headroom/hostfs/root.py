@@ -119,15 +119,16 @@ class Root:
         except OSError as error:
             raise _os_error(source, path, error) from None
 
-    def status(self, source: str, relative: str) -> FileStatus:
-        """Of the file that a path leads to.
+    def status(self, source: str, relative: str, *, follow: bool = True) -> FileStatus:
+        """Of the file that a path leads to; of a link itself, if its name is not to be followed.
 
         Raises:
             SourceError: it cannot be looked at.
         """
-        path = self._inside(source, relative)
+        folder, name = os.path.split(relative)
+        path = self._inside(source, relative) if follow else f"{self._inside(source, folder)}/{name}"
         try:
-            found = os.stat(path)
+            found = os.stat(path, follow_symlinks=follow)
         except OSError as error:
             raise _os_error(source, path, error) from None
         return FileStatus(found.st_size, found.st_mtime_ns, stat.S_ISDIR(found.st_mode))

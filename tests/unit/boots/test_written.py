@@ -222,7 +222,31 @@ def test_a_captured_host_is_not_this_one(host: Root) -> None:
 def test_what_somebody_may_not_look_at_is_no_change(host: Root) -> None:
     """Root has seen more of a host than who compares: that alone says nothing, but that it is gone does."""
     state = {**state_of_files(host), "efi/loader": "0123"}
+    esp = Path(host.locate("efi"))
+    esp.mkdir()
     assert changed_since(host, state) == "efi/loader"
+    esp.rmdir()
     # In a tree a link that leads out of it may not be followed.
-    Path(host.locate("efi")).symlink_to("/")
+    esp.symlink_to("/")
     assert changed_since(host, state) is None
+
+
+def test_a_container_without_a_mount_of_the_esp(host: Root) -> None:
+    """An ESP at /efi that root has seen, and that is not mounted where the agent is, is no change."""
+    assert changed_since(host, {**state_of_files(host), "efi/loader": "0123"}) is None
+
+
+def test_what_a_link_leads_to_is_not_compared(host: Root) -> None:
+    """Root sees the kernel behind a link of SUSE's, the agent does not; that the link is another one both see."""
+    kernel = Path(host.locate("usr/lib/modules/6.4.0-default/vmlinuz"))
+    kernel.parent.mkdir(parents=True)
+    kernel.write_bytes(b"kernel")
+    link = Path(host.locate("boot/vmlinuz-6.4.0-default"))
+    link.symlink_to("../usr/lib/modules/6.4.0-default/vmlinuz")
+    state = state_of_files(host)
+    shutil.rmtree(host.locate("usr/lib/modules"))
+    del state["usr/lib/modules"]
+    assert changed_since(host, state) is None
+    link.unlink()
+    link.symlink_to("../usr/lib/modules/6.4.9-default/vmlinuz")
+    assert changed_since(host, state) == "boot"
