@@ -237,7 +237,7 @@ def test_a_container_without_a_mount_of_the_esp(host: Root) -> None:
 
 
 def test_what_a_link_leads_to_is_not_compared(host: Root) -> None:
-    """Root sees the kernel behind a link of SUSE's, the agent does not; that the link is another one both see."""
+    """Root sees the kernel behind a link of SUSE's, the agent does not; another link both see."""
     kernel = Path(host.locate("usr/lib/modules/6.4.0-default/vmlinuz"))
     kernel.parent.mkdir(parents=True)
     kernel.write_bytes(b"kernel")
