@@ -78,7 +78,7 @@ _TABLE = (
     ),
     Family(
         "tdx_staged_boot",
-        "1 on what TDX does in the boot that comes next, where it is not known to be the running one again.",
+        "1 on what TDX does in the boot that comes next, where that is not what the running one does again.",
         ("verdict",),
     ),
     Family(

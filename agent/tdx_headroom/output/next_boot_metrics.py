@@ -10,6 +10,7 @@ from tdx_headroom.facts.boot_inventory import mask
 from tdx_headroom.facts.boots import Role
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.boots import kernels_of
+from tdx_headroom.verdict.obstacles.no_sign import KIND as NO_SIGN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -54,10 +55,17 @@ def next_boot_samples(assessment: Assessment) -> Iterator[Sample]:
 
 
 def _staged(assessment: Assessment, state: State) -> State | None:
-    """The state of another boot than the running one; None where there is none, or both are unknown alike."""
-    if assessment.pending is False:
+    """The state of a boot that is not like the running one; None where it is, or both are unknown alike.
+
+    The same kernel on the same line is not like it where modprobe's configuration was changed, say, or new
+    firmware is staged.
+    """
+    verdict = assessment.verdict
+    if assessment.pending is False and state is (verdict.next_boot or State.CANNOT_TELL):
         return None
-    both = state is State.CANNOT_TELL and assessment.verdict.state is State.CANNOT_TELL
+    if verdict.state is State.CANNOT_TELL and any(f.kind == NO_SIGN for f in _deciding(assessment).findings):
+        return None  # it may be any server: nobody waits for its TDX
+    both = state is State.CANNOT_TELL and verdict.state is State.CANNOT_TELL
     # tdx_verdict has it already, and one cause is one alert.
     return None if both and assessment.coming is not None else state
 
@@ -87,8 +95,11 @@ def _role(entry: BootEntry) -> Role:
 
 
 def _kernels(boots: tuple[Boot, ...]) -> Iterator[Sample]:
-    for boot in kernels_of(boots)[:MAX_KERNELS]:
-        release = one_line(boot.entry.release or "", 120)
+    # Two releases that were cut to the same text would be the same series twice, which fails a scrape.
+    shown: dict[str, Boot] = {}
+    for boot in kernels_of(boots):
+        shown.setdefault(one_line(boot.entry.release or "", 120), boot)
+    for release, boot in [*shown.items()][:MAX_KERNELS]:
         yield ("tdx_boot_verdict", (release, boot.state), 1)
         if boot.plan is not None and boot.plan.headroom is not None:
             yield ("tdx_boot_reserved_areas_headroom_min", (release,), boot.plan.headroom)

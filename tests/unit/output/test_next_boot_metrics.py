@@ -6,12 +6,13 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tdx_headroom.boots.inventory import BootReader
 from tdx_headroom.facts.boots import BootEntry, BootInventory, Change, Loader, Role
+from tdx_headroom.facts.kernel_report import KernelReport
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output.metrics import collect
@@ -149,6 +150,41 @@ def test_one_cause_is_told_once(tmp_path: Path) -> None:
     assert true(found, "tdx_staged_boot") == []
 
 
+@pytest.mark.parametrize(
+    ("line", "changed", "state"),
+    [
+        ("kvm_intel.tdx=1", {"firmware_update": "fwupd"}, "at-risk"),
+        ("", {"kvm_intel_tdx": False, "modprobe_read": True}, "will-fail"),
+    ],
+)
+def test_the_same_kernel_meets_something_else(
+    tmp_path: Path, line: str, changed: dict[str, Any], state: str
+) -> None:
+    """Staged firmware and modprobe's options are told as a staged boot: no other alert is about them."""
+    arguments = (*line.split(), "nohibernate")
+    facts = replace(host(tmp_path / "host"), command_line=arguments)
+    running = BootEntry(release=RUNNING, arguments=arguments, roles=(Role.RUNNING, Role.NEXT), differs=())
+    found = samples(replace(facts, boots=BootInventory((running,), configured=True, **changed)))
+    assert true(found, "tdx_next_init") == ["will-initialize"]
+    assert true(found, "tdx_next_boot") == true(found, "tdx_staged_boot") == [state]
+    assert found["tdx_next_boot_pending"] == [({}, 0)]
+
+
+@pytest.mark.parametrize("unknown", [None, "boot/grub/grub.cfg: Permission denied"])
+def test_a_server_that_nobody_wants_tdx_on(tmp_path: Path, unknown: str | None) -> None:
+    """Where nothing speaks for TDX a kernel without it is no news, and neither is that nobody can tell."""
+    facts = host(tmp_path / "host")
+    assert facts.platform is not None
+    platform = replace(facts.platform, tdx_host_platform=None, tdx_module_version=None, guest_keyids=None)
+    facts = replace(facts, platform=platform, kernel_log=KernelReport(), command_line=(), cmrs=None)
+    without = replace(entry("6.12.0-1-amd64", *([] if unknown else [Role.NEXT])), arguments=())
+    found = samples(staged(facts, without, unknown=unknown))
+    assert true(found, "tdx_verdict") == ["cannot-tell"]
+    assert true(found, "tdx_next_boot") == ["cannot-tell" if unknown else "will-fail"]
+    assert true(found, "tdx_staged_boot") == []
+    assert "no-sign-of-tdx" in [labels["kind"] for labels, _ in found["tdx_finding"]]
+
+
 def test_a_host_without_tdx_has_none_of_them(tmp_path: Path) -> None:
     """Nothing about a next boot, whatever is staged."""
     shutil.copytree(TESTS / "hosts/no-tdx", tmp_path / "host", symlinks=True)
@@ -180,6 +216,14 @@ def test_many_kernels(tmp_path: Path, following: str) -> None:
     assert len(told) == MAX_KERNELS
     newest = [RUNNING, *(name for name in reversed(names) if name != following)]
     assert told == [following, *newest[: MAX_KERNELS - 1]]
+
+
+def test_releases_that_are_cut_to_the_same_text(tmp_path: Path) -> None:
+    """They are one series: two of the same labels would fail the scrape."""
+    long = "6.8.0-" + "x" * 200
+    found = samples(staged(host(tmp_path / "host"), entry(f"{long}1"), entry(f"{long}2")))
+    told = [labels["kernel_release"] for labels, _ in found["tdx_boot_verdict"]]
+    assert len(told) == len(set(told)) == 2
 
 
 def test_external_text_is_escaped(tmp_path: Path) -> None:
