@@ -67,8 +67,8 @@ def _mark(files: HostFiles, path: str) -> str | None:
     found = hashlib.blake2b(digest_size=12)
     for name in names[:MAX_NAMES]:
         try:
-            # Of a link itself: not everybody may look where it leads. SUSE's go to kernels in /usr/lib/modules,
-            # which the agent's sandbox hides, and one of EL 8 to grubenv on an ESP.
+            # Of a link itself: not everybody may look where it leads. SUSE's go to kernels in
+            # /usr/lib/modules, which the agent's sandbox hides, and one of EL 8 to grubenv on an ESP.
             status = files.status(SOURCE, f"{path}/{name}", follow=False)
             # A directory's own time and size are others when something is mounted over it.
             told = (name,) if status.directory else (name, status.size, status.mtime_ns)

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from shlex import quote
 from textwrap import wrap
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from tdx_headroom.errors import one_line, printable
 from tdx_headroom.facts.boots import Change, Loader, Role
@@ -25,6 +26,10 @@ WIDTH = 79
 _NAME = "tdx-headroom"
 _NOTHING_KNOWN = "No boot entry is known to bring TDX up: see `tdx-headroom boots`."
 _BAD = (State.WILL_FAIL, State.AT_RISK)
+_PATTERN = re.compile(r"[*?\[\\]")
+"""In an id of systemd-boot's, which takes what its variables hold for a pattern of the shell's."""
+_COUNTED = re.compile(r"\+[0-9]+(?:-[0-9]+)?\.(?:conf|efi)\Z", re.ASCII | re.IGNORECASE)
+"""The end of an id with a boot counter, which is another one after each boot: that names nothing for good."""
 _MASKED = "…"
 """In an id, where a capture has left out what names a machine."""
 
@@ -163,9 +168,12 @@ def _running_release(boots: Sequence[Boot]) -> str | None:
 def _commands(inventory: BootInventory | None, boot: Boot, *, good: bool) -> tuple[str, ...]:
     """What chooses an entry, as far as it is known to count: for one boot, and for good."""
     entry = boot.entry
-    if inventory is None or entry.entry is None or not entry.entry.isprintable() or _MASKED in entry.entry:
+    if inventory is None or not _is_argument(entry.entry):
         return ()
     if entry.loader is Loader.SYSTEMD_BOOT:
+        if _PATTERN.search(entry.entry):
+            return ()
+        good = good and not _COUNTED.search(entry.entry)
         once, default = "bootctl set-oneshot", "bootctl set-default"
     elif entry.loader is Loader.GRUB:
         # Where boot/grub2 is, or a configuration on the ESP alone, the commands are grub2-.
@@ -176,6 +184,11 @@ def _commands(inventory: BootInventory | None, boot: Boot, *, good: bool) -> tup
     name = quote(entry.entry)
     lines = [f"{once} {name}  # for one boot"] if inventory.takes_once else []
     return (*lines, *([f"{default} {name}  # for good"] if good and inventory.takes_default else ()))
+
+
+def _is_argument(name: str | None) -> TypeGuard[str]:
+    """Whether an id can be given to a command as it is: an empty one would take back what is chosen."""
+    return bool(name) and name.isprintable() and _MASKED not in name and not name.startswith("-")
 
 
 def _told_way(assessment: Assessment, coming: Boot, way: _Way | None) -> str:

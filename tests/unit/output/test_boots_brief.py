@@ -273,6 +273,27 @@ def test_systemd_boot(systemd_boot: Path) -> None:
     assert brief(assessed(systemd_boot)).endswith("  # for one boot\n")
 
 
+def test_a_boot_counter(systemd_boot: Path) -> None:
+    """An id that has another counter after the boot is named for one boot only."""
+    next((systemd_boot / "sys/firmware/efi/efivars").glob("LoaderEntryOneShot-*")).unlink()
+    (systemd_boot / "efi/loader/loader.conf").write_text("default debian-7.3.4.conf\n")
+    entry = systemd_boot / "efi/loader/entries/debian-6.12.57.conf"
+    entry.rename(entry.with_name("debian-6.12.57+2-1.conf"))
+    assert brief(assessed(systemd_boot)).endswith(
+        "\n  bootctl set-oneshot debian-6.12.57+2-1.conf  # for one boot\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["-6.12.57.conf", "debian-[6].conf"])
+def test_ids_that_a_command_takes_for_something_else(systemd_boot: Path, name: str) -> None:
+    """No command is given for an option, or for a pattern, which may name another entry."""
+    entry = systemd_boot / "efi/loader/entries/debian-6.12.57.conf"
+    entry.rename(entry.with_name(name))
+    said = brief(assessed(systemd_boot))
+    assert "set-oneshot" not in said
+    assert "in the boot loader's menu" in " ".join(said.split())
+
+
 def test_grub2(tmp_path: Path) -> None:
     """Where GRUB's files are in boot/grub2, its commands are grub2-reboot and grub2-set-default."""
     folder = staged_host(tmp_path / "host", BAD)
