@@ -188,7 +188,9 @@ def _commands(inventory: BootInventory | None, boot: Boot, *, good: bool) -> tup
 
 def _is_argument(name: str | None) -> TypeGuard[str]:
     """Whether an id can be given to a command as it is: an empty one would take back what is chosen."""
-    return bool(name) and name.isprintable() and _MASKED not in name and not name.startswith("-")
+    if not name or name.startswith("-"):
+        return False
+    return name.isprintable() and _MASKED not in name
 
 
 def _told_way(assessment: Assessment, coming: Boot, way: _Way | None) -> str:
