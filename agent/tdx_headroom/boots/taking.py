@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from tdx_headroom.boots.inventory import BootReader
@@ -14,8 +15,10 @@ from tdx_headroom.sources.platform import read_boot_id
 if TYPE_CHECKING:
     from tdx_headroom.hostfs.files import HostFiles
 
-MAX_LOOKS = 5
-"""An upgrade writes one file after the other; who watches is woken by the last one in any case."""
+SECONDS = 20.0
+"""How long to look again. An upgrade writes for that long (an initial RAM disk, grub.cfg), and what changes
+while this runs starts no path unit of systemd's (measured: 257)."""
+PAUSE = 0.2
 
 
 def take_inventory(files: HostFiles, now: float) -> tuple[BootInventory, Taken]:
@@ -27,9 +30,12 @@ def take_inventory(files: HostFiles, now: float) -> tuple[BootInventory, Taken]:
     """
     reader = BootReader.with_images()
     state = state_of_files(files)
-    for _ in range(MAX_LOOKS):
+    until = time.monotonic() + SECONDS
+    while True:
         found = reader.take(files)
         before, state = state, state_of_files(files)
-        if before == state:
+        if before == state or time.monotonic() > until:
             break
+        time.sleep(PAUSE)
+        state = state_of_files(files)
     return found or BootInventory(), Taken(read_boot_id(files) or "", now, before)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tdx_headroom.boots import written
+from tdx_headroom.boots import taking, written
 from tdx_headroom.boots.inventory import BootReader, boots_of
 from tdx_headroom.boots.taking import take_inventory
 from tdx_headroom.boots.watched import changed_since, state_of_files
@@ -234,6 +234,24 @@ def test_what_somebody_may_not_look_at_is_no_change(host: Root) -> None:
 def test_a_container_without_a_mount_of_the_esp(host: Root) -> None:
     """An ESP at /efi that root has seen, and that is not mounted where the agent is, is no change."""
     assert changed_since(host, {**state_of_files(host), "efi/loader": "0123"}) is None
+
+
+def test_an_upgrade_that_goes_on_for_long(host: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written again and again is looked at until it is whole, and the inventory is of that."""
+    left = [*range(8)]
+    take = BootReader.take
+
+    def while_written(self: BootReader, files: Root) -> BootInventory | None:
+        found = take(self, files)
+        if left:
+            Path(host.locate("boot/initrd.img.new")).write_bytes(b"x" * left.pop())
+        return found
+
+    monkeypatch.setattr(BootReader, "take", while_written)
+    monkeypatch.setattr(taking, "PAUSE", 0.0)
+    _, taken = take_inventory(host, 1.0)
+    assert not left
+    assert changed_since(host, taken.state) is None
 
 
 def test_what_a_link_leads_to_is_not_compared(host: Root) -> None:
