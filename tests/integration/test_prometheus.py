@@ -59,6 +59,7 @@ class Site:
     node_exporter: Server
     changing: Path
     instance: str
+    staged: Path
 
     def become(self, host: str) -> None:
         """Put another captured host under the running agent."""
@@ -98,6 +99,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     authority.issue("server", folder=folder / "web")
     changing = folder / "host"
     shutil.copytree(HOSTS / "good-2-node", changing)
+    staged = folder / "staged"
+    shutil.copytree(HOSTS / "good-2-node", staged)
+    shutil.copytree(HOSTS.parent / "boots/debian-one", staged, symlinks=True, dirs_exist_ok=True)
     textfiles = folder / "textfiles"
     textfiles.mkdir()
     with ExitStack() as stack:
@@ -111,6 +115,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             stack.enter_context(agent("--path.rootfs", str(HOSTS / name), "--refresh-interval", "5s"))
             for name in OTHERS
         ]
+        upgraded = stack.enter_context(agent("--path.rootfs", str(staged), "--refresh-interval", "200ms"))
         node = stack.enter_context(node_exporter(folder / "node-exporter", textfiles))
         manager = stack.enter_context(alertmanager(folder / "alertmanager"))
         scrapes: list[dict[str, Any]] = [
@@ -125,15 +130,19 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                 "job_name": "tdx-headroom-plain",
                 "static_configs": [{"targets": [f"127.0.0.1:{running.port}" for running in plain]}],
             },
+            {
+                "job_name": "tdx-headroom-staged",
+                "static_configs": [{"targets": [f"127.0.0.1:{upgraded.port}"]}],
+            },
             {"job_name": "node", "static_configs": [{"targets": [node.address]}]},
         ]
         server = stack.enter_context(prometheus(folder / "prometheus", scrapes, manager.address))
-        yield Site(server, manager, node, changing, f"127.0.0.1:{secure.port}")
+        yield Site(server, manager, node, changing, f"127.0.0.1:{secure.port}", staged)
 
 
 def test_every_target_is_up(site: Site) -> None:
     """Prometheus scrapes all agents, the one with TLS and a password too."""
-    count = 2 + len(OTHERS)
+    count = 3 + len(OTHERS)
     wait_for("scrape of every target", lambda: len(site.prometheus.query("up == 1")) == count)
     query = f'tdx_verdict{{instance="{site.instance}",verdict="initialized"}} == 1'
     wait_for("verdict", lambda: site.prometheus.query(query))
@@ -203,6 +212,21 @@ def test_a_host_begins_to_fail_and_is_repaired(site: Site) -> None:
     site.become("good-2-node")
     wait_for("end of the alert", lambda: not site.prometheus.alerts(name, "firing", **labels))
     wait_for("end in Alertmanager", lambda: site.seen_by_alertmanager(name, **labels) is None)
+
+
+def test_a_kernel_is_staged_that_loses_tdx(site: Site) -> None:
+    """The host is in good order and alerts about its next boot alone, until another entry is chosen."""
+    name, labels = "TDXNextBootWillFail", {"job": "tdx-headroom-staged"}
+    wait_for("firing alert", lambda: site.prometheus.alerts(name, "firing", **labels))
+    alert = wait_for("alert in Alertmanager", lambda: site.seen_by_alertmanager(name, **labels))
+    assert alert["labels"]["severity"] == "critical"
+    assert alert["labels"]["verdict"] == "will-fail"
+    assert [receiver["name"] for receiver in alert["receivers"]] == ["on-call"]
+    assert {
+        result["metric"]["alertname"] for result in site.prometheus.query('ALERTS{job="tdx-headroom-staged"}')
+    } - {"TDXAgentDown"} == {name}
+    (info,) = site.prometheus.query('tdx_next_boot_info{job="tdx-headroom-staged"}')
+    assert info["metric"]["kernel_release"] == "6.12.0-1-amd64"
 
 
 def test_other_hosts_alert_for_themselves_only(site: Site) -> None:

@@ -27,7 +27,8 @@ def boot_folder_unseen(files: HostFiles) -> str | None:
     Args:
         files: of the host.
     """
-    if files.live or not is_this_host(files):
+    # A capture that is being made of the running host is not live, and reads what lies below / all the same.
+    if files.live or files.path == "/" or not is_this_host(files):
         return None
     where = files.locate(_BOOT)
     try:
