@@ -19,13 +19,13 @@ from tdx_headroom.boots.kernels.scanner import Scanner, cache_path
 from tdx_headroom.boots.kexec import with_kexec
 from tdx_headroom.boots.menu import Menu
 from tdx_headroom.boots.modprobe import read_kvm_intel_tdx
-from tdx_headroom.boots.mounted import boot_folder_unseen
+from tdx_headroom.boots.mounted import boot_folder_unseen, is_this_host
 from tdx_headroom.boots.reasons import SOURCE, bounded
-from tdx_headroom.boots.running import differences, read_running
+from tdx_headroom.boots.running import differences, read_running, running_entry
 from tdx_headroom.boots.systemd_boot.reader import read_systemd_boot
 from tdx_headroom.boots.systemd_boot.uki import read_uki_entry
 from tdx_headroom.boots.watched import MODULES
-from tdx_headroom.boots.written import WrittenInventory, is_this_host
+from tdx_headroom.boots.written import WrittenInventory
 from tdx_headroom.errors import SourceError
 from tdx_headroom.facts.boot_inventory import INVENTORY_PATH, parse_inventory
 from tdx_headroom.facts.boots import BootEntry, BootInventory, Loader, Role
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from tdx_headroom.boots.firmware.choice import BootOption
     from tdx_headroom.boots.running import Running
-    from tdx_headroom.boots.written import BootSource
+    from tdx_headroom.boots.source import BootSource
     from tdx_headroom.facts.boots import KernelTraits
     from tdx_headroom.hostfs.files import HostFiles
 
@@ -46,7 +46,6 @@ MAX_ENTRIES = 200
 """Entries that are kept, the next one among them; a longer menu has the rest counted in the notes."""
 _RELEASE = re.compile(r"[0-9]{1,3}\.[0-9]{1,4}[A-Za-z0-9.+~_-]{0,100}", re.ASCII)
 _FIRMWARE = "sys/firmware"
-_RUNNING = "the running kernel"
 _NETWORK = "network"
 
 
@@ -78,13 +77,7 @@ class BootReader:
     def read(
         self, files: HostFiles, release: str | None = None, line: str | None = None
     ) -> Reading[BootInventory]:
-        """The inventory, or the one that was taken of a captured host; None where there is nothing.
-
-        Args:
-            files: of the host.
-            release: of the running kernel, by the log; ``/proc`` comes first.
-            line: the running command line, by the log.
-        """
+        """As :class:`BootSource`; of a captured host the inventory that was taken of it, where it has one."""
         running = read_running(files, release, line)
         if files.exists(INVENTORY_PATH):
             if not is_this_host(files):
@@ -270,14 +263,9 @@ class _Taking:
         if came_from is not None:
             roles = (Role.RUNNING, *(role for role in came_from.roles if role is not Role.INSTALLED))
             return [replace(came_from, roles=roles), *(e for e in entries if e is not came_from)]
-        own = BootEntry(
-            release=running.release,
-            arguments=None if running.line is None else relevant_arguments(running.line),
-            roles=(Role.RUNNING, Role.NEXT) if take_it else (Role.RUNNING,),
-            known_from=_RUNNING,
-            differs=(),
-            traits=self._traits_of(running.release, None),
-        )
+        own = replace(running_entry(running), traits=self._traits_of(running.release, None))
+        if take_it:
+            own = replace(own, roles=(Role.RUNNING, Role.NEXT))
         return [own, *entries]
 
     def _installed(self, known: set[str | None]) -> Iterator[BootEntry]:

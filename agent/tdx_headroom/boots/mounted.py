@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a tree is this running host, mounted into a container, and lacks what tells the next boot."""
+"""Whether a tree is this running host, be it mounted into a container, and lacks what tells the next boot."""
 
 from __future__ import annotations
 
@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.boots.reasons import SOURCE
 from tdx_headroom.boots.watched import MODULES
-from tdx_headroom.boots.written import is_this_host
 from tdx_headroom.errors import SourceError
+from tdx_headroom.hostfs.root import Root
+from tdx_headroom.sources.platform import read_boot_id
 
 if TYPE_CHECKING:
     from tdx_headroom.hostfs.files import HostFiles
 
 _BOOT = "boot"
+
+
+def is_this_host(files: HostFiles) -> bool:
+    """Whether these are files of the host that runs, be it seen from a container; else they are captured."""
+    if files.live:
+        return True
+    boot_id = read_boot_id(files)
+    return boot_id is not None and boot_id == read_boot_id(Root("/"))
 
 
 def boot_folder_unseen(files: HostFiles) -> str | None:

@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.facts.boots import Change
-from tdx_headroom.sources.platform import parse_boot_time, read_release
+from tdx_headroom.facts.boots import RUNNING_KERNEL, BootEntry, Change, Role
+from tdx_headroom.sources.platform import parse_boot_time, read_release, relevant_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,6 +53,17 @@ def read_running(files: HostFiles, release: str | None = None, line: str | None 
         line=_text(files, "proc/cmdline") or line,
         version=_text(files, "proc/version"),
         booted_ns=None if booted is None else int(booted * 1e9),
+    )
+
+
+def running_entry(running: Running) -> BootEntry:
+    """The running boot as an entry of its own, where none of a boot loader's is known to be it."""
+    return BootEntry(
+        release=running.release,
+        arguments=None if running.line is None else relevant_arguments(running.line),
+        roles=(Role.RUNNING,),
+        known_from=RUNNING_KERNEL,
+        differs=(),
     )
 
 

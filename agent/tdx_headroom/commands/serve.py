@@ -20,7 +20,7 @@ from tdx_headroom.verdict.what_if import WhatIf
 if TYPE_CHECKING:
     import argparse
 
-    from tdx_headroom.boots.written import BootSource
+    from tdx_headroom.boots.source import BootSource
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.hostfs.memory import MemoryRoot
     from tdx_headroom.hostfs.root import Root

@@ -6,6 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+RUNNING_KERNEL = "the running kernel"
+"""What tells of an entry that no file has: the running boot itself."""
+
 
 class Role(StrEnum):
     """What a boot entry is to this host."""

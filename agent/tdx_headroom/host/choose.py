@@ -42,7 +42,7 @@ from tdx_headroom.sources.registry import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tdx_headroom.boots.written import BootSource
+    from tdx_headroom.boots.source import BootSource
     from tdx_headroom.facts.boots import BootInventory, KernelTraits
     from tdx_headroom.facts.kernel_report import KernelReport
     from tdx_headroom.facts.observations import FirmwareRange, Platform, Zone

@@ -23,7 +23,7 @@ from tdx_headroom.sources.registry import BOOTS, FIRMWARE, IOMEM, MEMBLOCK, MEMO
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tdx_headroom.boots.written import BootSource
+    from tdx_headroom.boots.source import BootSource
     from tdx_headroom.facts.observations import FirmwareRange
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.sources.kernel_log.boot_map import BootMap

@@ -27,11 +27,21 @@ class Selection(NamedTuple):
 
 
 class FileStatus(NamedTuple):
-    """What an inode says: size in bytes, time of the last change in ns since the epoch, and the kind."""
+    """What an inode says.
+
+    Args:
+        size: in bytes.
+        mtime_ns: time of the last change, in ns since the epoch.
+        directory: whether it is one.
+        owner: number of the user; None: it has none, as in an archive.
+        others_write: whether others than that user may write to it.
+    """
 
     size: int
     mtime_ns: int
     directory: bool
+    owner: int | None = None
+    others_write: bool = False
 
 
 class HostFiles(Protocol):

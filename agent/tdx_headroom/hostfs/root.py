@@ -131,7 +131,13 @@ class Root:
             found = os.stat(path, follow_symlinks=follow)
         except OSError as error:
             raise _os_error(source, path, error) from None
-        return FileStatus(found.st_size, found.st_mtime_ns, stat.S_ISDIR(found.st_mode))
+        return FileStatus(
+            size=found.st_size,
+            mtime_ns=found.st_mtime_ns,
+            directory=stat.S_ISDIR(found.st_mode),
+            owner=found.st_uid,
+            others_write=bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)),
+        )
 
     def entries(self, source: str, relative: str) -> list[str]:
         """Names in a directory, sorted.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import one_line
 from tdx_headroom.facts.boot_inventory import mask
-from tdx_headroom.facts.boots import Role
+from tdx_headroom.facts.boots import RUNNING_KERNEL, Role
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.boots import kernels_of
 from tdx_headroom.verdict.obstacles.no_sign import KIND as NO_SIGN
@@ -25,7 +25,6 @@ MAX_KERNELS = 8
 """Kernels that have series of their own."""
 
 _STATES = (State.WILL_INITIALIZE, State.AT_RISK, State.WILL_FAIL, State.CANNOT_TELL)
-_RUNNING = "the running kernel"
 
 
 def next_boot_samples(assessment: Assessment) -> Iterator[Sample]:
@@ -41,7 +40,7 @@ def next_boot_samples(assessment: Assessment) -> Iterator[Sample]:
         # Nobody has looked: the running kernel is taken to come again.
         if verdict.next_boot is not None:
             yield from _states("tdx_next_boot", verdict.next_boot)
-            yield _info((assessment.facts.kernel_release or "", "", Role.NEXT, _RUNNING))
+            yield _info((assessment.facts.kernel_release or "", "", Role.NEXT, RUNNING_KERNEL))
         return
     state = assessment.next_boot or State.CANNOT_TELL
     yield from _states("tdx_next_boot", state)

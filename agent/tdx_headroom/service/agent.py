@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from tdx_headroom.boots.written import BootSource
+    from tdx_headroom.boots.source import BootSource
     from tdx_headroom.facts.observations import TdxSeen
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.service.live_log import LiveLog

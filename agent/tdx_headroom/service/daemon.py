@@ -30,7 +30,7 @@ from tdx_headroom.web.server import WebServer
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
-    from tdx_headroom.boots.written import BootSource
+    from tdx_headroom.boots.source import BootSource
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.web.settings import WebSettings
 

@@ -33,7 +33,7 @@ from tdx_headroom.verdict.assessment import assess
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tdx_headroom.boots.written import BootSource
+    from tdx_headroom.boots.source import BootSource
     from tdx_headroom.hostfs.files import HostFiles
 
 LAZY = (

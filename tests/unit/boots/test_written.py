@@ -13,9 +13,10 @@ import pytest
 
 from tdx_headroom.boots import taking, written
 from tdx_headroom.boots.inventory import BootReader, boots_of
+from tdx_headroom.boots.mounted import is_this_host
 from tdx_headroom.boots.taking import take_inventory
 from tdx_headroom.boots.watched import changed_since, state_of_files
-from tdx_headroom.boots.written import WrittenInventory, is_this_host
+from tdx_headroom.boots.written import WrittenInventory
 from tdx_headroom.facts.boot_inventory import INVENTORY_PATH, MAX_INVENTORY, write_inventory
 from tdx_headroom.facts.boots import BootInventory, Role
 from tdx_headroom.host.choose import read_facts
@@ -152,8 +153,8 @@ def entries_gone_since(root: Root) -> None:
         (folder_removed, "it is not there; `systemctl start tdx-headroom-boots.service` writes it"),
         (half_written, "it is no JSON"),
         (empty, "it is no JSON"),
-        (too_long, f"it is larger than {MAX_INVENTORY >> 20} MiB"),
-        (a_pipe, "it is not a regular file"),
+        (too_long, f"is larger than {MAX_INVENTORY >> 20} MiB"),
+        (a_pipe, "is not a regular file"),
         (another_boot, "it is of another boot"),
         (of_a_capture, "it is of another boot"),
         (no_time, "when it was taken cannot be read"),
