@@ -21,12 +21,11 @@ while this runs starts no path unit of systemd's (measured: 257)."""
 PAUSE = 0.2
 
 
-def take_inventory(files: HostFiles, now: float) -> tuple[BootInventory, Taken]:
+def take_inventory(files: HostFiles) -> tuple[BootInventory, Taken]:
     """The inventory, and the state of the files that it was taken of: looked at again where that has changed.
 
     Args:
         files: of the running host.
-        now: seconds since the epoch.
     """
     reader = BootReader.with_images()
     state = state_of_files(files)
@@ -38,4 +37,4 @@ def take_inventory(files: HostFiles, now: float) -> tuple[BootInventory, Taken]:
             break
         time.sleep(PAUSE)
         state = state_of_files(files)
-    return found or BootInventory(), Taken(read_boot_id(files) or "", now, before)
+    return found or BootInventory(), Taken(read_boot_id(files) or "", before)

@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from tdx_headroom.commands.this_host import add_options, assess_host, write
+from tdx_headroom.commands.output_file import write
+from tdx_headroom.commands.this_host import add_options, assess_host
 from tdx_headroom.errors import AgentError
 from tdx_headroom.output.labels import render_labels
 
@@ -21,7 +22,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Look at the host and write its labels; the exit status."""
-    if os.path.basename(options.output).startswith("."):  # noqa: PTH119  split as write_textfile() does
+    if os.path.basename(options.output).startswith("."):  # noqa: PTH119  split as write_whole() does
         raise AgentError(
             f"{options.output} is no file that Node Feature Discovery reads",
             hint="give a name such as /etc/kubernetes/node-feature-discovery/features.d/tdx-headroom",

@@ -7,13 +7,11 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING
 
-from tdx_headroom import log
 from tdx_headroom.boots.taking import take_inventory
 from tdx_headroom.commands.arguments import add_rootfs
-from tdx_headroom.commands.this_host import write
+from tdx_headroom.commands.output_file import write
 from tdx_headroom.facts.boot_inventory import INVENTORY_PATH, write_inventory
 from tdx_headroom.hostfs.root import host_root
 
@@ -29,7 +27,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Take the inventory and write it, readable for everybody."""
-    log.configure("warn", "logfmt")
-    inventory, taken = take_inventory(host_root(options.rootfs), time.time())
+    inventory, taken = take_inventory(host_root(options.rootfs))
     write(options.output, write_inventory(inventory, taken).encode())
     return os.EX_OK

@@ -7,7 +7,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from tdx_headroom.commands.this_host import add_options, assess_host, write
+from tdx_headroom.commands.output_file import write
+from tdx_headroom.commands.this_host import add_options, assess_host
 from tdx_headroom.inputs.named import STANDARD_STREAM
 from tdx_headroom.output.metrics import AgentStatus
 from tdx_headroom.output.textfile import check_name, render_textfile

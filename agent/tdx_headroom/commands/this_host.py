@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``textfile`` and ``labels`` share: this host as it is now, written to one file."""
+"""What ``textfile`` and ``labels`` share: this host as it is now."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from tdx_headroom import log
@@ -11,8 +10,6 @@ from tdx_headroom.boots.inventory import boots_of
 from tdx_headroom.commands.arguments import add_assume_strategy, add_rootfs
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import host_root
-from tdx_headroom.inputs.named import STANDARD_STREAM
-from tdx_headroom.output.textfile import write_textfile
 from tdx_headroom.service.descriptors import take
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.what_if import WhatIf
@@ -42,11 +39,3 @@ def assess_host(options: argparse.Namespace) -> Assessment:
     log.configure("warn", "logfmt")
     root = host_root(options.rootfs).holding(take().files)
     return assess(read_facts(root, boots=boots_of(root)), WhatIf(strategy=options.assume_strategy))
-
-
-def write(output: str, data: bytes) -> None:
-    """Write a file, or to standard output where that is asked for."""
-    if output == STANDARD_STREAM:
-        sys.stdout.write(data.decode())
-    else:
-        write_textfile(output, data)

@@ -31,16 +31,14 @@ _UNIQUE = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9
 
 
 class Taken(NamedTuple):
-    """When an inventory was taken of a running host.
+    """Of what an inventory was taken: it counts as long as that is so.
 
     Args:
         boot_id: of the boot that ran.
-        at: seconds since the epoch.
         state: of the files and directories that it depends on, by path: another one is another next boot.
     """
 
     boot_id: str
-    at: float
     state: Mapping[str, str]
 
 
@@ -49,10 +47,10 @@ def write_inventory(inventory: BootInventory, taken: Taken | None = None) -> str
 
     Args:
         inventory: to be written.
-        taken: when; None in a capture, whose boot is over.
+        taken: of what; None in a capture, whose boot is over.
     """
-    when = {} if taken is None else {_TAKEN: taken._asdict()}
-    return json.dumps({"schema": SCHEMA, **when, **encode(inventory)}, indent=1) + "\n"
+    of_what = {} if taken is None else {_TAKEN: taken._asdict()}
+    return json.dumps({"schema": SCHEMA, **of_what, **encode(inventory)}, indent=1) + "\n"
 
 
 def parse_inventory(text: str) -> BootInventory:
@@ -65,7 +63,7 @@ def parse_inventory(text: str) -> BootInventory:
 
 
 def parse_taken(text: str) -> tuple[BootInventory, Taken | None]:
-    """The inventory in a text, and when it was taken.
+    """The inventory in a text, and of what it was taken.
 
     Raises:
         SourceError: it is none.
@@ -88,10 +86,10 @@ def _parse_taken(value: object) -> Taken | None:
     if value is None:
         return None
     if isinstance(value, dict):
-        boot_id, at, state = (value.get(name) for name in Taken._fields)
-        if isinstance(boot_id, str) and isinstance(at, int | float) and isinstance(state, dict):
-            return Taken(boot_id, at, {str(path): str(mark) for path, mark in state.items()})
-    raise SourceError(_SOURCE, "when it was taken cannot be read")
+        boot_id, state = (value.get(name) for name in Taken._fields)
+        if isinstance(boot_id, str) and isinstance(state, dict):
+            return Taken(boot_id, {str(path): str(mark) for path, mark in state.items()})
+    raise SourceError(_SOURCE, "of what it was taken cannot be read")
 
 
 def redacted(inventory: BootInventory) -> BootInventory:

@@ -10,7 +10,6 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from tdx_headroom.errors import AgentError
 from tdx_headroom.output import metric_families, metrics
-from tdx_headroom.whole_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from tdx_headroom.verdict.assessment import Assessment
 
 SUFFIX = ".prom"
-MODE = 0o644
 
 
 class _Once:
@@ -49,19 +47,10 @@ def check_name(path: str) -> None:
     Raises:
         AgentError: it does not end in ``.prom``, or is hidden.
     """
-    name = os.path.basename(path)  # noqa: PTH119  split as write_textfile() does
+    name = os.path.basename(path)  # noqa: PTH119  split as write_whole() does
     if not name.endswith(SUFFIX) or name.startswith("."):
         raise AgentError(
             f"{path} is no file that node_exporter reads",
             hint="give a name such as /var/lib/prometheus/node-exporter/tdx-headroom.prom",
             status=os.EX_USAGE,
         )
-
-
-def write_textfile(path: str, data: bytes) -> None:
-    """Put the data in place of the file, at once, readable for the collector.
-
-    Raises:
-        AgentError: the folder cannot be written to, or is full; an old file stays as it is.
-    """
-    write_whole(path, data, MODE)

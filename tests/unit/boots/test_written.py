@@ -50,7 +50,7 @@ def write(root: Root) -> None:
     path = Path(root.locate(INVENTORY_PATH))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.parent.chmod(0o755)
-    path.write_text(write_inventory(*take_inventory(root, 1.0)))
+    path.write_text(write_inventory(*take_inventory(root)))
     path.chmod(0o644)
 
 
@@ -157,7 +157,7 @@ def entries_gone_since(root: Root) -> None:
         (a_pipe, "is not a regular file"),
         (another_boot, "it is of another boot"),
         (of_a_capture, "it is of another boot"),
-        (no_time, "when it was taken cannot be read"),
+        (no_time, "of what it was taken cannot be read"),
         (another_kernel_since, "/boot has changed since it was written"),
         (another_choice_since, "/boot/grub has changed since it was written"),
         (entries_gone_since, "/boot has changed since it was written"),
@@ -250,7 +250,7 @@ def test_an_upgrade_that_goes_on_for_long(host: Root, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(BootReader, "take", while_written)
     monkeypatch.setattr(taking, "PAUSE", 0.0)
-    _, taken = take_inventory(host, 1.0)
+    _, taken = take_inventory(host)
     assert not left
     assert changed_since(host, taken.state) is None
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tdx_headroom.commands.output_file import write
 from tdx_headroom.errors import AgentError
-from tdx_headroom.output.textfile import check_name, write_textfile
+from tdx_headroom.output.textfile import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +79,7 @@ def test_an_old_file_is_replaced_at_once(tmp_path: Path) -> None:
     path = tmp_path / "tdx.prom"
     path.write_text("old\n")
     with path.open() as reader:
-        write_textfile(str(path), b"new\n")
+        write(str(path), b"new\n")
         assert reader.read() == "old\n"
     assert path.read_text() == "new\n"
 
@@ -89,7 +90,7 @@ def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     victim.write_text("precious\n")
     path = tmp_path / "tdx.prom"
     path.symlink_to(victim)
-    write_textfile(str(path), b"new\n")
+    write(str(path), b"new\n")
     assert victim.read_text() == "precious\n"
     assert not path.is_symlink()
     assert path.read_text() == "new\n"
@@ -105,7 +106,7 @@ def test_a_device_or_pipe_is_not_replaced(tmp_path: Path, there: str) -> None:
         path.symlink_to(there)
     mode = path.lstat().st_mode
     with pytest.raises(AgentError, match="is no regular file; give a file's name, or - for standard output"):
-        write_textfile(str(path), b"new\n")
+        write(str(path), b"new\n")
     assert path.lstat().st_mode == mode
 
 
@@ -116,7 +117,7 @@ def test_a_link_in_place_of_the_temporary_file(tmp_path: Path, monkeypatch: pyte
     victim.write_text("precious\n")
     (tmp_path / ".tdx.prom.guessed").symlink_to(victim)
     with pytest.raises(AgentError, match="File exists"):
-        write_textfile(str(tmp_path / "tdx.prom"), b"new\n")
+        write(str(tmp_path / "tdx.prom"), b"new\n")
     assert victim.read_text() == "precious\n"
     assert not (tmp_path / "tdx.prom").exists()
 
@@ -124,7 +125,7 @@ def test_a_link_in_place_of_the_temporary_file(tmp_path: Path, monkeypatch: pyte
 def test_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name without a folder is in the current one."""
     monkeypatch.chdir(tmp_path)
-    write_textfile("tdx.prom", b"x\n")
+    write("tdx.prom", b"x\n")
     assert (tmp_path / "tdx.prom").read_bytes() == b"x\n"
 
 
@@ -160,9 +161,9 @@ def test_a_folder_in_its_place(tmp_path: Path) -> None:
 def test_a_folder_that_may_not_be_written_to() -> None:
     """Not permitted is one line with a hint."""
     program = (
-        "import os, sys\nfrom tdx_headroom.output.textfile import write_textfile\n"
+        "import os, sys\nfrom tdx_headroom.commands.output_file import write\n"
         "from tdx_headroom.errors import AgentError\nos.setgroups([]); os.setresuid(65534, 65534, 65534)\n"
-        "try:\n    write_textfile(sys.argv[1], b'x')\nexcept AgentError as error:\n    print(error)\n"
+        "try:\n    write(sys.argv[1], b'x')\nexcept AgentError as error:\n    print(error)\n"
     )
     # Not below pytest's folder, which is the user's alone.
     with tempfile.TemporaryDirectory() as folder:
@@ -194,11 +195,11 @@ def test_ended_while_it_writes(tmp_path: Path, number: signal.Signals) -> None:
     """A signal that ends the process waits until the file is whole; nothing else is left."""
     path = tmp_path / "tdx.prom"
     program = (
-        "import os, signal, sys\nfrom tdx_headroom.output import textfile\nfsync = os.fsync\n"
+        "import os, signal, sys\nfrom tdx_headroom.commands.output_file import write\nfsync = os.fsync\n"
         # Who runs under nohup ignores SIGHUP, and so would this.
         "signal.signal(int(sys.argv[2]), signal.SIG_DFL)\n"
         "os.fsync = lambda fd: (os.kill(os.getpid(), int(sys.argv[2])), fsync(fd))\n"
-        "textfile.write_textfile(sys.argv[1], b'x')\nprint('went on')"
+        "write(sys.argv[1], b'x')\nprint('went on')"
     )
     run = subprocess.run(
         [sys.executable, "-c", program, path, str(int(number))], timeout=60, capture_output=True, text=True
@@ -211,9 +212,9 @@ def test_killed_while_it_writes(tmp_path: Path) -> None:
     """What is left of a run that was killed has a hidden name that no collector reads."""
     path = tmp_path / "tdx.prom"
     program = (
-        "import os, signal, sys\nfrom tdx_headroom.output import textfile\n"
+        "import os, signal, sys\nfrom tdx_headroom.commands.output_file import write\n"
         "os.fsync = lambda fd: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "textfile.write_textfile(sys.argv[1], b'x')"
+        "write(sys.argv[1], b'x')"
     )
     subprocess.run([sys.executable, "-c", program, path], timeout=60)
     (left,) = (found.name for found in tmp_path.iterdir())
