@@ -18,6 +18,7 @@ from tdx_headroom.output.next_boot_metrics import next_boot_samples
 from tdx_headroom.plan import AreaKind, Outcome, Strategy
 from tdx_headroom.plan.regions import tdx_memory_list
 from tdx_headroom.verdict import State
+from tdx_headroom.verdict.model import FORETOLD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from tdx_headroom.output.metric_families import Sample
     from tdx_headroom.plan import Plan, Tdmr
     from tdx_headroom.verdict.assessment import Assessment
-
-
-_FORETOLD = (State.WILL_INITIALIZE, State.AT_RISK, State.WILL_FAIL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +121,7 @@ def _verdict_samples(assessment: Assessment) -> Iterator[Sample]:
     for state in State:
         yield ("tdx_verdict", (state,), int(state is verdict.state))
     if verdict.next_boot is not None:
-        for state in _FORETOLD:
+        for state in FORETOLD:
             yield ("tdx_next_init", (state,), int(state is verdict.next_boot))
     if verdict.state is not State.NOT_TDX:
         yield from next_boot_samples(assessment)

@@ -10,6 +10,7 @@ from tdx_headroom.facts.boot_inventory import mask
 from tdx_headroom.facts.boots import RUNNING_KERNEL, Role
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.boots import kernels_of
+from tdx_headroom.verdict.model import FORETOLD
 from tdx_headroom.verdict.obstacles.no_sign import KIND as NO_SIGN
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 MAX_KERNELS = 8
 """Kernels that have series of their own."""
 
-_STATES = (State.WILL_INITIALIZE, State.AT_RISK, State.WILL_FAIL, State.CANNOT_TELL)
+_STATES = (*FORETOLD, State.CANNOT_TELL)
 
 
 def next_boot_samples(assessment: Assessment) -> Iterator[Sample]:

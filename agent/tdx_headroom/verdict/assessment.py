@@ -11,6 +11,7 @@ from tdx_headroom.plan import plan_host
 from tdx_headroom.verdict import State, judge
 from tdx_headroom.verdict.boots import judge_boots, next_boot_of
 from tdx_headroom.verdict.late_memory import at_boot
+from tdx_headroom.verdict.model import FORETOLD
 from tdx_headroom.verdict.what_if import UNCHANGED, apply, traits_of
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from tdx_headroom.verdict import Verdict
     from tdx_headroom.verdict.boots import Boot
     from tdx_headroom.verdict.what_if import WhatIf
-
-_TOLD = (State.WILL_INITIALIZE, State.AT_RISK, State.WILL_FAIL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class Assessment:
         """What TDX does in the boot that comes next; None where that cannot be told."""
         if self.boots is None:
             return self.verdict.next_boot
-        return None if self.coming is None or self.coming.state not in _TOLD else self.coming.state
+        return None if self.coming is None or self.coming.state not in FORETOLD else self.coming.state
 
     @property
     def pending(self) -> bool | None:

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
+from functools import cmp_to_key
 from typing import TYPE_CHECKING, NamedTuple
 
+from tdx_headroom.boots.systemd_boot.order import compare_versions
 from tdx_headroom.facts.boots import BootEntry, Change, Role, Starts
 from tdx_headroom.facts.host_facts import Placement
 from tdx_headroom.plan import plan_host
@@ -26,12 +27,8 @@ if TYPE_CHECKING:
     from tdx_headroom.verdict.what_if import WhatIf
 
 
-_BADNESS = {
-    state: bad
-    for bad, state in enumerate(
-        (State.NOT_TDX, State.WILL_INITIALIZE, State.AT_RISK, State.CANNOT_TELL, State.WILL_FAIL)
-    )
-}
+_WORSE = (State.NOT_TDX, State.WILL_INITIALIZE, State.AT_RISK, State.CANNOT_TELL, State.WILL_FAIL)
+"""What becomes of a boot, the worst last."""
 
 
 class Boot(NamedTuple):
@@ -104,18 +101,11 @@ def kernels_of(boots: tuple[Boot, ...]) -> tuple[Boot, ...]:
         release = boot.entry.release
         if release is None or boot.entry.recovery or Role.KEXEC in boot.entry.roles:
             continue
-        if release not in worst or _BADNESS[boot.state] > _BADNESS[worst[release].state]:
-            worst[release] = boot
+        worst[release] = max(worst.get(release, boot), boot, key=lambda one: _WORSE.index(one.state))
     coming = next_boot_of(boots)
     first = None if coming is None else coming.entry.release
-    releases = sorted(worst, key=lambda release: (release == first, _version(release)), reverse=True)
-    return tuple(worst[release] for release in releases)
-
-
-def _version(release: str) -> list[tuple[int, int, str]]:
-    """A key to sort releases by: numbers in them as numbers."""
-    parts = re.findall(r"([0-9]{1,18})|([^0-9.]+)", release)
-    return [(1, int(number), "") if number else (0, 0, text) for number, text in parts]
+    newest = sorted(worst, key=cmp_to_key(compare_versions), reverse=True)
+    return tuple(worst[release] for release in sorted(newest, key=lambda release: release != first))
 
 
 def why_none_comes(facts: HostFacts) -> str:

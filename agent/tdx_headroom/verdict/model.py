@@ -30,6 +30,10 @@ class State(StrEnum):
     CANNOT_TELL = "cannot-tell"
 
 
+FORETOLD = (State.WILL_INITIALIZE, State.AT_RISK, State.WILL_FAIL)
+"""What can be said of an initialization to come."""
+
+
 class Basis(StrEnum):
     """Why a kernel is taken to use a strategy."""
 
