@@ -77,6 +77,7 @@ class Remedy(NamedTuple):
         areas_freed: reserved areas that the fullest TDMR has more of then; None where that is not computed.
         bytes_given_up: memory that it costs; None where that is not known.
         computed: whether the plan with it was tried and is better; otherwise it is likely to help.
+        left: reserved areas that are left then, where that was computed.
     """
 
     kind: RemedyKind
@@ -85,6 +86,7 @@ class Remedy(NamedTuple):
     areas_freed: int | None = None
     bytes_given_up: int | None = None
     computed: bool = False
+    left: int | None = None
 
 
 class Finding(NamedTuple):

@@ -490,17 +490,21 @@ class TestVerdict:
 
 
 class TestRemedies:
-    def test_memmap_that_joins_two_holes(self) -> None:
-        """The memory between two holes that the remedy gives up makes the host fit."""
+    def test_memory_to_give_up(self) -> None:
+        """With the first proposal the host fits, with the second it has room, as their figures say."""
         facts = host("emerald-rapids")
-        fits, roomy = [r for r in assess(facts).verdict.remedies if "memmap=" in r]
-        for remedy, needed, next_boot in ((fits, 16, State.AT_RISK), (roomy, 13, State.WILL_INITIALIZE)):
-            edits = map_edits(re.findall(r"memmap=[!-~]*[0-9]", remedy))
+        fits, roomy = [
+            r for f in assess(facts).verdict.findings for r in f.remedies if r.kind == "add-arguments"
+        ]
+        for remedy, left, next_boot in ((fits, 0, State.AT_RISK), (roomy, 3, State.WILL_INITIALIZE)):
+            edits = map_edits(re.findall(r"memmap=[!-~]*[0-9]", remedy.text))
             assert all(edit.punches for edit in edits)
+            assert tuple(edit.argument for edit in edits) == remedy.arguments
             changed = assess(facts, WhatIf(holes=tuple(edit.range for edit in edits)))
             plan = changed.plans[Strategy.MEMORY_REGIONS]
             assert plan is not None
-            assert (plan.errno, plan.tdmrs[0].needed) == (0, needed)
+            assert (plan.errno, plan.headroom) == (0, remedy.left)
+            assert remedy.left == left
             assert changed.verdict.next_boot is next_boot
 
     def test_the_operators_own_hole_is_named(self) -> None:

@@ -34,11 +34,11 @@ def fault(*_: object, **__: object) -> NoReturn:
 
 @pytest.fixture(
     params=[
-        "remedies._split",
-        "remedies.own_holes",
-        "remedies.slivers",
-        "remedies._what",
-        "remedies._other_kernels",
+        "remedies.areas._split",
+        "remedies.own.map_edits",
+        "remedies.give_up.search",
+        "remedies.areas._what",
+        "remedies.kernels._other_kernels",
         "crosscheck.estimate",
         "obstacles.failed.remedies_for",
         "few-tdmrs",

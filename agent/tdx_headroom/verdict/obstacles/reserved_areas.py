@@ -20,10 +20,9 @@ def look(signs: Signs) -> Findings:
         tdmr = plan.tdmrs[plan.failed_tdmr]
         certainty = Certainty.HOLES if surely_fails(plan) else Certainty.PLAN
         figures = {"needed": tdmr.needed or 0, "limit": tdmr.limit}
-        found = remedies.for_areas(signs, plan, plan.failed_tdmr)
+        found = remedies.for_areas(signs, plan)
         yield Finding("reserved-areas", FAILS, describe(plan), figures, found, certainty)
     elif signs.predicted is State.AT_RISK:
         figures = {"left": plan.headroom or 0, "left_at_worst": plan.headroom_worst or 0}
-        fullest = min(range(len(plan.tdmrs)), key=lambda i: plan.tdmrs[i].headroom_worst or 0)
-        found = remedies.for_areas(signs, plan, fullest)
+        found = remedies.for_areas(signs, plan)
         yield Finding("few-reserved-areas", RISK, describe(plan), figures, found)

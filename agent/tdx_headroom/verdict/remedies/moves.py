@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory that a host can do without, and what giving it up does to its TDMRs."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from tdx_headroom.address import (
+    GIB,
+    MIB,
+    PAGE,
+    Range,
+    align_down,
+    align_up,
+    clip,
+    intersect,
+    subtract,
+    total,
+    union,
+)
+from tdx_headroom.boots.memory_map import KERNEL_HIGH
+from tdx_headroom.facts.host_facts import MemoryRegion
+from tdx_headroom.plan import AreaKind, Strategy
+from tdx_headroom.plan.regions import tdx_memory_list
+from tdx_headroom.plan.tdmrs import tdmr_ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from tdx_headroom.facts.host_facts import HostFacts
+    from tdx_headroom.plan import Plan, Tdmr
+
+KERNEL_ROOM = 112 * MIB
+"""So much memory in one piece the kernel's image is taken to need."""
+
+KERNEL_FROM = 16 * MIB
+"""Where the EFI stub begins to look for a place, with ``memmap=`` on the line (``LOAD_PHYSICAL_ADDR``)."""
+
+MAX_GIVEN_UP = 256 * MIB
+"""More memory than this is not given up."""
+
+LARGE = 16 * MIB
+"""What boot has reserved in one piece of this size stays."""
+
+MAX_BORDERS = 8
+"""Of a TDMR's GiB borders, so many are tried: those between which nothing lies are alike."""
+
+
+class Move(NamedTuple):
+    """Memory to give up in one piece: one argument of the kernel.
+
+    Args:
+        range: the first and last of it; there may be holes between.
+        cost: bytes of memory in it.
+    """
+
+    range: Range
+    cost: int
+
+
+class Memory:
+    """The memory of a host, and which of it must stay.
+
+    Args:
+        facts: of the host.
+    """
+
+    def __init__(self, facts: HostFacts) -> None:
+        self._facts = facts
+        regions = facts.memory_regions or ()
+        self.ranges = union((r.start, r.end) for r in tdx_memory_list(regions))
+        self._starts = [r.start for r in self.ranges]
+        self.kept = kept(facts, self.ranges)
+
+    def within(self, start: int, end: int) -> list[Range]:
+        """What of the memory lies between two addresses."""
+        first = max(bisect_right(self._starts, start) - 1, 0)
+        return clip(self.ranges[first : bisect_left(self._starts, end)], start, end)
+
+    def move(self, start: int, end: int, given_up: Sequence[Range] = ()) -> Move | None:
+        """Giving up all memory between two addresses; None where there is none, too much, or it must stay.
+
+        Args:
+            start: the first byte.
+            end: the byte after the last.
+            given_up: what is given up already, and costs nothing any more.
+        """
+        memory = subtract(self.within(start, end), given_up)
+        cost = total(memory)
+        if not 0 < cost <= MAX_GIVEN_UP or intersect(memory, self.kept):
+            return None
+        # The arguments are about whole pages, and no longer than what they take.
+        return Move(Range(memory[0].start, memory[-1].end), cost)
+
+
+def kept(facts: HostFacts, memory: Sequence[Range]) -> list[Range]:
+    """Memory that must not be given up.
+
+    What lies below the place of the kernel's image, and that place: the kernel makes it RAM again
+    (``e820_add_kernel_range()``). Also all that boot has reserved in one large piece, such as the crash
+    kernel's memory or pages of 1 GiB: it may find no other place.
+    """
+    first = next((max(r.start, KERNEL_FROM) for r in memory if _has_room(r)), KERNEL_FROM)
+    large = (r for r in facts.reserved or () if r.size >= LARGE)
+    return union([(0, max(first + KERNEL_ROOM, KERNEL_HIGH)), *large])
+
+
+def _has_room(memory: Range) -> bool:
+    return memory.end - max(memory.start, KERNEL_FROM) >= KERNEL_ROOM
+
+
+def without(facts: HostFacts, given_up: Iterable[Range]) -> HostFacts:
+    """The facts with memory given up."""
+    holes = list(given_up)
+    left = tuple(
+        MemoryRegion(*piece, region.node)
+        for region in facts.memory_regions or ()
+        for piece in subtract([(region.start, region.end)], holes)
+    )
+    return replace(facts, memory_regions=left)
+
+
+def moves(memory: Memory, plan: Plan, tdmr: Tdmr, given_up: Sequence[Range]) -> list[Move]:
+    """What can be given up for fewer areas in one TDMR.
+
+    Joins make one hole of two. Splits end the TDMR at a GiB border, by a page beside it: each part then has
+    a limit of its own. The TDMR as a whole can go, where it is small.
+
+    Args:
+        memory: the host's.
+        plan: with what is given up already.
+        tdmr: one of its TDMRs.
+        given_up: already.
+    """
+    found = list(_splits(memory, plan, tdmr, given_up))
+    if plan.strategy is not Strategy.CMR_WALK:
+        # Under that one holes are what CMRs leave, whatever memory there is.
+        found += joins(memory, tdmr, given_up)[:1]
+    whole = memory.move(tdmr.base, tdmr.end, given_up)
+    return [*found, whole] if whole is not None else found
+
+
+def holes_of(tdmr: Tdmr) -> list[Range]:
+    """The holes of a TDMR for which it has areas, by address."""
+    return sorted(
+        Range(tdmr.base + a.offset, tdmr.base + a.offset + a.size)
+        for a in tdmr.reserved_areas
+        if a.kind is AreaKind.HOLE
+    )
+
+
+def joins(memory: Memory, tdmr: Tdmr, given_up: Sequence[Range] = ()) -> list[Move]:
+    """The pieces of memory between two neighbouring holes of a TDMR, the cheapest first."""
+    found = (memory.move(a.end, b.start, given_up) for a, b in pairwise(holes_of(tdmr)))
+    return sorted((move for move in found if move is not None), key=lambda move: move.cost)
+
+
+def islands(memory: Memory, facts: HostFacts, given_up: Sequence[Range] = ()) -> list[Move]:
+    """All memory of a TDMR, the cheapest first: without it there is one TDMR less.
+
+    Args:
+        memory: the host's.
+        facts: of the host, without what is given up already.
+        given_up: already.
+    """
+    tdmrs = tdmr_ranges(tdx_memory_list(facts.memory_regions or ()))
+    found = (memory.move(*tdmr, given_up) for tdmr in tdmrs)
+    return sorted((move for move in found if move is not None), key=lambda move: move.cost)
+
+
+def crowded_gib(tdmr: Tdmr) -> tuple[Range, int]:
+    """The GiB of a TDMR with the most holes, and how many: no split brings that below."""
+    counts: dict[int, int] = {}
+    for hole in holes_of(tdmr):
+        for cell in {align_down(hole.start, GIB), align_down(hole.end - 1, GIB)}:
+            counts[cell] = counts.get(cell, 0) + 1
+    cell = max(counts, key=lambda start: counts[start], default=tdmr.base)
+    return Range(cell, cell + GIB), counts.get(cell, 0)
+
+
+def _splits(memory: Memory, plan: Plan, tdmr: Tdmr, given_up: Sequence[Range]) -> Iterator[Move]:
+    for border in _borders(tdmr):
+        below = memory.move(border - PAGE, border, given_up)
+        above = memory.move(border, border + PAGE, given_up)
+        # The page below leaves a hole at the end of the lower part, the one above at the start of the upper.
+        yield from (move for move in (below, above) if move is not None)
+        if plan.strategy is Strategy.MEMORY_REGIONS:
+            yield from _to_the_hole(memory, tdmr, border, given_up)
+
+
+def _to_the_hole(memory: Memory, tdmr: Tdmr, border: int, given_up: Sequence[Range]) -> Iterator[Move]:
+    """All between a border and the nearest hole below or above it: a split without another hole."""
+    holes = holes_of(tdmr)
+    below = max((hole.end for hole in holes if hole.end <= border), default=None)
+    above = min((hole.start for hole in holes if hole.start >= border), default=None)
+    for start, end in ((below, border), (border, above)):
+        if start is not None and end is not None and end - start > PAGE:
+            move = memory.move(start, end, given_up)
+            if move is not None:
+                yield move
+
+
+def _borders(tdmr: Tdmr) -> list[int]:
+    """Borders inside a TDMR at which to split it, one for all those between the same two areas."""
+    first, last = tdmr.base + GIB, tdmr.end - GIB
+    if first > last:
+        return []
+    starts = sorted(tdmr.base + area.offset for area in tdmr.reserved_areas)
+    found = {first, last}
+    for at in starts:
+        found.update(b for b in (align_down(at, GIB), align_up(at, GIB)) if first <= b <= last)
+    borders = sorted(found)
+    if len(borders) <= MAX_BORDERS:
+        return borders
+    # The lower part as long as it may be, the upper one as long as it may be, and both ends.
+    limit = tdmr.limit
+    below = [bisect_left(starts, border) for border in borders]
+    fits_below = max((i for i, n in enumerate(below) if n < limit), default=0)
+    fits_above = min((i for i, n in enumerate(below) if len(starts) - n < limit), default=len(borders) - 1)
+    chosen = {
+        0,
+        1,
+        fits_below,
+        fits_below - 1,
+        fits_above,
+        fits_above + 1,
+        len(borders) - 2,
+        len(borders) - 1,
+    }
+    return [borders[i] for i in sorted(chosen) if 0 <= i < len(borders)]

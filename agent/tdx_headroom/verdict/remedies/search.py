@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The least memory to give up so that a host's plan fits: what can be given up is tried, cheapest first."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, NamedTuple
+
+from tdx_headroom.address import Range, union
+from tdx_headroom.plan import Outcome
+from tdx_headroom.verdict.model import AT_RISK_HEADROOM, State, predict
+from tdx_headroom.verdict.remedies.moves import (
+    MAX_GIVEN_UP,
+    Memory,
+    crowded_gib,
+    islands,
+    joins,
+    moves,
+    without,
+)
+from tdx_headroom.verdict.remedies.trial import planned, quality
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tdx_headroom.facts.host_facts import HostFacts
+    from tdx_headroom.plan import Plan, Tdmr
+    from tdx_headroom.verdict.remedies.moves import Move
+
+MAX_PLANS = 400
+"""So many plans are made at most."""
+
+MAX_REGIONS = 200_000
+"""So many memory regions they have at most, all together: hosts with very many get fewer plans."""
+
+
+class Goal(Enum):
+    """What giving up memory is to lead to."""
+
+    FITS = auto()
+    """TDX comes up by the plan."""
+    ROOMY = auto()
+    """It comes up, and the host is not at risk."""
+
+    def is_met(self, plan: Plan) -> bool:
+        """Whether a plan is good enough."""
+        if self is Goal.FITS:
+            return plan.outcome is Outcome.OK
+        return predict(plan) is State.WILL_INITIALIZE
+
+    def excess(self, tdmr: Tdmr) -> int:
+        """How many areas too many a TDMR has."""
+        needed, worst = tdmr.needed or 0, tdmr.needed_worst or 0
+        if self is Goal.FITS:
+            return needed - tdmr.limit
+        return max(needed + AT_RISK_HEADROOM + 1, worst) - tdmr.limit
+
+
+class Mended(NamedTuple):
+    """Memory to give up, and what comes of it.
+
+    Args:
+        ranges: an argument each, by address; between what is given up in one there are holes only.
+        bytes: of memory in them.
+        plan: without it.
+    """
+
+    ranges: tuple[Range, ...]
+    bytes: int
+    plan: Plan
+
+
+class _Step(NamedTuple):
+    """What is given up so far."""
+
+    ranges: tuple[Range, ...]
+    cost: int
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """By which the better is tried first: memory, then arguments."""
+        return self.cost, len(self.ranges)
+
+
+def search(facts: HostFacts, plan: Plan, goal: Goal) -> Mended | None:
+    """The cheapest memory to give up for a goal; None where none is found.
+
+    Every TDMR that has too many areas is treated, one move at a time, and after each move the whole plan is
+    made anew: a split takes another PAMT, which may lie in any TDMR.
+
+    Args:
+        facts: of the host, its memory regions known.
+        plan: of it.
+        goal: that the plan does not meet.
+    """
+    memory = Memory(facts)
+    most = min(MAX_PLANS, 1 + MAX_REGIONS // (len(memory.ranges) + 1))
+    queue: list[tuple[int, int, int, _Step]] = []
+    seen: set[tuple[Range, ...]] = set()
+    best: tuple[_Step, Plan] | None = None
+    _push(queue, seen, _Step((), 0))
+    for _ in range(most):
+        if not queue or (best is not None and queue[0][:2] > best[0].order):
+            break
+        step = heappop(queue)[-1]
+        changed = without(facts, step.ranges)
+        tried = planned(changed, plan.strategy) if step.ranges else plan
+        if tried is None:
+            continue
+        if goal.is_met(tried):
+            if best is None or _is_better(tried, best[1]):
+                best = step, tried
+        elif best is None:
+            for move in _moves(memory, changed, tried, goal, step.ranges):
+                _push(queue, seen, _after(memory, step, move))
+    return None if best is None else Mended(best[0].ranges, best[0].cost, best[1])
+
+
+def _is_better(plan: Plan, other: Plan) -> bool:
+    """Which of two plans at the same price: more room, then fewer TDMRs."""
+    return (quality(plan), -plan.tdmrs_needed) > (quality(other), -other.tdmrs_needed)
+
+
+def _moves(memory: Memory, facts: HostFacts, plan: Plan, goal: Goal, given_up: Sequence[Range]) -> list[Move]:
+    """What to give up next; nothing where it is no TDMR that keeps the plan from its goal."""
+    if plan.outcome is Outcome.TDMRS:
+        return islands(memory, facts, given_up)[:1]
+    crowded = next((tdmr for tdmr in plan.tdmrs if goal.excess(tdmr) > 0), None)
+    if plan.outcome not in (Outcome.OK, Outcome.RESERVED_AREAS) or crowded is None:
+        return []
+    return _of_tdmr(memory, plan, crowded, goal, given_up)
+
+
+def _of_tdmr(memory: Memory, plan: Plan, tdmr: Tdmr, goal: Goal, given_up: Sequence[Range]) -> list[Move]:
+    cell, count = crowded_gib(tdmr)
+    spare = AT_RISK_HEADROOM + 1 if goal is Goal.ROOMY else 0
+    if count + spare > tdmr.limit:
+        # No split helps there: so many joins it takes, whatever else is done. Or the TDMR goes as a whole.
+        inside = [m for m in joins(memory, tdmr, given_up) if cell.start <= m.range.start < cell.end]
+        whole = memory.move(tdmr.base, tdmr.end, given_up)
+        return [*inside[:1], *([whole] if whole is not None else [])]
+    return moves(memory, plan, tdmr, given_up)
+
+
+def _after(memory: Memory, step: _Step, move: Move) -> _Step:
+    return _Step(_merged(memory, union([*step.ranges, move.range])), step.cost + move.cost)
+
+
+def _merged(memory: Memory, ranges: Sequence[Range]) -> tuple[Range, ...]:
+    """Ranges with nothing but holes between them as one: it takes one argument."""
+    merged: list[Range] = []
+    for found in ranges:
+        if merged and not memory.within(merged[-1].end, found.start):
+            merged[-1] = Range(merged[-1].start, found.end)
+        else:
+            merged.append(found)
+    return tuple(merged)
+
+
+def _push(queue: list[tuple[int, int, int, _Step]], seen: set[tuple[Range, ...]], step: _Step) -> None:
+    if step.ranges in seen or step.cost > MAX_GIVEN_UP:
+        return
+    seen.add(step.ranges)
+    heappush(queue, (*step.order, len(seen), step))

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A remedy put through the next boot's own memory map, as the kernel makes it of the firmware's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tdx_headroom.address import MIB, page_round, subtract
+from tdx_headroom.facts.command_line import map_edits, punch
+from tdx_headroom.facts.host_facts import FactsError
+from tdx_headroom.plan import plan_host
+from tdx_headroom.verdict.model import State, predict
+from tdx_headroom.verdict.staged import facts_under
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from tdx_headroom.address import Range
+    from tdx_headroom.facts.command_line import MapEdit
+    from tdx_headroom.facts.host_facts import HostFacts, MemoryRegion
+    from tdx_headroom.facts.observations import Zone
+    from tdx_headroom.plan import Plan, Strategy
+
+_RANK = {State.WILL_FAIL: 0, State.AT_RISK: 1, State.WILL_INITIALIZE: 2}
+_NOT_LOOKED_AT = -(1 << 64)
+
+
+def under(facts: HostFacts, arguments: Sequence[str]) -> HostFacts | None:
+    """The facts in a boot of this kernel with another command line.
+
+    None where its memory map cannot be told: the firmware's map or the present line is unknown, or does not
+    explain the memory that there is now.
+
+    Args:
+        facts: of the host, or of a boot of it.
+        arguments: of the other line, as far as they matter for TDX or memory.
+    """
+    if None in (facts.firmware_map, facts.command_line, facts.memory_regions):
+        return None
+    changed, staged = facts_under(facts, facts.kernel_release, tuple(arguments))
+    if not staged.reproduced or changed.memory_regions is None:
+        return None
+    return replace(
+        changed,
+        kernel_log=facts.kernel_log,
+        reserved=facts.reserved,
+        placement_source=facts.placement_source,
+        zones=changed.zones or _zones_of(facts, changed),
+    )
+
+
+def planned(facts: HostFacts, strategy: Strategy) -> Plan | None:
+    """The plan under one strategy; None when the facts do not suffice for it, or do not fit together."""
+    try:
+        return plan_host(facts, (strategy,))[strategy]
+    except FactsError:
+        # Given PAMT bases belong to the TDMRs of the host as it is.
+        return None
+
+
+def quality(plan: Plan) -> tuple[int, int, int, int]:
+    """How good a plan is; the larger is better."""
+    short = sum(min(tdmr.headroom, 0) for tdmr in plan.tdmrs if tdmr.headroom is not None)
+    least, worst = plan.headroom, plan.headroom_worst
+    if least is None or worst is None:
+        return _RANK[predict(plan)], _NOT_LOOKED_AT, _NOT_LOOKED_AT, _NOT_LOOKED_AT
+    return _RANK[predict(plan)], short, least, worst
+
+
+def is_left(facts: HostFacts, given_up: Sequence[Range], regions: Sequence[MemoryRegion]) -> bool:
+    """Whether a boot with the arguments that give up memory has the memory that it is expected to have.
+
+    It has not where the kernel's image lies in what is given up, where a built-in line replaces the loader's,
+    or where the line grows too long. Where the next map cannot be told, nothing speaks against it.
+
+    Args:
+        facts: of the host.
+        given_up: an argument each.
+        regions: the memory that is expected.
+    """
+    changed = under(facts, (*(facts.command_line or ()), *arguments_for(given_up)))
+    if changed is None:
+        return True
+    return _pages(changed.memory_regions or ()) == _pages(regions)
+
+
+def arguments_for(given_up: Iterable[Range]) -> tuple[str, ...]:
+    """The arguments that give up memory, for the end of the command line."""
+    return tuple(punch(r.start, r.size) for r in given_up)
+
+
+def arguments_without(arguments: Iterable[str], dropped: Collection[MapEdit]) -> tuple[str, ...]:
+    """Arguments without some of what ``memmap=`` does: a piece of one may go, and the others stay."""
+    left = []
+    for argument in arguments:
+        edits = map_edits([argument])
+        kept = [edit.argument for edit in edits if edit not in dropped]
+        if len(kept) == len(edits):
+            left.append(argument)
+        elif kept:
+            left.append("memmap=" + ",".join(piece.removeprefix("memmap=") for piece in kept))
+    return tuple(left)
+
+
+def _zones_of(facts: HostFacts, changed: HostFacts) -> tuple[Zone, ...] | None:
+    """This boot's zones, where they hold all memory of the other one."""
+    outside = subtract(
+        ((r.start, r.end) for r in changed.memory_regions or ()),
+        ((zone.start, zone.end) for zone in facts.zones or ()),
+    )
+    return None if subtract(outside, [(0, MIB)]) else facts.zones
+
+
+def _pages(regions: Iterable[MemoryRegion]) -> list[Range]:
+    return subtract(page_round((r.start, r.end) for r in regions), [(0, MIB)])
