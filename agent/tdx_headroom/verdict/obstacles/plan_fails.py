@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdx_headroom.plan import ModuleStatus, Outcome
-from tdx_headroom.verdict.decode import CONVERTIBLE, EARLIER, KERNELS_PLAN
-from tdx_headroom.verdict.findings import FAILS, Finding, Findings, Remedy, RemedyKind, Signs
+from tdx_headroom.verdict.decode import CONVERTIBLE, KERNELS_PLAN
+from tdx_headroom.verdict.findings import FAILS, Finding, Findings, Remedy, Signs
 from tdx_headroom.verdict.model import describe
-from tdx_headroom.verdict.remedies import for_plan
+from tdx_headroom.verdict.remedies import for_plan, for_room, for_tdmrs, keep_off
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,24 +17,21 @@ if TYPE_CHECKING:
     from tdx_headroom.plan import Plan
 
 
-def _fewer_tdmrs(plan: Plan, limit: int) -> tuple[Remedy, ...]:
-    text = (
-        f"The memory map takes {plan.tdmrs_needed - limit} TDMRs too many: have fewer gaps of a GiB and more"
-        " between memory ranges, or fewer NUMA nodes (sub-NUMA clustering off)."
-    )
-    return (Remedy(RemedyKind.FEWER_TDMRS, text),)
-
-
-def _rejected(plan: Plan, _: int) -> tuple[Remedy, ...]:
+def _rejected(signs: Signs, plan: Plan) -> tuple[Remedy, ...]:
     outside = (ModuleStatus.TDMR_OUTSIDE_CMRS, ModuleStatus.PAMT_OUTSIDE_CMRS)
-    return (CONVERTIBLE if plan.module is not None and plan.module.status in outside else KERNELS_PLAN,)
+    if plan.module is None or plan.module.status not in outside:
+        return for_plan(signs, KERNELS_PLAN)
+    found = signs.guard.part(
+        "remedies (which memory to keep off)", lambda: keep_off(signs.facts, plan), list[Remedy]()
+    )
+    return for_plan(signs, CONVERTIBLE, *found)
 
 
-_ENDS: dict[Outcome, tuple[str, Callable[[Plan, int], tuple[Remedy, ...]]]] = {
-    Outcome.TDMRS: ("tdmrs", _fewer_tdmrs),
-    Outcome.NO_MEMORY: ("pamt-memory", lambda plan, _: (EARLIER,) if plan.tdmrs else ()),
+_ENDS: dict[Outcome, tuple[str, Callable[[Signs, Plan], tuple[Remedy, ...]]]] = {
+    Outcome.TDMRS: ("tdmrs", for_tdmrs),
+    Outcome.NO_MEMORY: ("pamt-memory", for_room),
     Outcome.REJECTED: ("rejected-by-module", _rejected),
-    Outcome.MISALIGNED: ("misaligned-area", lambda *_: ()),
+    Outcome.MISALIGNED: ("misaligned-area", lambda signs, _: for_plan(signs)),
 }
 KINDS = tuple(kind for kind, _ in _ENDS.values())
 
@@ -44,5 +41,4 @@ def look(signs: Signs) -> Findings:
     plan = signs.plan
     if plan is not None and (end := _ENDS.get(plan.outcome)):
         kind, remedies = end
-        limit = signs.facts.limits.max_tdmrs
-        yield Finding(kind, FAILS, describe(plan), remedies=for_plan(signs, *remedies(plan, limit)))
+        yield Finding(kind, FAILS, describe(plan), remedies=remedies(signs, plan))

@@ -90,10 +90,14 @@ class Memory:
         """
         memory = subtract(self.within(start, end), given_up)
         cost = total(memory)
-        if not 0 < cost <= MAX_GIVEN_UP or intersect(memory, self.kept):
+        if not 0 < cost <= MAX_GIVEN_UP or self.must_stay(start, end):
             return None
         # The arguments are about whole pages, and no longer than what they take.
         return Move(Range(memory[0].start, memory[-1].end), cost)
+
+    def must_stay(self, start: int, end: int) -> bool:
+        """Whether some of the memory between two addresses must not be given up."""
+        return bool(intersect(self.within(start, end), self.kept))
 
 
 def kept(facts: HostFacts, memory: Sequence[Range]) -> list[Range]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import MIB, page_round, subtract
+from tdx_headroom.boots.map_risks import placing_arguments
 from tdx_headroom.facts.command_line import map_edits, punch
 from tdx_headroom.facts.host_facts import FactsError
 from tdx_headroom.plan import plan_host
@@ -104,7 +105,9 @@ def arguments_without(arguments: Iterable[str], dropped: Collection[MapEdit]) ->
 
 
 def _zones_of(facts: HostFacts, changed: HostFacts) -> tuple[Zone, ...] | None:
-    """This boot's zones, where they hold all memory of the other one."""
+    """This boot's zones, where they are and hold all memory of the other one."""
+    if placing_arguments(changed.command_line or ()) != placing_arguments(facts.command_line or ()):
+        return None
     outside = subtract(
         ((r.start, r.end) for r in changed.memory_regions or ()),
         ((zone.start, zone.end) for zone in facts.zones or ()),
