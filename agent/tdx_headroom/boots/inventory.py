@@ -237,6 +237,7 @@ class _Taking:
             differs=differences(self._running, release, line, version, changed),
             traits=self._traits_of(release, image, found.offset),
             unknown=found.unknown,
+            file=found.file,
         )
 
     def _traits_of(self, release: str | None, image: str | None, offset: int = 0) -> KernelTraits | None:

@@ -23,6 +23,7 @@ class MenuEntry(NamedTuple):
         recovery: whether it is for recovery or rescue, or boots to a single user.
         offset: where the kernel's image begins in that file: a unified one has it in a section.
         unknown: why image, release or line are not known, a clause; None where all is well.
+        file: that has its command line, relative to the host's root.
     """
 
     id: str
@@ -34,6 +35,7 @@ class MenuEntry(NamedTuple):
     recovery: bool = False
     offset: int = 0
     unknown: str | None = None
+    file: str | None = None
 
 
 class Menu(NamedTuple):

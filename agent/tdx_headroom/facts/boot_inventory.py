@@ -23,6 +23,7 @@ INVENTORY_PATH = "run/tdx-headroom-boots/boots.json"
 SCHEMA = "tdx-headroom/boots/1"
 MAX_INVENTORY = 4 << 20
 """Bytes; 200 entries with the longest command lines stay below it."""
+MASK = "…"
 _SOURCE = "boots"
 _TAKEN = "taken"
 
@@ -107,6 +108,7 @@ def redacted(inventory: BootInventory) -> BootInventory:
                 title=None,
                 known_from=mask(entry.known_from),
                 unknown=masked(entry.unknown),
+                file=masked(entry.file),
                 traits=None
                 if entry.traits is None
                 else replace(entry.traits, unread=tuple(map(mask, entry.traits.unread))),
@@ -120,5 +122,5 @@ def redacted(inventory: BootInventory) -> BootInventory:
 
 
 def mask(text: str) -> str:
-    """The text with ids that no two machines share replaced by ``…``."""
-    return _UNIQUE.sub("…", text)
+    """The text with ids that no two machines share replaced by MASK."""
+    return _UNIQUE.sub(MASK, text)

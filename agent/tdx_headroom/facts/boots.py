@@ -101,6 +101,7 @@ class BootEntry:
         differs: in what it differs from the running boot; None where that cannot be told.
         traits: of its kernel, by its own files.
         unknown: why release or command line are unknown, a clause.
+        file: that has its command line, relative to the host's root; None where it has none.
     """
 
     entry: str | None = None
@@ -114,6 +115,7 @@ class BootEntry:
     differs: tuple[Change, ...] | None = None
     traits: KernelTraits | None = None
     unknown: str | None = None
+    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.output.addresses import coarse, coarse_error, public
+from tdx_headroom.verdict.findings import RemedyKind
 from tdx_headroom.verdict.model import Sentence
+from tdx_headroom.verdict.remedies.steps import TAKE_BACK, lines_for
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.kernel_report import KernelReport
@@ -196,20 +198,23 @@ def _finding(found: Finding, *, full_addresses: bool) -> dict[str, Any]:
         "figures": dict(found.figures),
         # What a source could not be read for may quote an offending line.
         "text": public(found.text, full_addresses=full_addresses),
-        "remedies": [_remedy(remedy, full_addresses=full_addresses) for remedy in found.remedies],
+        "remedies": [remedy_to_json(remedy, full_addresses=full_addresses) for remedy in found.remedies],
     }
 
 
-def _remedy(remedy: Remedy, *, full_addresses: bool) -> dict[str, Any]:
+def remedy_to_json(remedy: Remedy, *, full_addresses: bool) -> dict[str, Any]:
+    """One remedy; without ``full_addresses`` neither addresses nor what they follow from."""
     # Where a hole begins follows from the size of the memory before it.
     private = isinstance(remedy.text, Sentence) and not full_addresses
+    adds = remedy.kind is RemedyKind.ADD_ARGUMENTS
     return {
         "kind": str(remedy.kind),
         "arguments": [] if private else list(remedy.arguments),
         "areas_freed": remedy.areas_freed,
         "bytes_given_up": None if private else remedy.bytes_given_up,
         "sure": "computed" if remedy.computed else "likely",
-        "lines": {},
-        "undo": None,
+        "areas_left": remedy.left,
+        "lines": lines_for(remedy.arguments) if adds and not private else {},
+        "undo": TAKE_BACK if adds and not private else None,
         "text": remedy.text if full_addresses else coarse(remedy.text),
     }

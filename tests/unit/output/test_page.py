@@ -375,7 +375,7 @@ def test_remedies_over_the_network_point_to_the_host(name: str) -> None:
     """What to give up and which holes are small is for who is on the host."""
     assessment = assess_host(name)
     for text in (render_page(assessment), json.dumps(to_json(assessment, full_addresses=False))):
-        assert "give up a little memory" in text
+        assert "Give up a little memory" in text
         assert "give up 4 KiB" not in text
         assert "KiB (Reserved)" not in text
         assert "on the host shows" in text

@@ -172,6 +172,8 @@ STAGED: dict[str, tuple[HostFacts, str, tuple[str, ...]]] = {
     "kvm-virtualization-off": (KVM, "6.17.0", (ASKED, "kvm.enable_virt_at_load=0")),
     "cpus-left-out": (KVM, "7.3.0", ("nosmt",)),
     "map-not-simulated": (KVM, "7.3.0", ("mem=8G",)),
+    "remedy-in-place": (EMR, "7.3.0", ("memmap=4K%0x64158000-1+2",)),
+    "remedy-not-needed": (MAPPED, "7.3.0", ("memmap=4K%0x140000000-1+2",)),
     "map-uncertain": (MAPPED, "7.3.0", ("numa=fake=4",)),
     "pamt-places-uncertain": (MAPPED, "7.3.0", ("movablecore=50%",)),
     "map-does-not-boot": (MAPPED, "7.3.0", ("memmap=exactmap",)),

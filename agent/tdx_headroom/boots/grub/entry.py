@@ -64,7 +64,7 @@ def menu_entry(machine: Machine, item: Item, path: str) -> MenuEntry:
             where = item.origin or machine.place
             trouble = trouble or f"{where}: {error.reason}"
         trouble = trouble or next(iter(machine.doubts), None)
-        entry = _described(machine, item, MenuEntry(shown(path), shown(item.title)))
+        entry = _described(machine, item, MenuEntry(shown(path), shown(item.title), file=item.origin))
     if trouble is not None:
         return entry._replace(line=None, unknown=shown_line(trouble))
     return entry

@@ -79,7 +79,8 @@ def read_grub(files: HostFiles, *, vendor: str | None = None) -> Menu | None:
     if menu.next is not None:
         counts = taken(disk, config, found.blocks, menu.entries, menu.next)
         menu = menu._replace(takes_once=counts.once, takes_default=counts.default)
-    return menu._replace(known_from=disk.known_from)
+    entries = tuple(e if e.file else e._replace(file=config.path) for e in menu.entries)
+    return menu._replace(entries=entries, known_from=disk.known_from)
 
 
 def _guessed(disk: Disk, config: Config, *, guess: bool) -> _Next:

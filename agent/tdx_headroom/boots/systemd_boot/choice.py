@@ -136,7 +136,10 @@ def choose(
     once = _agreed([finder.pick([settings.one_shot]) for finder in finders])
     default = _agreed([_default(finder, settings) for finder in finders])
     positions = finders[-1].order
-    entries = [candidates[i].entry._replace(id=one_line(finders[-1].ids[i])) for i in positions]
+    entries = [
+        candidates[i].entry._replace(id=one_line(finders[-1].ids[i]), file=candidates[i].file)
+        for i in positions
+    ]
     notes = _notes(settings, finders[-1])
 
     def place(index: int | None) -> int | None:

@@ -107,6 +107,7 @@ def menu_entry(entry: str, path: str, profile: Profile, addons: str | None = Non
         release=profile.release,
         offset=profile.offset,
         unknown=unknown,
+        file=path,
     )
 
 

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``tdx-headroom remedy``: what to change so that the next boot brings TDX up. It changes nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tdx_headroom.commands.answers import Answers, add_format, add_no_color
+from tdx_headroom.commands.arguments import add_inputs, add_what_if
+from tdx_headroom.output.remedy_report import remedy_json, remedy_text
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    add_inputs(parser)
+    add_format(parser)
+    add_no_color(parser)
+    add_what_if(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """The remedies for all inputs; the exit status."""
+    answers = Answers(options)
+    for assessment in answers.hosts():
+        if answers.json:
+            answers.print_json(remedy_json(assessment))
+        else:
+            answers.print_text(remedy_text(assessment, answers.style))
+    return answers.status

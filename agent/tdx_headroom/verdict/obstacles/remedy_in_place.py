@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments on the command line that keep TDX up, by joining holes or splitting a TDMR."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from tdx_headroom.facts.command_line import Action, map_edits
+from tdx_headroom.facts.e820 import RAM, RESERVED
+from tdx_headroom.verdict.findings import NOTE, Finding, Findings, Signs
+from tdx_headroom.verdict.model import Sentence, describe
+from tdx_headroom.verdict.remedies.own import MAX_TRIED
+from tdx_headroom.verdict.remedies.search import Goal
+from tdx_headroom.verdict.remedies.trial import arguments_without, planned, under
+
+if TYPE_CHECKING:
+    from tdx_headroom.facts.command_line import MapEdit
+    from tdx_headroom.plan import Plan
+
+NEEDED = "remedy-in-place"
+SPARE = "remedy-not-needed"
+KINDS = (NEEDED, SPARE)
+
+
+def look(signs: Signs) -> Findings:
+    """Each ``memmap=`` without which the plan would not fit, and those of the agent's own that do nothing."""
+    plan = signs.plan
+    if plan is None or not Goal.FITS.is_met(plan):
+        return
+    edits = (edit for edit in map_edits(signs.facts.command_line or ()) if edit.punches)
+    for edit in islice(edits, MAX_TRIED):
+        without = _plan_without(signs, plan, edit)
+        if without is None:
+            continue
+        if not Goal.FITS.is_met(without):
+            text = f"keeps TDX up; without it: {describe(without)} Leave it there."
+            yield Finding(NEEDED, NOTE, _told(edit, text))
+        elif _is_ours(edit) and Goal.ROOMY.is_met(without):
+            text = f"is not needed any more; without it: {describe(without)}"
+            yield Finding(SPARE, NOTE, _told(edit, text))
+
+
+def _told(edit: MapEdit, what: str) -> Sentence:
+    return Sentence(
+        f"{edit.argument} on the command line {what}", public=f"A memmap= on the command line {what}"
+    )
+
+
+def _is_ours(edit: MapEdit) -> bool:
+    """Whether it is written as the agent proposes it: anything else may be there for a reason of its own."""
+    return edit.action is Action.CONVERT and (edit.old, edit.new) == (RAM, RESERVED)
+
+
+def _plan_without(signs: Signs, plan: Plan, edit: MapEdit) -> Plan | None:
+    facts = signs.facts
+    changed = under(facts, arguments_without(facts.command_line or (), [edit]))
+    return None if changed is None else planned(replace(changed, cmrs=facts.cmrs), plan.strategy)
