@@ -17,12 +17,14 @@ from tdx_headroom.output.text import Style
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.checks import Status
 from tdx_headroom.verdict.kernels import why_unknown
+from tdx_headroom.verdict.what_if import without_effect
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
     from tdx_headroom.errors import AgentError
+    from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.inputs.read import Found
     from tdx_headroom.verdict.assessment import Assessment
 
@@ -77,7 +79,7 @@ class Answers:
 
     def hosts(self) -> Iterator[Assessment]:
         """The hosts that can be assessed; what is wrong with the others is said on the way."""
-        for found, assessment in self._hosts.each(lambda _, facts: assess(facts, self._what_if)):
+        for found, assessment in self._hosts.each(self._assess):
             self._name = found.name
             yield assessment
 
@@ -93,6 +95,16 @@ class Answers:
             print(f"{self._gap}==> {one_line(self._name)} <==")
             self._gap = "\n"
         print(text, end="")
+
+    def _assess(self, found: Found, facts: HostFacts) -> Assessment:
+        assessment = assess(facts, self._what_if)
+        where = f"{one_line(found.name)}: " if self._several else ""
+        for hole in without_effect(self._what_if, facts):
+            what = (
+                f"--add-hole {hole.start:#x}-{hole.end:#x} changes nothing: there is no memory to take away"
+            )
+            print(f"tdx-headroom: {where}{what}", file=sys.stderr)
+        return assessment
 
     def _complain(self, found: Found, error: AgentError) -> None:
         if self.json and found.line is not None:

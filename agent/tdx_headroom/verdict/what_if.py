@@ -103,10 +103,14 @@ def facts_of_entry(
         arguments = tuple(argument for argument in arguments if not map_edits([argument]))
     changed, staged = facts_under(facts, release, arguments, traits, shown)
     changed = _with_limits(what_if, changed)
-    # What this entry has no memory at cannot be taken away from it.
-    memory = [(region.start, region.end) for region in changed.memory_regions or ()]
-    holes = tuple(hole for hole in what_if.holes if intersect(memory, [hole]))
-    return (_with_holes(changed, holes) if holes else changed), staged
+    known = what_if.holes and changed.memory_regions is not None
+    return (_with_holes(changed, what_if.holes) if known else changed), staged
+
+
+def without_effect(what_if: WhatIf, facts: HostFacts) -> tuple[Range, ...]:
+    """The holes to try where there is no memory to take away, by the memory of this boot."""
+    memory = [(region.start, region.end) for region in facts.memory_regions or ()]
+    return tuple(hole for hole in what_if.holes if memory and not intersect(memory, [hole]))
 
 
 def traits_of(facts: HostFacts, release: str | None) -> KernelTraits | None:
@@ -150,13 +154,6 @@ def _without_memmap(facts: HostFacts) -> HostFacts:
 def _with_holes(facts: HostFacts, holes: tuple[Range, ...]) -> HostFacts:
     if facts.memory_regions is None:
         raise FactsError("--add-hole: the memory regions are unknown")
-    memory = [(region.start, region.end) for region in facts.memory_regions]
-    for hole in holes:
-        if not intersect(memory, [hole]):
-            raise FactsError(
-                f"--add-hole {hole.start:#x}-{hole.end:#x}: there is no memory to take away",
-                hint="`tdx-headroom plan` lists holes and TDMRs",
-            )
     pieces = [
         MemoryRegion(piece.start, piece.end, region.node)
         for region in facts.memory_regions

@@ -8,9 +8,17 @@ from typing import Any
 
 import pytest
 
+from tdx_headroom.address import GIB, MIB
 from tdx_headroom.facts.host_facts import HostFacts, MemoryRegion
-from tdx_headroom.facts.kernel_report import Contradiction, ContradictionKind, KernelReport, ModuleState
-from tdx_headroom.facts.observations import LogHealth
+from tdx_headroom.facts.kernel_report import (
+    Contradiction,
+    ContradictionKind,
+    FailureReason,
+    KernelReport,
+    ModuleState,
+    SeamcallFailure,
+)
+from tdx_headroom.facts.observations import LogHealth, Origin, Suspect
 from tdx_headroom.host.choose import facts_from_log
 from tdx_headroom.sources.kernel_log.reader import read_log_file
 from tdx_headroom.verdict import State
@@ -151,3 +159,23 @@ def test_what_is_missing_is_named() -> None:
     up = pasted(PATCHED, KEYIDS, "virt/tdx: module initialized")
     facts = replace(up, memory_regions=(MemoryRegion(1 << 20, 1 << 36, 0),))
     assert any("only the CMRs can tell" in text for text in assess(facts).verdict.warnings)
+
+
+def test_what_the_module_has_refused_it_refuses_again() -> None:
+    """TDH.SYS.CONFIG has refused this very map: it will, though the plan fits where the CMRs are unknown."""
+    refused = KernelReport(
+        ModuleState.FAILED,
+        FailureReason.SEAMCALL,
+        -5,
+        seamcall=SeamcallFailure(0x2D, 0xC0000A02_00000001),
+    )
+    facts = HostFacts(
+        kernel_release="7.3.0",
+        kernel_log=refused,
+        memory_regions=(MemoryRegion(MIB, 2 * GIB, 0), MemoryRegion(4 * GIB, 12 * GIB, 0)),
+    )
+    verdict = assess(facts).verdict
+    assert (verdict.state, verdict.next_boot) == (State.FAILED, State.WILL_FAIL)
+    assert "fails-again" in [finding.kind for finding in verdict.findings]
+    late = replace(facts, suspects=(Suspect(4 * GIB, 12 * GIB, Origin.KMEM, "dax0.0", late=True),))
+    assert "fails-again" not in [finding.kind for finding in assess(late).verdict.findings]

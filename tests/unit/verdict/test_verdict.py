@@ -25,7 +25,7 @@ from tdx_headroom.verdict.decode import describe_seamcall
 from tdx_headroom.verdict.evidence import find_strategy
 from tdx_headroom.verdict.kernels import KERNELS, built_from, look_up
 from tdx_headroom.verdict.this_kernel import why_without_tdx
-from tdx_headroom.verdict.what_if import WhatIf
+from tdx_headroom.verdict.what_if import WhatIf, without_effect
 
 HOSTS = Path(__file__).parents[2] / "hosts"
 LOGS = Path(__file__).parents[2] / "field" / "logs"
@@ -637,9 +637,11 @@ class TestWhatIf:
             assess(facts, WhatIf(without_memmap=True))
 
     def test_a_hole_where_no_memory_is(self) -> None:
-        """A hole that takes nothing away is an error: whoever asks has another place in mind."""
-        with pytest.raises(Exception, match="--add-hole 0x80000000-0x80001000: there is no memory"):
-            assess(host("emerald-rapids"), WhatIf(holes=(Range(0x80000000, 0x80001000),)))
+        """A hole that takes nothing away changes no plan, and is named as such."""
+        facts = host("emerald-rapids")
+        asked = WhatIf(holes=(Range(0x80000000, 0x80001000), Range(0x64158000, 0x64159000)))
+        assert assess(facts, asked).plans == assess(facts, WhatIf(holes=asked.holes[1:])).plans
+        assert without_effect(asked, facts) == asked.holes[:1]
 
     def test_another_kernel_may_know_the_cpu(self) -> None:
         """A kernel without TDX does not show the flag: no answer about the next kernel either way."""

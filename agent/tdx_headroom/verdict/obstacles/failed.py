@@ -52,7 +52,7 @@ def look(signs: Signs) -> Findings:
         return
     override = signs.strategy.basis is Basis.OVERRIDE
     found = remedies_for(log)
-    if signs.plan is None and _is_the_maps(log) and not override:
+    if (signs.plan is None or _refused_as_it_is(signs, log)) and _is_the_maps(log) and not override:
         text = f"{failed_in_words(log)} The same kernel on the same memory map fails again."
         kernels = _other_kernels(log, signs.strategy.strategy)
         yield Finding(AGAIN, FAILS, text, remedies=found or (*kernels, _HOLES, _RUN_HERE))
@@ -71,9 +71,19 @@ def _is_the_maps(log: KernelReport) -> bool:
     return log.reason in (*MAP_REASONS, FailureReason.NOT_CONVERTIBLE)
 
 
+def _refused_as_it_is(signs: Signs, log: KernelReport) -> bool:
+    """Whether the module has refused this very map, for what only its CMRs tell.
+
+    The plan fits all the same where the CMRs are unknown; memory that came since the boot may be what was not
+    there then.
+    """
+    late = any(suspect.late for suspect in signs.facts.suspects)
+    return log.reason is FailureReason.SEAMCALL and signs.predicted is not State.WILL_FAIL and not late
+
+
 def _other_kernels(log: KernelReport, strategy: Strategy) -> tuple[Remedy, ...]:
     """Kernels that need fewer areas on any map; how many is unknown without it."""
-    if log.reason is FailureReason.TDMRS or strategy is not Strategy.MEMORY_REGIONS:
+    if log.reason in (FailureReason.TDMRS, FailureReason.SEAMCALL) or strategy is not Strategy.MEMORY_REGIONS:
         return ()
     kernels = ", ".join(names_with({Strategy.CMR_SUBREGION, Strategy.CMR_WALK}, initializing=True))
     text = f"Boot a kernel that looks at CMRs, and so needs fewer areas, if few enough: {kernels}."
