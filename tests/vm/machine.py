@@ -108,7 +108,7 @@ class Machine:
         """
         started = time.monotonic()
         self._shell = self._connect("shell")
-        self._come_up()
+        self.come_up()
         self.boot_seconds = time.monotonic() - started
 
     def reboot(self) -> None:
@@ -118,7 +118,7 @@ class Machine:
             GuestError: it does not come up again.
         """
         self.run("systemctl --no-block reboot")
-        self._come_up()
+        self.come_up()
 
     def power_off(self) -> None:
         """Shut the guest down as an operator would, and wait until it is off.
@@ -132,7 +132,12 @@ class Machine:
         except subprocess.TimeoutExpired:
             raise GuestError(f"it does not switch off; console: {self._last_words()}") from None
 
-    def _come_up(self) -> None:
+    def come_up(self) -> None:
+        """Wait until the guest takes commands, after a reboot that it makes itself.
+
+        Raises:
+            GuestError: it does not.
+        """
         while self._receive(BOOT_SECONDS)["id"] != 0:
             pass
         # The driver may be a module that comes late.

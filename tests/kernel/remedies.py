@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The remedy test: what the agent offers on a map that fails, or nearly so, is booted; does TDX come up?
+
+``make remedy-test KERNEL=7.3 MAPS=100 SEED=1``. Each map is booted, the agent reads the guest's files, and the
+guest is booted again with each remedy that changes the command line. TDX has to come up, with as many reserved
+areas left as was said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tdx_headroom.facts.command_line import map_edits
+from tdx_headroom.facts.host_facts import Placement
+from tdx_headroom.verdict import State
+from tdx_headroom.verdict.assessment import assess
+from tdx_headroom.verdict.findings import RemedyKind
+from tests.kernel import agent, store
+from tests.kernel.__main__ import Budget
+from tests.kernel.boot import BootError, boot, cost
+from tests.kernel.build import get_kernel
+from tests.kernel.remedy_maps import generate
+from tests.kernel.source import SUITES
+from tests.kernel.tools import cache_folder, exit_status, progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tdx_headroom.verdict.findings import Remedy
+    from tests.kernel.build import Kernel
+    from tests.kernel.guestmap import GuestMap
+    from tests.kernel.truth import Truth
+
+SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One remedy, booted.
+
+    Args:
+        kind: what it asks for.
+        arguments: that it adds or takes away.
+        said: areas left, as it says.
+        left: areas left in the fullest TDMR; None: TDX did not come up.
+        error: why the guest sent nothing.
+    """
+
+    kind: str
+    arguments: tuple[str, ...]
+    said: int | None
+    left: int | None
+    error: str | None = None
+
+    @property
+    def wrong(self) -> str | None:
+        """What is not as it was said; None where all is."""
+        if self.error is not None:
+            return f"the boot is lost: {self.error}"
+        if self.left is None:
+            return "TDX does not come up"
+        return None if self.said in (None, self.left) else f"{self.left} areas are left, not {self.said}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One map: what happened, and what was offered.
+
+    Args:
+        guest: the map.
+        up: whether TDX came up without a remedy.
+        foretold: what the agent says of the same boot once more.
+        outcome: of its plan.
+        tried: the remedies.
+    """
+
+    guest: GuestMap
+    up: bool
+    foretold: str | None
+    outcome: str
+    tried: tuple[Tried, ...]
+
+    @property
+    def counts(self) -> str | None:
+        """``fails`` or ``at-risk``; None where nothing is to be mended."""
+        if not self.up:
+            return "fails"
+        return "at-risk" if self.foretold == State.AT_RISK else None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it.
+
+    Returns:
+        0: all that was offered held. 1: something did not. 69: the machine lacks something. 70: a step
+        failed.
+    """
+    parser = argparse.ArgumentParser(prog="python -m tests.kernel.remedies", description=__doc__)
+    parser.add_argument("--kernel", default="6.12", choices=sorted(SUITES))
+    parser.add_argument("--maps", type=int, default=40, help="how many maps (default: 40)")
+    parser.add_argument("--seed", type=int, default=1, help="which maps (default: 1)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="guests at a time")
+    parser.add_argument("--no-install", action="store_true", help="install no packages: say what is missing")
+    parser.add_argument(
+        "--extra", type=lambda name: Path(name).resolve(), metavar="DIR", help="as that of the kernel test"
+    )
+    parser.add_argument("--out", metavar="FILE.jsonl", help="where the rows are kept (default: cache folder)")
+    return exit_status("remedy-test", lambda: _run(parser.parse_args(arguments)))
+
+
+def _run(options: argparse.Namespace) -> int:
+    kernel = get_kernel(options.kernel, install=not options.no_install, extra=options.extra)
+    folder = cache_folder() / "runs"
+    out = Path(options.out or folder / f"remedies-{kernel.series}-seed{options.seed}.jsonl")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = folder / f".remedies-{os.getpid()}"
+    budget = Budget(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 2 // 3)
+    started = time.monotonic()
+    rows = []
+    guests = generate(options.seed, options.maps)
+    with (
+        ThreadPoolExecutor(options.jobs) as pool,
+        progress(len(guests), f"kernel {kernel.series}: booting", "map") as bar,
+        out.open("w") as file,
+    ):
+        try:
+            jobs = [pool.submit(_map, kernel, guest, scratch, budget) for guest in guests]
+            for done in as_completed(jobs):
+                row = done.result()
+                if row is not None:
+                    rows.append(row)
+                    file.write(json.dumps(_data(row)) + "\n")
+                bar.update()
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    print(f"rows: {out}; {len(guests) - len(rows)} of {len(guests)} maps without a first boot")
+    print(f"kernel {kernel.series} {kernel.version}, seed {options.seed}; {time.monotonic() - started:.0f} s")
+    return tell(rows)
+
+
+def _map(kernel: Kernel, guest: GuestMap, scratch: Path, budget: Budget) -> Row | None:
+    try:
+        case = _booted(kernel, guest, scratch, budget)
+        if case.truth is None:
+            return None
+        facts = agent.with_module(agent.read_root(case.root), guest.module)
+        facts = replace(facts, pamt_placement=Placement.PREDICTED)
+        assessment = assess(facts)
+        plan = assessment.plans[assessment.verdict.strategy]
+        remedies = [r for f in assessment.verdict.findings for r in f.remedies if r.computed and r.arguments]
+        tried = tuple(_try(kernel, guest, i, r, scratch, budget) for i, r in enumerate(remedies))
+        outcome = "unknown" if plan is None else str(plan.outcome)
+        foretold = assessment.verdict.next_boot
+        return Row(guest, case.truth.initialized, foretold and str(foretold), outcome, tried)
+    finally:
+        shutil.rmtree(scratch / guest.name, ignore_errors=True)
+
+
+def _try(kernel: Kernel, guest: GuestMap, index: int, remedy: Remedy, scratch: Path, budget: Budget) -> Tried:
+    with_it = replace(guest, family=f"{guest.family}-{index}", arguments=applied(guest.arguments, remedy))
+    try:
+        case = _booted(kernel, with_it, scratch, budget)
+        left = None if case.truth is None else _left(case.truth, guest.module.max_reserved)
+        return Tried(str(remedy.kind), remedy.arguments, remedy.left, left, case.error)
+    finally:
+        shutil.rmtree(scratch / with_it.name, ignore_errors=True)
+
+
+def applied(line: Sequence[str], remedy: Remedy) -> tuple[str, ...]:
+    """A command line with a remedy."""
+    if remedy.kind is RemedyKind.ADD_ARGUMENTS:
+        return (*line, *remedy.arguments)
+    gone = set(remedy.arguments)
+    return tuple(argument for argument in line if not gone & set(_names(argument)))
+
+
+def _names(argument: str) -> Iterator[str]:
+    """What a remedy may call an argument: as it stands, or what it does."""
+    yield argument
+    yield from (edit.argument for edit in map_edits([argument]))
+
+
+def _left(truth: Truth, limit: int) -> int | None:
+    if not truth.initialized:
+        return None
+    return min((limit - len(tdmr.areas) for tdmr in truth.tdmrs or ()), default=None)
+
+
+def _booted(kernel: Kernel, guest: GuestMap, folder: Path, budget: Budget) -> store.Case:
+    with budget.hold(cost(guest)):
+        try:
+            dump, error = boot(kernel, guest, seconds=SECONDS, may_hang=True), None
+        except BootError as failure:
+            dump, error = None, str(failure)
+    store.save(folder, kernel, guest, dump, error)
+    return store.load(folder / guest.name)
+
+
+def tell(rows: Sequence[Row]) -> int:
+    """Print what came of it; the exit status."""
+    bad = 0
+    for group in ("fails", "at-risk"):
+        mine = [row for row in rows if row.counts == group]
+        offered = [row for row in mine if row.tried]
+        tried = [one for row in mine for one in row.tried]
+        wrong = [one for one in tried if one.wrong]
+        print(f"{group}: {len(mine)} maps, {len(offered)} with a remedy; {len(tried)} remedies booted")
+        for kind in sorted({one.kind for one in tried}):
+            of_kind = [one for one in tried if one.kind == kind]
+            print(f"  {kind}: {sum(one.wrong is None for one in of_kind)} of {len(of_kind)} as said")
+        bad += len(wrong)
+        for row in mine:
+            for one in row.tried:
+                if one.wrong:
+                    print(f"  {row.guest.name}: {one.kind} {' '.join(one.arguments)}: {one.wrong}")
+    print(f"remedy-test: {bad} wrong")
+    return 1 if bad or not rows else 0
+
+
+def _data(row: Row) -> dict[str, Any]:
+    return {
+        "map": row.guest.name,
+        "note": row.guest.note,
+        "arguments": row.guest.arguments,
+        "up": row.up,
+        "foretold": row.foretold,
+        "outcome": row.outcome,
+        "tried": [
+            {
+                "kind": one.kind,
+                "arguments": one.arguments,
+                "said": one.said,
+                "left": one.left,
+                "wrong": one.wrong,
+            }
+            for one in row.tried
+        ],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole upgrade, told by what its tools print: a healthy host, the hook, the alert, the gate, the way out.
+
+A guest with GRUB under OVMF runs a kernel that looks for holes in CMRs, on a memory map with too many holes
+for one that does not. The upgrade brings such a kernel, as happened to hosts in the field. Outside the guest
+are a real Prometheus and Alertmanager with the rules that are shipped; only times of rules and scrapes are
+shorter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.integration.servers import Prometheus, alertmanager, prometheus
+from tests.kernel.build import get_kernel
+from tests.kernel.tools import KernelTestError, exit_status
+from tests.reboots.disk import GRUB, LINE, copy_of, get_disk
+from tests.reboots.grub_steps import line
+from tests.reboots.guest import Guest, boot_disk
+from tests.reboots.packages import get_packages
+from tests.reboots.places import HERE, KERNEL_CONFIG, PACKAGES
+from tests.reboots.steps import holes
+from tests.vm.install import build_package, install
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tests.integration.servers import Server
+
+BEFORE, AFTER = "7.3-cmr", "7.3"
+HOLES = 20
+CMRS = "tdx_cmrs.strategy=cmr-subregion tdx_standin.cmrs=0x100000-0x80000000,0x100000000-0x140000000"
+GATE = HERE.parents[1] / "packaging/examples/tdx-reboot"
+ALERT = "TDXNextBootWillFail"
+SECONDS = 300
+
+
+@dataclass
+class Story:
+    """What is done, and what is printed.
+
+    Args:
+        guest: the host.
+        parts: of the text, so far.
+    """
+
+    guest: Guest
+    parts: list[str] = field(default_factory=list)
+
+    def tell(self, text: str) -> None:
+        """A sentence between."""
+        self.parts.append(text)
+
+    def show(self, command: str, said: str) -> None:
+        """A command, and what it has printed."""
+        self.parts.append(f"```text\n# {command}\n{said.strip()}\n```")
+
+    def run(self, command: str, *, fails: bool = False) -> str:
+        """Run a command in the guest, as root, and show it.
+
+        Args:
+            command: for the shell.
+            fails: whether it has to end with another status than 0, which is shown.
+
+        Raises:
+            KernelTestError: it ended otherwise.
+        """
+        said = self.guest.run(f'({command}) 2>&1; echo "status $?"')
+        text, _, status = said.rpartition("status ")
+        if (status != "0") is not fails:
+            raise KernelTestError(f"{command}: status {status}: {text[-500:]}")
+        self.show(command, text + (f"(status {status})" if fails else ""))
+        return text
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Let the story happen, and write it down.
+
+    Returns:
+        0: all went as the agent had told. 1 or more: it did not, or something was missing.
+    """
+    parser = argparse.ArgumentParser(prog="python -m tests.reboots.story", description=__doc__)
+    parser.add_argument(
+        "--deb", type=Path, metavar="FILE", help="the agent (default: this checkout's package)"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the text (default: stdout)")
+    options = parser.parse_args(arguments)
+    return exit_status("story", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    kernels = {
+        BEFORE: get_kernel("7.3", extra=HERE / "story", cmrs=True),
+        AFTER: get_kernel("7.3", extra=KERNEL_CONFIG),
+    }
+    packages = get_packages(kernels)
+    disk = get_disk(GRUB, packages, kernels[BEFORE].image, BEFORE)
+    releases = {series: packages.kernels[series].release for series in kernels}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tdx-story-")))
+        agent = options.deb or build_package("deb", folder)
+        mine = stack.enter_context(copy_of(disk))
+        guest = stack.enter_context(boot_disk(mine, packages.disk))
+        install(guest.machine, agent)
+        guest.run(f"{line(*holes(HOLES), *CMRS.split(), base=LINE)} && update-grub 2>&1")
+        guest.machine.write("/usr/local/sbin/tdx-reboot", GATE.read_bytes())
+        guest.run("chmod 755 /usr/local/sbin/tdx-reboot")
+        guest.reboot()
+        alerts = stack.enter_context(alertmanager(folder / "alertmanager"))
+        scrape = {"job_name": "tdx-headroom", "static_configs": [{"targets": [_target(guest)]}]}
+        server = stack.enter_context(prometheus(folder / "prometheus", [scrape], alerts.address))
+        story = Story(guest)
+        _tell(story, releases, server, alerts)
+    text = "\n\n".join(story.parts) + "\n"
+    if options.out:
+        options.out.write_text(text)
+    else:
+        print(text, end="")
+    return 0
+
+
+def _target(guest: Guest) -> str:
+    return f"127.0.0.1:{guest.machine.port}"
+
+
+def _tell(story: Story, releases: dict[str, str], server: Prometheus, alerts: Server) -> None:
+    guest = story.guest
+    _healthy(story, releases[BEFORE], server, alerts)
+    words = _upgrade(story)
+    _alert(story, server, alerts)
+    story.tell("A reboot is due. The gate that is asked first does not let it happen:")
+    guest.run("touch /run/reboot-required")
+    story.run("tdx-reboot", fails=True)
+    command = _way_out(words)
+    story.tell("The operator does what the hook has said, and asks again:")
+    story.run(command)
+    story.run("tdx-headroom boots --brief --no-color || true")
+    _until(lambda: not _active(alerts), f"{ALERT} to end")
+    story.tell("The alert has ended. Now the gate lets the reboot happen:")
+    boot = guest.look().boot
+    guest.run("systemd-run --no-block /usr/local/sbin/tdx-reboot")
+    guest.machine.come_up()
+    came = guest.look()
+    story.show("uname -r; cat /proc/cmdline", f"{came.release}\n{came.line}")
+    if came.boot == boot or came.release != releases[BEFORE] or not came.up:
+        raise KernelTestError(f"what came is {came.release}, TDX {'up' if came.up else 'not up'}")
+    story.run("dmesg | grep -i 'virt/tdx' | tail -n 3")
+
+
+def _healthy(story: Story, release: str, server: Prometheus, alerts: Server) -> None:
+    came = story.guest.look()
+    if came.release != release or not came.up:
+        raise KernelTestError(f"the host is not healthy: {came.release}, up: {came.up}")
+    _until(lambda: bool(server.query('tdx_next_boot{verdict="will-initialize"} == 1')), "a scrape")
+    story.tell("A host with a fragmented memory map. Its kernel looks for holes in the CMRs, so TDX is up:")
+    story.run("uname -r; dmesg | grep -i 'virt/tdx' | tail -n 2")
+    story.run("tdx-headroom boots --no-color")
+    if _active(alerts):
+        raise KernelTestError(f"alerts before the upgrade: {_active(alerts)}")
+
+
+def _upgrade(story: Story) -> str:
+    story.tell(
+        "An upgrade brings a newer kernel, which looks at memory regions only. The hook speaks at its end:"
+    )
+    words = story.run(f"dpkg --install {PACKAGES}/{AFTER}.deb </dev/null")
+    if "TDX will NOT come up" not in words:
+        raise KernelTestError("the hook gives no alarm")
+    return words
+
+
+def _alert(story: Story, server: Prometheus, alerts: Server) -> None:
+    _until(lambda: bool(server.query('tdx_next_boot{verdict="will-fail"} == 1')), "the metric")
+    _until(lambda: bool(_active(alerts)), ALERT)
+    told = subprocess.run(
+        ["amtool", "--alertmanager.url", f"http://{alerts.address}", "alert", "query", "-o", "extended"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    story.tell("Nobody has read that, perhaps. Prometheus has, by the agent, and Alertmanager pages:")
+    story.show("amtool alert query -o extended", re.sub(r"http://\S+", "http://...", told))
+
+
+def _way_out(words: str) -> str:
+    """The command of the hook's paragraph that lasts, or else the one for one boot."""
+    commands = [row.strip() for row in words.splitlines() if row.startswith("  grub-")]
+    lasting = [row for row in commands if row.startswith("grub-set-default")]
+    if not commands:
+        raise KernelTestError("the hook names no way out")
+    return (lasting or commands)[0].partition("  #")[0]
+
+
+def _active(alerts: Server) -> list[str]:
+    return [
+        alert["labels"]["alertname"]
+        for alert in alerts.json("/api/v2/alerts?active=true")
+        if alert["labels"]["alertname"] == ALERT
+    ]
+
+
+def _until(holds: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + SECONDS
+    while not holds():
+        if time.monotonic() > end:
+            raise KernelTestError(f"no {what} within {SECONDS} s")
+        time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
