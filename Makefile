@@ -11,7 +11,7 @@ HOSTS  ?= 1000
 SEED   ?= 1
 SECONDS ?= 60
 
-.PHONY: help run demo plan test golden lint clean kernel-test boot-pairs remedy-test vm-test reboot-test package-test python-test release bench fuzz soak scale-bench
+.PHONY: help run demo plan test golden lint clean kernel-test boot-pairs remedy-test remedy-search vm-test reboot-test package-test python-test release bench fuzz soak scale-bench
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -48,6 +48,9 @@ boot-pairs: $(STAMP) ## what one boot foretells of the next, in QEMU: KERNEL=6.1
 
 remedy-test: $(STAMP) ## what the agent offers on maps that fail, booted, in QEMU: KERNEL=6.12|7.3 MAPS=n SEED=n
 	@$(VENV)/bin/python -m tests.kernel.remedies --kernel $(KERNEL) --maps $(MAPS) --seed $(SEED) $(ARGS)
+
+remedy-search: $(STAMP) ## the search for memory to give up against all sets of three: MAPS=n SEED=n
+	@$(VENV)/bin/python -m tests.kernel.brute_force --maps $(MAPS) --seed $(SEED)
 
 vm-test: $(STAMP) ## the package under real systemd in QEMU (Debian 13 and 12); not part of make test
 	@$(VENV)/bin/python -m tests.vm $(ARGS)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The remedy test: what the agent offers on a map that fails, or nearly so, is booted; does TDX come up?
+"""The remedy test: what the agent offers on a map that fails, or nearly so, is booted: does TDX come up?
 
-``make remedy-test KERNEL=7.3 MAPS=100 SEED=1``. Each map is booted, the agent reads the guest's files, and the
-guest is booted again with each remedy that changes the command line. TDX has to come up, with as many reserved
+``make remedy-test KERNEL=7.3 MAPS=100 SEED=1``. Each map is booted, the agent reads the guest's files, and
+the guest is booted again with each remedy that changes the command line. TDX has to come up, with as many
 areas left as was said.
 """
 
