@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.output.addresses import coarse, coarse_error, public
+from tdx_headroom.output.remedy_steps import TAKE_BACK, lines_for
 from tdx_headroom.verdict.findings import RemedyKind
 from tdx_headroom.verdict.model import Sentence
-from tdx_headroom.verdict.remedies.steps import TAKE_BACK, lines_for
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.kernel_report import KernelReport

@@ -10,20 +10,20 @@ from tdx_headroom.address import show_size
 from tdx_headroom.errors import one_line, printable
 from tdx_headroom.output.boots_report import WORDS
 from tdx_headroom.output.plan_json import remedy_to_json
+from tdx_headroom.output.remedy_steps import steps_for
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.findings import RemedyKind
 from tdx_headroom.verdict.obstacles import remedy_in_place
-from tdx_headroom.verdict.remedies.steps import steps_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tdx_headroom.facts.boots import BootEntry
+    from tdx_headroom.output.remedy_steps import Steps
     from tdx_headroom.output.text import Style
     from tdx_headroom.verdict.assessment import Assessment
     from tdx_headroom.verdict.findings import Finding, Remedy
     from tdx_headroom.verdict.model import Verdict
-    from tdx_headroom.verdict.remedies.steps import Steps
 
 SCHEMA = "tdx-headroom/remedy/1"
 WIDTH = 110

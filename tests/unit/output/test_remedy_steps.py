@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tdx_headroom.facts.boots import BootEntry, Loader
-from tdx_headroom.verdict.remedies.steps import Steps, lines_for, steps_for
+from tdx_headroom.output.remedy_steps import Steps, lines_for, steps_for
 
 if TYPE_CHECKING:
     from pathlib import Path
