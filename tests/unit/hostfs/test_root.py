@@ -152,3 +152,11 @@ def test_a_link_does_not_lead_out_of_a_captured_tree(tmp_path: Path) -> None:
     for relative in ("proc/iomem", "sys/secret", "../secret"):
         assert "leads out of" in fails(root, relative)
         assert not root.exists(relative)
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/uevent_seqnum").exists(), reason="no sysfs")
+def test_a_file_of_sysfs_is_as_long_as_what_is_in_it() -> None:
+    """sysfs gives a page as the size of every file: what there is to read is within the limit."""
+    path = Path("/sys/kernel/uevent_seqnum")
+    assert path.stat().st_size > 64
+    assert Root("/").read("sysfs", "sys/kernel/uevent_seqnum", limit=64).strip().isdigit()

@@ -428,3 +428,13 @@ def test_forged_records_change_nothing(forged: str) -> None:
     expected = report(*messages)
     for i in range(len(messages) + 1):
         assert report(*messages[:i], forged, *messages[i:]) == expected
+
+
+def test_a_failure_outlasts_what_is_said_of_the_platform_after_it() -> None:
+    """7.1 and later say that the platform does not support TDX also after they have said why."""
+    found = report(
+        "virt/tdx: BIOS enabled: private KeyID range [65, 128)",
+        "virt/tdx: initialization failed: Hibernation support is enabled",
+        "virt/tdx: TDX not supported by the host platform",
+    )
+    assert (found.state, found.reason) == (ModuleState.FAILED, FailureReason.HIBERNATION)

@@ -268,6 +268,10 @@ def _read_kvm_failed(reader: _Reader, line: TdxLine, message: str) -> None:
 
 
 def _read_unsupported(reader: _Reader, line: TdxLine, message: str) -> None:
+    if line.kind == "unsupported" and any(a.state is ModuleState.FAILED for a in reader.completed):
+        # Since 7.1 tdx_enable() says this whenever tdx_init() has not set the CPU's flag, also after that has
+        # said why: hibernation, or too few KeyIDs.
+        return
     attempt = reader.complete(ModuleState.UNSUPPORTED, message)
     attempt.reason = FailureReason.CPU_FEATURE if line.kind == "cpu-feature" else None
     attempt.no_tdx = attempt.no_tdx or NO_TDX[line.kind]
