@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole upgrade, told by what its tools print: a healthy host, the hook, the alert, the gate, the way out.
 
-A guest with GRUB under OVMF runs a kernel that looks for holes in CMRs, on a memory map with too many holes
-for one that does not. The upgrade brings such a kernel, as happened to hosts in the field. Outside the guest
-are a real Prometheus and Alertmanager with the rules that are shipped; only times of rules and scrapes are
-shorter.
+A guest with GRUB under OVMF is upgraded: the kernel's package comes anew, and with it a package that keeps
+small pieces of memory for its hardware by a file in /etc/default/grub.d. Together they make more holes than a
+TDMR has reserved areas. Outside the guest are a real Prometheus and Alertmanager with the rules that are
+shipped; only the times of rules and scrapes are shorter.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ from typing import TYPE_CHECKING
 
 from tests.integration.servers import Prometheus, alertmanager, prometheus
 from tests.kernel.build import get_kernel
-from tests.kernel.tools import KernelTestError, exit_status
-from tests.reboots.disk import GRUB, LINE, copy_of, get_disk
-from tests.reboots.grub_steps import line
+from tests.kernel.tools import KernelTestError, exit_status, run
+from tests.reboots.disk import GRUB, copy_of, get_disk
 from tests.reboots.guest import Guest, boot_disk
 from tests.reboots.packages import get_packages
-from tests.reboots.places import HERE, KERNEL_CONFIG, PACKAGES
+from tests.reboots.places import HERE, KERNEL_CONFIG, PACKAGES, SERIES
 from tests.reboots.steps import holes
 from tests.vm.install import build_package, install
 
@@ -36,9 +35,16 @@ if TYPE_CHECKING:
 
     from tests.integration.servers import Server
 
-BEFORE, AFTER = "7.3-cmr", "7.3"
+KERNEL = "7.3"
 HOLES = 20
-CMRS = "tdx_cmrs.strategy=cmr-subregion tdx_standin.cmrs=0x100000-0x80000000,0x100000000-0x140000000"
+BOARD = "board-support"
+CONTROL = f"""\
+Package: {BOARD}
+Version: 2.1
+Architecture: all
+Maintainer: nobody <nobody@localhost>
+Description: keeps memory for the logs of a board's firmware
+"""
 GATE = HERE.parents[1] / "packaging/examples/tdx-reboot"
 ALERT = "TDXNextBootWillFail"
 SECONDS = 300
@@ -98,28 +104,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    kernels = {
-        BEFORE: get_kernel("7.3", extra=HERE / "story", cmrs=True),
-        AFTER: get_kernel("7.3", extra=KERNEL_CONFIG),
-    }
+    kernels = {series: get_kernel(series, extra=KERNEL_CONFIG) for series in SERIES}
     packages = get_packages(kernels)
-    disk = get_disk(GRUB, packages, kernels[BEFORE].image, BEFORE)
-    releases = {series: packages.kernels[series].release for series in kernels}
+    disk = get_disk(GRUB, packages, kernels[KERNEL].image, KERNEL)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tdx-story-")))
         agent = options.deb or build_package("deb", folder)
         mine = stack.enter_context(copy_of(disk))
         guest = stack.enter_context(boot_disk(mine, packages.disk))
         install(guest.machine, agent)
-        guest.run(f"{line(*holes(HOLES), *CMRS.split(), base=LINE)} && update-grub 2>&1")
         guest.machine.write("/usr/local/sbin/tdx-reboot", GATE.read_bytes())
+        guest.machine.write(f"/root/{BOARD}.deb", _board(folder).read_bytes())
         guest.run("chmod 755 /usr/local/sbin/tdx-reboot")
-        guest.reboot()
         alerts = stack.enter_context(alertmanager(folder / "alertmanager"))
         scrape = {"job_name": "tdx-headroom", "static_configs": [{"targets": [_target(guest)]}]}
         server = stack.enter_context(prometheus(folder / "prometheus", [scrape], alerts.address))
         story = Story(guest)
-        _tell(story, releases, server, alerts)
+        _tell(story, packages.kernels[KERNEL].release, server, alerts)
     text = "\n\n".join(story.parts) + "\n"
     if options.out:
         options.out.write_text(text)
@@ -128,32 +129,48 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _board(folder: Path) -> Path:
+    """A package that does no more than its file in /etc/default/grub.d."""
+    tree, deb = folder / BOARD, folder / f"{BOARD}.deb"
+    settings = tree / "etc/default/grub.d" / f"50-{BOARD}.cfg"
+    for path in (settings.parent, tree / "DEBIAN"):
+        path.mkdir(parents=True)
+    kept = " ".join(holes(HOLES)).replace("$", "\\\\\\$")
+    settings.write_text(f'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX {kept}"\n')
+    (tree / "DEBIAN/control").write_text(CONTROL)
+    run(["dpkg-deb", "--root-owner-group", "-b", tree, deb])
+    return deb
+
+
 def _target(guest: Guest) -> str:
     return f"127.0.0.1:{guest.machine.port}"
 
 
-def _tell(story: Story, releases: dict[str, str], server: Prometheus, alerts: Server) -> None:
+def _tell(story: Story, release: str, server: Prometheus, alerts: Server) -> None:
     guest = story.guest
-    _healthy(story, releases[BEFORE], server, alerts)
-    words = _upgrade(story)
+    _healthy(story, release, server, alerts)
+    _upgrade(story)
     _alert(story, server, alerts)
     story.tell("A reboot is due. The gate that is asked first does not let it happen:")
     guest.run("touch /run/reboot-required")
     story.run("tdx-reboot", fails=True)
-    command = _way_out(words)
-    story.tell("The operator does what the hook has said, and asks again:")
-    story.run(command)
-    story.run("tdx-headroom boots --brief --no-color || true")
-    _until(lambda: not _active(alerts), f"{ALERT} to end")
+    story.tell("What is there to do?")
+    words = story.run("tdx-headroom remedy --no-color")
+    if "off the command line" not in words:
+        raise KernelTestError("remedy does not name the arguments")
+    story.tell("The operator takes the package out whose arguments these are, and asks again:")
+    story.run(f"dpkg --purge {BOARD} && update-grub")
+    story.run("tdx-headroom boots --brief")
+    _until(lambda: not _active(alerts), f"end of {ALERT}")
     story.tell("The alert has ended. Now the gate lets the reboot happen:")
     boot = guest.look().boot
     guest.run("systemd-run --no-block /usr/local/sbin/tdx-reboot")
     guest.machine.come_up()
     came = guest.look()
     story.show("uname -r; cat /proc/cmdline", f"{came.release}\n{came.line}")
-    if came.boot == boot or came.release != releases[BEFORE] or not came.up:
+    if came.boot == boot or came.release != release or not came.up:
         raise KernelTestError(f"what came is {came.release}, TDX {'up' if came.up else 'not up'}")
-    story.run("dmesg | grep -i 'virt/tdx' | tail -n 3")
+    story.run("dmesg | grep 'virt/tdx' | tail -n 2")
 
 
 def _healthy(story: Story, release: str, server: Prometheus, alerts: Server) -> None:
@@ -161,21 +178,18 @@ def _healthy(story: Story, release: str, server: Prometheus, alerts: Server) -> 
     if came.release != release or not came.up:
         raise KernelTestError(f"the host is not healthy: {came.release}, up: {came.up}")
     _until(lambda: bool(server.query('tdx_next_boot{verdict="will-initialize"} == 1')), "a scrape")
-    story.tell("A host with a fragmented memory map. Its kernel looks for holes in the CMRs, so TDX is up:")
-    story.run("uname -r; dmesg | grep -i 'virt/tdx' | tail -n 2")
-    story.run("tdx-headroom boots --no-color")
+    story.tell("A healthy host:")
+    story.run("uname -r; dmesg | grep 'virt/tdx' | tail -n 2")
+    story.run("tdx-headroom boots --brief")
     if _active(alerts):
         raise KernelTestError(f"alerts before the upgrade: {_active(alerts)}")
 
 
-def _upgrade(story: Story) -> str:
-    story.tell(
-        "An upgrade brings a newer kernel, which looks at memory regions only. The hook speaks at its end:"
-    )
-    words = story.run(f"dpkg --install {PACKAGES}/{AFTER}.deb </dev/null")
+def _upgrade(story: Story) -> None:
+    story.tell("An upgrade. At its end the hook speaks:")
+    words = story.run(f"dpkg --install /root/{BOARD}.deb {PACKAGES}/{KERNEL}.deb </dev/null")
     if "TDX will NOT come up" not in words:
         raise KernelTestError("the hook gives no alarm")
-    return words
 
 
 def _alert(story: Story, server: Prometheus, alerts: Server) -> None:
@@ -189,15 +203,6 @@ def _alert(story: Story, server: Prometheus, alerts: Server) -> None:
     ).stdout
     story.tell("Nobody has read that, perhaps. Prometheus has, by the agent, and Alertmanager pages:")
     story.show("amtool alert query -o extended", re.sub(r"http://\S+", "http://...", told))
-
-
-def _way_out(words: str) -> str:
-    """The command of the hook's paragraph that lasts, or else the one for one boot."""
-    commands = [row.strip() for row in words.splitlines() if row.startswith("  grub-")]
-    lasting = [row for row in commands if row.startswith("grub-set-default")]
-    if not commands:
-        raise KernelTestError("the hook names no way out")
-    return (lasting or commands)[0].partition("  #")[0]
 
 
 def _active(alerts: Server) -> list[str]:
