@@ -11,7 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.kernel import standin
+from tests.kernel import cmr_kernel, standin
 from tests.kernel.initramfs import build_initramfs
 from tests.kernel.source import Source, find_source
 from tests.kernel.tools import (
@@ -48,6 +48,7 @@ class Kernel:
         image: the bzImage.
         initramfs: the guest's only program, as a cpio archive.
         modules: what the extra folder has built besides, by name without ``.ko``.
+        cmrs: whether it has the CMR strategies, too.
     """
 
     series: str
@@ -56,6 +57,7 @@ class Kernel:
     image: Path
     initramfs: Path
     modules: Mapping[str, Path]
+    cmrs: bool = False
 
     @property
     def config(self) -> Path:
@@ -63,10 +65,12 @@ class Kernel:
         return self.image.with_name("config")
 
 
-def build_key(series: str, extra: Path | None = None) -> str:
+def build_key(series: str, extra: Path | None = None, *, cmrs: bool = False) -> str:
     """Hash of all that goes into the kernel besides its source."""
     digest = hashlib.sha256(_options(series, extra).encode())
     parts = [*(HERE / "standin" / name for name in standin.SOURCES), HERE / "standin.py"]
+    if cmrs:
+        parts += [*(HERE / "standin" / name for name in cmr_kernel.SOURCES), HERE / "cmr_kernel.py"]
     parts += _modules(extra)
     for path in parts:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -74,7 +78,12 @@ def build_key(series: str, extra: Path | None = None) -> str:
 
 
 def get_kernel(
-    series: str, *, install: bool = True, keep_tree: bool = False, extra: Path | None = None
+    series: str,
+    *,
+    install: bool = True,
+    keep_tree: bool = False,
+    extra: Path | None = None,
+    cmrs: bool = False,
 ) -> Kernel:
     """The kernel of the series, from the cache or built now.
 
@@ -84,12 +93,13 @@ def get_kernel(
         keep_tree: leave source and objects in the cache folder, for work on the stand-in.
         extra: a folder with configuration on top of this test's own (``*.config``), for a guest that needs
             more of a machine, and with modules (``Kbuild`` and their sources) if it has some.
+        cmrs: whether it is to have the CMR strategies, too; a boot that asks for none of them is mainline's.
 
     Raises:
         MissingError: packages, the kernel's source or the network are not there.
         KernelTestError: the build failed.
     """
-    key = build_key(series, extra)
+    key = build_key(series, extra, cmrs=cmrs)
     kernels = cache_folder() / "kernels"
     lacking = missing_packages(build=False)
     if lacking and not install:
@@ -102,22 +112,22 @@ def get_kernel(
         cached = sorted(kernels.glob(f"{series}_*_{key}/bzImage"))
         if not cached:
             raise
-        return _kernel(series, cached[-1].parent)
+        return _kernel(series, cached[-1].parent, cmrs=cmrs)
     folder = kernels / f"{series}_{source.version}_{key}"
     if not (folder / "bzImage").exists():
         lacking = missing_packages(build=True)
         if lacking and not install:
             raise MissingError(f"{' '.join(lacking)}: not installed")
         install_packages(lacking)
-        _build(source, folder, extra, keep_tree=keep_tree)
-    return _kernel(series, folder)
+        _build(source, folder, extra, keep_tree=keep_tree, cmrs=cmrs)
+    return _kernel(series, folder, cmrs=cmrs)
 
 
-def _kernel(series: str, folder: Path) -> Kernel:
+def _kernel(series: str, folder: Path, *, cmrs: bool) -> Kernel:
     version, key = folder.name.split("_", 2)[1:]
     modules = {path.stem: path for path in folder.glob("*.ko")}
     initramfs = build_initramfs(cache_folder() / "initramfs")
-    return Kernel(series, version, key, folder / "bzImage", initramfs, modules)
+    return Kernel(series, version, key, folder / "bzImage", initramfs, modules, cmrs)
 
 
 def _fragments(series: str, extra: Path | None) -> list[Path]:
@@ -137,7 +147,7 @@ def _options(series: str, extra: Path | None) -> str:
     return "\n".join(line for line in lines if line.startswith("CONFIG_"))
 
 
-def _build(source: Source, folder: Path, extra: Path | None, *, keep_tree: bool) -> None:
+def _build(source: Source, folder: Path, extra: Path | None, *, keep_tree: bool, cmrs: bool) -> None:
     """Unpack, edit, configure and compile; ``folder`` is there only when all went well."""
     work = cache_folder() / "build" / f"{source.series}-{os.getpid()}"
     shutil.rmtree(work, ignore_errors=True)
@@ -146,7 +156,8 @@ def _build(source: Source, folder: Path, extra: Path | None, *, keep_tree: bool)
         with new_folder(folder) as result:
             print(f"kernel {source.series}: unpacking {source.package} {source.version}", flush=True)
             tree = source.unpack(work)
-            (result / "patch.diff").write_text(standin.apply(tree))
+            changed = standin.apply(tree) + (cmr_kernel.apply(tree) if cmrs else "")
+            (result / "patch.diff").write_text(changed)
             objects = work / "objects"
             objects.mkdir()
             _configure(tree, objects, source.series, extra)
