@@ -9,6 +9,7 @@ MAPS   ?= 60
 PAIRS  ?= 60
 HOSTS  ?= 1000
 SEED   ?= 1
+STRATEGY ?= memory-regions
 SECONDS ?= 60
 
 .PHONY: help run demo plan test golden lint clean kernel-test boot-pairs remedy-test remedy-search vm-test reboot-test package-test python-test release bench fuzz soak scale-bench
@@ -40,8 +41,8 @@ plan: $(STAMP) ## show this host's plan
 test: $(STAMP) ## all tests, ruff, mypy --strict, the architecture test
 	@$(VENV)/bin/python -m pytest $(ARGS)
 
-kernel-test: $(STAMP) ## the plan against a real kernel in QEMU: KERNEL=6.12|7.3 MAPS=n SEED=n
-	@$(VENV)/bin/python -m tests.kernel --kernel $(KERNEL) --maps $(MAPS) --seed $(SEED) $(ARGS)
+kernel-test: $(STAMP) ## the plan against a real kernel in QEMU: KERNEL=6.12|7.3 MAPS=n SEED=n STRATEGY=name
+	@$(VENV)/bin/python -m tests.kernel --kernel $(KERNEL) --maps $(MAPS) --seed $(SEED) --strategy $(STRATEGY) $(ARGS)
 
 boot-pairs: $(STAMP) ## what one boot foretells of the next, in QEMU: KERNEL=6.12|7.3 PAIRS=n SEED=n
 	@$(VENV)/bin/python -m tests.kernel.boot_pairs --kernel $(KERNEL) --pairs $(PAIRS) --seed $(SEED) $(ARGS)

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.kernel import report, store
-from tests.kernel.boot import BootError, boot, cost
+from tests.kernel.boot import cost
 from tests.kernel.build import get_kernel
 from tests.kernel.check import Result, check, data
+from tests.kernel.guestmap import MEMORY_REGIONS, STRATEGIES
 from tests.kernel.maps import generate
 from tests.kernel.own_image import check_image
 from tests.kernel.source import SUITES
+from tests.kernel.strategies import boot_case
 from tests.kernel.tools import KernelTestError, cache_folder, exit_status, progress
 from tests.kernel.wrong import caught_by
 
@@ -80,14 +82,16 @@ def _run(options: argparse.Namespace) -> int:
         install=not options.no_install,
         keep_tree=options.keep_tree,
         extra=options.extra,
+        cmrs=options.strategy != MEMORY_REGIONS,
     )
     if options.build_only:
         print(kernel.image)
         return 0
-    folder = Path(options.out or cache_folder() / "runs" / f"{kernel.series}-seed{options.seed}")
+    under = "" if options.strategy == MEMORY_REGIONS else f"{options.strategy}-"
+    folder = Path(options.out or cache_folder() / "runs" / f"{kernel.series}-{under}seed{options.seed}")
     started = time.monotonic()
     image = check_image(kernel, options.seed)
-    _boot_all(kernel, generate(options.seed, options.maps), folder, options.jobs)
+    _boot_all(kernel, generate(options.seed, options.maps, options.strategy), folder, options.jobs)
     about = {
         "key": kernel.key,
         "seed": options.seed,
@@ -106,6 +110,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--maps", type=int, default=60, help="how many maps (default: 60)")
     parser.add_argument("--seed", type=int, default=1, help="which maps (default: 1)")
+    parser.add_argument(
+        "--strategy",
+        default=MEMORY_REGIONS,
+        choices=STRATEGIES,
+        help="how the kernel looks for holes: mainline's way, or another, on maps with CMRs",
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="guests at a time")
     parser.add_argument("--out", metavar="DIR", help="where boots are kept (default: in the cache folder)")
     parser.add_argument("--report", metavar="FILE", help="write a summary: .md or .json")
@@ -138,11 +148,7 @@ def _boot_all(kernel: Kernel, guests: Sequence[GuestMap], folder: Path, jobs: in
 
     def one(guest: GuestMap) -> None:
         with budget.hold(cost(guest)):
-            try:
-                dump, error = boot(kernel, guest), None
-            except BootError as failure:
-                dump, error = None, str(failure)
-        store.save(folder, kernel, guest, dump, error)
+            boot_case(kernel, guest, folder)
 
     with (
         ThreadPoolExecutor(jobs) as pool,
@@ -167,7 +173,8 @@ def _finish(options: argparse.Namespace, folder: Path) -> int:
             bar.update()
     with (folder / "results.jsonl").open("w") as out:
         out.writelines(json.dumps(data(result)) + "\n" for result in results)
-    caught = caught_by((r.case, r.facts) for r in results if r.facts is not None)
+    strategy = cases[0].guest.strategy
+    caught = caught_by(((r.case, r.facts) for r in results if r.facts is not None), strategy)
     run = report.Run(
         series=cases[0].series,
         version=cases[0].version,
@@ -178,6 +185,7 @@ def _finish(options: argparse.Namespace, folder: Path) -> int:
         image=about.get("image", {}),
         seconds=about["seconds"] + time.monotonic() - started,
         qemu=about["qemu"],
+        strategy=strategy,
     )
     if options.archive:
         store.pack(folder, Path(options.archive))

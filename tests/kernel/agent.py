@@ -14,6 +14,7 @@ from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.verdict.assessment import assess
+from tests.kernel.guestmap import MEMORY_REGIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from tests.kernel.truth import Truth
 
     Planner = Callable[[HostFacts], dict[str, Any] | None]
-    """Facts in, mainline's plan out as in ``tdx-headroom/plan/1``; None without a memory map."""
+    """Facts in, a plan out as in ``tdx-headroom/plan/1``; None without a memory map."""
 
 
 def read_root(root: Path) -> HostFacts:
@@ -31,10 +32,24 @@ def read_root(root: Path) -> HostFacts:
     return read_facts(Root(root))
 
 
-def plan(facts: HostFacts) -> dict[str, Any] | None:
-    """The agent's own planner."""
-    made: dict[str, Any] | None = to_json(assess(facts))["strategies"]["memory-regions"]
+def planner(strategy: str) -> Planner:
+    """The agent's own planner for a strategy."""
+
+    def made(facts: HostFacts) -> dict[str, Any] | None:
+        of_strategy: dict[str, Any] | None = to_json(assess(facts))["strategies"][strategy]
+        return of_strategy
+
     return made
+
+
+plan = planner(MEMORY_REGIONS)
+"""That for mainline."""
+
+
+def proven_strategy(facts: HostFacts, module: Module) -> str | None:
+    """The strategy that the boot has proven to the agent, by the module's limits and the log's CMRs."""
+    verdict = to_json(assess(replace(facts, limits=_limits(module))))["verdict"]
+    return verdict["strategy"] if verdict["strategy_basis"] == "evidence" else None
 
 
 def observed(facts: HostFacts) -> dict[str, Any]:
@@ -45,9 +60,12 @@ def observed(facts: HostFacts) -> dict[str, Any]:
 
 def with_module(facts: HostFacts, module: Module) -> HostFacts:
     """The facts with the limits and CMRs that the stand-in reported."""
-    limits = Limits(module.max_tdmrs, module.max_reserved, PamtEntrySize(*module.pamt_entry_size))
     cmrs = None if module.cmrs is None else tuple((start, end - start) for start, end in module.cmrs)
-    return replace(facts, limits=limits, cmrs=cmrs, pamt_placement=Placement.NONE)
+    return replace(facts, limits=_limits(module), cmrs=cmrs, pamt_placement=Placement.NONE)
+
+
+def _limits(module: Module) -> Limits:
+    return Limits(module.max_tdmrs, module.max_reserved, PamtEntrySize(*module.pamt_entry_size))
 
 
 def with_places(facts: HostFacts, truth: Truth, planner: Planner) -> HostFacts:

@@ -127,8 +127,9 @@ def _fallback(name: str, case: Case, full: HostFacts, reduced: HostFacts) -> Fal
 def _difference(case: Case, full: HostFacts, reduced: HostFacts) -> str | None:
     """In what the plans differ: outcome, TDMRs, areas or nodes; PAMTs are left out of both."""
     try:
-        a = agent.plan(agent.with_module(full, case.guest.module))
-        b = agent.plan(agent.with_module(reduced, case.guest.module))
+        planner = agent.planner(case.guest.strategy)
+        a = planner(agent.with_module(full, case.guest.module))
+        b = planner(agent.with_module(reduced, case.guest.module))
     except AgentError as error:
         return f"plan refused: {error}"
     if a == b:

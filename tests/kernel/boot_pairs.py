@@ -13,18 +13,19 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.kernel import store
 from tests.kernel.__main__ import Budget
-from tests.kernel.boot import BootError, boot, cost
+from tests.kernel.boot import cost
 from tests.kernel.build import get_kernel
 from tests.kernel.foretell import Grade, foretell, row_of
 from tests.kernel.pairs import pairs
 from tests.kernel.source import SUITES
+from tests.kernel.strategies import boot_case
 from tests.kernel.tools import cache_folder, exit_status, progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tests.kernel import store
     from tests.kernel.build import Kernel
     from tests.kernel.foretell import Foretold
     from tests.kernel.guestmap import GuestMap
@@ -98,13 +99,7 @@ def _both(kernel: Kernel, pair: Pair, scratch: Path, budget: Budget) -> dict[str
 
 def _one(kernel: Kernel, guest: GuestMap, folder: Path, budget: Budget) -> store.Case:
     with budget.hold(cost(guest)):
-        try:
-            dump, error = boot(kernel, guest, seconds=SECONDS, may_hang=True), None
-        except BootError as failure:
-            dump, error = None, str(failure)
-    folder.mkdir(parents=True, exist_ok=True)
-    store.save(folder, kernel, guest, dump, error)
-    return store.load(folder / guest.name)
+        return boot_case(kernel, guest, folder, seconds=SECONDS, may_hang=True)
 
 
 def _tell(rows: Sequence[dict[str, Any]]) -> int:

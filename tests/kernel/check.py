@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.kernel import agent
 from tests.kernel.agreement import Fallback, check_fallbacks, unexplained_disagreements
+from tests.kernel.cmr_check import compare_cmrs
 from tests.kernel.compare import Difference, compare, compare_observed
 from tests.kernel.places import Places, check_places
 
@@ -60,7 +61,8 @@ class Result:
         if self.facts is None or self.case.truth is None or self.differences or self.explained:
             return None
         given = agent.with_module(self.facts, self.case.guest.module)
-        plan = agent.plan(agent.with_places(given, self.case.truth, agent.plan))
+        planner = agent.planner(self.case.guest.strategy)
+        plan = planner(agent.with_places(given, self.case.truth, planner))
         left = [t["headroom"] for t in plan["tdmrs"] if t["headroom"] is not None] if plan else []
         return min(left, default=None)
 
@@ -88,17 +90,18 @@ def check(case: Case) -> Result:
     facts = agent.read_root(case.root)
     with tempfile.TemporaryDirectory(prefix="reduced-", dir=case.root.parent) as scratch:
         fallbacks = check_fallbacks(case, facts, Path(scratch))
-    differences = compare(case, facts, agent.plan)
+    planner = agent.planner(case.guest.strategy)
+    differences = compare(case, facts, planner)
     explained = None
     if differences and (late := offline_memory(case.root)):
-        differences = compare(case, _without(facts, late), agent.plan)
+        differences = compare(case, _without(facts, late), planner)
         explained = (
             "memory was added after TDX came up, so it is not in the kernel's plan; its blocks stay offline"
         )
     return Result(
         case=case,
         facts=facts,
-        differences=(*differences, *compare_observed(case, facts)),
+        differences=(*differences, *compare_observed(case, facts), *compare_cmrs(case, facts)),
         fallbacks=tuple(fallbacks),
         disagreements=tuple(unexplained_disagreements(case, facts)),
         places=check_places(case, facts),

@@ -15,6 +15,9 @@ HIGH = 4 * GIB
 KERNEL_END = 64 * MIB
 """The kernel lies below; a hole there would keep it from booting."""
 
+MEMORY_REGIONS, CMR_SUBREGION, CMR_WALK = STRATEGIES = ("memory-regions", "cmr-subregion", "cmr-walk")
+"""How the kernel looks for holes; the last two in a kernel that has them (``cmr_kernel.py``)."""
+
 LOW_TAIL = 16 * MIB
 """At the end of low memory are the initramfs and the firmware's tables; no holes there either."""
 
@@ -26,7 +29,8 @@ class Module:
     Args:
         max_tdmrs, max_reserved: its limits.
         pamt_entry_size: bytes per PAMT entry for 4 KiB, 2 MiB and 1 GiB pages.
-        cmrs: ``[start, end)`` of its CMRs in bytes; None: all memory is convertible.
+        cmrs: ``[start, end)`` of its CMRs in bytes, in table order, with the empty ones (both the same);
+            None: all memory is convertible.
         fail_leaf, fail_code: the SEAMCALL leaf that fails, and with which status.
     """
 
@@ -67,6 +71,7 @@ class GuestMap:
         dimms: sizes of memory modules that the firmware does not list and ACPI adds, bytes.
         arguments: kernel arguments that make the map.
         module: the stand-in.
+        strategy: how the kernel looks for holes.
     """
 
     number: int
@@ -78,6 +83,7 @@ class GuestMap:
     dimms: tuple[int, ...] = ()
     arguments: tuple[str, ...] = ()
     module: Module = field(default_factory=Module)
+    strategy: str = MEMORY_REGIONS
 
     @property
     def name(self) -> str:
@@ -87,7 +93,8 @@ class GuestMap:
     @property
     def command_line(self) -> str:
         """All kernel arguments."""
-        return " ".join((*self.arguments, *self.module.arguments()))
+        asked = () if self.strategy == MEMORY_REGIONS else (f"tdx_cmrs.strategy={self.strategy}",)
+        return " ".join((*self.arguments, *asked, *self.module.arguments()))
 
     @property
     def low_end(self) -> int:

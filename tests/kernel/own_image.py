@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the agent tells from a kernel's own image and configuration when that kernel initializes TDX."""
+"""What the agent tells from a kernel's own image and configuration: when it initializes TDX, and its CMRs."""
 
 from __future__ import annotations
 
@@ -62,6 +62,7 @@ def check_image(kernel: Kernel, seed: int, copies: int = COPIES) -> dict[str, li
         problems = {
             "with its configuration": _unlike(by_files, (right,), f"{release}"),
             "without it": _unlike(_by_image(files), (right,), "the image"),
+            "whether it walks and reads CMRs": _cmrs(_by_image(files), there=kernel.cmrs),
         }
         for kind, damage in _DAMAGE.items():
             found = problems.setdefault(f"{copies} copies {kind}", [])
@@ -74,6 +75,13 @@ def check_image(kernel: Kernel, seed: int, copies: int = COPIES) -> dict[str, li
 
 def _by_image(files: Root) -> KernelTraits:
     return traits_of(ConfigReading(), _KVM, Scanner(None).marks(files, _IMAGE))
+
+
+def _cmrs(traits: KernelTraits, *, there: bool) -> list[str]:
+    """A kernel that does not read them may leave that open: only its types (BTF) would show it."""
+    told = traits.walks_cmrs, traits.reads_cmrs
+    right = told == (True, True) if there else told in ((False, False), (False, None))
+    return [] if right else [f"walks and reads CMRs: {told}"]
 
 
 def _unlike(traits: KernelTraits, right: Sequence[Starts], what: str) -> list[str]:

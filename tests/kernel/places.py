@@ -52,9 +52,10 @@ def check_places(case: Case, facts: HostFacts) -> Places | None:
     if truth is None or not truth.allocations or truth.no_room:
         return None
     given = agent.with_module(facts, case.guest.module)
+    planner = agent.planner(case.guest.strategy)
     try:
-        real = agent.plan(agent.with_places(given, truth, agent.plan))
-        predicted = agent.plan(replace(given, pamt_placement=Placement.PREDICTED))
+        real = planner(agent.with_places(given, truth, planner))
+        predicted = planner(replace(given, pamt_placement=Placement.PREDICTED))
     except AgentError:
         return None  # compare() has reported it
     if real is None or predicted is None:

@@ -8,6 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tests.kernel.guestmap import MEMORY_REGIONS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -26,6 +28,7 @@ class Run:
         series, version: the kernel, and the version of the package it was built from.
         key: hash of configuration and stand-in.
         seed: of the maps.
+        strategy: how the kernel looked for holes.
         results: one a map.
         caught: for each wrong planner the maps that catch it.
         image: what the agent tells wrong of the kernel's image, for each thing that it was asked; empty for
@@ -43,6 +46,7 @@ class Run:
     image: Mapping[str, list[str]]
     seconds: float
     qemu: str
+    strategy: str = MEMORY_REGIONS
 
     @property
     def failed(self) -> list[Result]:
@@ -84,6 +88,7 @@ def counts(run: Run) -> dict[str, Any]:
         "key": run.key,
         "qemu": run.qemu,
         "seed": run.seed,
+        "strategy": run.strategy,
         "maps": len(run.results),
         "seconds": round(run.seconds, 1),
         "agree": len(run.results) - differ - len(explained),
@@ -155,8 +160,9 @@ def markdown(run: Run) -> str:
         f" on {p['maps_same_areas']}"
     )
     predicted += f", the same outcome on {p['maps_same_outcome']}"
+    under = "" if run.strategy == MEMORY_REGIONS else f"{run.strategy}, "
     lines = [
-        f"## Linux {run.series} ({run.version}), seed {run.seed}, {c['maps']} maps",
+        f"## Linux {run.series} ({run.version}), {under}seed {run.seed}, {c['maps']} maps",
         "",
         f"Test kernel {run.key}; {run.qemu}; {c['seconds']} s.",
         "",
@@ -166,7 +172,7 @@ def markdown(run: Run) -> str:
         f"* compared: {compared}",
         f"* areas left in the worst TDMR: {near}",
         f"* predicted places (measured, no part of the result): {predicted}",
-        f"* when it initializes TDX, by its own image: {_told(run)}",
+        f"* when it initializes TDX and what it does with CMRs, by its own image: {_told(run)}",
         "",
         "| sources left | plan | maps |",
         "| --- | --- | --- |",

@@ -28,7 +28,7 @@ def test_right_class(tmp_path: Path, series: str, content: bytes) -> None:
     """A kernel of which the agent tells what is known of its series has no problems."""
     found = check_image(built(tmp_path, series, content, CONFIG), 1, copies=2)
     assert not any(found.values())
-    assert len(found) == 5
+    assert len(found) == 6
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.facts.host_facts import MemoryRegion, Placement
 from tests.kernel import agent
+from tests.kernel.cmr_wrong import wrong_planners
 from tests.kernel.compare import compare
+from tests.kernel.guestmap import MEMORY_REGIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -100,13 +102,21 @@ WRONG: dict[str, Planner] = {
 }
 
 
-def caught_by(cases: Iterable[tuple[Case, HostFacts]]) -> Mapping[str, list[str]]:
-    """For each wrong planner the maps that catch it: the agent's own agrees there, and it does not."""
-    caught: dict[str, list[str]] = {name: [] for name in WRONG}
+def caught_by(
+    cases: Iterable[tuple[Case, HostFacts]], strategy: str = MEMORY_REGIONS
+) -> Mapping[str, list[str]]:
+    """For each wrong planner the maps that catch it: the agent's own agrees there, and it does not.
+
+    Args:
+        cases: boots, with what the agent read from each.
+        strategy: that all of them were under.
+    """
+    planners = WRONG if strategy == MEMORY_REGIONS else wrong_planners(strategy)
+    caught: dict[str, list[str]] = {name: [] for name in planners}
     for case, facts in cases:
-        if case.truth is None or compare(case, facts, agent.plan):
+        if case.truth is None or compare(case, facts, agent.planner(strategy)):
             continue
-        for name, planner in WRONG.items():
+        for name, planner in planners.items():
             if compare(case, facts, planner):
                 caught[name].append(case.guest.name)
     return caught
