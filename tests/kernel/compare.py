@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.errors import AgentError
@@ -155,7 +156,7 @@ def _tdmrs(truth: Truth, plan: dict[str, Any]) -> list[Difference]:
                 ),
                 (
                     f"TDMR {i}: areas",
-                    handed.areas,
+                    _in_order(handed.areas),
                     tuple((a["offset"], a["size"]) for a in tdmr["reserved_areas"]),
                 ),
                 (f"TDMR {i}: areas needed", len(handed.areas), tdmr["needed"]),
@@ -163,6 +164,17 @@ def _tdmrs(truth: Truth, plan: dict[str, Any]) -> list[Difference]:
             ]
         )
     return found
+
+
+def _in_order(areas: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    """Areas as they were handed over; those of which some overlap by offset.
+
+    The kernel's comparison knows no order of areas that overlap (``rsvd_area_cmp_func()``): they come in any.
+    That happens where a PAMT lies in no CMR, and the module refuses such a TDMR in every order.
+    """
+    by_offset = tuple(sorted(areas))
+    overlap = any(a + size > b for (a, size), (b, _) in pairwise(by_offset))
+    return by_offset if overlap else areas
 
 
 def _module(case: Case, truth: Truth, plan: dict[str, Any]) -> list[Difference]:
