@@ -189,7 +189,7 @@ def _upgrade(story: Story) -> None:
     story.tell("An upgrade. At its end the hook speaks:")
     words = story.run(f"dpkg --install /root/{BOARD}.deb {PACKAGES}/{KERNEL}.deb </dev/null")
     if "TDX will NOT come up" not in words:
-        raise KernelTestError("the hook gives no alarm")
+        raise KernelTestError(f"the hook gives no alarm: {words[-400:]}")
 
 
 def _alert(story: Story, server: Prometheus, alerts: Server) -> None:
