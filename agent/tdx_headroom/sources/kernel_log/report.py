@@ -164,8 +164,7 @@ def _read_failure(reader: _Reader, line: TdxLine, message: str) -> None:
     if reader.attempt.state is ModuleState.FAILED and reader.attempt.reason is not None:
         reader.attempt = Attempt()
     attempt = reader.complete(ModuleState.FAILED, message)
-    attempt.reason = reason
-    attempt.errno = errno
+    attempt.reason, attempt.errno = reason, errno
     if line.groups.get("errno"):
         attempt.errno = _number(line, "errno")
     if line.kind == "init-failed-areas":
@@ -224,10 +223,9 @@ def _read_version(reader: _Reader, line: TdxLine, _message: str) -> None:
 
 
 def _read_seamcall(reader: _Reader, line: TdxLine, _message: str) -> None:
-    leaf = int(line.groups["leaf"] or "0", 0)
-    status = int(line.groups["status"] or "0", 16)
+    leaf, status = line.groups["leaf"] or "0", line.groups["status"] or "0"
     attempt = reader.progress()
-    attempt.seamcall = SeamcallFailure(leaf, status)
+    attempt.seamcall = SeamcallFailure(int(leaf, 0), int(status, 16))
     attempt.hint = FailureReason.SEAMCALL
 
 
@@ -268,9 +266,8 @@ def _read_kvm_failed(reader: _Reader, line: TdxLine, message: str) -> None:
 
 
 def _read_unsupported(reader: _Reader, line: TdxLine, message: str) -> None:
+    # tdx_enable() of 7.1 and later says this also after tdx_init() has said why: hibernation, for instance.
     if line.kind == "unsupported" and any(a.state is ModuleState.FAILED for a in reader.completed):
-        # Since 7.1 tdx_enable() says this whenever tdx_init() has not set the CPU's flag, also after that has
-        # said why: hibernation, or too few KeyIDs.
         return
     attempt = reader.complete(ModuleState.UNSUPPORTED, message)
     attempt.reason = FailureReason.CPU_FEATURE if line.kind == "cpu-feature" else None
