@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 WIDTH = 79
 _NAME = "tdx-headroom"
-_NOTHING_KNOWN = "No boot entry is known to bring TDX up: see `tdx-headroom boots`."
+_NOTHING_KNOWN = "No boot entry is known to bring TDX up: see `tdx-headroom remedy`."
 _BAD = (State.WILL_FAIL, State.AT_RISK)
 _PATTERN = re.compile(r"[*?\[\\]")
 """In an id of systemd-boot's, which takes what its variables hold for a pattern of the shell's."""

@@ -135,7 +135,7 @@ def test_another_command_line(tmp_path: Path) -> None:
         "tdx-headroom: TDX will NOT come up under 6.8.0-1007-intel with the command line\n"
         "that is staged, which boots next: kvm_intel.tdx is turned off on its command\n"
         "line. It would under 6.8.0-1007-intel as it runs now, which no entry boots. No\n"
-        "boot entry is known to bring TDX up: see `tdx-headroom boots`.\n"
+        "boot entry is known to bring TDX up: see `tdx-headroom remedy`.\n"
     )
 
 

@@ -126,6 +126,19 @@ def test_a_line_that_is_built_in_takes_no_remedy() -> None:
     assert not offered(replace(host(ram), traits=KernelTraits(overrides=True)))
 
 
+def test_what_costs_nothing_is_taken_as_far_as_it_helps() -> None:
+    """Arguments that make holes are named until there is room to spare: to take them off costs nothing."""
+    ram = [Range(MIB, GIB), Range(4 * GIB, 8 * GIB)]
+    holes = [(256 * MIB + i * MIB, 256 * MIB + i * MIB + PAGE) for i in range(20)]
+    facts = replace(
+        host(subtract(ram, holes), line=tuple(f"memmap=4K${start:#x}" for start, _ in holes)),
+        firmware_map=tuple(FirmwareRange(*r, "System RAM") for r in ram),
+    )
+    (remedy,) = offered(facts, RemedyKind.REMOVE_ARGUMENTS)
+    assert remedy.left is not None
+    assert remedy.left > 2
+
+
 def test_after_exactmap() -> None:
     """At the end of a line with exactmap the remedy still takes the memory away."""
     ram = [Range(MIB, 256 * MIB), *holed(256 * MIB, GIB, 300 * MIB, 20)]

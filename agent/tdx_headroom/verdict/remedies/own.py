@@ -10,6 +10,7 @@ from tdx_headroom.facts.command_line import map_edits
 from tdx_headroom.verdict.findings import Remedy, RemedyKind
 from tdx_headroom.verdict.model import Sentence, describe
 from tdx_headroom.verdict.remedies.moves import holes_of
+from tdx_headroom.verdict.remedies.search import Goal
 from tdx_headroom.verdict.remedies.trial import arguments_without, planned, quality, under
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from tdx_headroom.facts.command_line import MapEdit
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.plan import Plan
-    from tdx_headroom.verdict.remedies.search import Goal
 
 MAX_TRIED = 16
 """No command line has more arguments than this that are worth a plan each."""
@@ -71,7 +71,10 @@ def own_holes(facts: HostFacts, plan: Plan, goal: Goal) -> list[Remedy]:
 
 
 def _best(facts: HostFacts, plan: Plan, edits: Sequence[MapEdit], goal: Goal) -> tuple[list[MapEdit], Plan]:
-    """The edits to take away, none when that does not lead to the goal, and the plan without them."""
+    """The edits to take away, none when that does not lead to the goal, and the plan without them.
+
+    It costs no memory, so it goes on until there is room to spare.
+    """
     alone = []
     for edit in edits:
         tried = _plan_without(facts, plan, [edit])
@@ -80,7 +83,7 @@ def _best(facts: HostFacts, plan: Plan, edits: Sequence[MapEdit], goal: Goal) ->
     chosen: list[MapEdit] = []
     best = plan
     for _, edit in sorted(alone, key=lambda pair: pair[0], reverse=True):
-        if goal.is_met(best):
+        if Goal.ROOMY.is_met(best):
             break
         tried = _plan_without(facts, plan, [*chosen, edit])
         if tried is not None and quality(tried) > quality(best):
