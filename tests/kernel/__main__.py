@@ -5,13 +5,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,15 +16,15 @@ from tests.kernel.boot import cost
 from tests.kernel.build import get_kernel
 from tests.kernel.check import Result, check, data
 from tests.kernel.guestmap import MEMORY_REGIONS, STRATEGIES
+from tests.kernel.many import Budget, add_options, boot_each
 from tests.kernel.maps import generate
 from tests.kernel.own_image import check_image
-from tests.kernel.source import SUITES
 from tests.kernel.strategies import boot_case
 from tests.kernel.tools import KernelTestError, cache_folder, exit_status, progress
 from tests.kernel.wrong import caught_by
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from tests.kernel.build import Kernel
     from tests.kernel.guestmap import GuestMap
@@ -37,29 +33,6 @@ EX_DISAGREE = 1
 
 ABOUT = "run.json"
 """Which kernel and seed the boots in a folder are of, and what was found about the kernel's image."""
-
-
-class Budget:
-    """Memory that guests may take together, bytes; a guest that is larger than all of it runs alone."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._left = size
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def hold(self, size: int) -> Iterator[None]:
-        """Wait until there is room for ``size``."""
-        size = min(size, self._size)
-        with self._changed:
-            self._changed.wait_for(lambda: self._left >= size)
-            self._left -= size
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._left += size
-                self._changed.notify_all()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,18 +78,14 @@ def _run(options: argparse.Namespace) -> int:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.kernel", description=__doc__)
-    parser.add_argument(
-        "--kernel", default="6.12", choices=sorted(SUITES), help="kernel series (default: 6.12)"
-    )
+    add_options(parser, "maps")
     parser.add_argument("--maps", type=int, default=60, help="how many maps (default: 60)")
-    parser.add_argument("--seed", type=int, default=1, help="which maps (default: 1)")
     parser.add_argument(
         "--strategy",
         default=MEMORY_REGIONS,
         choices=STRATEGIES,
         help="how the kernel looks for holes: mainline's way, or another, on maps with CMRs",
     )
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="guests at a time")
     parser.add_argument("--out", metavar="DIR", help="where boots are kept (default: in the cache folder)")
     parser.add_argument("--report", metavar="FILE", help="write a summary: .md or .json")
     parser.add_argument(
@@ -129,13 +98,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--keep-tree", action="store_true", help="leave the kernel's tree in the cache folder"
     )
-    parser.add_argument(
-        "--extra",
-        type=lambda name: Path(name).resolve(),
-        metavar="DIR",
-        help="a kernel with this folder's configuration and modules too",
-    )
-    parser.add_argument("--no-install", action="store_true", help="install no packages: say what is missing")
     return parser.parse_args(arguments)
 
 
@@ -143,20 +105,14 @@ def _boot_all(kernel: Kernel, guests: Sequence[GuestMap], folder: Path, jobs: in
     """Boot every map and keep what it sends; boots of an earlier run in the folder go."""
     folder.mkdir(parents=True, exist_ok=True)
     store.clear(folder)
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    budget = Budget(free * 2 // 3)
+    budget = Budget.of_this_machine()
 
     def one(guest: GuestMap) -> None:
         with budget.hold(cost(guest)):
             boot_case(kernel, guest, folder)
 
-    with (
-        ThreadPoolExecutor(jobs) as pool,
-        progress(len(guests), f"kernel {kernel.series}: booting", "map") as bar,
-    ):
-        for done in as_completed([pool.submit(one, guest) for guest in guests]):
-            done.result()
-            bar.update()
+    for _ in boot_each(one, guests, jobs, kernel.series, "map"):
+        pass
 
 
 def _finish(options: argparse.Namespace, folder: Path) -> int:

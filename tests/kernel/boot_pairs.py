@@ -9,18 +9,16 @@ import os
 import shutil
 import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.kernel.__main__ import Budget
 from tests.kernel.boot import cost
 from tests.kernel.build import get_kernel
 from tests.kernel.foretell import Grade, foretell, row_of
+from tests.kernel.many import Budget, add_options, boot_each
 from tests.kernel.pairs import pairs
-from tests.kernel.source import SUITES
 from tests.kernel.strategies import boot_case
-from tests.kernel.tools import cache_folder, exit_status, progress
+from tests.kernel.tools import cache_folder, exit_status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,14 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0: every prediction held. 1: one did not. 69: the machine lacks something. 70: a step failed.
     """
     parser = argparse.ArgumentParser(prog="python -m tests.kernel.boot_pairs", description=__doc__)
-    parser.add_argument("--kernel", default="6.12", choices=sorted(SUITES))
+    add_options(parser, "pairs")
     parser.add_argument("--pairs", type=int, default=100, help="how many pairs (default: 100)")
-    parser.add_argument("--seed", type=int, default=1, help="which pairs (default: 1)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="guests at a time")
-    parser.add_argument("--no-install", action="store_true", help="install no packages: say what is missing")
-    parser.add_argument(
-        "--extra", type=lambda name: Path(name).resolve(), metavar="DIR", help="as that of the kernel test"
-    )
     parser.add_argument("--rows", metavar="FILE.jsonl", help="boot nothing: compare the pairs in FILE")
     parser.add_argument(
         "--out", metavar="FILE.jsonl", help="where the pairs are kept (default: cache folder)"
@@ -67,22 +59,17 @@ def _run(options: argparse.Namespace) -> int:
     out = Path(options.out or folder / f"pairs-{kernel.series}-seed{options.seed}.jsonl")
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = folder / f".pairs-{os.getpid()}"
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    budget = Budget(free * 2 // 3)
+    budget = Budget.of_this_machine()
     rows = []
     todo = pairs(options.seed, options.pairs)
-    with (
-        ThreadPoolExecutor(options.jobs) as pool,
-        progress(len(todo), f"kernel {kernel.series}: booting", "pair") as bar,
-        out.open("w") as file,
-    ):
+    with out.open("w") as file:
         try:
-            for done in as_completed([pool.submit(_both, kernel, pair, scratch, budget) for pair in todo]):
-                row = done.result()
+            for row in boot_each(
+                lambda pair: _both(kernel, pair, scratch, budget), todo, options.jobs, kernel.series, "pair"
+            ):
                 if row is not None:
                     rows.append(row)
                     file.write(json.dumps(row) + "\n")
-                bar.update()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     print(f"pairs: {out}; {len(todo) - len(rows)} of {len(todo)} without a first boot")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from random import Random
 
     Family = Callable[[Random, int, GuestMap], GuestMap]
+    Families = dict[str, tuple[int, Family]]
+    """Each with its share: maps of it in a deck."""
 
 
 def plain(r: Random, _turn: int, g: GuestMap) -> GuestMap:
@@ -282,7 +284,7 @@ def failing(r: Random, turn: int, g: GuestMap) -> GuestMap:
     )
 
 
-FAMILIES: dict[str, tuple[int, Family]] = {
+FAMILIES: Families = {
     "plain": (1, plain),
     "holes": (6, holes),
     "limit": (5, limit),
@@ -304,4 +306,3 @@ FAMILIES: dict[str, tuple[int, Family]] = {
     "cmrs": (1, cmrs),
     "failing": (1, failing),
 }
-"""Each family with its share: maps of it in a deck."""

@@ -14,7 +14,6 @@ import os
 import shutil
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,18 +23,19 @@ from tdx_headroom.facts.host_facts import Placement
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.findings import RemedyKind
-from tests.kernel import agent, store
-from tests.kernel.__main__ import Budget
-from tests.kernel.boot import BootError, boot, cost
+from tests.kernel import agent
+from tests.kernel.boot import cost
 from tests.kernel.build import get_kernel
+from tests.kernel.many import Budget, add_options, boot_each
 from tests.kernel.remedy_maps import generate
-from tests.kernel.source import SUITES
-from tests.kernel.tools import cache_folder, exit_status, progress
+from tests.kernel.strategies import boot_case
+from tests.kernel.tools import cache_folder, exit_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tdx_headroom.verdict.findings import Remedy
+    from tests.kernel import store
     from tests.kernel.build import Kernel
     from tests.kernel.guestmap import GuestMap
     from tests.kernel.truth import Truth
@@ -105,14 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failed.
     """
     parser = argparse.ArgumentParser(prog="python -m tests.kernel.remedies", description=__doc__)
-    parser.add_argument("--kernel", default="6.12", choices=sorted(SUITES))
+    add_options(parser, "maps")
     parser.add_argument("--maps", type=int, default=40, help="how many maps (default: 40)")
-    parser.add_argument("--seed", type=int, default=1, help="which maps (default: 1)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="guests at a time")
-    parser.add_argument("--no-install", action="store_true", help="install no packages: say what is missing")
-    parser.add_argument(
-        "--extra", type=lambda name: Path(name).resolve(), metavar="DIR", help="as that of the kernel test"
-    )
     parser.add_argument("--out", metavar="FILE.jsonl", help="where the rows are kept (default: cache folder)")
     return exit_status("remedy-test", lambda: _run(parser.parse_args(arguments)))
 
@@ -123,23 +117,18 @@ def _run(options: argparse.Namespace) -> int:
     out = Path(options.out or folder / f"remedies-{kernel.series}-seed{options.seed}.jsonl")
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = folder / f".remedies-{os.getpid()}"
-    budget = Budget(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 2 // 3)
+    budget = Budget.of_this_machine()
     started = time.monotonic()
     rows = []
     guests = generate(options.seed, options.maps)
-    with (
-        ThreadPoolExecutor(options.jobs) as pool,
-        progress(len(guests), f"kernel {kernel.series}: booting", "map") as bar,
-        out.open("w") as file,
-    ):
+    with out.open("w") as file:
         try:
-            jobs = [pool.submit(_map, kernel, guest, scratch, budget) for guest in guests]
-            for done in as_completed(jobs):
-                row = done.result()
+            for row in boot_each(
+                lambda guest: _map(kernel, guest, scratch, budget), guests, options.jobs, kernel.series, "map"
+            ):
                 if row is not None:
                     rows.append(row)
                     file.write(json.dumps(_data(row)) + "\n")
-                bar.update()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     print(f"rows: {out}; {len(guests) - len(rows)} of {len(guests)} maps without a first boot")
@@ -197,12 +186,7 @@ def _left(truth: Truth, limit: int) -> int | None:
 
 def _booted(kernel: Kernel, guest: GuestMap, folder: Path, budget: Budget) -> store.Case:
     with budget.hold(cost(guest)):
-        try:
-            dump, error = boot(kernel, guest, seconds=SECONDS, may_hang=True), None
-        except BootError as failure:
-            dump, error = None, str(failure)
-    store.save(folder, kernel, guest, dump, error)
-    return store.load(folder / guest.name)
+        return boot_case(kernel, guest, folder, seconds=SECONDS, may_hang=True)
 
 
 def tell(rows: Sequence[Row]) -> int:

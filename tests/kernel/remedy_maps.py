@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
-from random import Random
 from typing import TYPE_CHECKING
 
 from tests.kernel.families import exactmap, limit, movable, tdmrs
 from tests.kernel.guestmap import GIB, HIGH, LOW_TAIL, MIB, GuestMap, Module
+from tests.kernel.maps import deal
 from tests.kernel.pieces import KINDS, PAGE, apart, piece
 
 if TYPE_CHECKING:
-    from tests.kernel.families import Family
+    from random import Random
+
+    from tests.kernel.families import Families
 
 LIMIT = 16
 
@@ -75,7 +76,7 @@ def _holes(r: Random, span: tuple[int, int], count: int) -> list[tuple[int, int]
     return found
 
 
-FAMILIES: dict[str, tuple[int, Family]] = {
+FAMILIES: Families = {
     "crowded": (8, crowded),
     "nodes": (3, nodes),
     "limit": (3, limit),
@@ -84,21 +85,9 @@ FAMILIES: dict[str, tuple[int, Family]] = {
     "movable": (1, movable),
     "kernel": (1, near_the_kernel),
 }
-"""Each family with its share."""
 
 
 def generate(seed: int, count: int) -> list[GuestMap]:
-    """The first maps of a seed; a longer run begins with the maps of a shorter one."""
-    deck = [name for name, (share, _) in FAMILIES.items() for _ in range(share)]
-    turns: Counter[str] = Counter()
-    made = []
-    for number in range(count):
-        if number % len(deck) == 0:
-            Random(f"{seed}/remedy-deck/{number}").shuffle(deck)
-        name = deck[number % len(deck)]
-        blank = GuestMap(number=number, family=name, memory=512 * MIB)
-        guest = FAMILIES[name][1](Random(f"{seed}/remedy/{number}"), turns[name], blank)
-        # Other limits than a module has are not what a host's remedies are for.
-        made.append(replace(guest, module=replace(guest.module, max_reserved=Module().max_reserved)))
-        turns[name] += 1
-    return made
+    """The first maps of a seed, under the limit of areas that modules have."""
+    made = deal(FAMILIES, f"remedy-{seed}", count)
+    return [replace(g, module=replace(g.module, max_reserved=Module().max_reserved)) for g in made]
