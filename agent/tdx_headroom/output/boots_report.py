@@ -112,7 +112,7 @@ def _mark(roles: Sequence[Role]) -> str:
 def _next(assessment: Assessment, style: Style) -> Iterator[str]:
     coming = assessment.coming
     if coming is None:
-        yield from _wrapped(f"Next boot: cannot tell, because {why_none_comes(assessment.facts)}")
+        yield from wrapped(f"Next boot: cannot tell, because {why_none_comes(assessment.facts)}")
         return
     entry = coming.entry
     word = WORDS.get(coming.state, str(coming.state)).upper()
@@ -120,13 +120,13 @@ def _next(assessment: Assessment, style: Style) -> Iterator[str]:
     once = ", once" if Role.ONE_SHOT in entry.roles else ""
     differs = told_differences(entry.differs)
     known = f"{differs}; known from {printable(entry.known_from)}"
-    head, *rest = _wrapped(f"Next boot: {word} under {release}{once} ({known})")
+    head, *rest = wrapped(f"Next boot: {word} under {release}{once} ({known})")
     yield head.replace(word, style.paint(word, coming.state), 1)
     yield from rest
-    yield from _wrapped(coming.why, "  ")
+    yield from wrapped(coming.why, "  ")
     remedies = () if coming.verdict is None or coming.state is State.NOT_TDX else coming.verdict.remedies
     for remedy in remedies:
-        yield from _wrapped(remedy, "  - ")
+        yield from wrapped(remedy, "  - ")
 
 
 def _notes(assessment: Assessment) -> Iterator[str]:
@@ -141,10 +141,11 @@ def _notes(assessment: Assessment) -> Iterator[str]:
         yield ""
         yield "Not read"
         for note in notes:
-            yield from _wrapped(note, "  - ")
+            yield from wrapped(note, "  - ")
 
 
-def _wrapped(text: str, first: str = "") -> list[str]:
+def wrapped(text: str, first: str = "") -> list[str]:
+    """A text in lines for a terminal, the first behind a mark, the others indented as far."""
     indent = " " * max(len(first), 2)
     # Paths and arguments stay in one piece.
     return wrap(

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tdx_headroom.address import show_size
-from tdx_headroom.errors import one_line, printable
-from tdx_headroom.output.boots_report import WORDS
+from tdx_headroom.errors import one_line
+from tdx_headroom.output.boots_report import WORDS, wrapped
 from tdx_headroom.output.plan_json import remedy_to_json
 from tdx_headroom.output.remedy_steps import steps_for
 from tdx_headroom.verdict import State
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from tdx_headroom.verdict.model import Verdict
 
 SCHEMA = "tdx-headroom/remedy/1"
-WIDTH = 110
 _CALM = (State.WILL_INITIALIZE, State.INITIALIZED, State.NOT_TDX)
 
 
@@ -56,10 +54,10 @@ def remedy_text(assessment: Assessment, style: Style) -> str:
     what = "the next initialization" if asked.entry is None else "the next boot"
     word = "unknown" if asked.state is None else WORDS.get(asked.state, str(asked.state))
     lines = [f"{host}{release}: {what}: {style.paint(word, asked.state)}"]
-    lines += _wrapped(asked.why, "  ")
+    lines += wrapped(asked.why, "  ")
     verdict = asked.verdict
     for found in _in_place(verdict):
-        lines += _wrapped(found.text, "  ")
+        lines += wrapped(found.text, "  ")
     remedies = _remedies(verdict)
     if not remedies:
         lines += ["", _nothing(asked)]
@@ -118,7 +116,7 @@ def _nothing(asked: _Question) -> str:
 
 
 def _remedy(number: int, remedy: Remedy, entry: BootEntry | None) -> Iterator[str]:
-    yield from _wrapped(remedy.text, f"{number}. ")
+    yield from wrapped(remedy.text, f"{number}. ")
     gives = "computed" if remedy.computed else "likely to help, not computed"
     if remedy.left is not None:
         areas = f"{remedy.left} reserved area{'' if remedy.left == 1 else 's'}"
@@ -128,12 +126,12 @@ def _remedy(number: int, remedy: Remedy, entry: BootEntry | None) -> Iterator[st
         yield f"   costs  {show_size(remedy.bytes_given_up) if remedy.bytes_given_up else 'no memory'}"
     steps = _steps(remedy, entry)
     if steps is not None:
-        yield from _wrapped(f"do     in {steps.where}, as root:", "   ")
+        yield from wrapped(f"do     in {steps.where}, as root:", "   ")
         yield from (f"            {command}" for command in steps.apply)
         yield "   undo   as root:"
         yield from (f"            {command}" for command in steps.undo)
         if steps.note is not None:
-            yield from _wrapped(steps.note, "          ")
+            yield from wrapped(steps.note, "          ")
 
 
 def _steps(remedy: Remedy, entry: BootEntry | None) -> Steps | None:
@@ -151,14 +149,3 @@ def _steps_json(steps: Steps | None) -> dict[str, Any] | None:
         "undo": list(steps.undo),
         "note": steps.note,
     }
-
-
-def _wrapped(text: str, first: str) -> list[str]:
-    return wrap(
-        printable(text),
-        width=WIDTH,
-        initial_indent=first,
-        subsequent_indent=" " * max(len(first), 2),
-        break_on_hyphens=False,
-        break_long_words=False,
-    )

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -13,11 +12,10 @@ from tdx_headroom.verdict.findings import NOTE, Finding, Findings, Signs
 from tdx_headroom.verdict.model import Sentence, describe
 from tdx_headroom.verdict.remedies.own import MAX_TRIED
 from tdx_headroom.verdict.remedies.search import Goal
-from tdx_headroom.verdict.remedies.trial import arguments_without, planned, under
+from tdx_headroom.verdict.remedies.trial import plan_without
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.command_line import MapEdit
-    from tdx_headroom.plan import Plan
 
 NEEDED = "remedy-in-place"
 SPARE = "remedy-not-needed"
@@ -31,7 +29,7 @@ def look(signs: Signs) -> Findings:
         return
     edits = (edit for edit in map_edits(signs.facts.command_line or ()) if edit.punches)
     for edit in islice(edits, MAX_TRIED):
-        without = _plan_without(signs, plan, edit)
+        without = plan_without(signs.facts, plan.strategy, [edit])
         if without is None:
             continue
         if not Goal.FITS.is_met(without):
@@ -51,9 +49,3 @@ def _told(edit: MapEdit, what: str) -> Sentence:
 def _is_ours(edit: MapEdit) -> bool:
     """Whether it is written as the agent proposes it: anything else may be there for a reason of its own."""
     return edit.action is Action.CONVERT and (edit.old, edit.new) == (RAM, RESERVED)
-
-
-def _plan_without(signs: Signs, plan: Plan, edit: MapEdit) -> Plan | None:
-    facts = signs.facts
-    changed = under(facts, arguments_without(facts.command_line or (), [edit]))
-    return None if changed is None else planned(replace(changed, cmrs=facts.cmrs), plan.strategy)

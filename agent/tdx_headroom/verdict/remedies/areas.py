@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MAX_CANDIDATES = 4
 
-ON_THE_HOST = "`tdx-headroom plan` on the host shows"
+_ON_THE_HOST = "`tdx-headroom plan` on the host shows"
 
 
 def for_areas(signs: Signs, plan: Plan) -> tuple[Remedy, ...]:
@@ -75,7 +75,7 @@ def _smallest(facts: HostFacts, plan: Plan, crowded: Sequence[Tdmr]) -> list[Rem
     if not named:
         return []
     ask = "Ask the firmware's vendor for fewer holes there"
-    public = f"{ask}: {ON_THE_HOST} which are the smallest."
+    public = f"{ask}: {_ON_THE_HOST} which are the smallest."
     text = Sentence(f"{ask}; the smallest are {named}.", public=public)
     return [Remedy(RemedyKind.FIRMWARE_MAP, text)]
 

@@ -69,7 +69,6 @@ class Memory:
     """
 
     def __init__(self, facts: HostFacts) -> None:
-        self._facts = facts
         regions = facts.memory_regions or ()
         self.ranges = union((r.start, r.end) for r in tdx_memory_list(regions))
         self._starts = [r.start for r in self.ranges]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tdx_headroom.facts.command_line import map_edits
@@ -11,7 +10,7 @@ from tdx_headroom.verdict.findings import Remedy, RemedyKind
 from tdx_headroom.verdict.model import Sentence, describe
 from tdx_headroom.verdict.remedies.moves import holes_of
 from tdx_headroom.verdict.remedies.search import Goal
-from tdx_headroom.verdict.remedies.trial import arguments_without, planned, quality, under
+from tdx_headroom.verdict.remedies.trial import plan_without, quality
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +76,7 @@ def _best(facts: HostFacts, plan: Plan, edits: Sequence[MapEdit], goal: Goal) ->
     """
     alone = []
     for edit in edits:
-        tried = _plan_without(facts, plan, [edit])
+        tried = plan_without(facts, plan.strategy, [edit])
         if tried is not None and quality(tried) > quality(plan):
             alone.append((quality(tried), edit))
     chosen: list[MapEdit] = []
@@ -85,20 +84,15 @@ def _best(facts: HostFacts, plan: Plan, edits: Sequence[MapEdit], goal: Goal) ->
     for _, edit in sorted(alone, key=lambda pair: pair[0], reverse=True):
         if Goal.ROOMY.is_met(best):
             break
-        tried = _plan_without(facts, plan, [*chosen, edit])
+        tried = plan_without(facts, plan.strategy, [*chosen, edit])
         if tried is not None and quality(tried) > quality(best):
             chosen, best = [*chosen, edit], tried
     if not goal.is_met(best) and len(edits) > 1:
         # Two that touch make one hole.
-        tried = _plan_without(facts, plan, edits)
+        tried = plan_without(facts, plan.strategy, edits)
         if tried is not None:
             chosen, best = list(edits), tried
     return (chosen, best) if goal.is_met(best) else ([], plan)
-
-
-def _plan_without(facts: HostFacts, plan: Plan, edits: Sequence[MapEdit]) -> Plan | None:
-    changed = under(facts, arguments_without(facts.command_line or (), edits))
-    return None if changed is None else planned(replace(changed, cmrs=facts.cmrs), plan.strategy)
 
 
 def _name(edit: MapEdit) -> str:

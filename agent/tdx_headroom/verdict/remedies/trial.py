@@ -60,6 +60,12 @@ def planned(facts: HostFacts, strategy: Strategy) -> Plan | None:
         return None
 
 
+def plan_without(facts: HostFacts, strategy: Strategy, edits: Collection[MapEdit]) -> Plan | None:
+    """The plan without some of what ``memmap=`` does; None where the memory map cannot be told then."""
+    changed = under(facts, arguments_without(facts.command_line or (), edits))
+    return None if changed is None else planned(changed, strategy)
+
+
 def quality(plan: Plan) -> tuple[int, int, int, int]:
     """How good a plan is; the larger is better."""
     short = sum(min(tdmr.headroom, 0) for tdmr in plan.tdmrs if tdmr.headroom is not None)
