@@ -24,7 +24,6 @@ from tdx_headroom.plan.zones import zones_of
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.findings import Remedy, RemedyKind
-from tdx_headroom.verdict.remedies.moves import Memory
 from tdx_headroom.verdict.remedies.search import Goal, search
 from tdx_headroom.verdict.what_if import WhatIf
 
@@ -91,25 +90,32 @@ def test_a_page_below_a_gib_border_splits() -> None:
 
 
 def test_the_kernels_own_place_is_left_alone() -> None:
-    """No memory below the kernel's image is given up, nor where that will lie: it would be RAM again."""
-    low = [Range(MIB + i * 5 * MIB, MIB + (i + 1) * 5 * MIB - PAGE) for i in range(20)]
-    facts = host([*low, Range(101 * MIB, GIB)])
-    kept = Memory(facts)
-    for remedy in offered(facts):
-        for edit in map_edits(remedy.arguments):
-            assert not kept.must_stay(*edit.range)
-            assert edit.range.start >= 128 * MIB
-    assert not offered(facts)
+    """Pages where the kernel's image will lie would be RAM again: dearer memory above them is given up."""
+    low = [(32 * MIB + i * 2 * PAGE, 32 * MIB + i * 2 * PAGE + PAGE) for i in range(8)]
+    high = [(512 * MIB + i * MIB, 512 * MIB + i * MIB + PAGE) for i in range(10)]
+    facts = host(subtract([(2 * MIB, GIB)], [*low, *high]))
+    fits = offered(facts)[0]
+    assert fits.bytes_given_up == 4 * (MIB - PAGE)
+    assert all(edit.range.start >= 512 * MIB for edit in map_edits(fits.arguments))
+
+
+def test_where_only_the_kernels_place_would_help() -> None:
+    """With all holes where the image will lie no memory is offered."""
+    low = [(32 * MIB + i * 2 * PAGE, 32 * MIB + i * 2 * PAGE + PAGE) for i in range(20)]
+    assert offered(host(subtract([(MIB, GIB)], low))) == []
 
 
 def test_large_reservations_are_left_alone() -> None:
     """What boot has set aside in one piece, such as a crash kernel's memory, is not given up."""
-    ram = [Range(MIB, GIB), *(Range(GIB + i * 32 * MIB, GIB + (i + 1) * 32 * MIB - PAGE) for i in range(17))]
-    free = search(facts := host(ram), plan_of(facts), Goal.FITS)
+    holes = [(256 * MIB + i * MIB, 256 * MIB + i * MIB + PAGE) for i in range(9)]
+    holes += [(512 * MIB + i * 2 * MIB, 512 * MIB + i * 2 * MIB + PAGE) for i in range(9)]
+    facts = host(subtract([(MIB, GIB)], holes))
+    busy = replace(facts, reserved=(Range(200 * MIB, 400 * MIB),))
+    free, other = (search(f, plan_of(f), Goal.FITS) for f in (facts, busy))
     assert free is not None
-    busy = replace(facts, reserved=tuple(free.ranges) and (Range(256 * MIB, GIB + 512 * MIB),))
-    other = search(busy, plan_of(busy), Goal.FITS)
-    assert other is None or all(r.start >= GIB + 512 * MIB for r in other.ranges)
+    assert other is not None
+    assert all(r.end < 400 * MIB for r in free.ranges)
+    assert all(r.start > 400 * MIB for r in other.ranges)
 
 
 def plan_of(facts: HostFacts) -> Plan:
