@@ -24,6 +24,7 @@ from tdx_headroom.plan.zones import zones_of
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.findings import Remedy, RemedyKind
+from tdx_headroom.verdict.remedies.moves import Memory, joins
 from tdx_headroom.verdict.remedies.search import Goal, search
 from tdx_headroom.verdict.what_if import WhatIf
 
@@ -151,6 +152,19 @@ def test_after_exactmap() -> None:
     line = ("memmap=exactmap", *(f"memmap={r.size}@{r.start:#x}" for r in ram))
     facts = host(ram, line=line)
     assert [after(facts, remedy) for remedy in offered(facts)] == [State.AT_RISK, State.WILL_INITIALIZE]
+
+
+def test_cmr_walk_is_not_helped_by_joins() -> None:
+    """Where a kernel looks at CMRs only, a GiB with too many of their holes is beyond any memory given up."""
+    holes = [(256 * MIB + i * MIB, 256 * MIB + i * MIB + PAGE) for i in range(20)]
+    cmrs = tuple((r.start, r.size) for r in subtract([(MIB, 2 * GIB)], holes))
+    facts = replace(host([(MIB, 2 * GIB)]), cmrs=cmrs)
+    plan = plan_host(facts)[Strategy.CMR_WALK]
+    assert plan is not None
+    assert plan.failed_tdmr == 0
+    assert search(facts, plan, Goal.FITS) is None
+    (crowded,) = plan.tdmrs
+    assert joins(Memory(facts), plan, crowded) == []
 
 
 class TestTdmrs:

@@ -138,10 +138,7 @@ def moves(memory: Memory, plan: Plan, tdmr: Tdmr, given_up: Sequence[Range]) -> 
         tdmr: one of its TDMRs.
         given_up: already.
     """
-    found = list(_splits(memory, plan, tdmr, given_up))
-    if plan.strategy is not Strategy.CMR_WALK:
-        # Under that one holes are what CMRs leave, whatever memory there is.
-        found += joins(memory, tdmr, given_up)[:1]
+    found = [*_splits(memory, plan, tdmr, given_up), *joins(memory, plan, tdmr, given_up)[:1]]
     whole = memory.move(tdmr.base, tdmr.end, given_up)
     return [*found, whole] if whole is not None else found
 
@@ -155,8 +152,11 @@ def holes_of(tdmr: Tdmr) -> list[Range]:
     )
 
 
-def joins(memory: Memory, tdmr: Tdmr, given_up: Sequence[Range] = ()) -> list[Move]:
+def joins(memory: Memory, plan: Plan, tdmr: Tdmr, given_up: Sequence[Range] = ()) -> list[Move]:
     """The pieces of memory between two neighbouring holes of a TDMR, the cheapest first."""
+    if plan.strategy is Strategy.CMR_WALK:
+        # Holes are what CMRs leave, whatever memory there is.
+        return []
     found = (memory.move(a.end, b.start, given_up) for a, b in pairwise(holes_of(tdmr)))
     return sorted((move for move in found if move is not None), key=lambda move: move.cost)
 

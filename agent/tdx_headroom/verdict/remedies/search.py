@@ -137,7 +137,7 @@ def _of_tdmr(memory: Memory, plan: Plan, tdmr: Tdmr, goal: Goal, given_up: Seque
     spare = AT_RISK_HEADROOM + 1 if goal is Goal.ROOMY else 0
     if count + spare > tdmr.limit:
         # No split helps there: so many joins it takes, whatever else is done. Or the TDMR goes as a whole.
-        inside = [m for m in joins(memory, tdmr, given_up) if cell.start <= m.range.start < cell.end]
+        inside = [m for m in joins(memory, plan, tdmr, given_up) if cell.start <= m.range.start < cell.end]
         whole = memory.move(tdmr.base, tdmr.end, given_up)
         return [*inside[:1], *([whole] if whole is not None else [])]
     return moves(memory, plan, tdmr, given_up)
