@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.errors import AgentError
 from tdx_headroom.facts.host_facts import Placement
+from tdx_headroom.plan import Strategy, plan_host
+from tdx_headroom.verdict.model import State, predict
 from tests.kernel import agent
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ class Places:
         in_range: whether every TDMR needs, with the real places, from its holes alone to its worst case.
         same_areas: whether every TDMR needs as many areas as with the real places.
         same_outcome: whether the errno is the same as with the real places.
+        foretold: the verdict on the plan with predicted places.
+        left: areas left in the fullest TDMR then, as predicted and at worst; None: no such number.
+        came_up: whether TDX came up.
     """
 
     predicted: tuple[int | None, ...]
@@ -34,6 +39,9 @@ class Places:
     in_range: bool
     same_areas: bool
     same_outcome: bool
+    foretold: State
+    left: tuple[int | None, int | None]
+    came_up: bool
 
     @property
     def exact(self) -> int:
@@ -53,12 +61,14 @@ def check_places(case: Case, facts: HostFacts) -> Places | None:
         return None
     given = agent.with_module(facts, case.guest.module)
     planner = agent.planner(case.guest.strategy)
+    strategy = Strategy(case.guest.strategy)
     try:
         real = planner(agent.with_places(given, truth, planner))
+        plan = plan_host(replace(given, pamt_placement=Placement.PREDICTED), (strategy,))[strategy]
         predicted = planner(replace(given, pamt_placement=Placement.PREDICTED))
     except AgentError:
         return None  # compare() has reported it
-    if real is None or predicted is None:
+    if real is None or predicted is None or plan is None:
         return None
     bounds = [(tdmr["base"], tdmr["base"] + tdmr["size"]) for tdmr in real["tdmrs"]]
     needed = [[tdmr["needed"] for tdmr in plan["tdmrs"]] for plan in (real, predicted)]
@@ -75,6 +85,9 @@ def check_places(case: Case, facts: HostFacts) -> Places | None:
         ),
         same_areas=needed[0] == needed[1],
         same_outcome=real["errno"] == predicted["errno"],
+        foretold=predict(plan),
+        left=(plan.headroom, plan.headroom_worst),
+        came_up=truth.initialized,
     )
 
 

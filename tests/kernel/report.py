@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tdx_headroom.verdict.model import State
 from tests.kernel.guestmap import MEMORY_REGIONS
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def counts(run: Run) -> dict[str, Any]:
         "tdmrs_with_areas": {str(n): needed[n] for n in sorted(needed)},
         "headroom": {str(n): headroom[n] for n in sorted(headroom)},
         "predicted_places": _places(run),
+        "at_risk": _at_risk(run),
         "fallbacks": _fallbacks(run),
         "wrong_planners": {
             name: {"caught_by": len(maps), "first": maps[:1]} for name, maps in run.caught.items()
@@ -124,6 +126,19 @@ def _places(run: Run) -> dict[str, int]:
         "maps_same_areas": sum(p.same_areas for p in places),
         "maps_same_outcome": sum(p.same_outcome for p in places),
     }
+
+
+def _at_risk(run: Run) -> dict[str, dict[str, int]]:
+    """Maps that were said to be at risk, by what is left, and how many of them came up."""
+    counted: dict[str, Counter[str]] = {}
+    for result in run.results:
+        places = result.places
+        if places is None or places.foretold is not State.AT_RISK:
+            continue
+        left, worst = places.left
+        why = f"{left} left" if worst is None or worst >= 0 else f"{left} left, {-worst} short at worst"
+        counted.setdefault(why, Counter()).update(maps=1, came_up=places.came_up)
+    return {why: dict(counted[why]) for why in sorted(counted)}
 
 
 def _told(run: Run) -> str:
@@ -160,6 +175,7 @@ def markdown(run: Run) -> str:
         f" on {p['maps_same_areas']}"
     )
     predicted += f", the same outcome on {p['maps_same_outcome']}"
+    at_risk = ", ".join(f"{why}: {n['came_up']} of {n['maps']}" for why, n in c["at_risk"].items())
     under = "" if run.strategy == MEMORY_REGIONS else f"{run.strategy}, "
     lines = [
         f"## Linux {run.series} ({run.version}), {under}seed {run.seed}, {c['maps']} maps",
@@ -172,6 +188,7 @@ def markdown(run: Run) -> str:
         f"* compared: {compared}",
         f"* areas left in the worst TDMR: {near}",
         f"* predicted places (measured, no part of the result): {predicted}",
+        f"* said to be at risk, and came up: {at_risk or 'none'}",
         f"* when it initializes TDX and what it does with CMRs, by its own image: {_told(run)}",
         "",
         "| sources left | plan | maps |",

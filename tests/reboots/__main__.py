@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tests.kernel.build import get_kernel
 from tests.kernel.tools import MissingError, exit_status, install_packages, run
-from tests.reboots import grub_steps, systemd_boot_steps
+from tests.reboots import grub_steps, remedy_steps, systemd_boot_steps
 from tests.reboots.disk import LOADERS, copy_of, get_disk
 from tests.reboots.guest import boot_disk
 from tests.reboots.packages import get_packages
@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from tests.reboots.run import Result
     from tests.reboots.steps import Step
 
-STEPS = {"grub": grub_steps.STEPS, "systemd-boot": systemd_boot_steps.STEPS}
+STEPS: dict[str, tuple[Step, ...]] = {
+    "grub": grub_steps.STEPS,
+    "systemd-boot": systemd_boot_steps.STEPS,
+}
 PROGRAMS = {"sfdisk": "fdisk", "mkfs.vfat": "dosfstools"}
 FIRST = "7.3"
 """The kernel that a disk has from the beginning."""
@@ -54,6 +57,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--loader", action="append", choices=sorted(LOADERS), help="boot loader, repeatable (default: all)"
     )
+    parser.add_argument("--remedies", action="store_true", help="paste remedies instead of the other steps")
     parser.add_argument("--quick", action="store_true", help="a few reboots of each loader")
     parser.add_argument(
         "--deb", type=Path, metavar="FILE", help="the agent (default: this checkout's package)"
@@ -72,7 +76,8 @@ def _run(options: argparse.Namespace) -> int:
         series: get_kernel(series, install=not options.no_install, extra=KERNEL_CONFIG) for series in SERIES
     }
     packages = get_packages(kernels)
-    loaders = [LOADERS[name] for name in options.loader or LOADERS]
+    all_steps = remedy_steps.STEPS if options.remedies else STEPS
+    loaders = [LOADERS[name] for name in options.loader or all_steps]
     disks = {loader.name: get_disk(loader, packages, kernels[FIRST].image, FIRST) for loader in loaders}
     print(f"reboot-test: prepared in {time.monotonic() - started:.0f} s", flush=True)
     if options.prepare_only:
@@ -82,8 +87,10 @@ def _run(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="tdx-reboots-") as folder:
         agent = options.deb or build_package("deb", Path(folder))
         for name, disk in disks.items():
-            steps = [step for step in STEPS[name] if step.quick or not options.quick][: options.steps]
-            results += _reboot(name, disk, packages, agent, steps, versions)
+            steps = [step for step in all_steps.get(name, ()) if step.quick or not options.quick][
+                : options.steps
+            ]
+            results += _reboot(name, disk, packages, agent, steps[: options.steps], versions)
             if options.report:
                 options.report.write_text(report(results, versions))
     print(f"reboot-test: {summary(results)}; {time.monotonic() - started:.0f} s in all")

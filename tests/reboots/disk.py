@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,7 +89,15 @@ SYSTEMD_BOOT = Loader(
     },
     (f"bootctl --esp-path={ESP} install", f"echo timeout 0 >{ESP}/loader/loader.conf"),
 )
-LOADERS = {loader.name: loader for loader in (GRUB, SYSTEMD_BOOT)}
+UKI = replace(
+    SYSTEMD_BOOT,
+    name="uki",
+    packages=("systemd-boot", "systemd-ukify"),
+    files={**SYSTEMD_BOOT.files, "etc/kernel/install.conf": "layout=uki\n"},
+)
+"""systemd-boot again, with unified images that the guest builds itself."""
+
+LOADERS = {loader.name: loader for loader in (GRUB, SYSTEMD_BOOT, UKI)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def steps_for(entry: BootEntry, arguments: Sequence[str]) -> Steps | None:
         return None
     added = " ".join(arguments)
     if file.lower().endswith(".efi"):
-        return _unified(file, added)
+        return _unified(file, added, entry.release)
     if entry.loader is Loader.SYSTEMD_BOOT and file.endswith(".conf"):
         return _loader_entry(file, added)
     if entry.loader is not Loader.GRUB:
@@ -125,15 +125,18 @@ def _loader_entry(file: str, added: str) -> Steps:
     )
 
 
-def _unified(file: str, added: str) -> Steps:
+def _unified(file: str, added: str, release: str | None) -> Steps:
     line = "/etc/kernel/cmdline"
+    build = "kernel-install add-all"
+    if release is not None:
+        # Debian keeps images in /boot, where add-all does not look.
+        kernel = shlex.quote(release)
+        places = f"/usr/lib/modules/{kernel}/vmlinuz /boot/vmlinuz-{kernel}"
+        build = f'kernel-install add {kernel} "$(ls {places} 2>/dev/null | head -n 1)"'
     return Steps(
         f"the line built into the image /{file}",
-        (
-            f"sed -i {shlex.quote(f'$s|$| {added}|')} {line}",
-            "kernel-install add-all",
-        ),
-        (f"sed -i {shlex.quote(f's| {_pattern(added)}||')} {line}", "kernel-install add-all"),
+        (f"sed -i {shlex.quote(f'$s|$| {added}|')} {line}", build),
+        (f"sed -i {shlex.quote(f's| {_pattern(added)}||')} {line}", build),
         "Only an image that this host builds itself can be changed so. One that is signed elsewhere takes no"
         " other command line under Secure Boot: its vendor has to build it anew.",
     )
