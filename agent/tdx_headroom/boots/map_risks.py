@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -116,6 +117,26 @@ _BY_NODE = {"hugetlb_cma", "numa_cma", "crashkernel"}
 _NEEDS_VALUE = {*_SIZES, "efi_fake_mem"}
 
 
+@dataclass(frozen=True, slots=True)
+class Taker:
+    """An argument that sets memory aside.
+
+    Args:
+        index: of the argument.
+        count: pieces.
+        size: of a piece, in bytes.
+    """
+
+    index: int
+    count: int
+    size: int
+
+    @property
+    def taken(self) -> int:
+        """All of it, in bytes."""
+        return self.count * self.size
+
+
 def argument_risks(arguments: Iterable[str]) -> list[MapRisk]:
     """The risks that the arguments alone tell, each once.
 
@@ -123,10 +144,12 @@ def argument_risks(arguments: Iterable[str]) -> list[MapRisk]:
     """
     given = [name_and_value(argument) for argument in arguments]
     found = [risk for name, value in given if (risk := _risk(name, value)) is not None]
-    for size, count in huge_pages(given):
-        if count:
-            found.append(MapRisk.GIGANTIC_PAGES if size > LARGEST_BUDDY else MapRisk.HUGE_PAGES)
-    return list(dict.fromkeys(found))
+    of_pages = (
+        MapRisk.GIGANTIC_PAGES if pages.size > LARGEST_BUDDY else MapRisk.HUGE_PAGES
+        for pages in huge_pages(given)
+        if pages.count
+    )
+    return list(dict.fromkeys([*found, *of_pages]))
 
 
 def placing_arguments(arguments: Iterable[str]) -> list[str]:
@@ -144,12 +167,18 @@ def set_aside(arguments: Iterable[str]) -> int:
     sizes count, whichever of its ranges is the machine's. What is no number of bytes, such as a share of
     memory, counts as nothing here: it stays a risk.
     """
+    return sum(taker.taken for taker in takers(arguments))
+
+
+def takers(arguments: Iterable[str]) -> list[Taker]:
+    """The arguments that set memory aside, and how much each does."""
     given = [name_and_value(argument) for argument in arguments]
-    total = sum(size * count for size, count in huge_pages(given))
-    for name, value in given:
-        if name in _SIZES and value:
-            total += sum(_sizes(name, value))
-    return total
+    sizes = [
+        Taker(index, 1, sum(_sizes(name, value)))
+        for index, (name, value) in enumerate(given)
+        if name in _SIZES and value
+    ]
+    return [*huge_pages(given), *sizes]
 
 
 def _sizes(name: str, value: str) -> Iterator[int]:
@@ -163,15 +192,15 @@ def _sizes(name: str, value: str) -> Iterator[int]:
             yield amount
 
 
-def huge_pages(given: Iterable[tuple[str, str | None]]) -> Iterator[tuple[int, int]]:
+def huge_pages(given: Iterable[tuple[str, str | None]]) -> Iterator[Taker]:
     """Size and number of huge pages, as ``hugepages=``, ``hugepagesz=`` and ``default_hugepagesz=`` ask.
 
     A number belongs to the size before it; one before any size to the default (mm/hugetlb.c).
     """
     size: int | None = None
     default = 2 * MIB
-    waiting = 0
-    for name, value in given:
+    waiting: list[tuple[int, int]] = []
+    for index, (name, value) in enumerate(given):
         if value is None:
             continue
         if name in ("hugepagesz", "default_hugepagesz"):
@@ -182,10 +211,11 @@ def huge_pages(given: Iterable[tuple[str, str | None]]) -> Iterator[tuple[int, i
         elif name == "hugepages":
             count = _count(value)
             if size is None:
-                waiting += count
+                waiting.append((index, count))
             elif size:
-                yield size, count
-    yield default, waiting
+                yield Taker(index, count, size)
+    for index, count in waiting:
+        yield Taker(index, count, default)
 
 
 def keeps_soft_reserved(arguments: Iterable[str]) -> bool:

@@ -210,6 +210,7 @@ def remedy_to_json(remedy: Remedy, *, full_addresses: bool) -> dict[str, Any]:
     return {
         "kind": str(remedy.kind),
         "arguments": [] if private else list(remedy.arguments),
+        "instead": [] if private else list(remedy.instead),
         "areas_freed": remedy.areas_freed,
         "bytes_given_up": None if private else remedy.bytes_given_up,
         "sure": "computed" if remedy.computed else "likely",

@@ -78,6 +78,7 @@ class Remedy(NamedTuple):
         bytes_given_up: memory that it costs; None where that is not known.
         computed: whether the plan with it was tried and is better; otherwise it is likely to help.
         left: reserved areas that are left then, where that was computed.
+        instead: what may stand in the place of arguments that are taken away.
     """
 
     kind: RemedyKind
@@ -87,6 +88,7 @@ class Remedy(NamedTuple):
     bytes_given_up: int | None = None
     computed: bool = False
     left: int | None = None
+    instead: tuple[str, ...] = ()
 
 
 class Finding(NamedTuple):

@@ -21,6 +21,7 @@ from tdx_headroom.verdict.findings import (
 )
 from tdx_headroom.verdict.kernels import names_with
 from tdx_headroom.verdict.model import Basis, State
+from tdx_headroom.verdict.remedies import for_set_aside
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.kernel_report import KernelReport
@@ -52,6 +53,8 @@ def look(signs: Signs) -> Findings:
         return
     override = signs.strategy.basis is Basis.OVERRIDE
     found = remedies_for(log)
+    if log.reason is FailureReason.NO_MEMORY and signs.plan is not None:
+        found = (*for_set_aside(signs, signs.plan), *found)
     if (signs.plan is None or _refused_as_it_is(signs, log)) and _is_the_maps(log) and not override:
         text = f"{failed_in_words(log)} The same kernel on the same memory map fails again."
         kernels = _other_kernels(log, signs.strategy.strategy)

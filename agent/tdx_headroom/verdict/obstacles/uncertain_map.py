@@ -15,6 +15,7 @@ from tdx_headroom.verdict.findings import (
     RemedyKind,
     Signs,
 )
+from tdx_headroom.verdict.remedies import for_set_aside
 from tdx_headroom.verdict.staged import MapFrom
 
 MAP = "map-uncertain"
@@ -28,6 +29,7 @@ _AFTERWARDS = Remedy(
     "After that boot run `tdx-headroom plan` again: the new firmware's memory map is seen only then.",
 )
 
+_SET_ASIDE = (MapRisk.HUGE_PAGES, MapRisk.GIGANTIC_PAGES, MapRisk.CMA)
 _MOVED = "PAMTs may find no room, or land in another TDMR, and take an area there"
 _SAYS = {
     MapRisk.EFI_IMPORT: "The kernel takes in the EFI memory map after its arguments, and nothing shows that:"
@@ -69,6 +71,7 @@ def look(signs: Signs) -> Findings:
     staged = signs.staged
     if staged is None or staged.map_from is MapFrom.UNKNOWN:
         return
+    less = () if signs.plan is None else for_set_aside(signs, signs.plan)
     for risk in staged.risks:
         if risk is MapRisk.NO_BOOT:
             yield Finding(NO_BOOT, FAILS, _SAYS[risk], certainty=Certainty.ANY_MAP)
@@ -76,7 +79,11 @@ def look(signs: Signs) -> Findings:
             yield Finding(MAP, RISK, _SAYS[risk])
         else:
             # Where PAMTs still find room, the plan's worst case has all places where they can land.
-            yield Finding(PLACES, RISK if risk.may_leave_no_room else NOTE, _SAYS[risk])
+            found: tuple[Remedy, ...] = ()
+            if risk in _SET_ASIDE:
+                # For all that is set aside, whichever of these risks it is: once.
+                found, less = less, ()
+            yield Finding(PLACES, RISK if risk.may_leave_no_room else NOTE, _SAYS[risk], remedies=found)
     if not staged.reproduced:
         text = (
             "The firmware's memory map under this boot's arguments is not the memory that this boot has: the"

@@ -12,6 +12,7 @@ from tdx_headroom.verdict.findings import Remedy, RemedyKind
 from tdx_headroom.verdict.model import describe
 from tdx_headroom.verdict.remedies.kernels import for_plan
 from tdx_headroom.verdict.remedies.search import Goal
+from tdx_headroom.verdict.remedies.set_aside import fewer_set_aside
 from tdx_headroom.verdict.remedies.trial import planned, under
 
 if TYPE_CHECKING:
@@ -34,7 +35,16 @@ def for_room(signs: Signs, plan: Plan) -> tuple[Remedy, ...]:
         lambda: list(_takers(signs.facts, plan)),
         list[Remedy](),
     )
-    return for_plan(signs, *found, EARLIER)
+    return for_plan(signs, *found, *for_set_aside(signs, plan), EARLIER)
+
+
+def for_set_aside(signs: Signs, plan: Plan) -> tuple[Remedy, ...]:
+    """Less of what sets memory aside in which no PAMT can lie."""
+    return signs.guard.part(
+        "remedies (how much may be set aside)",
+        lambda: fewer_set_aside(signs.facts, plan),
+        tuple[Remedy, ...](),
+    )
 
 
 def _takers(facts: HostFacts, plan: Plan) -> Iterator[Remedy]:
@@ -58,7 +68,13 @@ def _without(facts: HostFacts, plan: Plan, taken: Sequence[int]) -> Remedy | Non
     instead = "" if smaller is None else f", or have {smaller} in its place, with which every PAMT has room"
     text = f"Take {named} off the command line{instead}. Without: {describe(after)}"
     return Remedy(
-        RemedyKind.REMOVE_ARGUMENTS, text, gone, bytes_given_up=0, computed=True, left=after.headroom
+        RemedyKind.REMOVE_ARGUMENTS,
+        text,
+        gone,
+        bytes_given_up=0,
+        computed=True,
+        left=after.headroom,
+        instead=() if smaller is None else (smaller,),
     )
 
 
