@@ -44,12 +44,29 @@ SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """One remedy to boot.
+
+    Args:
+        kind: what it asks for; ``smaller-value``: an argument in the place of another.
+        arguments: that it adds, takes away or puts there.
+        line: the whole command line with it.
+        said: areas left, as it says.
+    """
+
+    kind: str
+    arguments: tuple[str, ...]
+    line: tuple[str, ...]
+    said: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Tried:
     """One remedy, booted.
 
     Args:
         kind: what it asks for.
-        arguments: that it adds or takes away.
+        arguments: that it adds, takes away or puts there.
         said: areas left, as it says.
         left: areas left in the fullest TDMR; None: TDX did not come up.
         error: why the guest sent nothing.
@@ -145,8 +162,9 @@ def _map(kernel: Kernel, guest: GuestMap, scratch: Path, budget: Budget) -> Row 
         facts = replace(facts, pamt_placement=Placement.PREDICTED)
         assessment = assess(facts)
         plan = assessment.plans[assessment.verdict.strategy]
-        remedies = [r for f in assessment.verdict.findings for r in f.remedies if r.computed and r.arguments]
-        tried = tuple(_try(kernel, guest, i, r, scratch, budget) for i, r in enumerate(remedies))
+        remedies = [r for f in assessment.verdict.findings for r in f.remedies]
+        trials = [trial for remedy in remedies for trial in _trials(guest.arguments, remedy)]
+        tried = tuple(_try(kernel, guest, i, trial, scratch, budget) for i, trial in enumerate(trials))
         outcome = "unknown" if plan is None else str(plan.outcome)
         foretold = assessment.verdict.next_boot
         return Row(guest, case.truth.initialized, foretold and str(foretold), outcome, tried)
@@ -154,12 +172,22 @@ def _map(kernel: Kernel, guest: GuestMap, scratch: Path, budget: Budget) -> Row 
         shutil.rmtree(scratch / guest.name, ignore_errors=True)
 
 
-def _try(kernel: Kernel, guest: GuestMap, index: int, remedy: Remedy, scratch: Path, budget: Budget) -> Tried:
-    with_it = replace(guest, family=f"{guest.family}-{index}", arguments=applied(guest.arguments, remedy))
+def _trials(line: Sequence[str], remedy: Remedy) -> Iterator[Trial]:
+    """The command lines that a remedy leads to."""
+    if remedy.computed and remedy.arguments:
+        yield Trial(str(remedy.kind), remedy.arguments, applied(line, remedy), remedy.left)
+    if remedy.instead:
+        (smaller,) = remedy.instead
+        instead = tuple(smaller if argument in remedy.arguments else argument for argument in line)
+        yield Trial("smaller-value", remedy.instead, instead)
+
+
+def _try(kernel: Kernel, guest: GuestMap, index: int, trial: Trial, scratch: Path, budget: Budget) -> Tried:
+    with_it = replace(guest, family=f"{guest.family}-{index}", arguments=trial.line)
     try:
         case = _booted(kernel, with_it, scratch, budget)
         left = None if case.truth is None else _left(case.truth, guest.module.max_reserved)
-        return Tried(str(remedy.kind), remedy.arguments, remedy.left, left, case.error)
+        return Tried(trial.kind, trial.arguments, trial.said, left, case.error)
     finally:
         shutil.rmtree(scratch / with_it.name, ignore_errors=True)
 

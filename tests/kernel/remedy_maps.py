@@ -60,6 +60,21 @@ def near_the_kernel(r: Random, _turn: int, g: GuestMap) -> GuestMap:
     return replace(g, note="4 below 128 MiB", arguments=tuple(arguments))
 
 
+def set_aside(r: Random, turn: int, g: GuestMap) -> GuestMap:
+    """Nearly all memory in huge pages or CMA."""
+    g = replace(g, memory=r.choice((2, 3, 4, 6)) * GIB)
+    share = r.uniform(0.88, 0.99)
+    arguments: tuple[str, ...]
+    match turn % 3:
+        case 0:
+            arguments = ("hugepagesz=2M", f"hugepages={int(g.memory * share) // (2 * MIB)}")
+        case 1:
+            arguments = ("hugepagesz=1G", f"hugepages={g.memory // GIB}")
+        case _:
+            arguments = (f"cma={int(g.memory * share) // MIB}M",)
+    return replace(g, note="set aside", arguments=arguments)
+
+
 def _holes(r: Random, span: tuple[int, int], count: int) -> list[tuple[int, int]]:
     """Holes that leave between them from a page to many MiB."""
     if r.random() < 0.5:
@@ -84,6 +99,7 @@ FAMILIES: Families = {
     "tdmrs": (2, tdmrs),
     "movable": (1, movable),
     "kernel": (1, near_the_kernel),
+    "set-aside": (1, set_aside),
 }
 
 

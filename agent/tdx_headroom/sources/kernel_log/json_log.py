@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.errors import SourceError
 from tdx_headroom.sources.kernel_log.known_lines import is_unread, matters
-from tdx_headroom.sources.kernel_log.records import KERNEL_FACILITY_END, KernelLog, LogRecord
+from tdx_headroom.sources.kernel_log.records import KERNEL_FACILITY_END, BootLog, KernelLog, LogRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 SOURCE = "log"
 
@@ -30,8 +30,8 @@ def is_json(first: str) -> bool:
     return _SEPARATOR.sub("", first).startswith("{")
 
 
-def parse_json(lines: Sequence[str]) -> KernelLog:
-    """``journalctl -o json`` (an object a line) or ``dmesg --json`` (one object in all).
+def parse_json(lines: Sequence[str]) -> list[BootLog]:
+    """The boots of ``journalctl -o json`` (an object a line) or ``dmesg --json`` (one object in all).
 
     Raises:
         SourceError: it is neither.
@@ -43,8 +43,8 @@ def parse_json(lines: Sequence[str]) -> KernelLog:
     except (ValueError, RecursionError):
         whole = None
     if isinstance(whole, dict) and isinstance(whole.get("dmesg"), list):
-        return _from_dmesg_json(whole["dmesg"])
-    return _from_journal_json(lines)
+        return [BootLog(_from_dmesg_json(whole["dmesg"]))]
+    return _from_entries(_entries(lines))
 
 
 def _from_dmesg_json(entries: list[Any]) -> KernelLog:
@@ -81,12 +81,12 @@ def is_export(first: str) -> bool:
     return first.startswith("__CURSOR=") or _VERBOSE.fullmatch(first) is not None
 
 
-def parse_export(lines: Sequence[str]) -> KernelLog:
-    """``journalctl -o export`` or ``-o verbose``: a field a line.
+def parse_export(lines: Sequence[str]) -> list[BootLog]:
+    """The boots of ``journalctl -o export`` or ``-o verbose``: a field a line.
 
     Never verified: in a message with line breaks, a line may look like another field, or entry.
     """
-    return _unverified(_from_entries(_fields(lines)))
+    return [boot._replace(log=_unverified(boot.log)) for boot in _from_entries(_fields(lines))]
 
 
 def _fields(lines: Sequence[str]) -> Iterator[dict[str, str]]:
@@ -101,21 +101,22 @@ def _fields(lines: Sequence[str]) -> Iterator[dict[str, str]]:
     yield entry
 
 
-def _from_journal_json(lines: Sequence[str]) -> KernelLog:
-    """Kernel records of the last boot in the journal's JSON."""
-    return _from_entries(_entries(lines))
-
-
-def _from_entries(entries: Iterable[Any]) -> KernelLog:
-    """Kernel records of the last boot, of entries of the journal.
+def _from_entries(entries: Iterable[Any]) -> list[BootLog]:
+    """Kernel records of every boot, of entries of the journal; the boot of the last record is the last one.
 
     journald marks records that user space wrote to /dev/kmsg as the kernel's too: the facility tells.
     """
+    boots: list[BootLog] = []
     records: list[LogRecord] = []
     untrusted: list[str] = []
     verified = True
     boot: object = None
-    earlier = 0
+    began: float | None = None
+
+    def ends() -> BootLog:
+        log = KernelLog(tuple(records), untrusted=tuple(untrusted), earlier=len(boots))
+        return BootLog(log, boot if isinstance(boot, str) else None, began)
+
     for entry in entries:
         if not isinstance(entry, dict) or entry.get("_TRANSPORT", "kernel") != "kernel":
             continue
@@ -124,8 +125,9 @@ def _from_entries(entries: Iterable[Any]) -> KernelLog:
         if message is None:
             continue
         if entry.get("_BOOT_ID") != boot:
-            boot = entry.get("_BOOT_ID")
-            earlier += any(matters(record.text) for record in records)
+            if any(matters(record.text) for record in records):
+                boots.append(ends())
+            boot, began = entry.get("_BOOT_ID"), _wall_clock(entry)
             records.clear()
             untrusted.clear()
         if str(entry.get("SYSLOG_FACILITY", "0")) == "0":
@@ -133,7 +135,15 @@ def _from_entries(entries: Iterable[Any]) -> KernelLog:
             records.append(LogRecord(message, time=int(time) if _NUMBER.fullmatch(time) else None))
         else:
             untrusted.append(message)
-    return KernelLog(tuple(records), untrusted=tuple(untrusted), verified=verified, earlier=earlier)
+    return [found._replace(log=replace(found.log, verified=verified)) for found in (*boots, ends())]
+
+
+def _wall_clock(entry: Mapping[str, object]) -> float | None:
+    """When the entry's boot began, in seconds since the epoch, by the clock at the entry's time."""
+    wall, since = (str(entry.get(key, "")) for key in ("__REALTIME_TIMESTAMP", "__MONOTONIC_TIMESTAMP"))
+    if not _NUMBER.fullmatch(wall) or not _NUMBER.fullmatch(since):
+        return None
+    return (int(wall) - int(since)) / 1e6
 
 
 def _entries(lines: Sequence[str]) -> Iterator[Any]:

@@ -25,6 +25,20 @@ class LogRecord(NamedTuple):
     time: int | None = None
 
 
+class BootLog(NamedTuple):
+    """The log of one of several boots.
+
+    Args:
+        log: its records.
+        boot_id: the kernel's id of it, as the journal writes it; None where the log has none.
+        began: when it began, in seconds since the epoch, by the clock of that time; None where it has none.
+    """
+
+    log: KernelLog
+    boot_id: str | None = None
+    began: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class KernelLog:
     """Records of one boot, oldest first.

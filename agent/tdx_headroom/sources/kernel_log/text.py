@@ -18,7 +18,7 @@ from tdx_headroom.sources.kernel_log.json_log import is_export, is_json, parse_e
 from tdx_headroom.sources.kernel_log.kmsg import RECORD, parse_kmsg
 from tdx_headroom.sources.kernel_log.known_lines import CRASH, in_short, is_known, is_unread, matters
 from tdx_headroom.sources.kernel_log.line_forms import BARE, JOURNAL, PRIORITY, Line, read_line
-from tdx_headroom.sources.kernel_log.records import KernelLog, LogRecord
+from tdx_headroom.sources.kernel_log.records import BootLog, KernelLog, LogRecord
 from tdx_headroom.sources.kernel_log.tdx_lines import match_tdx_line, mentions_tdx
 from tdx_headroom.sources.kernel_log.wrapped import decoded, is_whole, rejoined
 from tdx_headroom.textlines import lines_of
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _FENCE = "```"
 # What is left of a row of a memory map, or of a CMR.
 _MAYBE_A_ROW = re.compile(r"\[mem |mem 0x|CMR|-0x[0-9a-f]{8,16}\]")
-_BOOT_MARK = re.compile(r"-- (?:Reboot --|Boot [0-9a-f]{32}(?: --)?)")
+_BOOT_MARK = re.compile(r"-- (?:Reboot --|Boot ([0-9a-f]{32})(?: --)?)")
 _NEW_BOOT = re.compile(r"Linux version [0-9][^\s\[\]]* ?\(.*")
 # A log that grep has been at has no version: a second one of these is another boot's, or a copy. They are
 # longer than a process name, with which a record of the kernel's may begin.
@@ -57,6 +57,15 @@ def parse_log_text(text: str) -> KernelLog:
     Raises:
         SourceError: it looks like JSON and is none.
     """
+    return parse_boots(text)[-1].log
+
+
+def parse_boots(text: str) -> list[BootLog]:
+    """The kernel records of every boot in a pasted or saved log, oldest first; at least one, be it empty.
+
+    Raises:
+        SourceError: it looks like JSON and is none.
+    """
     # Editors and shells on Windows put a byte order mark in front.
     lines = lines_of(decoded(text.removeprefix("\ufeff")))
     first = next((line.strip() for line in lines if line.strip()), "")
@@ -66,36 +75,26 @@ def parse_log_text(text: str) -> KernelLog:
         return parse_export(lines)
     if RECORD.fullmatch(first):
         # Only when all of it has this form: a process could write such a line into a log of another.
-        return replace(parse_kmsg(text), cut=not text.endswith("\n"))
+        return [BootLog(replace(parse_kmsg(text), cut=not text.endswith("\n")))]
     read = list(rejoined(lines, [read_line(line) for line in lines]))
     shape = _Shape.of(read)
-    boot = _Boot(_may_be_headless(lines, read, shape))
+    boot = _Boot(_may_be_headless(lines, read, shape), shape)
     if boot.headless and shape.form != BARE:
         boot.records.append(LogRecord(""))
     kept = False
     for raw, line in zip(lines, read, strict=True):
-        if _BOOT_MARK.fullmatch(raw.strip()):
+        if mark := _BOOT_MARK.fullmatch(raw.strip()):
             # Only journalctl prints it, and indents what could be a forgery of it.
             if shape.is_journal and not raw.startswith((" ", "\t")):
                 boot.begin()
+                boot.id = mark[1]
             continue
         if line.text is None:
             kept = False
             continue
         kept = _take(boot, line, line.text, shape)
-    return KernelLog(
-        tuple(boot.records),
-        untrusted=tuple(boot.untrusted),
-        cut=kept and not text.endswith("\n"),
-        headless=boot.headless and bool(boot.records),
-        earlier=boot.earlier,
-        loose=tuple(boot.loose),
-        contradictions=tuple(boot.contradictions),
-        excerpt=boot.is_excerpt(sum(line.text is not None for line in read), shape),
-        own=boot.own(shape),
-        gaps=frozenset(boot.gaps),
-        unread=tuple(boot.unread),
-    )
+    lines_read = sum(line.text is not None for line in read)
+    return [*boot.ended, boot.ends(len(boot.records), lines_read, cut=kept and not text.endswith("\n"))]
 
 
 def _take(boot: _Boot, line: Line, message: str, shape: _Shape) -> bool:
@@ -184,6 +183,9 @@ class _Boot:
     """What a text has shown of the boot that is read, and how many were before it."""
 
     headless: bool
+    shape: _Shape
+    id: str | None = None
+    ended: list[BootLog] = field(default_factory=list)
     records: list[LogRecord] = field(default_factory=list)
     untrusted: list[str] = field(default_factory=list)
     loose: list[str] = field(default_factory=list)
@@ -200,6 +202,9 @@ class _Boot:
     def begin(self, kept: int = 0) -> None:
         """Forget all records but the last ``kept``: another boot begins."""
         first = len(self.records) - kept
+        if _tells(self.records[:first]):
+            self.ended.append(self.ends(first, first))
+        self.id = None
         self.earlier += _tells(self.records[:first])
         del self.records[:first]
         self.untrusted.clear()
@@ -213,15 +218,38 @@ class _Boot:
         self.clock = self.of_day = None
         self.idle = 0
 
-    def own(self, shape: _Shape) -> int:
+    def ends(self, count: int, lines: int, *, cut: bool = False) -> BootLog:
+        """What was read of it.
+
+        Args:
+            count: how many of the records are its own.
+            lines: of the text, for one that has a few lines about TDX only.
+            cut: whether the last may have lost its end.
+        """
+        log = KernelLog(
+            tuple(self.records[:count]),
+            untrusted=tuple(self.untrusted),
+            cut=cut,
+            headless=self.headless and bool(self.records),
+            earlier=self.earlier,
+            loose=tuple(self.loose),
+            contradictions=tuple(self.contradictions),
+            excerpt=self.is_excerpt(lines),
+            own=self.own(),
+            gaps=frozenset(self.gaps),
+            unread=tuple(self.unread),
+        )
+        return BootLog(log, self.id)
+
+    def own(self) -> int:
         """How many records are the kernel's by their prefix, or, where there is none, by their words."""
-        if shape.form != BARE:
+        if self.shape.form != BARE:
             return len(self.records)
         return sum(is_known(record.text) for record in self.records)
 
-    def is_excerpt(self, lines: int, shape: _Shape) -> bool:
+    def is_excerpt(self, lines: int) -> bool:
         """Whether these are a few lines about TDX in a text of another kind."""
-        own = self.own(shape)
+        own = self.own()
         of_a_boot = any(boot_lines.is_one(record.text.strip()) for record in self.records)
         return 0 < own < lines - own and not of_a_boot
 
