@@ -23,6 +23,7 @@ COMMANDS = {
     "check": "check this host, a captured one, or a log: exit 0, 1, 2, 3",
     "boots": "list boot entries, the one that comes next, and what TDX does with each: exit as check",
     "remedy": "show what to change so that TDX comes up, with the commands for this host's boot loader",
+    "history": "show what each of the last boots needed, and what became of TDX in it",
     "capture": "pack all that makes this host's plan, and nothing private",
     "fleet": "audit many captured hosts before a kernel upgrade",
     "textfile": "write the metrics once, for node_exporter",

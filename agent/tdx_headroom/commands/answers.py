@@ -52,7 +52,7 @@ class Answers:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.json = (options.format or ("json" if only_facts(options) else "text")) == "json"
-        self.style = _style_of(options)
+        self.style = style_of(options)
         self._what_if = what_if_of(options)
         if unknown := why_unknown(self._what_if.kernel):
             print(f"tdx-headroom: {unknown}", file=sys.stderr)
@@ -114,7 +114,7 @@ class Answers:
             print_complaint(found, error)
 
 
-def _style_of(options: argparse.Namespace) -> Style:
+def style_of(options: argparse.Namespace) -> Style:
     """What standard output can show."""
     colour = sys.stdout.isatty() and not options.no_color and not os.environ.get("NO_COLOR")
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") in ("utf8", "utf16")

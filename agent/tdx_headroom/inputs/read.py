@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from tdx_headroom.facts.host_facts import HostFacts
-    from tdx_headroom.hostfs.files import HostFiles
+    from tdx_headroom.hostfs.files import HostFiles, Selection
 
 _START = 4096
 """Bytes by which a file's kind is told."""
@@ -58,7 +58,7 @@ class Found(NamedTuple):
 def read_hosts(inputs: Iterable[Named]) -> Iterator[Found]:
     """The hosts of all inputs, in order; an input that cannot be read comes as the reason why."""
     for named in inputs:
-        name = _shown(named.path)
+        name = shown(named.path)
         try:
             yield from _hosts_of(named, name)
         except AgentError as error:
@@ -67,22 +67,63 @@ def read_hosts(inputs: Iterable[Named]) -> Iterator[Found]:
             yield Found(name, AgentError(f"{name}: {error.strerror}", status=os.EX_NOINPUT))
 
 
-def _shown(path: str) -> str:
+def shown(path: str) -> str:
+    """An input's name for people."""
     return "standard input" if path == STANDARD_STREAM else path
 
 
+class Material(NamedTuple):
+    """What an input holds; one of these is not None.
+
+    Args:
+        root: a host's files.
+        texts: a log and what was printed of a host's files, by the names of their files.
+        facts: of one host, or what is wrong with the line of it, and its number.
+        is_log: whether the user says that the text is a log, and nothing else.
+    """
+
+    root: HostFiles | None = None
+    texts: Mapping[str, str] | None = None
+    facts: tuple[int, HostFacts | AgentError] | None = None
+    is_log: bool = False
+
+
 def _hosts_of(named: Named, name: str) -> Iterator[Found]:
+    for found in materials(named, name):
+        if found.facts is not None:
+            number, facts = found.facts
+            yield Found(name, facts, number)
+        elif found.root is not None:
+            yield Found(name, facts_of_root(found.root, name))
+        else:
+            texts = found.texts or {}
+            of_log = _facts_of_log(texts[name], name) if found.is_log else None
+            yield Found(name, of_log or facts_of_texts(texts, name))
+
+
+def materials(named: Named, name: str, selection: Selection = SELECTION) -> Iterator[Material]:
+    """What an input holds: one host, or many where it is a stream of facts.
+
+    Args:
+        named: the input.
+        name: of it, for people.
+        selection: of the files of an archive.
+
+    Raises:
+        AgentError: it is not what it is said to be, or cannot be unpacked.
+        OSError: it cannot be read.
+    """
     if named.kind is Kind.HOST:
-        yield Found(name, facts_of_root(Root("/"), name))
+        yield Material(root=Root("/"))
         return
     if named.path != STANDARD_STREAM and is_folder(Path(named.path)) and named.kind in (Kind.ROOT, Kind.ANY):
-        yield Found(name, facts_of_root(Root(named.path), name))
+        yield Material(root=Root(named.path))
         return
     if named.kind is Kind.ROOT:
         hint = "give a captured tree, or an archive without --root"
         raise AgentError(f"{name} is no directory", hint=hint, status=os.EX_NOINPUT)
     if named.kind is Kind.MERGE:
-        yield Found(name, _facts_of_texts({part: _read_text(part) for part in named.parts}, name))
+        yield Material(texts={part: _read_text(part) for part in named.parts})
         return
     with _opened(named.path) as raw:
         start, stream = with_start(decompressed(raw, name, MAX_UNPACKED), _START, _is_facts_line)
@@ -91,14 +132,12 @@ def _hosts_of(named: Named, name: str) -> Iterator[Found]:
             what = "is no tar archive" if kind is Kind.CAPTURE else "is a tar archive"
             raise AgentError(f"{name} {what}", hint=f"name it without --{kind}: what it is will be found out")
         if kind is Kind.CAPTURE:
-            yield Found(name, facts_of_root(read_archive(stream, name, SELECTION), name))
+            yield Material(root=read_archive(stream, name, selection))
         elif kind is Kind.FACTS:
-            for number, facts in facts_stream(stream):
-                yield Found(name, facts, number)
+            for line in facts_stream(stream):
+                yield Material(facts=line)
         else:
-            text = _text_of(stream, name)
-            named_log = named.kind is Kind.LOG
-            yield Found(name, _facts_of_log(text, name) if named_log else _facts_of_texts({name: text}, name))
+            yield Material(texts={name: _text_of(stream, name)}, is_log=named.kind is Kind.LOG)
 
 
 def facts_of_root(root: HostFiles, name: str) -> HostFacts:
@@ -136,8 +175,11 @@ def _log(text: str, name: str) -> Reading[KernelLog]:
     return reading
 
 
-def _facts_of_texts(texts: Mapping[str, str], name: str) -> HostFacts:
+def facts_of_texts(texts: Mapping[str, str], name: str) -> HostFacts:
     """What a host's log and what was printed of its other files tell together.
+
+    Raises:
+        AgentError: they tell nothing, or not of one boot.
 
     Args:
         texts: by the names of their files.
@@ -180,7 +222,7 @@ def _check_kernels(
 
 def _read_text(path: str) -> str:
     """The text of a file that is one host's together with others."""
-    name = _shown(path)
+    name = shown(path)
     with _opened(path) as raw:
         start, stream = with_start(decompressed(raw, name, MAX_UNPACKED), _START)
         kind = _kind_of(start, name)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tdx_headroom import log
+from tdx_headroom.child import OF_CHILDREN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, MutableMapping
@@ -20,11 +21,8 @@ STANDARD = 3
 _AT_ONCE = 1 << 20
 """Descriptors below are closed in one step; no kernel allows more unless it is told to."""
 
-_OF_CHILDREN = r"PATH|LANG|LANGUAGE|LC_[A-Z]+|TZ"
-"""Where programs are, language and time zone: for the program that reads the journal."""
-
 KEPT = re.compile(
-    _OF_CHILDREN
+    OF_CHILDREN
     # what a service manager tells (sd_notify, sd_listen_fds and systemd.exec)
     + r"|NOTIFY_SOCKET|WATCHDOG_(?:USEC|PID)|LISTEN_(?:PID|FDS|FDNAMES|PIDFDID)|JOURNAL_STREAM|INVOCATION_ID"
     r"|(?:STATE|CREDENTIALS)_DIRECTORY"
@@ -53,11 +51,6 @@ def clean_environment(environment: MutableMapping[str, str]) -> None:
     """Take out what is not :data:`KEPT`."""
     for name in [name for name in environment if not KEPT.fullmatch(name)]:
         del environment[name]
-
-
-def child_environment() -> dict[str, str]:
-    """For a program that the agent runs: where programs are, and a language; nothing else."""
-    return {name: value for name, value in os.environ.items() if re.fullmatch(_OF_CHILDREN, name)}
 
 
 def _close_others(keep: list[int]) -> None:

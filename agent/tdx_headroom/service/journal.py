@@ -9,8 +9,8 @@ import os
 import shutil
 import signal
 
+from tdx_headroom.child import child_environment
 from tdx_headroom.errors import SourceError
-from tdx_headroom.service.clean_process import child_environment
 from tdx_headroom.sources.kernel_log.json_log import JournalEntries
 
 COMMAND = ("journalctl", "--dmesg", "--output=json", "--no-pager", "--quiet")

@@ -9,10 +9,9 @@ from __future__ import annotations
 import subprocess
 
 from tdx_headroom import log
-from tdx_headroom.child import child_command
+from tdx_headroom.child import child_command, child_environment
 from tdx_headroom.errors import SourceError, one_line
 from tdx_headroom.facts.boot_inventory import parse_taken
-from tdx_headroom.service.clean_process import child_environment
 
 SECONDS = 30.0
 """At most; a host with five kernels takes three, and remembered ones no time at all."""

@@ -18,7 +18,7 @@ from tdx_headroom.hostfs.files import MAX_FILE, Selection
 from tdx_headroom.sources import iomem, memblock, memory_blocks, nodes, platform, reduce, zoneinfo
 from tdx_headroom.sources.firmware_memmap import read_firmware_memmap
 from tdx_headroom.sources.kernel_log import kmsg
-from tdx_headroom.sources.kernel_log.reader import LOG_PATHS, MAX_LOG
+from tdx_headroom.sources.kernel_log.reader import ALL_LOG_PATHS, LOG_PATHS, MAX_LOG
 from tdx_headroom.sources.kernel_log.reader import SOURCE as LOG
 from tdx_headroom.sources.reading import Reading
 
@@ -222,6 +222,12 @@ SELECTION = Selection(
     limit=lambda path: MAX_LOG if LOG_PATHS.fullmatch(path) else MAX_FILE,
 )
 """What is read of a host: of an archive no other file is looked at."""
+
+SELECTION_WITH_HISTORY = SELECTION._replace(
+    text=lambda path: _TEXTS.fullmatch(path) is not None or ALL_LOG_PATHS.fullmatch(path) is not None,
+    limit=lambda path: MAX_LOG if ALL_LOG_PATHS.fullmatch(path) else MAX_FILE,
+)
+"""The same, with logs of earlier boots."""
 
 
 def reduce_file(path: str, text: str) -> tuple[str | None, str]:

@@ -15,7 +15,8 @@ REPORT = """
 import json, os, sys
 from pathlib import Path
 from tdx_headroom.service import clean_process
-from tdx_headroom.service.clean_process import child_environment, drop_inherited
+from tdx_headroom.child import child_environment
+from tdx_headroom.service.clean_process import drop_inherited
 clean_process._AT_ONCE = int(sys.argv[2])
 drop_inherited(json.loads(sys.argv[1]))
 names = [name.split(b"=")[0].decode() for name in Path("/proc/self/environ").read_bytes().split(b"\\0")]

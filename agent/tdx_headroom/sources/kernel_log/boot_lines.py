@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 LONGEST_BOOT = 600 * 1_000_000
 """Microseconds: no kernel takes longer to print all this, however much memory it has."""
@@ -51,6 +55,8 @@ AMD = re.compile(
     r"|DMI: HPE? ProLiant (?:DL|ML|BL)[0-9]{2}5c? [ -~]{1,120}"
     r"|DMI: Dell Inc[.] PowerEdge [RC][0-9]{2,3}5/[ -~]{1,120}"
 )
+# dmi_setup(): vendor and product, board, and the firmware's version with its date.
+BIOS = re.compile(r"DMI: [ -~]{1,200}, BIOS ([!-~](?:[ -~]{0,60}[!-~])?) [0-9]{2}/[0-9]{2}/[0-9]{2,4}")
 # smp_init(): all processors run.
 RUNNING = re.compile(r"smp: Brought up [0-9]{1,5} nodes?, [0-9]{1,6} CPUs?")
 COMMAND_LINE = re.compile(r"(Kernel command|Command) line: ?(.*)")
@@ -84,6 +90,11 @@ _BEGINNING = re.compile(
 
 # So much of a row that no name of a program is as long.
 ROW = re.compile(r"(?:BIOS-e820|user): \[mem 0x|node +[0-9]{1,5}: \[mem 0x|ACPI: SRAT: Node [0-9]")
+
+
+def bios_version(messages: Iterable[str]) -> str | None:
+    """The firmware's version, as the first message of all that tells one has it."""
+    return next((match[1] for text in messages if (match := BIOS.fullmatch(text.strip()))), None)
 
 
 def begins_like_one(message: str) -> bool:

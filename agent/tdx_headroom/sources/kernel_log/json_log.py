@@ -127,7 +127,7 @@ def _from_entries(entries: Iterable[Any]) -> list[BootLog]:
         if entry.get("_BOOT_ID") != boot:
             if any(matters(record.text) for record in records):
                 boots.append(ends())
-            boot, began = entry.get("_BOOT_ID"), _wall_clock(entry)
+            boot, began = entry.get("_BOOT_ID"), wall_clock(entry)
             records.clear()
             untrusted.clear()
         if str(entry.get("SYSLOG_FACILITY", "0")) == "0":
@@ -138,7 +138,7 @@ def _from_entries(entries: Iterable[Any]) -> list[BootLog]:
     return [found._replace(log=replace(found.log, verified=verified)) for found in (*boots, ends())]
 
 
-def _wall_clock(entry: Mapping[str, object]) -> float | None:
+def wall_clock(entry: Mapping[str, object]) -> float | None:
     """When the entry's boot began, in seconds since the epoch, by the clock at the entry's time."""
     wall, since = (str(entry.get(key, "")) for key in ("__REALTIME_TIMESTAMP", "__MONOTONIC_TIMESTAMP"))
     if not _NUMBER.fullmatch(wall) or not _NUMBER.fullmatch(since):
@@ -200,15 +200,26 @@ class JournalEntries:
             entry = json.loads(line)
         except (ValueError, RecursionError):
             raise SourceError("journal", "not a journal entry in JSON", line=self._lines, text=line) from None
-        if not isinstance(entry, dict) or entry.get("_TRANSPORT") != "kernel":
-            return
-        message = _message(entry.get("MESSAGE"))
-        facility, level, time = (
-            str(entry.get(key, "0")) for key in ("SYSLOG_FACILITY", "PRIORITY", "_SOURCE_MONOTONIC_TIMESTAMP")
-        )
-        if message is None or not _NUMBER.fullmatch(facility + level) or not _NUMBER.fullmatch(time):
+        record = kernel_entry(entry)
+        if record is None:
             return
         if entry.get("_BOOT_ID") != self._boot:
             self._boot = entry.get("_BOOT_ID")
             self.found.clear()
-        self.found.append((int(facility) * 8 + int(level), int(time), message))
+        self.found.append(record)
+
+
+def kernel_entry(entry: object) -> tuple[int, int, str] | None:
+    """Priority (facility x 8 + level), microseconds since boot, and text of an entry; None: not the kernel's.
+
+    journald marks records that user space wrote to /dev/kmsg as the kernel's too: the facility tells.
+    """
+    if not isinstance(entry, dict) or entry.get("_TRANSPORT") != "kernel":
+        return None
+    message = _message(entry.get("MESSAGE"))
+    facility, level, time = (
+        str(entry.get(key, "0")) for key in ("SYSLOG_FACILITY", "PRIORITY", "_SOURCE_MONOTONIC_TIMESTAMP")
+    )
+    if message is None or not _NUMBER.fullmatch(facility + level) or not _NUMBER.fullmatch(time):
+        return None
+    return int(facility) * 8 + int(level), int(time), message

@@ -13,12 +13,12 @@ from tdx_headroom.facts.observations import unread_in_words
 from tdx_headroom.sources.kernel_log import kmsg
 from tdx_headroom.sources.kernel_log.known_lines import matters
 from tdx_headroom.sources.kernel_log.tdx_lines import mentions_tdx
-from tdx_headroom.sources.kernel_log.text import parse_log_text
+from tdx_headroom.sources.kernel_log.text import parse_boots, parse_log_text
 from tdx_headroom.sources.reading import Reading, attempt
 
 if TYPE_CHECKING:
     from tdx_headroom.hostfs.files import HostFiles
-    from tdx_headroom.sources.kernel_log.records import KernelLog
+    from tdx_headroom.sources.kernel_log.records import BootLog, KernelLog
 
 SOURCE = "kernel-log"
 MAX_LOG = 256 << 20
@@ -33,10 +33,16 @@ _COLLECTED = (
     ("var/log", re.compile(r"dmesg|kern\.log|messages|syslog")),
 )
 
+_EARLIER = re.compile(r"journalctl(?=.*--boot_-[0-9])[^/]{0,80}")
+"""What sos(1) keeps of the boot before."""
+
 LOG_PATHS = re.compile(
     "|".join((kmsg.PATH, _OWN_TEXT, *(f"{folder}/(?:{names.pattern})" for folder, names in _COLLECTED)))
 )
 """Every path at which a log may lie."""
+
+ALL_LOG_PATHS = re.compile(f"{LOG_PATHS.pattern}|sos_commands/logs/(?:{_EARLIER.pattern})")
+"""The same, with those of earlier boots alone."""
 
 
 def read_kernel_log(root: HostFiles) -> Reading[KernelLog]:
@@ -84,6 +90,30 @@ def _read_kmsg(root: HostFiles) -> KernelLog:
     finally:
         os.close(fd)
     return kmsg.parse_kmsg(root.read(SOURCE, kmsg.PATH, limit=MAX_LOG))
+
+
+def earlier_boots(root: HostFiles) -> list[BootLog]:
+    """Boots before the last one, of a captured tree's logs; a log that cannot be read tells of none.
+
+    Several logs may hold the same boots, and few have ids in them: of those the one that holds most counts.
+    """
+    if root.live:
+        return []
+    alone = [boot for path in _logs_in(root, "sos_commands/logs", _EARLIER) for boot in _boots_in(root, path)]
+    logs = [_boots_in(root, path)[:-1] for place in _COLLECTED for path in _logs_in(root, *place)]
+    return [*max(logs, key=len, default=[]), *alone]
+
+
+def _logs_in(root: HostFiles, folder: str, names: re.Pattern[str]) -> list[str]:
+    entries = attempt(SOURCE, folder, partial(root.entries, SOURCE, folder)).value or []
+    return [f"{folder}/{name}" for name in sorted(entries) if names.fullmatch(name)]
+
+
+def _boots_in(root: HostFiles, path: str) -> list[BootLog]:
+    def read() -> list[BootLog]:
+        return parse_boots(root.read(SOURCE, path, limit=MAX_LOG))
+
+    return attempt(SOURCE, root.locate(path), read).value or []
 
 
 def read_log_file(path: str, text: str) -> Reading[KernelLog]:

@@ -32,11 +32,13 @@ class BootLog(NamedTuple):
         log: its records.
         boot_id: the kernel's id of it, as the journal writes it; None where the log has none.
         began: when it began, in seconds since the epoch, by the clock of that time; None where it has none.
+        bios: version of the firmware, where it tells that.
     """
 
     log: KernelLog
     boot_id: str | None = None
     began: float | None = None
+    bios: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

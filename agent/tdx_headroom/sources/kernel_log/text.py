@@ -204,7 +204,7 @@ class _Boot:
         first = len(self.records) - kept
         if _tells(self.records[:first]):
             self.ended.append(self.ends(first, first))
-        self.id = None
+            self.id = None
         self.earlier += _tells(self.records[:first])
         del self.records[:first]
         self.untrusted.clear()

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What differs between boots of one host, and how far what it needs spreads."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from tdx_headroom.address import MIB, Range, intersect, page_round, subtract, union
+from tdx_headroom.facts.boot_record import Areas, BootRecord, RecordFrom, StrategyAreas
+from tdx_headroom.facts.host_facts import MemoryRegion
+from tdx_headroom.facts.kernel_report import ModuleState
+from tdx_headroom.facts.sources import CmrSource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from tdx_headroom.plan import Plan
+    from tdx_headroom.verdict.assessment import Assessment
+
+MEMORY_STEP = 256 * MIB
+"""The kernel keeps a little more or less for itself from boot to boot; a DIMM is more."""
+
+
+def record_of(
+    assessment: Assessment,
+    known_from: RecordFrom,
+    boot_id: str | None = None,
+    began: float | None = None,
+    bios: str | None = None,
+) -> BootRecord:
+    """What is kept of an assessed boot.
+
+    Args:
+        assessment: of it, on its own facts: no what-if.
+        known_from: what tells of it.
+        boot_id: where its facts do not tell it.
+        began: when, where they do not.
+        bios: version of the firmware, where they do not.
+    """
+    facts, log = assessment.facts, assessment.facts.kernel_log
+    platform = facts.platform
+    own_id = platform.boot_id if platform is not None and platform.boot_id else boot_id
+    areas = [_areas(str(strategy), plan) for strategy, plan in assessment.plans.items() if plan is not None]
+    return BootRecord(
+        known_from,
+        None if own_id is None else own_id.replace("-", ""),
+        began=platform.boot_time if platform is not None and platform.boot_time else began,
+        kernel_release=facts.kernel_release,
+        arguments=facts.command_line,
+        bios_version=bios if platform is None else platform.bios_version or bios,
+        regions=_regions(facts.memory_regions),
+        cmrs=facts.cmrs if facts.cmr_source == CmrSource() else None,
+        strategy=str(assessment.verdict.strategy),
+        areas=tuple(found for found in areas if found.tdmrs),
+        outcome=ModuleState.UNKNOWN if log is None else log.state,
+        errno=None if log is None else log.errno,
+        failed_tdmr=None if log is None else log.failed_tdmr,
+        pamt_kib=None if log is None else log.pamt_kib,
+        verified=log is not None and log.verified,
+    )
+
+
+def _areas(strategy: str, plan: Plan) -> StrategyAreas:
+    # Behind a TDMR that is too full the kernel looks at no other.
+    rows = [Areas(t.base, t.size, t.needed, t.limit) for t in plan.tdmrs if t.needed is not None]
+    return StrategyAreas(strategy, tuple(rows))
+
+
+def _regions(regions: Iterable[MemoryRegion] | None) -> tuple[MemoryRegion, ...] | None:
+    if regions is None:
+        return None
+    return tuple(
+        MemoryRegion(start, end, region.node)
+        for region in regions
+        for start, end in subtract(page_round([(region.start, region.end)]), [(0, MIB)])
+    )
+
+
+def tells(record: BootRecord) -> bool:
+    """Whether a record says anything about memory or TDX."""
+    return record.regions is not None or record.outcome is not ModuleState.UNKNOWN
+
+
+def merged(records: Iterable[BootRecord]) -> tuple[BootRecord, ...]:
+    """The records, one a boot, in the order in which they first come; what has no id is a boot of its own.
+
+    The agent's own record counts most, and what it does not know is taken from the others.
+    """
+    by_id: dict[object, BootRecord] = {}
+    for number, record in enumerate(records):
+        key = number if record.boot_id is None else record.boot_id
+        known = by_id.get(key)
+        by_id[key] = record if known is None else _together(known, record)
+    return tuple(by_id.values())
+
+
+def _together(one: BootRecord, other: BootRecord) -> BootRecord:
+    """What two sources tell of one boot."""
+    better, worse = (other, one) if _rank(other) > _rank(one) else (one, other)
+    filled = {
+        f.name: getattr(worse, f.name) for f in fields(BootRecord) if getattr(better, f.name) in (None, ())
+    }
+    if better.outcome is ModuleState.UNKNOWN:
+        filled |= {name: getattr(worse, name) for name in ("outcome", "errno", "failed_tdmr", "pamt_kib")}
+    return replace(better, **filled)
+
+
+def _rank(record: BootRecord) -> tuple[bool, bool]:
+    return record.known_from is RecordFrom.AGENT, record.regions is not None
+
+
+class HoleChange(NamedTuple):
+    """One hole in two boots.
+
+    Args:
+        before, after: where it was and is; None: it came, or went.
+    """
+
+    before: Range | None
+    after: Range | None
+
+
+class BootChange(NamedTuple):
+    """What is different in a boot from an earlier one.
+
+    Args:
+        kernel: whether the kernel is another one; None of these: unknown in one of the two.
+        bios: whether the firmware is.
+        line: whether what matters of the command line is.
+        memory: bytes more or, below 0, fewer; 0 where it is too little for a DIMM.
+        holes: that came, went, grew or shrank, by address.
+        areas: how many more, or fewer, the fullest TDMR needs under the later kernel's strategy.
+    """
+
+    kernel: bool | None
+    bios: bool | None
+    line: bool | None
+    memory: int | None
+    holes: tuple[HoleChange, ...] | None
+    areas: int | None
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What changed beside the holes, a word each."""
+        what = {"kernel": self.kernel, "BIOS": self.bios, "command line": self.line, "memory": self.memory}
+        return tuple(name for name, changed in what.items() if changed)
+
+
+def between(before: BootRecord, after: BootRecord) -> BootChange:
+    """What is different in a boot from one before it."""
+    memory = None if None in (before.memory, after.memory) else (after.memory or 0) - (before.memory or 0)
+    old, new = before.of(after.strategy), after.fullest
+    return BootChange(
+        kernel=_differ(before.kernel_release, after.kernel_release),
+        bios=_differ(before.bios_version, after.bios_version),
+        line=_differ(before.arguments, after.arguments),
+        memory=0 if memory is not None and abs(memory) < MEMORY_STEP else memory,
+        holes=_holes_changed(before.regions, after.regions),
+        areas=None if old is None or new is None else new.needed - old.needed,
+    )
+
+
+def _differ(one: object, other: object) -> bool | None:
+    return None if one is None or other is None else one != other
+
+
+def holes_of(regions: Sequence[MemoryRegion]) -> list[Range]:
+    """What lies between memory regions; a border between nodes is none."""
+    memory = union((r.start, r.end) for r in regions)
+    return [Range(one.end, other.start) for one, other in pairwise(memory)]
+
+
+def _holes_changed(
+    before: Sequence[MemoryRegion] | None, after: Sequence[MemoryRegion] | None
+) -> tuple[HoleChange, ...] | None:
+    if before is None or after is None:
+        return None
+    old, new = holes_of(before), holes_of(after)
+    same = {*old} & {*new}
+    old, new = [hole for hole in old if hole not in same], [hole for hole in new if hole not in same]
+    found = []
+    met: set[Range] = set()
+    for hole in new:
+        meets = [other for other in old if intersect([hole], [other])]
+        # A hole that swallows several is the first of them, grown; the others went.
+        was = next((other for other in meets if other not in met), None)
+        met |= {was} if was else set()
+        found.append(HoleChange(was, hole))
+    found += [HoleChange(hole, None) for hole in old if hole not in met]
+    return tuple(sorted(found, key=lambda c: c.after or c.before or Range(0, 0)))
+
+
+class Spread(NamedTuple):
+    """How many areas the fullest TDMR has needed, in boots that are alike.
+
+    Args:
+        boots: how many there are.
+        least, most: areas needed.
+        limit: of the module.
+    """
+
+    boots: int
+    least: int
+    most: int
+    limit: int
+
+    @property
+    def next_does_not_fit(self) -> bool:
+        """Whether one more step does not fit, as large as that from the least to the most."""
+        return self.most > self.least and self.most + (self.most - self.least) > self.limit
+
+
+def spread(records: Sequence[BootRecord]) -> Spread | None:
+    """How far the need spreads under the present firmware, kernel, command line and memory.
+
+    Args:
+        records: the newest last; that is the present boot.
+    """
+    if not records or (now := records[-1].fullest) is None:
+        return None
+    present = records[-1]
+    alike = [record.fullest for record in records[:-1] if _alike(record, present)]
+    needed = [areas.needed for areas in (*alike, now) if areas is not None]
+    return Spread(len(needed), min(needed), max(needed), now.limit)
+
+
+def _alike(record: BootRecord, present: BootRecord) -> bool:
+    """Whether nothing is known to be different but the map; what is unknown is not alike."""
+    found = between(record, present)
+    same = (found.kernel, found.line, found.memory)
+    return all(part is not None and not part for part in same) and record.bios_version == present.bios_version

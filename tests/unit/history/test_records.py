@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every boot of a journal becomes a record: none better than the truth, and none invented."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.unit.history.journals import Boot, journal, of
+
+from tdx_headroom.facts.boot_record import BootRecord, RecordFrom
+from tdx_headroom.facts.kernel_report import ModuleState
+from tdx_headroom.inputs.history import histories, records_of
+from tdx_headroom.inputs.named import Kind, Named
+from tdx_headroom.sources.kernel_log.journal_boots import MAX_BOOTS, JournalBoots
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+UP, FAILED, UNKNOWN = ModuleState.INITIALIZED, ModuleState.FAILED, ModuleState.UNKNOWN
+
+
+def streamed(text: str) -> list[BootRecord]:
+    """What the live journal's stream becomes."""
+    boots = JournalBoots().add_all(text.splitlines()).boots
+    return records_of(boots, RecordFrom.JOURNAL)
+
+
+def read(text: str, folder: Path) -> list[BootRecord]:
+    """What a journal in a file becomes."""
+    path = folder / "journal.json"
+    path.write_text(text)
+    (found,) = histories(Named(Kind.ANY, str(path)), pytest.fail)
+    return list(found.records)  # type: ignore[union-attr]
+
+
+def needed(record: BootRecord) -> int | None:
+    """Areas that the fullest TDMR takes."""
+    return None if record.fullest is None else record.fullest.needed
+
+
+BOOTS = [Boot(1, 9), Boot(2, 11, "6.12.9"), Boot(3, 10, bios="2.3"), Boot(4, 16, failed=True)]
+
+
+def test_each_boot_is_a_record(tmp_path: Path) -> None:
+    """With kernel, firmware, line, time, areas and outcome, in a stream and in a file."""
+    for records in (streamed(of(*BOOTS)), read(of(*BOOTS), tmp_path)):
+        assert [record.boot_id for record in records] == [boot.id for boot in BOOTS]
+        assert [record.began for record in records] == [boot.when for boot in BOOTS]
+        assert [record.kernel_release for record in records] == ["6.12.5", "6.12.9", "6.12.5", "6.12.5"]
+        assert [record.bios_version for record in records] == ["2.1", "2.1", "2.3", "2.1"]
+        assert {record.arguments for record in records} == {("nohibernate",)}
+        assert [needed(record) for record in records] == [10, 12, 11, 17]
+        assert [record.outcome for record in records] == [UP, UP, UP, FAILED]
+        assert records[-1].errno == -28
+        assert all(record.verified for record in records)
+
+
+def test_text_with_boot_marks(tmp_path: Path) -> None:
+    """``journalctl -k -b all`` as text: the marks between boots have their ids."""
+    lines = []
+    for boot in BOOTS:
+        lines.append(f"-- Boot {boot.id} --")
+        lines += [f"Nov 30 08:00:0{boot.number} host kernel: {text}" for text in boot.messages()[:-1]]
+    records = read("\n".join(lines) + "\n", tmp_path)
+    assert [needed(record) for record in records] == [10, 12, 11, 17]
+    assert [record.boot_id for record in records] == [boot.id for boot in BOOTS]
+    assert not any(record.verified for record in records)
+
+
+def test_boots_in_turns() -> None:
+    """A clock that was put back mixes the entries of boots: each has its own all the same."""
+    entries = [entry for boot in BOOTS[:3] for entry in boot.entries()]
+    order = sorted(range(len(entries)), key=lambda i: (int(entries[i]["__MONOTONIC_TIMESTAMP"]), i))
+    assert [needed(record) for record in streamed(journal([entries[i] for i in order]))] == [10, 12, 11]
+
+
+def test_two_boots_of_one_second() -> None:
+    """Boots are told apart by their ids."""
+    records = streamed(of(Boot(1, 9, began=100), Boot(2, 11, began=100)))
+    assert [needed(record) for record in records] == [10, 12]
+
+
+def test_a_rotated_journal() -> None:
+    """Of a boot whose beginning is gone only what is left is told; one of which nothing is left is none."""
+    first = Boot(1, 9)
+    middle = len(first.entries()) // 2
+    records = streamed(journal([*first.entries()[middle:], *Boot(2, 10).entries()]))
+    assert [needed(record) for record in records] == [None, 11]
+    assert records[0].outcome is UP
+    assert records[0].kernel_release is None
+    assert [record.boot_id for record in streamed(journal([first.entries()[-1], *Boot(2).entries()]))] == [
+        Boot(2).id
+    ]
+
+
+@pytest.mark.parametrize("kept", range(1, 18))
+def test_a_boot_cut_short(kept: int) -> None:
+    """However little a boot said: its list of memory counts when it is whole, TDX when it is told."""
+    (*found,) = streamed(journal(Boot(1, 9).entries()[:kept]))
+    for record in found:
+        assert record.outcome in (UNKNOWN, ModuleState.NOT_ATTEMPTED) or kept > 17
+        assert needed(record) in (None, 10)
+
+
+def test_forged_lines() -> None:
+    """A process writes to /dev/kmsg, which makes another facility, or to syslog: no record changes."""
+    good = Boot(1, 9)
+    forged = [
+        good.entry("virt/tdx: module initialization failed (-28)", 10**7, facility="3"),
+        good.entry("DMI: Evil Inc. X/Y, BIOS 9.9 01/01/2026", 10, facility="1"),
+        {**good.entry("virt/tdx: module initialization failed (-28)", 10**7), "_TRANSPORT": "syslog"},
+        {**Boot(9).entry("Linux version 9.9.9 (a@b) (gcc) #1", 0, facility="3")},
+    ]
+    failed = Boot(2, 16, failed=True)
+    better = [failed.entry("virt/tdx: module initialized", 10**7, facility="3")]
+    records = streamed(journal([*forged[1:2], *good.entries(), *forged, *failed.entries(), *better]))
+    assert [(record.outcome, record.bios_version) for record in records] == [(UP, "2.1"), (FAILED, "2.1")]
+
+
+def test_many_boots_and_long_ones() -> None:
+    """Only so many boots are held, the newest, and of a long boot only what matters."""
+    boots = JournalBoots()
+    chatter = Boot(MAX_BOOTS + 5)
+    for number in range(MAX_BOOTS + 6):
+        boots.add_all(of(Boot(number, 1)).splitlines())
+    boots.add_all(journal([chatter.entry(f"eth0: link {i}", 10**8 + i) for i in range(20000)]).splitlines())
+    found = boots.boots
+    assert [boot.boot_id for boot in found] == [Boot(number).id for number in range(6, MAX_BOOTS + 6)]
+    assert len(found[-1].log.records) < 40
+
+
+def test_damaged_journals(tmp_path: Path) -> None:
+    """Whatever bytes are missing: one line that says so, or records, and never an unexpected error."""
+    text = of(*BOOTS)
+    chance = random.Random(1)
+    for number in range(30):
+        start, end = sorted(chance.sample(range(len(text)), 2))
+        path = tmp_path / f"{number}.json"
+        path.write_text(text[:start] + text[end:])
+        try:
+            (found,) = histories(Named(Kind.ANY, str(path)), pytest.fail)
+        except Exception as error:  # noqa: BLE001
+            assert type(error).__name__ == "AgentError", error  # noqa: PT017
+        else:
+            assert {needed(r) for r in found.records} <= {None, 10, 12, 11, 17}  # type: ignore[union-attr]
