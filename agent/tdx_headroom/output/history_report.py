@@ -11,6 +11,7 @@ from tdx_headroom.address import GIB, align_down, show, show_size
 from tdx_headroom.errors import one_line
 from tdx_headroom.facts.codec import encode
 from tdx_headroom.facts.kernel_report import ModuleState
+from tdx_headroom.output.boots_report import wrapped
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.history import between, spread
 
@@ -53,7 +54,7 @@ def history_text(host: str | None, records: Sequence[BootRecord], style: Style) 
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         cells[4] = style.paint(cells[4], _STATES.get(record.outcome))
         lines.append(_joined((*cells, row[5]), widths, _bar(record, style)))
-    lines += ["", spread_in_words(spread(records))]
+    lines += ["", *wrapped(spread_in_words(spread(records)), "")]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 

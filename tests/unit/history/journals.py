@@ -45,8 +45,7 @@ class Boot:
 
     def messages(self) -> list[str]:
         """What the kernel says."""
-        step = (1 << 30) // (self.holes + 2)
-        starts = [1 << 20, *(step * (i + 1) // 4096 * 4096 + 4096 for i in range(self.holes))]
+        starts = [1 << 20, *((32 << 20) * (i + 1) + 4096 for i in range(self.holes))]
         ends = [*(start - 4096 for start in starts[1:]), 1 << 30]
         rows = [f"  node   0: [mem {a:#018x}-{b - 1:#018x}]" for a, b in zip(starts, ends, strict=True)]
         limit = "TDMR [0x0, 0x40000000): reserved areas exhausted."
