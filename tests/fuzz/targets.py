@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import AgentError, SourceError
 from tdx_headroom.facts.codec import encode
-from tdx_headroom.service.state import SCHEMA, parse
+from tdx_headroom.service.state_file import SCHEMA, parse
 from tdx_headroom.sources.firmware_memmap import firmware_ram, parse_firmware_entry
 from tdx_headroom.sources.iomem import crash_kernel, parse_iomem, system_ram
 from tdx_headroom.sources.kernel_log.book import LogBook

@@ -17,7 +17,7 @@ import pytest
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.service.agent import Agent
-from tdx_headroom.service.state import StateFile
+from tdx_headroom.service.state_file import StateFile
 from tests.integration.agent import agent
 from tests.integration.recorded import record
 from tests.tools.ports import free_port

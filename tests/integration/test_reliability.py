@@ -20,7 +20,7 @@ from threading import Thread
 
 import pytest
 
-from tdx_headroom.service.state import StateFile
+from tdx_headroom.service.state_file import StateFile
 from tests.integration.agent import Running, agent
 from tests.integration.recorded import record
 

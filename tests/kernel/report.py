@@ -137,7 +137,7 @@ def _at_risk(run: Run) -> dict[str, dict[str, int]]:
             continue
         left, worst = places.left
         why = f"{left} left" if worst is None or worst >= 0 else f"{left} left, {-worst} short at worst"
-        counted.setdefault(why, Counter()).update(maps=1, came_up=places.came_up)
+        counted.setdefault(why, Counter()).update(maps=1, came_up=int(places.came_up))
     return {why: dict(counted[why]) for why in sorted(counted)}
 
 

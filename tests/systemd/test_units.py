@@ -12,7 +12,7 @@ import pytest
 
 from tdx_headroom.boots.watched import WATCHED
 from tdx_headroom.facts.boot_inventory import INVENTORY_PATH
-from tdx_headroom.service.state import MAX_FILE
+from tdx_headroom.service.state_file import MAX_FILE
 from tdx_headroom.service.users import OWN
 from tdx_headroom.sources.registry import HANDED_OVER, PRIVILEGED
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tdx_headroom.facts.observations import TdxSeen
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.service.live_log import LiveLog
-    from tdx_headroom.service.state import StateFile
+    from tdx_headroom.service.state_file import StateFile
     from tdx_headroom.verdict.assessment import Assessment
     from tdx_headroom.verdict.what_if import WhatIf
 

@@ -21,7 +21,8 @@ from tdx_headroom.service.boot_before import tdx_of_boot_before
 from tdx_headroom.service.folder_watch import FolderWatch
 from tdx_headroom.service.live_log import LiveLog
 from tdx_headroom.service.notify import Notifier
-from tdx_headroom.service.state import FolderLock, State, StateFile
+from tdx_headroom.service.state import State
+from tdx_headroom.service.state_file import FolderLock, StateFile
 from tdx_headroom.sources.platform import read_boot_id
 from tdx_headroom.sources.uevents import drain, open_uevents
 from tdx_headroom.verdict.what_if import UNCHANGED, WhatIf

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom import log
 from tdx_headroom.errors import one_line
-from tdx_headroom.service.state import FILE, MAX_FILE
+from tdx_headroom.service.state_file import FILE, MAX_FILE
 from tdx_headroom.service.users import DYNAMIC, OWN
 from tdx_headroom.whole_file import is_leftover, replace_in
 

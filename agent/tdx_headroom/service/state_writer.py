@@ -11,7 +11,8 @@ from tdx_headroom import log
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tdx_headroom.service.state import State, StateFile
+    from tdx_headroom.service.state import State
+    from tdx_headroom.service.state_file import StateFile
 
 GAP = 5.0
 """Seconds between two writes, however fast the log grows: a crash can cost that much."""

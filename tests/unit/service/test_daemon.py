@@ -11,8 +11,9 @@ import pytest
 
 from tdx_headroom.errors import AgentError
 from tdx_headroom.hostfs.root import Root
-from tdx_headroom.service import daemon, state
+from tdx_headroom.service import daemon
 from tdx_headroom.service.agent import Agent
+from tdx_headroom.service.state_file import FolderLock, StateFile
 from tdx_headroom.web.settings import Address, WebSettings
 
 HOST = Path(__file__).parents[2] / "hosts" / "good-2-node"
@@ -56,7 +57,7 @@ def test_what_was_started_is_ended(step: str, tmp_path: Path, monkeypatch: pytes
     with pytest.raises(RuntimeError, match=step):
         daemon.serve(Root(HOST), settings)
     assert sorted(Path("/proc/self/fd").iterdir()) == before
-    assert state.StateFile(str(tmp_path), state.FolderLock(str(tmp_path))).load()[1] is None
+    assert StateFile(str(tmp_path), FolderLock(str(tmp_path))).load()[1] is None
 
 
 def test_a_signal_ends_it_well(monkeypatch: pytest.MonkeyPatch) -> None:

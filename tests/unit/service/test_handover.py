@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tdx_headroom.service.handover import hand_over
-from tdx_headroom.service.state import BootState, FolderLock, State, StateFile
+from tdx_headroom.service.state import BootState, State
+from tdx_headroom.service.state_file import FolderLock, StateFile
 from tdx_headroom.service.users import SHARED, User
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from tdx_headroom.facts.sources import LastCmrs
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.service.agent import Agent
-from tdx_headroom.service.state import SCHEMA, BootState, State, StateFile, map_changed, parse, remember
+from tdx_headroom.service.state import BootState, State, map_changed, remember
+from tdx_headroom.service.state_file import SCHEMA, StateFile, parse
 from tdx_headroom.sources.kernel_log.records import LogRecord
 from tdx_headroom.verdict.assessment import assess
 
@@ -219,7 +220,7 @@ def wait_for_change(path: Path) -> None:
 def test_kill_at_any_time_leaves_a_whole_file(tmp_path: Path) -> None:
     """An agent that is killed while it writes, again and again, leaves the old or the new state."""
     code = (
-        "import sys; from tdx_headroom.service.state import *; f = StateFile(sys.argv[1])\n"
+        "import sys; from tdx_headroom.service.state_file import *; f = StateFile(sys.argv[1])\n"
         "for n in range(10**9): f.save(State(BootState(str(n), map_digest='x' * 200000), None))"
     )
     seen = set()

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tdx_headroom.service.state import BootState, State, StateFile
+from tdx_headroom.service.state import BootState, State
+from tdx_headroom.service.state_file import StateFile
 from tdx_headroom.service.state_writer import GAP, URGENT_GAP, StateWriter
 
 if TYPE_CHECKING:
