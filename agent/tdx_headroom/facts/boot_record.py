@@ -29,12 +29,14 @@ class Areas(NamedTuple):
         base, size: of the TDMR, in bytes.
         needed: how many it takes.
         limit: how many the module allows.
+        holes: how many of them are holes; the others are PAMTs, whose places are only expected.
     """
 
     base: int
     size: int
     needed: int
     limit: int
+    holes: int
 
     @property
     def left(self) -> int:

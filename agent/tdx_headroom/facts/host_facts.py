@@ -17,6 +17,7 @@ from tdx_headroom.facts.codec import DecodeError, decode, encode
 from tdx_headroom.facts.kernel_report import KernelReport
 from tdx_headroom.facts.observations import (
     FirmwareRange,
+    HolesBefore,
     LogHealth,
     NodeRange,
     Platform,
@@ -106,6 +107,7 @@ class HostFacts:
         traits: what the kernel does, by its own files.
         boots: what is staged on its disk; None: nobody has looked.
         node_ranges: which memory is of which node, holes included, as SRAT has it.
+        holes_before: what TDMRs have needed in earlier boots like this one.
     """
 
     host: str | None = None
@@ -135,6 +137,7 @@ class HostFacts:
     traits: KernelTraits | None = None
     boots: BootInventory | None = None
     node_ranges: tuple[NodeRange, ...] | None = None
+    holes_before: tuple[HolesBefore, ...] = ()
 
     @property
     def nodes_known(self) -> bool:
@@ -227,6 +230,7 @@ _EXTRA: dict[str, Any] = {
     "traits": KernelTraits | None,
     "boots": BootInventory | None,
     "node_ranges": tuple[NodeRange, ...] | None,
+    "holes_before": tuple[HolesBefore, ...],
 }
 
 

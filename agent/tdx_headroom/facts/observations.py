@@ -68,6 +68,24 @@ class Suspect(NamedTuple):
     late: bool
 
 
+class HolesBefore(NamedTuple):
+    """How many holes a TDMR has had in earlier boots like the present one.
+
+    Args:
+        strategy: how holes are looked for.
+        base, size: of the TDMR, in bytes.
+        boots: how many they are.
+        least, most: holes.
+    """
+
+    strategy: str
+    base: int
+    size: int
+    boots: int
+    least: int
+    most: int
+
+
 class TdxSeen(StrEnum):
     """What a boot has shown of TDX, from nothing to all; whether it was tried cannot be told of ``SHOWN``."""
 

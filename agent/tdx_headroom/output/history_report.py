@@ -129,8 +129,8 @@ def spread_in_words(found: Spread | None) -> str:
     if found.boots == 1:
         return "No other boot has had the last one's firmware, kernel, command line and memory."
     needed = f"{found.most}" if found.least == found.most else f"{found.least} to {found.most}"
-    text = f"{found.boots} boots have had the last one's firmware, kernel, command line and memory"
-    text += f", and needed {needed} of {found.limit} areas"
+    text = f"{found.boots} boots have had the last one's firmware, kernel, command line and memory; TDMR"
+    text += f" {show(found.base, found.base + found.size)} needed {needed} of {found.limit} areas"
     return f"{text}: one more such step does not fit." if found.next_does_not_fit else f"{text}."
 
 

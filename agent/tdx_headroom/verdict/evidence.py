@@ -45,11 +45,11 @@ def find_strategy(
         return StrategyFinding(known.strategy, known.basis, evidence)
     if not possible:
         return StrategyFinding(known.strategy, known.basis, known.evidence, contradiction=f"But {why}")
-    strategy = next(iter(sorted(possible, key=list(Strategy).index)))
+    strategy = min(possible, key=lambda s: (_left(plans[s]), list(Strategy).index(s)))
     known_as = _KNOWN_AS[known.basis]
     return StrategyFinding(
         strategy,
-        Basis.EVIDENCE,
+        Basis.EVIDENCE if len(possible) == 1 else Basis.SEVERAL,
         (why,),
         contradiction=f"This contradicts {known_as}: {'; '.join(known.evidence)}.",
     )
@@ -85,6 +85,13 @@ def strategies_left(
         agreeing | unknown,
         f"TDX failed at TDMR {bounds}, just where {' and '.join(sorted(agreeing))} does",
     )
+
+
+def _left(plan: Plan | None) -> int:
+    """Areas left; what has no plan is the worst, since nothing is known of it."""
+    if plan is None or plan.headroom is None:
+        return -(1 << 32)
+    return plan.headroom
 
 
 def surely_fails(plan: Plan) -> bool:

@@ -11,11 +11,13 @@ from tdx_headroom.address import MIB, Range, intersect, page_round, subtract, un
 from tdx_headroom.facts.boot_record import Areas, BootRecord, RecordFrom, StrategyAreas
 from tdx_headroom.facts.host_facts import MemoryRegion
 from tdx_headroom.facts.kernel_report import ModuleState
+from tdx_headroom.facts.observations import HolesBefore
 from tdx_headroom.facts.sources import CmrSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.plan import Plan
     from tdx_headroom.verdict.assessment import Assessment
 
@@ -39,10 +41,28 @@ def record_of(
         began: when, where they do not.
         bios: version of the firmware, where they do not.
     """
-    facts, log = assessment.facts, assessment.facts.kernel_log
-    platform = facts.platform
+    areas = [
+        StrategyAreas(str(strategy), areas_of(plan))
+        for strategy, plan in assessment.plans.items()
+        if plan is not None
+    ]
+    return replace(
+        of_facts(assessment.facts, known_from, boot_id, began, bios),
+        strategy=str(assessment.verdict.strategy),
+        areas=tuple(found for found in areas if found.tdmrs),
+    )
+
+
+def of_facts(
+    facts: HostFacts,
+    known_from: RecordFrom,
+    boot_id: str | None = None,
+    began: float | None = None,
+    bios: str | None = None,
+) -> BootRecord:
+    """The same without what a plan tells."""
+    log, platform = facts.kernel_log, facts.platform
     own_id = platform.boot_id if platform is not None and platform.boot_id else boot_id
-    areas = [_areas(str(strategy), plan) for strategy, plan in assessment.plans.items() if plan is not None]
     return BootRecord(
         known_from,
         None if own_id is None else own_id.replace("-", ""),
@@ -52,8 +72,6 @@ def record_of(
         bios_version=bios if platform is None else platform.bios_version or bios,
         regions=_regions(facts.memory_regions),
         cmrs=facts.cmrs if facts.cmr_source == CmrSource() else None,
-        strategy=str(assessment.verdict.strategy),
-        areas=tuple(found for found in areas if found.tdmrs),
         outcome=ModuleState.UNKNOWN if log is None else log.state,
         errno=None if log is None else log.errno,
         failed_tdmr=None if log is None else log.failed_tdmr,
@@ -62,10 +80,13 @@ def record_of(
     )
 
 
-def _areas(strategy: str, plan: Plan) -> StrategyAreas:
-    # Behind a TDMR that is too full the kernel looks at no other.
-    rows = [Areas(t.base, t.size, t.needed, t.limit) for t in plan.tdmrs if t.needed is not None]
-    return StrategyAreas(strategy, tuple(rows))
+def areas_of(plan: Plan) -> tuple[Areas, ...]:
+    """What each TDMR of a plan needs; behind one that is too full the kernel looks at no other."""
+    return tuple(
+        Areas(t.base, t.size, t.needed, t.limit, t.needed_holes)
+        for t in plan.tdmrs
+        if t.needed is not None and t.needed_holes is not None
+    )
 
 
 def _regions(regions: Iterable[MemoryRegion] | None) -> tuple[MemoryRegion, ...] | None:
@@ -193,23 +214,34 @@ def _holes_changed(
 
 
 class Spread(NamedTuple):
-    """How many areas the fullest TDMR has needed, in boots that are alike.
+    """How many areas a TDMR has needed, in boots that are alike.
+
+    Only its holes are counted in each: where PAMTs lie is expected, and what it is expected from differs. The
+    present boot's are added.
 
     Args:
         boots: how many there are.
         least, most: areas needed.
         limit: of the module.
+        base, size: of the TDMR, in bytes.
     """
 
     boots: int
     least: int
     most: int
     limit: int
+    base: int
+    size: int
 
     @property
     def next_does_not_fit(self) -> bool:
         """Whether one more step does not fit, as large as that from the least to the most."""
-        return self.most > self.least and self.most + (self.most - self.least) > self.limit
+        return self.most > self.least and self.most_after_a_step > self.limit
+
+    @property
+    def most_after_a_step(self) -> int:
+        """The most, and the difference to the least once more."""
+        return 2 * self.most - self.least
 
 
 def spread(records: Sequence[BootRecord]) -> Spread | None:
@@ -218,12 +250,42 @@ def spread(records: Sequence[BootRecord]) -> Spread | None:
     Args:
         records: the newest last; that is the present boot.
     """
-    if not records or (now := records[-1].fullest) is None:
+    if not records:
         return None
     present = records[-1]
-    alike = [record.fullest for record in records[:-1] if _alike(record, present)]
-    needed = [areas.needed for areas in (*alike, now) if areas is not None]
-    return Spread(len(needed), min(needed), max(needed), now.limit)
+    own = next((areas.tdmrs for areas in present.areas if areas.strategy == present.strategy), ())
+    return spread_of(own, holes_before(records[:-1], present), present.strategy)
+
+
+def spread_of(now: Iterable[Areas], before: Iterable[HolesBefore], strategy: str | None) -> Spread | None:
+    """That of the TDMR which comes nearest to its limit after one more step.
+
+    Args:
+        now: what the TDMRs of the present boot need.
+        before: what they have needed.
+        strategy: that counts.
+    """
+    earlier = {(h.base, h.size): h for h in before if h.strategy == strategy}
+    found = []
+    for areas in now:
+        pamts = areas.needed - areas.holes
+        known = earlier.get((areas.base, areas.size))
+        holes = [areas.holes] if known is None else [areas.holes, known.least, known.most]
+        boots = 1 if known is None else known.boots + 1
+        least, most = min(holes) + pamts, max(holes) + pamts
+        found.append(Spread(boots, least, most, areas.limit, areas.base, areas.size))
+    return max(found, key=lambda s: s.most_after_a_step - s.limit, default=None)
+
+
+def holes_before(records: Iterable[BootRecord], present: BootRecord) -> tuple[HolesBefore, ...]:
+    """How many holes each TDMR has had in the boots that are like the present one."""
+    counted: dict[tuple[str, int, int], list[int]] = {}
+    for record in records:
+        if _alike(record, present):
+            for areas in record.areas:
+                for tdmr in areas.tdmrs:
+                    counted.setdefault((areas.strategy, tdmr.base, tdmr.size), []).append(tdmr.holes)
+    return tuple(HolesBefore(*key, len(holes), min(holes), max(holes)) for key, holes in counted.items())
 
 
 def _alike(record: BootRecord, present: BootRecord) -> bool:

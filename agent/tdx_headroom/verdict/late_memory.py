@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tdx_headroom.address import Range, subtract
 from tdx_headroom.facts.boots import Starts
 from tdx_headroom.facts.host_facts import MemoryRegion
-from tdx_headroom.verdict.this_kernel import known_start
+from tdx_headroom.verdict.this_kernel import likely_start
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
@@ -19,7 +19,7 @@ def late_memory(facts: HostFacts) -> list[Range]:
     """Memory that comes after TDX under the kernel of these facts, by the names of it; none under others."""
     if not facts.suspects:
         return []
-    if known_start(facts).starts is not Starts.BOOT:
+    if likely_start(facts).starts is not Starts.BOOT:
         return []
     return [Range(suspect.start, suspect.end) for suspect in facts.suspects if suspect.late]
 

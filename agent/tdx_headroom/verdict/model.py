@@ -38,6 +38,8 @@ class Basis(StrEnum):
     """Why a kernel is taken to use a strategy."""
 
     EVIDENCE = "evidence"
+    SEVERAL = "several"
+    """What happened leaves several, and not the one that the kernel is known for: the worst is taken."""
     TABLE = "table"
     MAINLINE = "mainline"
     OVERRIDE = "override"

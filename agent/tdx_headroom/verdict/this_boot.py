@@ -80,7 +80,7 @@ def shown_by(facts: HostFacts) -> Shown:
         tried=True,
         up=up,
         past_hibernation=up or came_past_hibernation(log),
-        strategy=found if found.basis is Basis.EVIDENCE else None,
+        strategy=found if found.basis in (Basis.EVIDENCE, Basis.SEVERAL) else None,
     )
 
 

@@ -31,7 +31,7 @@ def boot(needed: int = 12, holes: tuple[tuple[int, int], ...] = (), **more: Any)
         bios_version="2.1",
         regions=regions,
         strategy=MR,
-        areas=(StrategyAreas(MR, (Areas(0, 2 * GIB, needed, 16),)),),
+        areas=(StrategyAreas(MR, (Areas(0, 2 * GIB, needed, 16, needed - 1),)),),
     )
     return replace(record, **more)
 

@@ -98,7 +98,7 @@ def test_the_strategy_that_this_boot_has_shown() -> None:
     )
     (boot,) = assess(replace(host, boots=BootInventory((entry,), configured=True))).boots or ()
     assert boot.verdict is not None
-    assert (boot.state, str(boot.verdict.finding.basis)) == (State.WILL_INITIALIZE, "evidence")
+    assert (boot.state, str(boot.verdict.finding.basis)) == (State.WILL_INITIALIZE, "several")
     asked = assess(host, WhatIf(command_line=("nohibernate", ASKED, "intel_iommu=on")))
     assert asked.verdict.next_boot is State.WILL_INITIALIZE
 
