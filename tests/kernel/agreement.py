@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import AgentError
+from tdx_headroom.verdict.late_memory import late_memory
 from tests.kernel import agent
 
 if TYPE_CHECKING:
@@ -153,6 +154,8 @@ def _reason(case: Case, full: HostFacts, reduced: HostFacts) -> str | None:
         return "the command line edits the firmware's map"
     if case.guest.dimms and reduced.memory_source not in ("memblock", "iomem"):
         return "memory was added after the map was printed"
+    if late_memory(full) and not late_memory(reduced):
+        return "which memory was added is known only with the log"
     if full.offline and reduced.offline is None:
         return "that TDX refused memory is known only with the log"
     if _difference(case, _without_borders(full), _without_borders(reduced)) is not None:
