@@ -31,6 +31,7 @@ COMMANDS = {
     "demo": "serve a captured host on which TDX fails",
     "open-files": None,
     "take-boots": None,
+    "take-history": None,
 }
 """Every command, with its help; None: not for people. Each is a module in ``commands/``, of that name, where
 ``add(parser)`` is for its options and ``run(options)`` gives the exit status."""

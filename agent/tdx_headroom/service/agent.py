@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom import log
 from tdx_headroom.errors import one_line
+from tdx_headroom.facts.boot_record import RecordFrom
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.output import metrics
 from tdx_headroom.service.state import BootState, State, map_changed, remember
@@ -16,6 +17,7 @@ from tdx_headroom.service.state_writer import StateWriter
 from tdx_headroom.verdict import State as VerdictState
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.boots import why_none_comes
+from tdx_headroom.verdict.history import holes_before, of_facts
 from tdx_headroom.verdict.signs import tdx_gone
 from tdx_headroom.verdict.what_if import UNCHANGED
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from tdx_headroom.boots.source import BootSource
+    from tdx_headroom.facts.boot_record import BootRecord
+    from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.facts.observations import TdxSeen
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.service.live_log import LiveLog
@@ -129,7 +133,13 @@ class Agent:
             self._live.refresh()
             kernel_log = self._live.snapshot()
         facts = read_facts(self._root, kernel_log, self._state.last_cmrs, self._boots)
-        return assess(replace(facts, tdx_before=self._state.tdx_before), self._what_if)
+        before = holes_before(self._history(facts), of_facts(facts, RecordFrom.AGENT))
+        return assess(replace(facts, tdx_before=self._state.tdx_before, holes_before=before), self._what_if)
+
+    def _history(self, facts: HostFacts) -> tuple[BootRecord, ...]:
+        """The boots before the one that is read: the state may still be that of the boot before."""
+        boot_id = None if facts.platform is None else facts.platform.boot_id
+        return self._state.history if boot_id is None else self._state.for_boot(boot_id).history
 
     def collect(self) -> Iterable[Metric]:
         """For prometheus_client: the current view as metrics."""
@@ -167,6 +177,11 @@ class Agent:
         if self._status is not None and self._status.state_written != self._writer.success:
             self._status = replace(self._status, state_written=self._writer.success)
             self.version += 1
+
+    def had_boots(self, records: Iterable[BootRecord]) -> None:
+        """Take note of boots before this one."""
+        self._state = self._state.with_history(records)
+        self.refresh()
 
     def had_tdx(self, seen: TdxSeen) -> None:
         """Take note of what was shown of TDX before this boot."""

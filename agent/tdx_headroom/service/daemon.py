@@ -18,11 +18,13 @@ from tdx_headroom.errors import AgentError
 from tdx_headroom.facts.boot_inventory import INVENTORY_PATH
 from tdx_headroom.service.agent import Agent
 from tdx_headroom.service.boot_before import tdx_of_boot_before
+from tdx_headroom.service.earlier_boots import earlier_boots
 from tdx_headroom.service.folder_watch import FolderWatch
 from tdx_headroom.service.live_log import LiveLog
 from tdx_headroom.service.notify import Notifier
 from tdx_headroom.service.state import State
 from tdx_headroom.service.state_file import FolderLock, StateFile
+from tdx_headroom.sources.machine import machine_marks
 from tdx_headroom.sources.platform import read_boot_id
 from tdx_headroom.sources.uevents import drain, open_uevents
 from tdx_headroom.verdict.what_if import UNCHANGED, WhatIf
@@ -88,6 +90,7 @@ async def _serve(root: HostFiles, settings: Settings) -> None:
         state_file, state = _load_state(root, settings)
         if state_file is not None:
             at_end.callback(state_file.close)
+        first_in_this_boot = state.current is None or state.current.record is None
         restored = (state.current.records, state.current.last_seq) if state.current else ((), None)
         live = LiveLog(root, restored)
         agent = Agent(
@@ -111,6 +114,8 @@ async def _serve(root: HostFiles, settings: Settings) -> None:
             notifier.ready(agent.status)
             if root.live and state_file is not None and state.tdx_before is None:
                 _start(at_end, _learn_of_boot_before(agent))
+            if root.live and state_file is not None and first_in_this_boot:
+                _start(at_end, _learn_of_earlier_boots(agent))
             loop = _refresh_forever(agent, wake, settings.refresh_interval, notifier, watch)
             tasks.append(_start(at_end, loop))
             if notifier.watchdog_interval is not None:
@@ -158,6 +163,16 @@ async def _learn_of_boot_before(agent: Agent) -> None:
             agent.had_tdx(seen)
 
 
+async def _learn_of_earlier_boots(agent: Agent) -> None:
+    """Once a boot: an agent that was not there in the boots before learns of them."""
+    try:
+        records = await earlier_boots()
+    except Exception as error:  # noqa: BLE001  whatever it is, the agent serves on without them
+        log.failure("earlier boots cannot be looked at", error)
+    else:
+        agent.had_boots(records)
+
+
 async def _done_before(stop: asyncio.Event, work: Coroutine[object, object, None]) -> bool:
     """Whether the work was done before the end; the end does not wait for it."""
     working, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
@@ -200,7 +215,10 @@ def _load_state(root: HostFiles, settings: Settings) -> tuple[StateFile | None, 
     state, problem = state_file.load()
     if problem is not None:
         log.get().error("the state kept before cannot be used", problem=problem)
-    return state_file, state.for_boot(boot_id)
+    mine = state.on_machine(machine_marks(root)) if root.live else state
+    if state.machine and mine.current is not state.current:
+        log.get().warning("the state kept before is another machine's: it is not used")
+    return state_file, mine.for_boot(boot_id)
 
 
 @contextlib.contextmanager
