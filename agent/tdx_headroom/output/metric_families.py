@@ -136,6 +136,17 @@ _TABLE = (
         "Reserved areas left over in the fullest TDMR, in the boot before.",
         ("strategy",),
     ),
+    Family("tdx_recorded_boots", "Boots whose records the agent keeps, this one included."),
+    Family(
+        "tdx_recorded_reserved_areas_headroom_min",
+        "Reserved areas left over in the fullest TDMR, in the recorded boot that had the fewest.",
+        ("strategy",),
+    ),
+    Family(
+        "tdx_recorded_reserved_areas_headroom_max",
+        "Reserved areas left over in the fullest TDMR, in the recorded boot that had the most.",
+        ("strategy",),
+    ),
     Family("tdx_memory_not_convertible_bytes", "Memory in memory regions that no CMR covers."),
     Family("tdx_headroom_source_success", "Whether a source of the host could be read.", ("source",)),
     Family(

@@ -44,6 +44,9 @@ class AgentStatus:
     tdx_gone: bool | None = None
     state_written: bool | None = None
     last_boot_headroom: tuple[tuple[str, int], ...] = ()
+    recorded_boots: int | None = None
+    recorded_headroom: tuple[tuple[str, int, int], ...] = ()
+    """Strategy, and reserved areas left in the boot that had the fewest and in that which had the most."""
 
 
 def stale(status: AgentStatus) -> AgentStatus:
@@ -173,6 +176,11 @@ def _status_samples(status: AgentStatus) -> Sequence[Sample]:
         changed.append(("tdx_gone_since_last_boot", (), int(status.tdx_gone)))
     if status.state_written is not None:
         changed.append(("tdx_headroom_state_write_success", (), int(status.state_written)))
+    if status.recorded_boots is not None:
+        changed.append(("tdx_recorded_boots", (), status.recorded_boots))
+    for strategy, least, most in status.recorded_headroom:
+        changed.append(("tdx_recorded_reserved_areas_headroom_min", (strategy,), least))
+        changed.append(("tdx_recorded_reserved_areas_headroom_max", (strategy,), most))
     return [
         *changed,
         *(

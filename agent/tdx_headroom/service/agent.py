@@ -17,7 +17,7 @@ from tdx_headroom.service.state_writer import StateWriter
 from tdx_headroom.verdict import State as VerdictState
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.boots import why_none_comes
-from tdx_headroom.verdict.history import holes_before, of_facts
+from tdx_headroom.verdict.history import headroom_range, holes_before, of_facts
 from tdx_headroom.verdict.signs import tdx_gone
 from tdx_headroom.verdict.what_if import UNCHANGED
 
@@ -152,6 +152,7 @@ class Agent:
         read_at |= {source.source: now for source in assessment.facts.sources if source.ok}
         log_health = assessment.facts.log_health
         before, current = self._state.previous, self._state.current
+        records = self._state.records
         return metrics.AgentStatus(
             assessed_at=now,
             duration=duration,
@@ -163,6 +164,8 @@ class Agent:
             map_changed=map_changed(before, current),
             tdx_gone=tdx_gone(self._state.tdx_before, current.tdx if current else None),
             last_boot_headroom=before.headroom if before else (),
+            recorded_boots=len(records) or None,
+            recorded_headroom=headroom_range(records),
             state_written=self._writer.success,
         )
 

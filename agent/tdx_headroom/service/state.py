@@ -113,6 +113,12 @@ class State:
             self.machine,
         )
 
+    @property
+    def records(self) -> tuple[BootRecord, ...]:
+        """The boots before this one, and this one, where it is recorded."""
+        present = None if self.current is None else self.current.record
+        return self.history if present is None else (*self.history, present)
+
     def on_machine(self, marks: Iterable[str]) -> State:
         """The state on a machine with these marks: one that shares none of them starts anew.
 

@@ -288,6 +288,16 @@ def holes_before(records: Iterable[BootRecord], present: BootRecord) -> tuple[Ho
     return tuple(HolesBefore(*key, len(holes), min(holes), max(holes)) for key, holes in counted.items())
 
 
+def headroom_range(records: Iterable[BootRecord]) -> tuple[tuple[str, int, int], ...]:
+    """For each strategy the areas left in the fullest TDMR, in the boots with the fewest and the most."""
+    left: dict[str, list[int]] = {}
+    for record in records:
+        for areas in record.areas:
+            if areas.fullest is not None:
+                left.setdefault(areas.strategy, []).append(areas.fullest.left)
+    return tuple((strategy, min(found), max(found)) for strategy, found in left.items())
+
+
 def _alike(record: BootRecord, present: BootRecord) -> bool:
     """Whether nothing is known to be different but the map; what is unknown is not alike."""
     found = between(record, present)
