@@ -89,7 +89,7 @@ class Material(NamedTuple):
 
 
 def _hosts_of(named: Named, name: str) -> Iterator[Found]:
-    for found in materials(named, name):
+    for found in materials(named, name, SELECTION):
         if found.facts is not None:
             number, facts = found.facts
             yield Found(name, facts, number)
@@ -101,7 +101,7 @@ def _hosts_of(named: Named, name: str) -> Iterator[Found]:
             yield Found(name, of_log or facts_of_texts(texts, name))
 
 
-def materials(named: Named, name: str, selection: Selection = SELECTION) -> Iterator[Material]:
+def materials(named: Named, name: str, selection: Selection) -> Iterator[Material]:
     """What an input holds: one host, or many where it is a stream of facts.
 
     Args:
