@@ -21,7 +21,16 @@ from tdx_headroom.facts.kernel_report import (
     NoTdx,
     SeamcallFailure,
 )
-from tdx_headroom.facts.observations import FirmwareRange, LogHealth, Origin, Platform, Suspect, TdxSeen, Zone
+from tdx_headroom.facts.observations import (
+    FirmwareRange,
+    HolesBefore,
+    LogHealth,
+    Origin,
+    Platform,
+    Suspect,
+    TdxSeen,
+    Zone,
+)
 from tdx_headroom.facts.sources import MemorySource, SourceStatus
 from tdx_headroom.host.choose import facts_from_log, read_facts
 from tdx_headroom.hostfs.root import Root
@@ -118,6 +127,7 @@ EXAMPLES: dict[str, HostFacts] = {
     ),
     "reserved-areas": limited(),
     "few-reserved-areas": limited(areas=18),
+    "varies": replace(ROOMY, holes_before=(HolesBefore("memory-regions", 0, GIB, 5, 1, 9),)),
     "tdmrs": limited(tdmrs=2),
     "cmr-table-invalid": replace(ROOMY, cmrs=((4 * GIB, 8 * GIB), (MIB, GIB - MIB))),
     "full-tdmr": FULL,

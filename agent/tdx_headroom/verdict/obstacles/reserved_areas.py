@@ -23,6 +23,9 @@ def look(signs: Signs) -> Findings:
         found = remedies.for_areas(signs, plan)
         yield Finding("reserved-areas", FAILS, describe(plan), figures, found, certainty)
     elif signs.predicted is State.AT_RISK:
-        figures = {"left": plan.headroom or 0, "left_at_worst": plan.headroom_worst or 0}
+        left, worst = plan.headroom or 0, plan.headroom_worst or 0
+        figures = {"left": left, "left_at_worst": worst}
         found = remedies.for_areas(signs, plan)
-        yield Finding("few-reserved-areas", RISK, describe(plan), figures, found)
+        # docs/ground-truth.md has how many such maps came up, for each of the two reasons.
+        why = "Where PAMTs land may break it." if worst < 0 else "A change of the memory map may break it."
+        yield Finding("few-reserved-areas", RISK, f"{describe(plan)} {why}", figures, found)

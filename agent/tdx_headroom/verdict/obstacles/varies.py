@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from tdx_headroom.verdict import remedies
-from tdx_headroom.verdict.findings import RISK, Finding, Findings, Signs
+from tdx_headroom.address import show
+from tdx_headroom.verdict.findings import RISK, Finding, Findings, Remedy, RemedyKind, Signs
 from tdx_headroom.verdict.history import areas_of, spread_of
 from tdx_headroom.verdict.model import State
 
@@ -24,4 +24,13 @@ def look(signs: Signs) -> Findings:
         f" {found.least} to {found.most} of {found.limit} areas: one more such step does not fit."
     )
     figures = {name: getattr(found, name) for name in ("boots", "least", "most", "limit")}
-    yield Finding("varies", RISK, text, figures, remedies.for_areas(signs, plan))
+    short = found.most_after_a_step - found.limit
+    areas = f"{short} reserved area{'' if short == 1 else 's'} fewer"
+    bounds = show(found.base, found.base + found.size)
+    fewer = Remedy(
+        RemedyKind.FEWER_AREAS,
+        f"Have {areas} in TDMR {bounds}: `tdx-headroom history` shows which holes come and go, for the"
+        " firmware's vendor; `tdx-headroom plan --add-hole` tries memory to give up.",
+        areas_freed=short,
+    )
+    yield Finding("varies", RISK, text, figures, (fewer,))
