@@ -16,7 +16,7 @@ from tdx_headroom.sources.kernel_log.text import parse_boots
 from tdx_headroom.sources.reading import Reading
 from tdx_headroom.sources.registry import SELECTION_WITH_HISTORY
 from tdx_headroom.verdict.assessment import assess
-from tdx_headroom.verdict.history import merged, record_of, tells
+from tdx_headroom.verdict.history import by_clock, merged, record_of, tells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -44,12 +44,15 @@ class HostHistory(NamedTuple):
     line: int | None = None
 
 
-def histories(named: Named, warn: Callable[[str], None]) -> Iterator[HostHistory | AgentError]:
+def histories(
+    named: Named, warn: Callable[[str], None], kept: Callable[[], Iterable[BootRecord]] = tuple
+) -> Iterator[HostHistory | AgentError]:
     """The boots of the hosts of one input; of a stream of facts also what is wrong with a line.
 
     Args:
         named: the input.
         warn: told what could not be read, where the rest can.
+        kept: gives the boots of this host that an agent has on record; asked where the input is this host.
 
     Raises:
         AgentError: the input cannot be read.
@@ -64,7 +67,7 @@ def histories(named: Named, warn: Callable[[str], None]) -> Iterator[HostHistory
             else:
                 yield HostHistory(name, facts.host, (_present(facts),), number)
         elif found.root is not None:
-            yield _of_root(found.root, name, warn)
+            yield _of_root(found.root, name, warn, kept)
         else:
             texts = dict(found.texts or {})
             facts = facts_of_texts(texts, name)
@@ -74,10 +77,12 @@ def histories(named: Named, warn: Callable[[str], None]) -> Iterator[HostHistory
             yield HostHistory(name, facts.host, with_present(earlier, present))
 
 
-def _of_root(root: HostFiles, name: str, warn: Callable[[str], None]) -> HostHistory:
+def _of_root(
+    root: HostFiles, name: str, warn: Callable[[str], None], kept: Callable[[], Iterable[BootRecord]]
+) -> HostHistory:
     facts = facts_of_root(root, name)
     if root.live:
-        earlier = _of_the_journal(warn)
+        earlier = [*kept(), *_of_the_journal(warn)]
         present = _present(facts, RecordFrom.AGENT)
     else:
         earlier = records_of(earlier_boots(root), RecordFrom.LOG)
@@ -86,8 +91,8 @@ def _of_root(root: HostFiles, name: str, warn: Callable[[str], None]) -> HostHis
 
 
 def with_present(earlier: Iterable[BootRecord], present: BootRecord) -> tuple[BootRecord, ...]:
-    """All boots, the present one last, whatever the clock said when it began."""
-    records = merged([*earlier, present])
+    """All boots by the clock that they had, where all had one; the present one last, whatever it says."""
+    records = by_clock(merged([*earlier, present]))
     mine = next(r for r in reversed(records) if r.boot_id == present.boot_id)
     return (*(record for record in records if record is not mine), mine)
 

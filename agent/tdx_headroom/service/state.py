@@ -13,7 +13,7 @@ from tdx_headroom.facts.boot_record import BootRecord, RecordFrom
 from tdx_headroom.facts.observations import TdxSeen
 from tdx_headroom.facts.sources import CmrSource, LastCmrs
 from tdx_headroom.sources.kernel_log.records import LogRecord  # noqa: TC001  the codec reads the annotation
-from tdx_headroom.verdict.history import merged, record_of, tells
+from tdx_headroom.verdict.history import by_clock, merged, record_of, tells
 from tdx_headroom.verdict.signs import tdx_seen
 
 if TYPE_CHECKING:
@@ -137,10 +137,8 @@ class State:
         """
         current = None if self.current is None else self.current.boot_id.replace("-", "")
         found = merged([*self.history, *records])
-        earlier = [record for record in found if record.boot_id != current]
-        if all(record.began is not None for record in earlier):
-            earlier.sort(key=lambda record: record.began or 0.0)
-        return replace(self, history=tuple(earlier)[-MAX_BOOTS:])
+        earlier = by_clock([record for record in found if record.boot_id != current])
+        return replace(self, history=earlier[-MAX_BOOTS:])
 
     def _tdx_so_far(self) -> TdxSeen | None:
         boot = self.current

@@ -117,6 +117,13 @@ def merged(records: Iterable[BootRecord]) -> tuple[BootRecord, ...]:
     return tuple(by_id.values())
 
 
+def by_clock(records: Sequence[BootRecord]) -> tuple[BootRecord, ...]:
+    """In the order in which they began; in their own where that is not known of each."""
+    if any(record.began is None for record in records):
+        return tuple(records)
+    return tuple(sorted(records, key=lambda record: record.began or 0.0))
+
+
 def _together(one: BootRecord, other: BootRecord) -> BootRecord:
     """What two sources tell of one boot."""
     better, worse = (other, one) if _rank(other) > _rank(one) else (one, other)
