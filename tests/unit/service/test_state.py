@@ -220,7 +220,8 @@ def wait_for_change(path: Path) -> None:
 def test_kill_at_any_time_leaves_a_whole_file(tmp_path: Path) -> None:
     """An agent that is killed while it writes, again and again, leaves the old or the new state."""
     code = (
-        "import sys; from tdx_headroom.service.state_file import *; f = StateFile(sys.argv[1])\n"
+        "import sys; from tdx_headroom.service.state_file import StateFile; f = StateFile(sys.argv[1])\n"
+        "from tdx_headroom.service.state import BootState, State\n"
         "for n in range(10**9): f.save(State(BootState(str(n), map_digest='x' * 200000), None))"
     )
     seen = set()
