@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     import argparse
 
 
-def add(parser: argparse.ArgumentParser) -> None:
+def add(_: argparse.ArgumentParser) -> None:
     """It has no options."""
-    parser.set_defaults()
 
 
 def run(_: argparse.Namespace) -> int:

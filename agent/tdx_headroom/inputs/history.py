@@ -16,7 +16,7 @@ from tdx_headroom.sources.kernel_log.text import parse_boots
 from tdx_headroom.sources.reading import Reading
 from tdx_headroom.sources.registry import SELECTION_WITH_HISTORY
 from tdx_headroom.verdict.assessment import assess
-from tdx_headroom.verdict.history import by_clock, merged, record_of, tells
+from tdx_headroom.verdict.history import by_clock, merged, of_facts, tells, with_plans
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.inputs.named import Named
     from tdx_headroom.sources.kernel_log.records import BootLog
-    from tdx_headroom.verdict.assessment import Assessment
 
 
 class HostHistory(NamedTuple):
@@ -73,7 +72,7 @@ def histories(
             facts = facts_of_texts(texts, name)
             boots = max((parse_boots(text) for text in texts.values()), key=len)
             earlier = records_of(boots[:-1], RecordFrom.LOG)
-            present = _record_of(assess(facts), RecordFrom.LOG, boots[-1])
+            present = _of_boot(facts, RecordFrom.LOG, boots[-1])
             yield HostHistory(name, facts.host, with_present(earlier, present))
 
 
@@ -92,9 +91,9 @@ def _of_root(
 
 def with_present(earlier: Iterable[BootRecord], present: BootRecord) -> tuple[BootRecord, ...]:
     """All boots by the clock that they had, where all had one; the present one last, whatever it says."""
-    records = by_clock(merged([*earlier, present]))
-    mine = next(r for r in reversed(records) if r.boot_id == present.boot_id)
-    return (*(record for record in records if record is not mine), mine)
+    records = merged([*earlier, present])
+    mine = next(record for record in reversed(records) if record.boot_id == present.boot_id)
+    return (*by_clock([record for record in records if record is not mine]), mine)
 
 
 def _of_the_journal(warn: Callable[[str], None]) -> list[BootRecord]:
@@ -107,19 +106,19 @@ def _of_the_journal(warn: Callable[[str], None]) -> list[BootRecord]:
 
 
 def _present(facts: HostFacts, known_from: RecordFrom = RecordFrom.LOG) -> BootRecord:
-    return record_of(assess(facts), known_from)
+    return with_plans(of_facts(facts, known_from), assess(facts))
 
 
-def _record_of(assessment: Assessment, known_from: RecordFrom, boot: BootLog) -> BootRecord:
+def _of_boot(facts: HostFacts, known_from: RecordFrom, boot: BootLog) -> BootRecord:
     bios = boot.bios or bios_version(record.text for record in boot.log.records)
-    return record_of(assessment, known_from, boot.boot_id, boot.began, bios)
+    return with_plans(of_facts(facts, known_from, boot.boot_id, boot.began, bios), assess(facts))
 
 
 def records_of(boots: Iterable[BootLog], known_from: RecordFrom) -> list[BootRecord]:
     """Records of boots whose logs tell something about memory or TDX."""
     found = []
     for boot in boots:
-        record = _record_of(assess(facts_from_log(Reading(SOURCE, "log", boot.log))), known_from, boot)
+        record = _of_boot(facts_from_log(Reading(SOURCE, "log", boot.log)), known_from, boot)
         if tells(record):
             found.append(record)
     return found

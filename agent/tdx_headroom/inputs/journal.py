@@ -67,9 +67,13 @@ def boots_in_journal(seconds: float = SECONDS) -> list[BootLog]:
     try:
         if process.stdout is not None:
             with process.stdout as output:
+                begun = False
                 while line := output.readline(MAX_LINE):
-                    if line.endswith("\n"):
+                    # What is longer is no record of the kernel's, and neither is the rest of it.
+                    whole = line.endswith("\n")
+                    if whole and not begun:
                         boots.add(line)
+                    begun = not whole
     finally:
         clock.cancel()
         end()

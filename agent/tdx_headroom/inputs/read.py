@@ -178,12 +178,12 @@ def _log(text: str, name: str) -> Reading[KernelLog]:
 def facts_of_texts(texts: Mapping[str, str], name: str) -> HostFacts:
     """What a host's log and what was printed of its other files tell together.
 
-    Raises:
-        AgentError: they tell nothing, or not of one boot.
-
     Args:
         texts: by the names of their files.
         name: of all of them together.
+
+    Raises:
+        AgentError: they tell nothing, or not of one boot.
     """
     files: dict[str, str] = {}
     holder: dict[str, str] = {}

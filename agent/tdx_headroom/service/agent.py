@@ -186,10 +186,11 @@ class Agent:
         self._state = self._state.with_history(records)
         self.refresh()
 
-    def had_tdx(self, seen: TdxSeen) -> None:
-        """Take note of what was shown of TDX before this boot."""
-        self._state = replace(self._state, tdx_before=seen)
-        self.refresh()
+    def had_tdx(self, seen: TdxSeen | None) -> None:
+        """Take note of what was shown of TDX before this boot, if that is known."""
+        if seen is not None:
+            self._state = replace(self._state, tdx_before=seen)
+            self.refresh()
 
     def forget(self, problem: str) -> None:
         """Drop the state that was kept before, since it cannot be true."""

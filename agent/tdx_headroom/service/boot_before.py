@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the boot before has shown of TDX, from the journal: for an agent that was not there yet."""
+"""What the boot before has shown of TDX, from the journal: for an agent that was not there yet.
+
+Records of all boots tell it too, but come only when the whole journal is read.
+"""
 
 from __future__ import annotations
 

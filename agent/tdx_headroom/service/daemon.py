@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 
@@ -30,8 +30,10 @@ from tdx_headroom.sources.uevents import drain, open_uevents
 from tdx_headroom.verdict.what_if import UNCHANGED, WhatIf
 from tdx_headroom.web.server import WebServer
 
+Learnt = TypeVar("Learnt")
+
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
     from tdx_headroom.boots.source import BootSource
     from tdx_headroom.hostfs.files import HostFiles
@@ -113,9 +115,9 @@ async def _serve(root: HostFiles, settings: Settings) -> None:
                 logger.info("serving", url=url)
             notifier.ready(agent.status)
             if root.live and state_file is not None and state.tdx_before is None:
-                _start(at_end, _learn_of_boot_before(agent))
+                _start(at_end, _learn("the boot before", tdx_of_boot_before, agent.had_tdx))
             if root.live and state_file is not None and first_in_this_boot:
-                _start(at_end, _learn_of_earlier_boots(agent))
+                _start(at_end, _learn("earlier boots", earlier_boots, agent.had_boots))
             loop = _refresh_forever(agent, wake, settings.refresh_interval, notifier, watch)
             tasks.append(_start(at_end, loop))
             if notifier.watchdog_interval is not None:
@@ -152,25 +154,14 @@ def _start(at_end: contextlib.AsyncExitStack, work: Coroutine[object, object, No
     return task
 
 
-async def _learn_of_boot_before(agent: Agent) -> None:
-    """Once, by an agent that knows no boot before this one: no task that the agent ends with."""
+async def _learn(what: str, ask: Callable[[], Awaitable[Learnt]], tell: Callable[[Learnt], None]) -> None:
+    """Once, by an agent that was not there: no task that the agent ends with."""
     try:
-        seen = await tdx_of_boot_before()
+        learnt = await ask()
     except Exception as error:  # noqa: BLE001  whatever it is, the agent serves on without it
-        log.failure("the boot before cannot be looked at", error)
+        log.failure(f"{what} cannot be looked at", error)
     else:
-        if seen is not None:
-            agent.had_tdx(seen)
-
-
-async def _learn_of_earlier_boots(agent: Agent) -> None:
-    """Once a boot: an agent that was not there in the boots before learns of them."""
-    try:
-        records = await earlier_boots()
-    except Exception as error:  # noqa: BLE001  whatever it is, the agent serves on without them
-        log.failure("earlier boots cannot be looked at", error)
-    else:
-        agent.had_boots(records)
+        tell(learnt)
 
 
 async def _done_before(stop: asyncio.Event, work: Coroutine[object, object, None]) -> bool:

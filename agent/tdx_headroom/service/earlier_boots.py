@@ -22,8 +22,7 @@ MAX_OUTPUT = 8 << 20
 async def earlier_boots() -> list[BootRecord]:
     """As far as the journal tells; none where it cannot be read, which is logged.
 
-    A process of its own reads it, with a lower priority: what it needs of memory is given back, and serving
-    does not wait for it.
+    A process of its own reads it: what it needs of memory is given back, and serving does not wait for it.
     """
     process = await asyncio.create_subprocess_exec(
         *child_command("cli", ["take-history"]),

@@ -13,7 +13,7 @@ from tdx_headroom.facts.boot_record import BootRecord, RecordFrom
 from tdx_headroom.facts.observations import TdxSeen
 from tdx_headroom.facts.sources import CmrSource, LastCmrs
 from tdx_headroom.sources.kernel_log.records import LogRecord  # noqa: TC001  the codec reads the annotation
-from tdx_headroom.verdict.history import by_clock, merged, record_of, tells
+from tdx_headroom.verdict.history import by_clock, merged, of_facts, tells, with_plans
 from tdx_headroom.verdict.signs import tdx_seen
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def remember(boot: BootState, assessment: Assessment, now: float = 0) -> BootSta
             (seen for seen in (boot.tdx, tdx_seen(facts)) if seen), key=list(TdxSeen).index, default=None
         ),
         settled=boot.settled or _has_settled(platform, now),
-        record=record_of(assessment, RecordFrom.AGENT, boot.boot_id),
+        record=with_plans(of_facts(facts, RecordFrom.AGENT, boot.boot_id), assessment),
     )
 
 

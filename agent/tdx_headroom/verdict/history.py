@@ -25,21 +25,12 @@ MEMORY_STEP = 256 * MIB
 """The kernel keeps a little more or less for itself from boot to boot; a DIMM is more."""
 
 
-def record_of(
-    assessment: Assessment,
-    known_from: RecordFrom,
-    boot_id: str | None = None,
-    began: float | None = None,
-    bios: str | None = None,
-) -> BootRecord:
-    """What is kept of an assessed boot.
+def with_plans(record: BootRecord, assessment: Assessment) -> BootRecord:
+    """A record of a boot with what its plans tell.
 
     Args:
-        assessment: of it, on its own facts: no what-if.
-        known_from: what tells of it.
-        boot_id: where its facts do not tell it.
-        began: when, where they do not.
-        bios: version of the firmware, where they do not.
+        record: made of its facts.
+        assessment: of these facts: no what-if.
     """
     areas = [
         StrategyAreas(str(strategy), areas_of(plan))
@@ -47,7 +38,7 @@ def record_of(
         if plan is not None
     ]
     return replace(
-        of_facts(assessment.facts, known_from, boot_id, began, bios),
+        record,
         strategy=str(assessment.verdict.strategy),
         areas=tuple(found for found in areas if found.tdmrs),
     )
@@ -60,7 +51,15 @@ def of_facts(
     began: float | None = None,
     bios: str | None = None,
 ) -> BootRecord:
-    """The same without what a plan tells."""
+    """What is kept of a boot, without what a plan tells.
+
+    Args:
+        facts: of it.
+        known_from: what tells of it.
+        boot_id: where its facts do not tell it.
+        began: when, where they do not.
+        bios: version of the firmware, where they do not.
+    """
     log, platform = facts.kernel_log, facts.platform
     own_id = platform.boot_id if platform is not None and platform.boot_id else boot_id
     return BootRecord(

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tdx_headroom.errors import SourceError
 from tdx_headroom.sources.kernel_log import boot_lines
 from tdx_headroom.sources.kernel_log.book import LogBook
-from tdx_headroom.sources.kernel_log.json_log import kernel_entry, wall_clock
+from tdx_headroom.sources.kernel_log.json_log import journal_line, wall_clock
 from tdx_headroom.sources.kernel_log.records import KERNEL_FACILITY_END, BootLog
 
 if TYPE_CHECKING:
@@ -30,9 +28,8 @@ class _Boot:
     def add(self, priority: int, time: int, text: str) -> None:
         self.book.add(priority, self.count, time, text)
         self.count += 1
-        early = priority < KERNEL_FACILITY_END and time < boot_lines.LONGEST_BOOT and self.bios is None
-        if early and (match := boot_lines.BIOS.fullmatch(text)):
-            self.bios = match[1]
+        if self.bios is None and priority < KERNEL_FACILITY_END and time < boot_lines.LONGEST_BOOT:
+            self.bios = boot_lines.bios_version([text])
 
 
 class JournalBoots:
@@ -53,12 +50,12 @@ class JournalBoots:
             SourceError: it is no JSON.
         """
         self._lines += 1
-        try:
-            entry: Any = json.loads(line)
-        except (ValueError, RecursionError):
-            raise SourceError("journal", "not a journal entry in JSON", line=self._lines, text=line) from None
-        record, boot_id = kernel_entry(entry), isinstance(entry, dict) and entry.get("_BOOT_ID")
-        if record is None or not isinstance(boot_id, str):
+        found = journal_line(line, self._lines)
+        if found is None:
+            return
+        entry, record = found
+        boot_id = entry.get("_BOOT_ID")
+        if not isinstance(boot_id, str):
             return
         if boot_id not in self._boots:
             self._boots[boot_id] = _Boot(wall_clock(entry))

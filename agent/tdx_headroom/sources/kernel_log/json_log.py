@@ -196,24 +196,33 @@ class JournalEntries:
             SourceError: it is no JSON.
         """
         self._lines += 1
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
-            raise SourceError("journal", "not a journal entry in JSON", line=self._lines, text=line) from None
-        record = kernel_entry(entry)
-        if record is None:
+        found = journal_line(line, self._lines)
+        if found is None:
             return
+        entry, record = found
         if entry.get("_BOOT_ID") != self._boot:
             self._boot = entry.get("_BOOT_ID")
             self.found.clear()
         self.found.append(record)
 
 
-def kernel_entry(entry: object) -> tuple[int, int, str] | None:
-    """Priority (facility x 8 + level), microseconds since boot, and text of an entry; None: not the kernel's.
+def journal_line(line: str, number: int) -> tuple[dict[str, Any], tuple[int, int, str]] | None:
+    """A line of ``journalctl --output=json``: the entry, and what it is a record of; None: not the kernel's.
 
-    journald marks records that user space wrote to /dev/kmsg as the kernel's too: the facility tells.
+    The record is priority (facility x 8 + level), microseconds since boot, and text. journald marks records
+    that user space wrote to /dev/kmsg as the kernel's too: the facility tells.
+
+    Args:
+        line: one entry.
+        number: of the line, for the error.
+
+    Raises:
+        SourceError: it is no JSON.
     """
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        raise SourceError("journal", "not a journal entry in JSON", line=number, text=line) from None
     if not isinstance(entry, dict) or entry.get("_TRANSPORT") != "kernel":
         return None
     message = _message(entry.get("MESSAGE"))
@@ -222,4 +231,4 @@ def kernel_entry(entry: object) -> tuple[int, int, str] | None:
     )
     if message is None or not _NUMBER.fullmatch(facility + level) or not _NUMBER.fullmatch(time):
         return None
-    return int(facility) * 8 + int(level), int(time), message
+    return entry, (int(facility) * 8 + int(level), int(time), message)
