@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import threading
 from typing import TYPE_CHECKING
@@ -49,7 +47,6 @@ def boots_in_journal(seconds: float = SECONDS) -> list[BootLog]:
             stderr=subprocess.DEVNULL,
             env=child_environment(),
             cwd="/",
-            start_new_session=True,
             text=True,
             encoding="utf-8",
             errors="backslashreplace",
@@ -57,11 +54,7 @@ def boots_in_journal(seconds: float = SECONDS) -> list[BootLog]:
     except OSError as error:
         raise SourceError("journal", f"{program} cannot be run: {os.strerror(error.errno or 0)}") from None
 
-    def end() -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-
-    clock = threading.Timer(seconds, end)
+    clock = threading.Timer(seconds, process.kill)
     clock.start()
     boots = JournalBoots()
     try:
@@ -76,6 +69,6 @@ def boots_in_journal(seconds: float = SECONDS) -> list[BootLog]:
                     begun = not whole
     finally:
         clock.cancel()
-        end()
+        process.kill()
         process.wait()
     return boots.boots

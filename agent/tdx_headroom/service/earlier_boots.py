@@ -42,7 +42,7 @@ async def earlier_boots() -> list[BootRecord]:
         log.get().warning("earlier boots are not known", error=f"it took more than {SECONDS:.0f} s")
         return []
     finally:
-        # journalctl, which it has started, may hold on.
+        # And with it journalctl, which it has started.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     if process.returncode != 0:
