@@ -17,9 +17,11 @@ from tdx_headroom import __version__
 from tdx_headroom.boots.inventory import BootReader
 from tdx_headroom.errors import AgentError
 from tdx_headroom.facts.boot_inventory import INVENTORY_PATH, redacted, write_inventory
+from tdx_headroom.facts.record_file import RECORDS_PATH, write_records
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.memory import MemoryRoot
 from tdx_headroom.hostfs.recording import RecordingRoot
+from tdx_headroom.inputs.earlier import before_this, earlier_in_root, with_earlier
 from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.sources.kernel_log import kmsg, redact
 from tdx_headroom.sources.kernel_log.reader import read_kernel_log
@@ -28,6 +30,9 @@ from tdx_headroom.sources.registry import SELECTION, reduce_file
 from tdx_headroom.verdict.assessment import assess
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tdx_headroom.facts.boot_record import BootRecord
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.facts.sources import SourceStatus
     from tdx_headroom.hostfs.files import HostFiles
@@ -57,13 +62,16 @@ class Capture(NamedTuple):
     failed: tuple[SourceStatus, ...]
 
 
-def make_capture(root: HostFiles, now: float, *, keep_host_name: bool) -> Capture:
+def make_capture(
+    root: HostFiles, now: float, *, keep_host_name: bool, earlier: Sequence[BootRecord] = ()
+) -> Capture:
     """The capture of a host.
 
     Args:
         root: of the host, live or captured.
         now: seconds since the epoch, for the manifest.
         keep_host_name: whether the host's name may be in it.
+        earlier: records of its boots, the oldest first; that of the present one is left out.
 
     Raises:
         AgentError: nothing of the host can be read, or what may be shown of it gives another plan.
@@ -72,6 +80,8 @@ def make_capture(root: HostFiles, now: float, *, keep_host_name: bool) -> Captur
     recording = RecordingRoot(root, SELECTION)
     boots = BootReader.with_images()
     facts = read_facts(recording, log, boots=boots)
+    records = before_this(earlier, facts)
+    facts = with_earlier(facts, records)
     if not facts.boots_told and not any(source.ok for source in facts.sources):
         raise AgentError("nothing of this host can be read", hint="run as root", status=os.EX_NOINPUT)
     texts: dict[str, str] = {}
@@ -84,6 +94,8 @@ def make_capture(root: HostFiles, now: float, *, keep_host_name: bool) -> Captur
             found[path] = f"{value}\n"
     if facts.boots is not None:
         found[INVENTORY_PATH] = write_inventory(facts.boots)
+    if records:
+        found[RECORDS_PATH] = write_records(records)
     if host is None and found.pop(HOST_NAME_PATH, None) is not None:
         kept[HOST_NAME_PATH] = "left out: the host's name"
     for path, text in sorted(found.items()):
@@ -93,7 +105,8 @@ def make_capture(root: HostFiles, now: float, *, keep_host_name: bool) -> Captur
     if log.value is not None:
         path, texts[path], kept[path] = _log(log.value)
     reduced_root = MemoryRoot(TOP, texts, recording.names)
-    plan = to_json(assess(read_facts(reduced_root, boots=boots)))
+    reduced_facts = with_earlier(read_facts(reduced_root, boots=boots), earlier_in_root(reduced_root))
+    plan = to_json(assess(reduced_facts))
     _check(plan, _shown(facts), keep_host_name=keep_host_name)
     contents = {**texts, "plan.json": json.dumps(plan) + "\n"}
     kept["plan.json"] = "the plan that these files give"

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.commands.answers import add_format, add_no_color, style_of
 from tdx_headroom.commands.arguments import add_inputs, named_inputs, only_facts
-from tdx_headroom.errors import AgentError, SourceError, one_line
-from tdx_headroom.hostfs.root import Root
+from tdx_headroom.commands.kept_records import add_state_directory, kept_records
+from tdx_headroom.errors import AgentError, one_line
 from tdx_headroom.inputs.history import histories
 from tdx_headroom.inputs.read import shown
 from tdx_headroom.output.history_report import history_json, history_text
-from tdx_headroom.service.state_file import FILE, MAX_FILE, parse
 
 if TYPE_CHECKING:
     import argparse
@@ -27,21 +26,12 @@ if TYPE_CHECKING:
     from tdx_headroom.inputs.named import Named
 
 
-STATE_DIRECTORY = "/var/lib/tdx-headroom"
-"""As the unit has it."""
-
-
 def add(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     add_inputs(parser)
     add_format(parser)
     add_no_color(parser)
-    parser.add_argument(
-        "--state-directory",
-        default=STATE_DIRECTORY,
-        metavar="DIR",
-        help=f"where the service of this host keeps its records (default {STATE_DIRECTORY})",
-    )
+    add_state_directory(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -52,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     style = style_of(options)
     status = os.EX_OK
     gap = ""
-    for found in _each(inputs, partial(_kept, options.state_directory)):
+    for found in _each(inputs, partial(kept_records, options.state_directory, _warn)):
         if isinstance(found, AgentError):
             _warn(str(found))
             status = status or found.status
@@ -70,20 +60,6 @@ def run(options: argparse.Namespace) -> int:
 def _warn(what: str) -> None:
     sys.stdout.flush()
     print(f"tdx-headroom: {what}", file=sys.stderr)
-
-
-def _kept(directory: str) -> tuple[BootRecord, ...]:
-    """What the service has on record, for who may read it."""
-    path = f"{directory}/{FILE}"
-    try:
-        data = Root("/").read_bytes("state", path.lstrip("/"), limit=MAX_FILE)
-        return parse(data).records
-    except SourceError as error:
-        if not error.absent:
-            _warn(str(error))
-    except (ValueError, RecursionError) as error:
-        _warn(f"{path}: {error}")
-    return ()
 
 
 def _each(

@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, TypeVar
 
+from tdx_headroom.commands.kept_records import kept_records
 from tdx_headroom.errors import AgentError, one_line
 from tdx_headroom.inputs.read import read_hosts
 
@@ -40,7 +41,7 @@ class Hosts:
 
     def each(self, judge: Callable[[Found, HostFacts], Result]) -> Iterator[tuple[Found, Result]]:
         """What is made of every host that can be read, in order."""
-        for found in read_hosts(self._inputs):
+        for found in read_hosts(self._inputs, kept_records):
             try:
                 if isinstance(found.facts, AgentError):
                     raise found.facts

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tdx_headroom.errors import SourceError
 from tdx_headroom.facts.boot_record import RecordFrom
 from tdx_headroom.facts.codec import encode
-from tdx_headroom.inputs.history import records_of
+from tdx_headroom.inputs.earlier import records_of
 from tdx_headroom.inputs.journal import boots_in_journal
 
 if TYPE_CHECKING:

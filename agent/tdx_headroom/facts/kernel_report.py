@@ -109,6 +109,7 @@ class KernelReport:
         contradictions: lines of an unverified log that do not go with what is before them. Somebody may have
             forged them, or what they contradict; where they tell different outcomes, the worse one counts.
         no_tdx: why TDX is not available, where ``state`` is unsupported; a guest's log tells of no host.
+        bios_version: of the firmware, as the kernel printed it.
     """
 
     state: ModuleState = ModuleState.UNKNOWN
@@ -132,6 +133,7 @@ class KernelReport:
     verified: bool = False
     contradictions: tuple[Contradiction, ...] = ()
     no_tdx: NoTdx | None = None
+    bios_version: str | None = None
 
     @property
     def shows_nothing(self) -> bool:

@@ -202,7 +202,8 @@ def _report(log: KernelLog, boot: BootMap) -> KernelReport:
         no_tdx, message = boot.no_tdx
         report = replace(report, state=ModuleState.UNSUPPORTED, no_tdx=no_tdx, message=message)
     found = dict.fromkeys((*report.contradictions, *boot.contradictions))
-    return replace(report, contradictions=tuple(found))
+    bios = boot_lines.bios_version(record.text for record in log.records)
+    return replace(report, contradictions=tuple(found), bios_version=bios)
 
 
 def _health(log: KernelLog, boot: BootMap, report: KernelReport) -> LogHealth:

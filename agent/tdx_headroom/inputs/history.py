@@ -7,16 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.errors import AgentError, SourceError
 from tdx_headroom.facts.boot_record import BootRecord, RecordFrom
-from tdx_headroom.host.choose import facts_from_log
+from tdx_headroom.inputs.earlier import boots_in_texts, earlier_in_root, record_of, records_of
 from tdx_headroom.inputs.journal import boots_in_journal
 from tdx_headroom.inputs.read import facts_of_root, facts_of_texts, materials, shown
-from tdx_headroom.sources.kernel_log.boot_lines import bios_version
-from tdx_headroom.sources.kernel_log.reader import SOURCE, earlier_boots
-from tdx_headroom.sources.kernel_log.text import parse_boots
-from tdx_headroom.sources.reading import Reading
-from tdx_headroom.sources.registry import SELECTION_WITH_HISTORY
 from tdx_headroom.verdict.assessment import assess
-from tdx_headroom.verdict.history import by_clock, merged, of_facts, tells, with_plans
+from tdx_headroom.verdict.history import by_clock, merged, of_facts, with_plans
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +19,6 @@ if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.inputs.named import Named
-    from tdx_headroom.sources.kernel_log.records import BootLog
 
 
 class HostHistory(NamedTuple):
@@ -58,7 +52,7 @@ def histories(
         OSError: the file cannot.
     """
     name = shown(named.path)
-    for found in materials(named, name, SELECTION_WITH_HISTORY):
+    for found in materials(named, name):
         if found.facts is not None:
             number, facts = found.facts
             if isinstance(facts, AgentError):
@@ -70,9 +64,9 @@ def histories(
         else:
             texts = dict(found.texts or {})
             facts = facts_of_texts(texts, name)
-            boots = max((parse_boots(text) for text in texts.values()), key=len)
+            boots = boots_in_texts(texts)
             earlier = records_of(boots[:-1], RecordFrom.LOG)
-            present = _of_boot(facts, RecordFrom.LOG, boots[-1])
+            present = record_of(facts, RecordFrom.LOG, boots[-1])
             yield HostHistory(name, facts.host, with_present(earlier, present))
 
 
@@ -81,10 +75,10 @@ def _of_root(
 ) -> HostHistory:
     facts = facts_of_root(root, name)
     if root.live:
-        earlier = [*kept(), *_of_the_journal(warn)]
+        earlier = [*kept(), *journal_records(warn)]
         present = _present(facts, RecordFrom.AGENT)
     else:
-        earlier = records_of(earlier_boots(root), RecordFrom.LOG)
+        earlier = earlier_in_root(root, warn)
         present = _present(facts)
     return HostHistory(name, facts.host, with_present(earlier, present))
 
@@ -96,8 +90,12 @@ def with_present(earlier: Iterable[BootRecord], present: BootRecord) -> tuple[Bo
     return (*by_clock([record for record in records if record is not mine]), mine)
 
 
-def _of_the_journal(warn: Callable[[str], None]) -> list[BootRecord]:
-    """What this host's journal tells; nothing where it cannot be read."""
+def journal_records(warn: Callable[[str], None]) -> list[BootRecord]:
+    """The boots that this host's journal tells of, the present one too; none where it cannot be read.
+
+    Args:
+        warn: told why it cannot.
+    """
     try:
         return records_of(boots_in_journal(), RecordFrom.JOURNAL)
     except SourceError as error:
@@ -107,18 +105,3 @@ def _of_the_journal(warn: Callable[[str], None]) -> list[BootRecord]:
 
 def _present(facts: HostFacts, known_from: RecordFrom = RecordFrom.LOG) -> BootRecord:
     return with_plans(of_facts(facts, known_from), assess(facts))
-
-
-def _of_boot(facts: HostFacts, known_from: RecordFrom, boot: BootLog) -> BootRecord:
-    bios = boot.bios or bios_version(record.text for record in boot.log.records)
-    return with_plans(of_facts(facts, known_from, boot.boot_id, boot.began, bios), assess(facts))
-
-
-def records_of(boots: Iterable[BootLog], known_from: RecordFrom) -> list[BootRecord]:
-    """Records of boots whose logs tell something about memory or TDX."""
-    found = []
-    for boot in boots:
-        record = _of_boot(facts_from_log(Reading(SOURCE, "log", boot.log)), known_from, boot)
-        if tells(record):
-            found.append(record)
-    return found

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tdx_headroom.boots.inventory import BootReader
 from tdx_headroom.errors import AgentError
+from tdx_headroom.facts.boot_record import RecordFrom
 from tdx_headroom.host.choose import facts_from_log, read_facts
 from tdx_headroom.hostfs.memory import MemoryRoot
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.inputs.archive import MAX_UNPACKED, is_tar, read_archive
 from tdx_headroom.inputs.compressed import decompressed, with_start
+from tdx_headroom.inputs.earlier import boots_in_texts, earlier_in_root, records_of, with_earlier
 from tdx_headroom.inputs.facts_lines import facts_stream
 from tdx_headroom.inputs.named import STANDARD_STREAM, Kind, Named, is_folder
 from tdx_headroom.inputs.printed import files_in
@@ -30,10 +32,11 @@ from tdx_headroom.sources.registry import SELECTION
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from tdx_headroom.facts.boot_record import BootRecord
     from tdx_headroom.facts.host_facts import HostFacts
-    from tdx_headroom.hostfs.files import HostFiles, Selection
+    from tdx_headroom.hostfs.files import HostFiles
 
 _START = 4096
 """Bytes by which a file's kind is told."""
@@ -55,12 +58,17 @@ class Found(NamedTuple):
     line: int | None = None
 
 
-def read_hosts(inputs: Iterable[Named]) -> Iterator[Found]:
-    """The hosts of all inputs, in order; an input that cannot be read comes as the reason why."""
+def read_hosts(inputs: Iterable[Named], kept: Callable[[], Iterable[BootRecord]] = tuple) -> Iterator[Found]:
+    """The hosts of all inputs, in order; an input that cannot be read comes as the reason why.
+
+    Args:
+        inputs: to read.
+        kept: gives the boots of this host that an agent has on record; asked where an input is this host.
+    """
     for named in inputs:
         name = shown(named.path)
         try:
-            yield from _hosts_of(named, name)
+            yield from _hosts_of(named, name, kept)
         except AgentError as error:
             yield Found(name, error)
         except OSError as error:
@@ -88,26 +96,33 @@ class Material(NamedTuple):
     is_log: bool = False
 
 
-def _hosts_of(named: Named, name: str) -> Iterator[Found]:
-    for found in materials(named, name, SELECTION):
+def _hosts_of(named: Named, name: str, kept: Callable[[], Iterable[BootRecord]]) -> Iterator[Found]:
+    for found in materials(named, name):
         if found.facts is not None:
             number, facts = found.facts
             yield Found(name, facts, number)
-        elif found.root is not None:
-            yield Found(name, facts_of_root(found.root, name))
+        elif (root := found.root) is not None:
+            of_root = facts_of_root(root, name)
+            yield Found(name, with_earlier(of_root, kept() if root.live else earlier_in_root(root)))
         else:
             texts = found.texts or {}
-            of_log = _facts_of_log(texts[name], name) if found.is_log else None
-            yield Found(name, of_log or facts_of_texts(texts, name))
+            of_text = _facts_of_log(texts[name], name) if found.is_log else facts_of_texts(texts, name)
+            yield Found(name, with_earlier(of_text, _earlier_in(texts, of_text)))
 
 
-def materials(named: Named, name: str, selection: Selection) -> Iterator[Material]:
+def _earlier_in(texts: Mapping[str, str], facts: HostFacts) -> list[BootRecord]:
+    """Records of the boots that a log shows before the one that the facts are about."""
+    if facts.log_health is None or not facts.log_health.earlier_boots:
+        return []
+    return records_of(boots_in_texts(texts)[:-1], RecordFrom.LOG)
+
+
+def materials(named: Named, name: str) -> Iterator[Material]:
     """What an input holds: one host, or many where it is a stream of facts.
 
     Args:
         named: the input.
         name: of it, for people.
-        selection: of the files of an archive.
 
     Raises:
         AgentError: it is not what it is said to be, or cannot be unpacked.
@@ -132,7 +147,7 @@ def materials(named: Named, name: str, selection: Selection) -> Iterator[Materia
             what = "is no tar archive" if kind is Kind.CAPTURE else "is a tar archive"
             raise AgentError(f"{name} {what}", hint=f"name it without --{kind}: what it is will be found out")
         if kind is Kind.CAPTURE:
-            yield Material(root=read_archive(stream, name, selection))
+            yield Material(root=read_archive(stream, name, SELECTION))
         elif kind is Kind.FACTS:
             for line in facts_stream(stream):
                 yield Material(facts=line)

@@ -12,9 +12,10 @@ import fcntl
 import json
 import os
 import secrets
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tdx_headroom.facts.codec import DecodeError, decode, encode
+from tdx_headroom.facts.record_file import packed, unpacked
 from tdx_headroom.service.state import State
 from tdx_headroom.whole_file import remove_leftovers, replace_in
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 SCHEMA = "tdx-headroom/state/1"
 FILE = "state.json"
 MAX_FILE = 16 << 20
-MAX_HISTORY = 1 << 20
-"""Bytes of all records of boots together."""
 
 
 class FolderLock:
@@ -199,53 +198,3 @@ def parse(data: bytes) -> State:
     value["history"] = unpacked(value.get("history", []))
     state: State = decode(State, value, "state")
     return state
-
-
-def packed(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Records of boots with each memory map told by how it differs from that of the boot after it.
-
-    As many of the newest as fit into :data:`MAX_HISTORY` bytes.
-
-    Args:
-        records: as the codec writes them, the oldest first.
-    """
-    found: list[dict[str, Any]] = []
-    size = 0
-    newer: list[list[Any]] | None = None
-    for record in reversed(records):
-        regions = record["regions"]
-        kept = record
-        if regions is not None and newer is not None:
-            own, other = {tuple(region) for region in regions}, {tuple(region) for region in newer}
-            come = [region for region in regions if tuple(region) not in other]
-            gone = [region for region in newer if tuple(region) not in own]
-            kept = {**record, "regions": {"come": come, "gone": gone}}
-        newer = regions if regions is not None else newer
-        size += len(json.dumps(kept))
-        if size > MAX_HISTORY:
-            break
-        found.insert(0, kept)
-    return found
-
-
-def unpacked(records: object) -> object:
-    """The records that were packed; what is none is left as it is, for the codec to refuse."""
-    if not isinstance(records, list):
-        return records
-    newer: list[Any] = []
-    for record in reversed(records):
-        regions = record.get("regions") if isinstance(record, dict) else None
-        if isinstance(regions, dict):
-            come, gone = regions.get("come"), regions.get("gone")
-            if isinstance(come, list) and isinstance(gone, list):
-                away = {json.dumps(region) for region in gone}
-                left = [region for region in newer if json.dumps(region) not in away]
-                record["regions"] = sorted([*left, *come], key=_start)
-        if isinstance(record, dict) and isinstance(record.get("regions"), list):
-            newer = record["regions"]
-    return records
-
-
-def _start(region: object) -> int:
-    start = region[0] if isinstance(region, list) and region else 0
-    return start if isinstance(start, int) else 0

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import SourceError
 from tdx_headroom.facts.boot_inventory import parse_inventory, redacted, write_inventory
+from tdx_headroom.facts.record_file import parse_records, write_records
+from tdx_headroom.facts.record_file import redacted as redacted_record
 from tdx_headroom.sources import firmware_memmap, iomem, memblock, zoneinfo
 from tdx_headroom.sources.platform import (
     CAPTURED_FLAGS,
@@ -48,6 +50,11 @@ def nothing(text: str) -> None:
 def inventory(text: str) -> str:
     """An inventory of boot entries without what names a machine."""
     return write_inventory(redacted(parse_inventory(text)))
+
+
+def records(text: str) -> str:
+    """Records of boots without what names a machine."""
+    return write_records(redacted_record(record, relevant_arguments) for record in parse_records(text))
 
 
 def iomem_rows(text: str) -> str:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from tdx_headroom.errors import SourceError
 from tdx_headroom.facts.boot_inventory import INVENTORY_PATH
+from tdx_headroom.facts.record_file import FIRMWARE_VERSION, RECORDS_PATH
 from tdx_headroom.facts.sources import RESERVED, MemorySource
 from tdx_headroom.hostfs.files import MAX_FILE, Selection
 from tdx_headroom.sources import iomem, memblock, memory_blocks, nodes, platform, reduce, zoneinfo
 from tdx_headroom.sources.firmware_memmap import read_firmware_memmap
 from tdx_headroom.sources.kernel_log import kmsg
-from tdx_headroom.sources.kernel_log.reader import ALL_LOG_PATHS, LOG_PATHS, MAX_LOG
+from tdx_headroom.sources.kernel_log.reader import ALL_LOG_PATHS, MAX_LOG
 from tdx_headroom.sources.kernel_log.reader import SOURCE as LOG
 from tdx_headroom.sources.reading import Reading
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tdx_headroom.address import Range
+    from tdx_headroom.facts.boot_record import BootRecord
     from tdx_headroom.facts.boots import BootInventory
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.sources.kernel_log.records import KernelLog
@@ -39,6 +41,7 @@ BOOT_TEXTS = (
 )
 BOOT_NAMES = r"(?:boot|efi|(?:usr/)?lib/modules)/.+"
 _IOMEM_KEPT = "rows of memory; no devices, no rows of the kernel's image"
+_RECORDS_KEPT = "earlier boots: kernel, firmware's version, arguments, memory, CMRs, fate of TDX, time"
 _CPUINFO_KEPT = "vendor, model, address bits, number of CPUs, flags and bugs about TDX and virtualization"
 
 
@@ -138,11 +141,11 @@ PLATFORM = Source(
         File("sys/power/disk", reduce.matching(r"[a-z_ \[\]]{1,80}")),
         File(r"sys/fs/cgroup/misc\.capacity", reduce.misc, "the row tdx"),
         File("sys/devices/faux/tdx_host/version", reduce.matching(r"[0-9]{1,5}(?:\.[0-9]{1,5}){1,5}")),
-        File("sys/class/dmi/id/bios_version", reduce.matching(r"[A-Za-z0-9 ._()\[\]/-]{1,64}")),
+        File("sys/class/dmi/id/bios_version", reduce.matching(FIRMWARE_VERSION.pattern)),
     ),
 )
 KERNEL_LOG: Source[KernelLog] = Source(
-    LOG, None, (File(kmsg.PATH, handed_over="kmsg", privileged=True), File(LOG_PATHS.pattern))
+    LOG, None, (File(kmsg.PATH, handed_over="kmsg", privileged=True), File(ALL_LOG_PATHS.pattern))
 )
 MEMBLOCK_RESERVED = Source(
     RESERVED,
@@ -198,10 +201,16 @@ BOOTS: Source[BootInventory] = Source(
     names=BOOT_NAMES,
     reported=False,
 )
+RECORDS: Source[tuple[BootRecord, ...]] = Source(
+    "boot-records",
+    None,
+    (File(re.escape(RECORDS_PATH), reduce.records, _RECORDS_KEPT),),
+    reported=False,
+)
 
 SOURCES: tuple[Source[Any], ...] = (
     *(MEMBLOCK, IOMEM, FIRMWARE, NODES, ZONEINFO, PLATFORM, KERNEL_LOG),
-    *(MEMBLOCK_RESERVED, MEMORY_BLOCKS, CPU_NODES, HUGETLB, HOST_NAME, RELEASE, BOOTS),
+    *(MEMBLOCK_RESERVED, MEMORY_BLOCKS, CPU_NODES, HUGETLB, HOST_NAME, RELEASE, BOOTS, RECORDS),
 )
 """All of them, in the order in which they are reported."""
 
@@ -219,15 +228,9 @@ PRIVILEGED = tuple(sorted(file.handed_over for file in _FILES if file.privileged
 SELECTION = Selection(
     text=lambda path: _TEXTS.fullmatch(path) is not None,
     name=lambda path: _NAMES.fullmatch(path) is not None,
-    limit=lambda path: MAX_LOG if LOG_PATHS.fullmatch(path) else MAX_FILE,
-)
-"""What is read of a host: of an archive no other file is looked at."""
-
-SELECTION_WITH_HISTORY = SELECTION._replace(
-    text=lambda path: _TEXTS.fullmatch(path) is not None or ALL_LOG_PATHS.fullmatch(path) is not None,
     limit=lambda path: MAX_LOG if ALL_LOG_PATHS.fullmatch(path) else MAX_FILE,
 )
-"""The same, with logs of earlier boots."""
+"""What is read of a host: of an archive no other file is looked at."""
 
 
 def reduce_file(path: str, text: str) -> tuple[str | None, str]:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from tdx_headroom.plan import Plan
     from tdx_headroom.verdict.assessment import Assessment
 
+MARKS = ("kernel", "BIOS", "command line", "memory")
+"""What may change beside the holes."""
+
 MEMORY_STEP = 256 * MIB
 """The kernel keeps a little more or less for itself from boot to boot; a DIMM is more."""
 
@@ -61,6 +64,7 @@ def of_facts(
         bios: version of the firmware, where they do not.
     """
     log, platform = facts.kernel_log, facts.platform
+    known_bios = (platform and platform.bios_version) or (log and log.bios_version) or bios
     own_id = platform.boot_id if platform is not None and platform.boot_id else boot_id
     return BootRecord(
         known_from,
@@ -68,7 +72,7 @@ def of_facts(
         began=platform.boot_time if platform is not None and platform.boot_time else began,
         kernel_release=facts.kernel_release,
         arguments=facts.command_line,
-        bios_version=bios if platform is None else platform.bios_version or bios,
+        bios_version=known_bios,
         regions=_regions(facts.memory_regions),
         cmrs=facts.cmrs if facts.cmr_source == CmrSource() else None,
         outcome=ModuleState.UNKNOWN if log is None else log.state,
@@ -171,8 +175,8 @@ class BootChange(NamedTuple):
     @property
     def marks(self) -> tuple[str, ...]:
         """What changed beside the holes, a word each."""
-        what = {"kernel": self.kernel, "BIOS": self.bios, "command line": self.line, "memory": self.memory}
-        return tuple(name for name, changed in what.items() if changed)
+        what = zip(MARKS, (self.kernel, self.bios, self.line, self.memory), strict=True)
+        return tuple(name for name, changed in what if changed)
 
 
 def between(before: BootRecord, after: BootRecord) -> BootChange:

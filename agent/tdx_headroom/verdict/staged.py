@@ -283,4 +283,5 @@ def _without_outcome(facts: HostFacts) -> KernelReport | None:
         cmrs_complete=log.cmrs_complete,
         dynamic_pamt=log.dynamic_pamt,
         verified=log.verified,
+        bios_version=log.bios_version,
     )

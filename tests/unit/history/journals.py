@@ -53,7 +53,7 @@ class Boot:
             f"virt/tdx: initialization failed: {limit}",
             "virt/tdx: module initialization failed (-28)",
         ]
-        success = ["virt/tdx: 70188 KB allocated for PAMT", "virt/tdx: module initialized"]
+        success = ["virt/tdx: 258560 KB allocated for PAMT", "virt/tdx: module initialized"]
         return [
             f"Linux version {self.release} (builder@host) (gcc) #1 SMP",
             f"Command line: {self.line}",

@@ -12,7 +12,8 @@ from tests.unit.history.journals import Boot, journal, of
 from tdx_headroom.errors import AgentError
 from tdx_headroom.facts.boot_record import BootRecord, RecordFrom
 from tdx_headroom.facts.kernel_report import ModuleState
-from tdx_headroom.inputs.history import histories, records_of
+from tdx_headroom.inputs.earlier import records_of
+from tdx_headroom.inputs.history import histories
 from tdx_headroom.inputs.named import Kind, Named
 from tdx_headroom.sources.kernel_log.journal_boots import MAX_BOOTS, JournalBoots
 

@@ -16,10 +16,11 @@ from tdx_headroom.facts.boot_record import BootRecord, RecordFrom
 from tdx_headroom.facts.codec import encode
 from tdx_headroom.facts.host_facts import MemoryRegion
 from tdx_headroom.facts.kernel_report import ModuleState
+from tdx_headroom.facts.record_file import MAX_HISTORY, packed, unpacked
 from tdx_headroom.hostfs.memory import MemoryRoot
 from tdx_headroom.service.earlier_boots import parse_records
 from tdx_headroom.service.state import MAX_BOOTS, BootState, State
-from tdx_headroom.service.state_file import MAX_HISTORY, StateFile, packed, parse, unpacked
+from tdx_headroom.service.state_file import StateFile, parse
 from tdx_headroom.sources.machine import machine_marks
 
 if TYPE_CHECKING:

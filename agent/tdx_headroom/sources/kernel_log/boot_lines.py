@@ -56,7 +56,7 @@ AMD = re.compile(
     r"|DMI: Dell Inc[.] PowerEdge [RC][0-9]{2,3}5/[ -~]{1,120}"
 )
 # dmi_setup(): vendor and product, board, and the firmware's version with its date.
-BIOS = re.compile(r"DMI: [ -~]{1,200}, BIOS ([!-~](?:[ -~]{0,60}[!-~])?) [0-9]{2}/[0-9]{2}/[0-9]{2,4}")
+BIOS = re.compile(r"DMI: [ -~]{1,200}, BIOS ([!-~](?:[ -~]{0,60}[!-~])?) ([0-9]{2}/[0-9]{2}/[0-9]{2,4})")
 # smp_init(): all processors run.
 RUNNING = re.compile(r"smp: Brought up [0-9]{1,5} nodes?, [0-9]{1,6} CPUs?")
 COMMAND_LINE = re.compile(r"(Kernel command|Command) line: ?(.*)")

@@ -12,6 +12,7 @@ import json
 from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import SourceError, one_line
+from tdx_headroom.facts.record_file import FIRMWARE_VERSION
 from tdx_headroom.sources.kernel_log import boot_lines
 from tdx_headroom.sources.kernel_log.records import KernelLog, LogRecord
 from tdx_headroom.sources.kernel_log.tdx_lines import LOOKS_LIKE_TDX, match_tdx_line, may_hide_failure
@@ -118,6 +119,8 @@ def keep(text: str) -> str | None:
         return f"Linux version {match[1]} {MARK}"
     if match := boot_lines.COMMAND_LINE.fullmatch(stripped):
         return f"{stripped[: match.start(2)].rstrip()} {' '.join(_arguments(match[2]))}"
+    if match := boot_lines.BIOS.fullmatch(stripped):
+        return f"DMI: {MARK}, BIOS {match[1]} {match[2]}" if FIRMWARE_VERSION.fullmatch(match[1]) else None
     if match := boot_lines.BOOT_IMAGE.fullmatch(stripped):
         return f"BOOT_IMAGE=/vmlinuz-{match[1]}"
     return None
