@@ -9,7 +9,9 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import GIB, MIB, PAGE
+from tdx_headroom.facts.boot_record import Areas, BootRecord, RecordFrom, StrategyAreas
 from tdx_headroom.facts.host_facts import HostFacts, MemoryRegion, Placement
+from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.facts.observations import FirmwareRange
 from tdx_headroom.facts.sources import SourceStatus
 from tdx_headroom.output.page import render_page, stylesheet
@@ -43,6 +45,27 @@ def host(tdmrs: int, holes: int, *, cmrs: bool = True, firmware: bool = True) ->
     )
 
 
+def records(count: int) -> list[BootRecord]:
+    """As many boots: of every outcome, some over the limit, of some nothing is known, and all changes."""
+    outcomes = (ModuleState.INITIALIZED, ModuleState.FAILED, ModuleState.UNKNOWN)
+    return [
+        BootRecord(
+            RecordFrom.AGENT,
+            began=1_700_000_000.0 + 86_400 * number,
+            kernel_release=f"6.16.{number // 20}<script>",
+            bios_version=f"2.{number // 15} & up",
+            arguments=(f"mem={number // 25}G",),
+            regions=(MemoryRegion(MIB, (2 + number // 30) * GIB, 0),),
+            strategy="memory-regions",
+            areas=()
+            if number % 11 == 5
+            else (StrategyAreas("memory-regions", (Areas(0, GIB, 9 + number % 10, 16, 9),)),),
+            outcome=outcomes[number % 3],
+        )
+        for number in range(count)
+    ]
+
+
 def pages() -> dict[str, str]:
     """Each page by its name."""
     good = assess(host(2, 3))
@@ -53,6 +76,7 @@ def pages() -> dict[str, str]:
         "cannot-tell": render_page(assess(HostFacts())),
         "crowded": render_page(assess(host(16, 20))),
         "too-many-tdmrs": render_page(assess(host(65, 1))),
+        "history": render_page(good, records=records(65)),
     }
 
 

@@ -17,6 +17,7 @@ from tdx_headroom.output import picture
 from tdx_headroom.output.addresses import coarse, coarse_error, coarse_size
 from tdx_headroom.output.boots_card import boots_section, next_boot_state, next_boot_text
 from tdx_headroom.output.cards import fullest, in_words, tdmr_section
+from tdx_headroom.output.history_card import history_section
 from tdx_headroom.output.looks import Firmware
 from tdx_headroom.output.moods import MOODS, WORSE
 from tdx_headroom.output.sources import only_in, used_for
@@ -26,10 +27,11 @@ from tdx_headroom.verdict.kernels import names_with
 from tdx_headroom.verdict.obstacles import doubt_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from jinja2 import Template
 
+    from tdx_headroom.facts.boot_record import BootRecord
     from tdx_headroom.facts.sources import Disagreement, SourceStatus
     from tdx_headroom.plan import Plan
     from tdx_headroom.verdict import Verdict
@@ -72,6 +74,7 @@ def render_page(
     full_addresses: bool = False,
     telemetry_path: str = "/metrics",
     assessed_at: float | None = None,
+    records: Sequence[BootRecord] = (),
 ) -> str:
     """The page as HTML.
 
@@ -82,6 +85,7 @@ def render_page(
             64 steps.
         telemetry_path: where the metrics are.
         assessed_at: when the host was read, in seconds since the epoch; None: not said.
+        records: of its boots, the present one last.
     """
     context: dict[str, Any] = {
         "version": __version__,
@@ -95,6 +99,7 @@ def render_page(
     }
     if assessment is not None:
         context |= _context(assessment, full_addresses=full_addresses)
+        context["history"] = history_section(records)
     return _template().render(context)
 
 
@@ -206,7 +211,8 @@ def _answers(assessment: Assessment, shown: Callable[[str], str]) -> Iterable[di
         if plan is not None and plan.outcome is Outcome.OK and verdict.next_boot is State.WILL_FAIL:
             text = "The memory map fits, but something else stops TDX: see what to do."
         elif plan is not None:
-            text = shown(describe(plan))
+            same = predict(plan) is verdict.next_boot
+            text = shown(describe(plan) if same or verdict.decides is None else verdict.decides)
         yield _answer("Next initialization", verdict.next_boot, text)
     coming = next_boot_state(assessment)
     if coming is not None:

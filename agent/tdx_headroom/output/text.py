@@ -166,7 +166,7 @@ def _sources(assessment: Assessment) -> Iterable[str]:
         yield f"  The log holds {lines} not have its prefix: taken for nothing good."
     if facts.log_health is not None and (earlier := facts.log_health.earlier_boots):
         boots = "a boot" if earlier == 1 else f"{earlier} boots"
-        yield f"  The log holds {boots} before this one, of this host or another: not looked at."
+        yield f"  The log holds {boots} before this one: `tdx-headroom history` tells of them."
     for found in facts.disagreements:
         yield printable(f"  {found.a} and {found.b} differ by {show_size(found.bytes)}:")
         for line in only_in(found):

@@ -17,7 +17,7 @@ from tdx_headroom.service.state_writer import StateWriter
 from tdx_headroom.verdict import State as VerdictState
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.boots import why_none_comes
-from tdx_headroom.verdict.history import headroom_range, holes_before, of_facts
+from tdx_headroom.verdict.history import headroom_range, holes_before, of_facts, with_plans
 from tdx_headroom.verdict.signs import tdx_gone
 from tdx_headroom.verdict.what_if import UNCHANGED
 
@@ -95,6 +95,14 @@ class Agent:
     def assessed_at(self) -> float | None:
         """When the host was last read with success, in seconds since the epoch."""
         return self._status.assessed_at if self._status is not None else None
+
+    @property
+    def records(self) -> tuple[BootRecord, ...]:
+        """What is known of the boots before this one, and of this one."""
+        if self.assessment is None:
+            return self._state.history
+        facts = self.assessment.facts
+        return (*self._history(facts), with_plans(of_facts(facts, RecordFrom.AGENT), self.assessment))
 
     @property
     def status(self) -> str:

@@ -16,13 +16,14 @@ from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTO
 from tdx_headroom import __version__, log
 from tdx_headroom.errors import AgentError
 from tdx_headroom.facts.boot_inventory import INVENTORY_PATH
+from tdx_headroom.inputs.earlier import earlier_in_root
 from tdx_headroom.service.agent import Agent
 from tdx_headroom.service.boot_before import tdx_of_boot_before
 from tdx_headroom.service.earlier_boots import earlier_boots
 from tdx_headroom.service.folder_watch import FolderWatch
 from tdx_headroom.service.live_log import LiveLog
 from tdx_headroom.service.notify import Notifier
-from tdx_headroom.service.state import State
+from tdx_headroom.service.state import MAX_BOOTS, State
 from tdx_headroom.service.state_file import FolderLock, StateFile
 from tdx_headroom.sources.machine import machine_marks
 from tdx_headroom.sources.platform import read_boot_id
@@ -199,6 +200,8 @@ def _registry(settings: Settings) -> CollectorRegistry:
 
 def _load_state(root: HostFiles, settings: Settings) -> tuple[StateFile | None, State]:
     """What was kept before, seen from this boot."""
+    if not root.live and settings.state_directory is None:
+        return None, State(history=tuple(earlier_in_root(root)[-MAX_BOOTS:]))
     boot_id = read_boot_id(root)
     if settings.state_directory is None or boot_id is None:
         return None, State()

@@ -16,11 +16,12 @@ from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.web.http_semantics import wants_openmetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from prometheus_client.core import Metric
     from prometheus_client.registry import Collector, CollectorRegistry
 
+    from tdx_headroom.facts.boot_record import BootRecord
     from tdx_headroom.verdict.assessment import Assessment
 
 TEXT = "text/plain; charset=utf-8"
@@ -64,6 +65,10 @@ class View(Protocol):
     @property
     def assessed_at(self) -> float | None:
         """When the host was last read with success, in seconds since the epoch."""
+
+    @property
+    def records(self) -> Sequence[BootRecord]:
+        """Of the host's boots, the present one last."""
 
     @property
     def version(self) -> int:
@@ -203,6 +208,7 @@ class Pages:
             full_addresses=full,
             telemetry_path=self._telemetry_path,
             assessed_at=self._view.assessed_at,
+            records=self._view.records,
         )
         return page.encode("utf-8", "backslashreplace")
 

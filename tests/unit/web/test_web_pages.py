@@ -22,6 +22,8 @@ from tdx_headroom.web.pages import MAX_AGE, SAVED, Pages
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from tdx_headroom.facts.boot_record import BootRecord
+
 
 EMERALD_RAPIDS = Path(__file__).parents[2] / "hosts" / "emerald-rapids"
 
@@ -33,6 +35,7 @@ class Host:
         self.assessment: Assessment | None = assess(HostFacts(host=None, kernel_release=None))
         self.stale = False
         self.assessed_at: float | None = None
+        self.records: tuple[BootRecord, ...] = ()
         self.version = 0
         self.now = 0.0
         self.cost = 0.01

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
+    from tdx_headroom.facts.boot_record import BootRecord
+
 GET = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
 HOSTS = Path(__file__).parents[2] / "hosts"
 SETTINGS = WebSettings(addresses=(Address("127.0.0.1", 0),))
@@ -48,6 +50,7 @@ class View:
         self.assessment: Assessment | None = assess(HostFacts(host=None, kernel_release=None))
         self.stale = False
         self.assessed_at: float | None = None
+        self.records: tuple[BootRecord, ...] = ()
         self.version = 0
 
     def collect(self) -> Iterable[Metric]:

@@ -112,7 +112,7 @@ REGISTRY: tuple[Row, ...] = (
     Row(kernel_not_shown.look, (kernel_not_shown.KIND,), "whether the kernel is known", NOTE, None, _HOLES),
     Row(no_sign.look, no_sign.KINDS, "whether there is TDX at all", NOTE, _WARNED, _FITS, _DOWN),
     Row(reserved_areas.look, reserved_areas.KINDS, "whether reserved areas suffice", FAILS, None),
-    Row(varies.look, varies.KINDS, "whether the need varies", RISK, None),
+    Row(varies.look, varies.KINDS, "whether the need varies", RISK),
     Row(plan_fails.look, plan_fails.KINDS, "whether kernel and module take the plan", FAILS, None),
     Row(not_convertible.by_name, (not_convertible.BY_NAME,), "what may not be convertible", RISK),
     Row(without_tdx.look, without_tdx.KINDS, "whether this kernel does TDX", FAILS, told_in=_UP),
