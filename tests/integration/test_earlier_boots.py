@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.agent import SECONDS, agent
 from tests.integration.test_live import until
-from tests.unit.history.journals import Boot, of
+from tests.unit.history.journals import Boot, fake_journalctl
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,30 +26,23 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def journalctl(folder: Path, command: str) -> None:
-    """One that answers when all boots are asked for, and has nothing else."""
-    program = folder.parent / "journalctl"
-    program.write_text(f'#!/bin/sh\ncase "$*" in *_TRANSPORT=kernel*) {command};; esac\nexit 1\n')
-    program.chmod(0o755)
-
-
 def test_they_are_learnt_and_kept(state: Path) -> None:
     """Three boots besides this one; the next start in this boot asks nobody."""
-    (state.parent / "boots").write_text(of(Boot(1), Boot(2, 12), Boot(3, 10)))
-    journalctl(state, f"exec /bin/cat {state.parent}/boots")
+    fake_journalctl(state.parent, Boot(1), Boot(2, 12), Boot(3, 10))
     for _ in range(2):
         with agent("--state-directory", str(state)) as running:
             until(running, "tdx_recorded_boots", 4)
             assert running.value("tdx_recorded_boots") == 4
             least = running.value("tdx_recorded_reserved_areas_headroom_min", strategy="memory-regions")
             assert least == 16 - 13
-        journalctl(state, "exit 1")
+        (state.parent / "journalctl").write_text("#!/bin/sh\nexit 1\n")
 
 
 def test_it_does_not_outlive_the_agent(state: Path) -> None:
     """A journal that is never read to its end: the agent serves meanwhile, and nothing is left behind it."""
     begun = state.parent / "begun"
-    journalctl(state, f"echo $$ >{begun}.new; mv {begun}.new {begun}; exec /bin/sleep 600")
+    wait = f"echo $$ >{begun}.new; mv {begun}.new {begun}; exec /bin/sleep 600"
+    fake_journalctl(state.parent, Boot(1), each=wait)
     with agent("--state-directory", str(state)) as running:
         end = time.monotonic() + SECONDS
         while not begun.exists():

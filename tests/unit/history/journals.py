@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DAY = 86400
 FIRST = 1_760_000_000
@@ -93,3 +96,27 @@ def journal(entries: list[dict[str, Any]]) -> str:
 def of(*boots: Boot) -> str:
     """The journal of boots, one after the other."""
     return journal([entry for boot in boots for entry in boot.entries()])
+
+
+def fake_journalctl(folder: Path, *boots: Boot, each: str = "") -> None:
+    """A journalctl in this folder that knows these boots, the oldest first.
+
+    Args:
+        folder: for the PATH.
+        boots: that it knows.
+        each: what its shell does before it prints a boot, whose id is ``$id``.
+    """
+    for boot in boots:
+        (folder / boot.id).write_text(of(boot))
+    (folder / "ids").write_text("".join(f"{boot.id}\n" * 3 for boot in reversed(boots)))
+    program = folder / "journalctl"
+    program.write_text(
+        f"""#!/bin/sh
+case "$*" in
+*--reverse*) exec /bin/cat {folder}/ids ;;
+*_BOOT_ID=*) id=${{*##*_BOOT_ID=}}; {each or ":"}; exec /bin/cat {folder}/$id ;;
+esac
+exit 1
+"""
+    )
+    program.chmod(0o755)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.inputs.earlier import records_of
 from tdx_headroom.inputs.history import histories
 from tdx_headroom.inputs.named import Kind, Named
-from tdx_headroom.sources.kernel_log.journal_boots import MAX_BOOTS, JournalBoots
+from tdx_headroom.sources.kernel_log.journal_boot import JournalBoot
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,9 @@ UP, FAILED, UNKNOWN = ModuleState.INITIALIZED, ModuleState.FAILED, ModuleState.U
 
 def streamed(text: str) -> list[BootRecord]:
     """What the live journal's stream becomes."""
-    boots = JournalBoots().add_all(text.splitlines()).boots
+    lines = text.splitlines()
+    ids = dict.fromkeys(json.loads(line)["_BOOT_ID"] for line in lines)
+    boots = [JournalBoot(boot_id).add_all(lines).log for boot_id in ids]
     return records_of(boots, RecordFrom.JOURNAL)
 
 
@@ -121,16 +124,24 @@ def test_forged_lines() -> None:
     assert [(record.outcome, record.bios_version) for record in records] == [(UP, "2.1"), (FAILED, "2.1")]
 
 
-def test_many_boots_and_long_ones() -> None:
-    """Only so many boots are held, the newest, and of a long boot only what matters."""
-    boots = JournalBoots()
-    chatter = Boot(MAX_BOOTS + 5)
-    for number in range(MAX_BOOTS + 6):
-        boots.add_all(of(Boot(number, 1)).splitlines())
-    boots.add_all(journal([chatter.entry(f"eth0: link {i}", 10**8 + i) for i in range(20000)]).splitlines())
-    found = boots.boots
-    assert [boot.boot_id for boot in found] == [Boot(number).id for number in range(6, MAX_BOOTS + 6)]
-    assert len(found[-1].log.records) < 40
+def test_a_long_boot() -> None:
+    """Of it only what matters is held, wherever in it that is."""
+    boot = Boot(1, 9)
+    first, last = boot.entries()[:-3], boot.entries()[-3:]
+    chatter = [boot.entry(f"eth0: link {i}", 10**8 + i) for i in range(20000)]
+    found = JournalBoot(boot.id).add_all(journal([*first, *chatter, *last]).splitlines()).log
+    assert len(found.log.records) < 40
+    (record,) = records_of([found], RecordFrom.JOURNAL)
+    assert (needed(record), record.outcome) == (10, UP)
+
+
+def test_a_clock_that_is_set_during_the_boot() -> None:
+    """The boot began by the clock that is right, not by the one that it began with."""
+    boot = Boot(1)
+    reset = [{**entry, "__REALTIME_TIMESTAMP": entry["__MONOTONIC_TIMESTAMP"]} for entry in boot.entries()]
+    reset[-1] = boot.entries()[-1]
+    (record,) = streamed(journal(reset))
+    assert record.began == boot.when
 
 
 def test_damaged_journals(tmp_path: Path) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.unit.history.journals import Boot, of
+from tests.unit.history.journals import Boot, fake_journalctl, of
 
 from tdx_headroom.cli import main
 from tdx_headroom.facts.boot_record import BootRecord, RecordFrom
@@ -48,13 +47,6 @@ def test_facts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "line 2" in err
 
 
-def _journalctl(folder: Path, text: str) -> None:
-    (folder / "text").write_text(text)
-    program = folder / "journalctl"
-    program.write_text(f"#!/bin/sh\nexec cat {folder}/text\n")
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-
-
 def test_this_host(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,7 +55,7 @@ def test_this_host(
         RecordFrom.AGENT, Boot(1).id, began=float(Boot(1).when), outcome=ModuleState.INITIALIZED
     )
     StateFile(str(tmp_path)).save(State(BootState("x"), history=(kept,)))
-    _journalctl(tmp_path, of(Boot(2, 11), Boot(1)))
+    fake_journalctl(tmp_path, Boot(1), Boot(2, 11))
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert main(["history", "--format", "json", "--state-directory", str(tmp_path)]) == os.EX_OK
     boots = json.loads(capsys.readouterr().out)["boots"]
@@ -90,11 +82,17 @@ def test_a_state_that_cannot_be_read(
 @pytest.mark.parametrize(
     "text", ["no JSON\n", '{"MESSAGE": 5, "_BOOT_ID": 7}\n', '{"_TRANSPORT": "kernel"', "\n"]
 )
+@pytest.mark.parametrize("broken", ["ids", Boot(1).id])
 def test_a_journal_that_is_none(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    broken: str,
 ) -> None:
     """Whatever it prints, this boot is told."""
-    _journalctl(tmp_path, text)
+    fake_journalctl(tmp_path, Boot(1))
+    (tmp_path / broken).write_text(text)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert main(["history", "--state-directory", str(tmp_path)]) == os.EX_OK
     out, err = capsys.readouterr()
