@@ -144,6 +144,19 @@ def test_a_clock_that_is_set_during_the_boot() -> None:
     assert record.began == boot.when
 
 
+@pytest.mark.parametrize("damage", [{"MESSAGE": None}, {"MESSAGE": [110, 0, 0]}, {"PRIORITY": "x"}, {}])
+def test_a_damaged_row(damage: dict[str, object]) -> None:
+    """A row of the memory map that cannot be read: how much memory there was is unknown, and nothing else."""
+    boot = Boot(1, 9)
+    entries = boot.entries()
+    row = next(i for i, entry in enumerate(entries) if "node   0" in entry["MESSAGE"]) + 3
+    entries[row] |= damage
+    entries.insert(row, boot.entry("", 1))
+    (record,) = streamed(journal(entries))
+    assert needed(record) == (None if damage else 10)
+    assert record.outcome is UP
+
+
 def test_damaged_journals(tmp_path: Path) -> None:
     """Whatever bytes are missing: one line that says so, or records, and never an unexpected error."""
     text = of(*BOOTS)

@@ -42,9 +42,14 @@ class JournalBoot:
         found = journal_line(line, self._lines)
         if found is None:
             return
-        entry, (priority, time, text) = found
+        entry, record = found
         if entry.get("_BOOT_ID") != self._id:
             return
+        if record is None or "\0" in record[2]:
+            # What a damaged file has lost may be a row of a list. A record that says nothing is none in any.
+            self._count += entry.get("MESSAGE") != ""
+            return
+        priority, time, text = record
         self._book.add(priority, self._count, time, text)
         self._count += 1
         # The last one counts: a clock that was wrong at the start has been set by then.

@@ -200,17 +200,20 @@ class JournalEntries:
         if found is None:
             return
         entry, record = found
+        if record is None:
+            return
         if entry.get("_BOOT_ID") != self._boot:
             self._boot = entry.get("_BOOT_ID")
             self.found.clear()
         self.found.append(record)
 
 
-def journal_line(line: str, number: int) -> tuple[dict[str, Any], tuple[int, int, str]] | None:
+def journal_line(line: str, number: int) -> tuple[dict[str, Any], tuple[int, int, str] | None] | None:
     """A line of ``journalctl --output=json``: the entry, and what it is a record of; None: not the kernel's.
 
     The record is priority (facility x 8 + level), microseconds since boot, and text. journald marks records
-    that user space wrote to /dev/kmsg as the kernel's too: the facility tells.
+    that user space wrote to /dev/kmsg as the kernel's too: the facility tells. It is None where the entry has
+    no such thing, as in a damaged file, or says nothing.
 
     Args:
         line: one entry.
@@ -230,5 +233,5 @@ def journal_line(line: str, number: int) -> tuple[dict[str, Any], tuple[int, int
         str(entry.get(key, "0")) for key in ("SYSLOG_FACILITY", "PRIORITY", "_SOURCE_MONOTONIC_TIMESTAMP")
     )
     if message is None or not _NUMBER.fullmatch(facility + level) or not _NUMBER.fullmatch(time):
-        return None
+        return entry, None
     return entry, (int(facility) * 8 + int(level), int(time), message)
