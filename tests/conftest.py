@@ -25,6 +25,8 @@ PACKAGES = {
     "prometheus-node-exporter": "prometheus-node-exporter",
     "systemd-analyze": "systemd",
     "systemd-sysusers": "systemd",
+    "journalctl": "systemd",
+    "systemd-journal-remote": "systemd-journal-remote",
     "bootctl": "systemd-boot",
     "kernel-install": "systemd",
     "run-parts": "debianutils",
@@ -81,8 +83,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(f"only root {mark.args[0]}")
     for mark in item.iter_markers("program"):
         name = mark.args[0]
-        # Some are root's, and not in everybody's PATH.
-        if shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None:
+        # Some are root's or systemd's own, and not in everybody's PATH.
+        if shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/lib/systemd") is None:
             pytest.skip(f"{name} is not installed: apt-get install {PACKAGES[name]}")
 
 
