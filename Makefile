@@ -12,7 +12,7 @@ SEED   ?= 1
 STRATEGY ?= memory-regions
 SECONDS ?= 60
 
-.PHONY: help run demo plan test golden lint clean kernel-test boot-pairs remedy-test remedy-search vm-test reboot-test package-test python-test release bench fuzz soak scale-bench
+.PHONY: help run demo plan test golden lint clean kernel-test boot-pairs remedy-test remedy-search vm-test reboot-test package-test python-test release bench journal-bench fuzz soak scale-bench
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -70,6 +70,9 @@ release: $(STAMP) ## sdist, wheel, .deb, .rpm and SHA256SUMS in dist/; ARGS=--ch
 
 bench: $(STAMP) ## how fast and small the agent is, beside peers; not part of make test
 	@$(VENV)/bin/python -m tests.bench $(ARGS)
+
+journal-bench: $(STAMP) ## what an agent's first start costs on a host with a journal of 500 MB, as root
+	@$(VENV)/bin/python -m tests.bench.journal $(ARGS)
 
 fuzz: $(STAMP) ## fuzz every parser, SECONDS=60 each; not part of make test
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --group fuzz

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from dataclasses import replace
@@ -14,7 +15,7 @@ from tdx_headroom.facts.boot_record import RecordFrom
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.inputs.history import records_of
 from tdx_headroom.inputs.journal import boots_in_journal
-from tests.tools.journal_files import use_journal, write_journal
+from tests.tools.journal_files import put_first, write_journal
 from tests.unit.history.journals import FIRST, Boot
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ pytestmark = [pytest.mark.program("journalctl"), pytest.mark.program("systemd-jo
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the journal that journalctl reads."""
-    return use_journal(tmp_path, monkeypatch)
+    files, programs = put_first(tmp_path)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    return files
 
 
 def records() -> list[BootRecord]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,8 +10,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    import pytest
 
 WRITER = Path("/usr/lib/systemd/systemd-journal-remote")
 """Of the package systemd-journal-remote; it also rotates: a file that has grown too large is archived."""
@@ -47,19 +44,19 @@ def _export(entry: Mapping[str, str]) -> bytes:
     return b"".join([*lines, b"\n"])
 
 
-def use_journal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Have journalctl read a journal of its own, as if it were this host's; the folder of its files.
+def put_first(folder: Path) -> tuple[Path, Path]:
+    """A journal that journalctl reads as if it were this host's.
 
     Args:
-        folder: for that folder, and the journalctl that comes first in the PATH.
-        monkeypatch: sets the PATH.
+        folder: for all of it.
+
+    Returns:
+        The folder of the journal's files, and one for the PATH, with the journalctl that reads them.
     """
     files, programs = folder / "journal", folder / "programs"
     files.mkdir()
     programs.mkdir()
-    real = shutil.which("journalctl")
     wrapper = programs / "journalctl"
-    wrapper.write_text(f'#!/bin/sh\nexec {real} --directory={files} "$@"\n')
+    wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("journalctl")} --directory={files} "$@"\n')
     wrapper.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    return files
+    return files, programs
