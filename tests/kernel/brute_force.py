@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tdx_headroom.verdict.remedies.moves import Move
 
 STRATEGY = Strategy.MEMORY_REGIONS
+GOALS = {Goal.FITS: "fits", Goal.ROOMY: "roomy"}
 CANDIDATES = 40
 PAGES = 10
 """So many of the candidates at least are pages below borders, where there are so many."""
@@ -140,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     r = Random(f"{options.seed}/brute-force")
     started = time.monotonic()
-    found: dict[Goal, list[Found]] = {goal: [] for goal in Goal}
+    found: dict[Goal, list[Found]] = {goal: [] for goal in GOALS}
     with progress(options.maps, "comparing", "map") as bar:
         while sum(map(len, found.values())) < options.maps:
             facts = make(r)
@@ -154,7 +155,7 @@ def _run(options: argparse.Namespace) -> int:
         helped = sum(row.best is not None for row in rows)
         more = sum(row.best is None and row.mine is not None for row in rows)
         print(
-            f"{goal.name.lower()}: {len(rows)} maps; a set helps {helped}, of which the search misses"
+            f"{GOALS[goal]}: {len(rows)} maps; a set helps {helped}, of which the search misses"
             f" {missed} and pays more for {dearer}; it mends {more} that no set does"
         )
         bad = bad or dearer > 0 or missed > helped // 50

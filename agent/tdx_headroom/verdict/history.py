@@ -268,7 +268,12 @@ def spread(records: Sequence[BootRecord]) -> Spread | None:
 
 
 def spread_of(now: Iterable[Areas], before: Iterable[HolesBefore], strategy: str | None) -> Spread | None:
-    """That of the TDMR which comes nearest to its limit after one more step.
+    """That of the TDMR which comes nearest to its limit after one more step; as :func:`spreads_of`."""
+    return max(spreads_of(now, before, strategy), key=lambda s: s.most_after_a_step - s.limit, default=None)
+
+
+def spreads_of(now: Iterable[Areas], before: Iterable[HolesBefore], strategy: str | None) -> list[Spread]:
+    """How far the need of each TDMR spreads, by address.
 
     Args:
         now: what the TDMRs of the present boot need.
@@ -284,7 +289,7 @@ def spread_of(now: Iterable[Areas], before: Iterable[HolesBefore], strategy: str
         boots = 1 if known is None else known.boots + 1
         least, most = min(holes) + pamts, max(holes) + pamts
         found.append(Spread(boots, least, most, areas.limit, areas.base, areas.size))
-    return max(found, key=lambda s: s.most_after_a_step - s.limit, default=None)
+    return found
 
 
 def holes_before(records: Iterable[BootRecord], present: BootRecord) -> tuple[HolesBefore, ...]:

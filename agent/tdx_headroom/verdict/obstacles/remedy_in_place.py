@@ -36,7 +36,11 @@ def look(signs: Signs) -> Findings:
             text = f"keeps TDX up; without it: {describe(without)} Leave it there."
             yield Finding(NEEDED, NOTE, _told(edit, text))
         elif _is_ours(edit) and Goal.ROOMY.is_met(without):
-            text = f"is not needed any more; without it: {describe(without)}"
+            # Boots without it are not like this one: how far they spread is not known here.
+            text = (
+                f"is not needed with this boot's memory map; without it: {describe(without)} It may be there"
+                " because maps differ from boot to boot: `tdx-headroom history` shows that."
+            )
             yield Finding(SPARE, NOTE, _told(edit, text))
 
 

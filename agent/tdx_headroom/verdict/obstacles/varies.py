@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from tdx_headroom.address import show
+from tdx_headroom.address import Range, show
 from tdx_headroom.verdict.findings import RISK, Finding, Findings, Remedy, RemedyKind, Signs
-from tdx_headroom.verdict.history import areas_of, spread_of
+from tdx_headroom.verdict.history import areas_of, spreads_of
 from tdx_headroom.verdict.model import State
+from tdx_headroom.verdict.remedies import for_step
 
 KINDS = ("varies",)
 
@@ -16,9 +17,11 @@ def look(signs: Signs) -> Findings:
     plan, before = signs.plan, signs.facts.holes_before
     if plan is None or not before or signs.predicted is State.WILL_FAIL:
         return
-    found = spread_of(areas_of(plan), before, str(signs.strategy.strategy))
-    if found is None or not found.next_does_not_fit:
+    spreads = spreads_of(areas_of(plan), before, str(signs.strategy.strategy))
+    too_far = [spread for spread in spreads if spread.next_does_not_fit]
+    if not too_far:
         return
+    found = max(too_far, key=lambda spread: spread.most_after_a_step - spread.limit)
     text = (
         f"In {found.boots} boots with this firmware, kernel and command line a TDMR has needed from"
         f" {found.least} to {found.most} of {found.limit} areas: one more such step does not fit."
@@ -30,7 +33,8 @@ def look(signs: Signs) -> Findings:
     fewer = Remedy(
         RemedyKind.FEWER_AREAS,
         f"Have {areas} in TDMR {bounds}: `tdx-headroom history` shows which holes come and go, for the"
-        " firmware's vendor; `tdx-headroom plan --add-hole` tries memory to give up.",
+        " firmware's vendor.",
         areas_freed=short,
     )
-    yield Finding("varies", RISK, text, figures, (fewer,))
+    most = {Range(s.base, s.base + s.size): s.most_after_a_step for s in too_far}
+    yield Finding("varies", RISK, text, figures, (fewer, *for_step(signs, plan, most)))

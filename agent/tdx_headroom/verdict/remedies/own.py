@@ -74,6 +74,7 @@ def _best(facts: HostFacts, plan: Plan, edits: Sequence[MapEdit], goal: Goal) ->
 
     It costs no memory, so it goes on until there is room to spare.
     """
+    wanted = goal if goal.roomy else Goal.ROOMY
     alone = []
     for edit in edits:
         tried = plan_without(facts, plan.strategy, [edit])
@@ -82,7 +83,7 @@ def _best(facts: HostFacts, plan: Plan, edits: Sequence[MapEdit], goal: Goal) ->
     chosen: list[MapEdit] = []
     best = plan
     for _, edit in sorted(alone, key=lambda pair: pair[0], reverse=True):
-        if Goal.ROOMY.is_met(best):
+        if wanted.is_met(best):
             break
         tried = plan_without(facts, plan.strategy, [*chosen, edit])
         if tried is not None and quality(tried) > quality(best):

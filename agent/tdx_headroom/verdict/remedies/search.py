@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from enum import Enum, auto
+from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from tdx_headroom.address import Range, union
 from tdx_headroom.plan import Outcome
@@ -35,26 +35,48 @@ MAX_REGIONS = 200_000
 """So many memory regions they have at most, all together: hosts with very many get fewer plans."""
 
 
-class Goal(Enum):
-    """What giving up memory is to lead to."""
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What giving up memory is to lead to.
 
-    FITS = auto()
+    Args:
+        roomy: whether the host is not to be at risk; otherwise it is enough that TDX comes up by the plan.
+        spare: ranges of memory, and so many areas as each TDMR in them has to have left.
+    """
+
+    FITS: ClassVar[Goal]
     """TDX comes up by the plan."""
-    ROOMY = auto()
+    ROOMY: ClassVar[Goal]
     """It comes up, and the host is not at risk."""
+
+    roomy: bool
+    spare: tuple[tuple[Range, int], ...] = ()
 
     def is_met(self, plan: Plan) -> bool:
         """Whether a plan is good enough."""
-        if self is Goal.FITS:
+        if not self.roomy:
             return plan.outcome is Outcome.OK
-        return predict(plan) is State.WILL_INITIALIZE
+        return predict(plan) is State.WILL_INITIALIZE and self.short(plan) == 0
+
+    def short(self, plan: Plan) -> int:
+        """How many areas are too many in all TDMRs together."""
+        return sum(max(self.excess(tdmr), 0) for tdmr in plan.tdmrs)
 
     def excess(self, tdmr: Tdmr) -> int:
         """How many areas too many a TDMR has."""
         needed, worst = tdmr.needed or 0, tdmr.needed_worst or 0
-        if self is Goal.FITS:
+        if not self.roomy:
             return needed - tdmr.limit
-        return max(needed + AT_RISK_HEADROOM + 1, worst) - tdmr.limit
+        return max(needed + self.left(tdmr), worst) - tdmr.limit
+
+    def left(self, tdmr: Tdmr) -> int:
+        """So many areas a TDMR has to have left."""
+        spare = (count for place, count in self.spare if place.start < tdmr.end and tdmr.base < place.end)
+        return max((AT_RISK_HEADROOM + 1, *spare)) if self.roomy else 0
+
+
+Goal.FITS = Goal(roomy=False)
+Goal.ROOMY = Goal(roomy=True)
 
 
 class Mended(NamedTuple):
@@ -83,7 +105,7 @@ class _Step(NamedTuple):
         return self.cost, len(self.ranges)
 
 
-def search(facts: HostFacts, plan: Plan, goal: Goal) -> Mended | None:
+def search(facts: HostFacts, plan: Plan, goal: Goal, *, nearest: bool = False) -> Mended | None:
     """The cheapest memory to give up for a goal; None where none is found.
 
     Every TDMR that has too many areas is treated, one move at a time, and after each move the whole plan is
@@ -93,12 +115,14 @@ def search(facts: HostFacts, plan: Plan, goal: Goal) -> Mended | None:
         facts: of the host, its memory regions known.
         plan: of it.
         goal: that the plan does not meet.
+        nearest: whether to go as far as can be, where the goal is out of reach and the plan fits already.
     """
     memory = Memory(facts)
     most = min(MAX_PLANS, 1 + MAX_REGIONS // (len(memory.ranges) + 1))
     queue: list[tuple[int, int, int, _Step]] = []
     seen: set[tuple[Range, ...]] = set()
     best: tuple[_Step, Plan] | None = None
+    near: tuple[_Step, Plan] = _Step((), 0), plan
     _push(queue, seen, _Step((), 0))
     for _ in range(most):
         if not queue or (best is not None and queue[0][:2] > best[0].order):
@@ -112,9 +136,18 @@ def search(facts: HostFacts, plan: Plan, goal: Goal) -> Mended | None:
             if best is None or _is_better(tried, best[1]):
                 best = step, tried
         elif best is None:
+            if goal.short(tried) < goal.short(near[1]) and not _is_worse(tried, plan):
+                near = step, tried
             for move in _moves(memory, changed, tried, goal, step.ranges):
                 _push(queue, seen, _after(memory, step, move))
+    if best is None and nearest and near[0].ranges:
+        best = near
     return None if best is None else Mended(best[0].ranges, best[0].cost, best[1])
+
+
+def _is_worse(plan: Plan, other: Plan) -> bool:
+    """Whether what a plan foretells is worse."""
+    return quality(plan)[0] < quality(other)[0]
 
 
 def _is_better(plan: Plan, other: Plan) -> bool:
@@ -134,8 +167,7 @@ def _moves(memory: Memory, facts: HostFacts, plan: Plan, goal: Goal, given_up: S
 
 def _of_tdmr(memory: Memory, plan: Plan, tdmr: Tdmr, goal: Goal, given_up: Sequence[Range]) -> list[Move]:
     cell, count = crowded_gib(tdmr)
-    spare = AT_RISK_HEADROOM + 1 if goal is Goal.ROOMY else 0
-    if count + spare > tdmr.limit:
+    if count + goal.left(tdmr) > tdmr.limit:
         # No split helps there: so many joins it takes, whatever else is done. Or the TDMR goes as a whole.
         inside = [m for m in joins(memory, plan, tdmr, given_up) if cell.start <= m.range.start < cell.end]
         whole = memory.move(tdmr.base, tdmr.end, given_up)
