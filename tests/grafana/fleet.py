@@ -14,6 +14,7 @@ from tests.grafana.panels import (
     bars,
     dashboard,
     data_source_variable,
+    figures,
     graph,
     label_variable,
     stat,
@@ -130,6 +131,31 @@ CAUSES = (
     ),
 )
 
+LEFT = "job_bios_version_cpu_model:tdx_firmware_reserved_areas_headroom_min"
+TAKEN = "job_bios_version_before_bios_version:tdx_firmware_step_reserved_areas"
+
+FIRMWARE = (
+    figures(
+        "Areas left by BIOS and platform",
+        "Reserved areas left in the fullest TDMR of TDX hosts, under their own kernel.",
+        columns=("job", "cpu_model", "bios_version"),
+        hosts=f"{LEFT}:count{{{JOB}}}",
+        least=f"{LEFT}:min{{{JOB}}}",
+        median=f"{LEFT}:median{{{JOB}}}",
+        most=f"{LEFT}:max{{{JOB}}}",
+    ),
+    figures(
+        "What BIOS updates took",
+        "How many more areas hosts need since their last update, from the median of the boots before to that"
+        " of those since; negative: fewer.",
+        columns=("job", "bios_version_before", "bios_version"),
+        hosts=f"{TAKEN}:count{{{JOB}}}",
+        least=f"{TAKEN}:min{{{JOB}}}",
+        median=f"{TAKEN}:median{{{JOB}}}",
+        most=f"{TAKEN}:max{{{JOB}}}",
+    ),
+)
+
 HOSTS = (
     table(
         "Hosts with the least headroom",
@@ -193,6 +219,7 @@ FLEET: Json = dashboard(
         Row("Now and at the next boot", NUMBERS),
         Row("Over time", TRENDS),
         Row("What they have in common", CAUSES),
+        Row("Firmware", FIRMWARE),
         Row("Which hosts", HOSTS),
     ),
     [],

@@ -221,6 +221,33 @@ def table(
     )
 
 
+def figures(
+    title: str, description: str, *, columns: tuple[str, ...], width: int = 12, **exprs: str
+) -> Panel:
+    """Series of several queries as one table: a row for these labels, and a column for each query."""
+    values = {f"Value #{chr(ord('A') + index)}": name for index, name in enumerate(exprs)}
+    return Panel(
+        "table",
+        title,
+        description,
+        tuple(Query(expr, table=True) for expr in exprs.values()),
+        width,
+        options={"showHeader": True, "cellHeight": "sm"},
+        transformations=(
+            {"id": "merge", "options": {}},
+            {"id": "filterFieldsByName", "options": {"include": {"names": [*columns, *values]}}},
+            {
+                "id": "organize",
+                "options": {
+                    "indexByName": {name: index for index, name in enumerate([*columns, *values])},
+                    "renameByName": values,
+                    "excludeByName": {},
+                },
+            },
+        ),
+    )
+
+
 def data_source_variable() -> Json:
     """Which Prometheus."""
     return {

@@ -147,6 +147,22 @@ _TABLE = (
         "Reserved areas left over in the fullest TDMR, in the recorded boot that had the most.",
         ("strategy",),
     ),
+    Family(
+        "tdx_firmware_reserved_areas_headroom_min",
+        "Reserved areas left over in the fullest TDMR under this kernel, by what decides about them.",
+        ("bios_version", "cpu_model"),
+    ),
+    Family(
+        "tdx_firmware_step_reserved_areas",
+        "How many more reserved areas the fullest TDMR needs since the last change of the BIOS version, from"
+        " median to median; negative: fewer.",
+        ("bios_version_before", "bios_version"),
+    ),
+    Family(
+        "tdx_firmware_took_reserved_areas",
+        "How many more reserved areas every boot since that change has needed than any before; for a week.",
+        ("bios_version_before", "bios_version"),
+    ),
     Family("tdx_memory_not_convertible_bytes", "Memory in memory regions that no CMR covers."),
     Family("tdx_headroom_source_success", "Whether a source of the host could be read.", ("source",)),
     Family(

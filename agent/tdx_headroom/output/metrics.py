@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from tdx_headroom.output.metric_families import Sample
     from tdx_headroom.plan import Plan, Tdmr
     from tdx_headroom.verdict.assessment import Assessment
+    from tdx_headroom.verdict.firmware_steps import FirmwareStep
+
+STEP_IS_NEW = 7 * 86400.0
+"""Seconds for which an update of the firmware is news: a weekend is over by then, and a rollout is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class AgentStatus:
     recorded_boots: int | None = None
     recorded_headroom: tuple[tuple[str, int, int], ...] = ()
     """Strategy, and reserved areas left in the boot that had the fewest and in that which had the most."""
+    firmware_step: FirmwareStep | None = None
 
 
 def stale(status: AgentStatus) -> AgentStatus:
@@ -65,6 +70,9 @@ def collect(assessment: Assessment | None, status: AgentStatus | None) -> list[M
                 samples += _plan_samples(strategy, plan)
     if status is not None:
         samples += _status_samples(status)
+        step = status.firmware_step
+        if step is not None and assessment is not None and assessment.verdict.state is not State.NOT_TDX:
+            samples += _firmware_step_samples(step, status.assessed_at)
     return families(samples)
 
 
@@ -128,12 +136,20 @@ def _verdict_samples(assessment: Assessment) -> Iterator[Sample]:
             yield ("tdx_next_init", (state,), int(state is verdict.next_boot))
     if verdict.state is not State.NOT_TDX:
         yield from next_boot_samples(assessment)
+        yield from _firmware_samples(assessment)
     if assessment.facts.memory_regions is not None or verdict.state is not State.NOT_TDX:
         basis = verdict.finding.basis
         for strategy in Strategy:
             yield ("tdx_kernel_strategy", (strategy, basis), int(strategy is verdict.strategy))
     if verdict.cross_check.matches is not None:
         yield ("tdx_plan_matches_kernel", (), int(verdict.cross_check.matches))
+
+
+def _firmware_samples(assessment: Assessment) -> Iterator[Sample]:
+    plan, platform = assessment.plans[assessment.verdict.strategy], assessment.facts.platform
+    if plan is not None and plan.headroom is not None and platform is not None:
+        labels = (_text(platform.bios_version), _text(platform.cpu_model))
+        yield ("tdx_firmware_reserved_areas_headroom_min", labels, plan.headroom)
 
 
 def _log_samples(assessment: Assessment) -> Iterator[Sample]:
@@ -194,6 +210,14 @@ def _status_samples(status: AgentStatus) -> Sequence[Sample]:
         ("tdx_headroom_kernel_log_untrusted_records_total", (), status.records_untrusted),
         *(("tdx_headroom_source_read_timestamp_seconds", (name,), at) for name, at in status.read_at),
     ]
+
+
+def _firmware_step_samples(step: FirmwareStep, now: float) -> Iterator[Sample]:
+    versions = (_text(step.before), _text(step.after))
+    yield ("tdx_firmware_step_reserved_areas", versions, step.areas)
+    # Exported for a while only: an alert that selects it ends by itself, and needs no other series for that.
+    if step.began is not None and abs(now - step.began) < STEP_IS_NEW:
+        yield ("tdx_firmware_took_reserved_areas", versions, step.took)
 
 
 def _text(value: str | None) -> str:

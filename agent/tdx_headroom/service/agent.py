@@ -17,6 +17,7 @@ from tdx_headroom.service.state_writer import StateWriter
 from tdx_headroom.verdict import State as VerdictState
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.boots import why_none_comes
+from tdx_headroom.verdict.firmware_steps import newest_firmware_step
 from tdx_headroom.verdict.history import headroom_range, holes_before, of_facts, with_plans
 from tdx_headroom.verdict.signs import tdx_gone
 from tdx_headroom.verdict.what_if import UNCHANGED
@@ -174,6 +175,7 @@ class Agent:
             last_boot_headroom=before.headroom if before else (),
             recorded_boots=len(records) or None,
             recorded_headroom=headroom_range(records),
+            firmware_step=newest_firmware_step(records),
             state_written=self._writer.success,
         )
 

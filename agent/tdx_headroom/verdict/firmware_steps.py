@@ -34,12 +34,14 @@ class FirmwareStep(NamedTuple):
     Args:
         before, after: the versions.
         need_before, need_after: in boots that differ in nothing else that is known to matter.
+        began: when the first boot with the newer version began, in seconds since the epoch; None: unknown.
     """
 
     before: str
     after: str
     need_before: Need
     need_after: Need
+    began: float | None = None
 
     @property
     def areas(self) -> int:
@@ -72,10 +74,24 @@ def firmware_steps(records: Iterable[BootRecord]) -> tuple[FirmwareStep, ...]:
     Args:
         records: of one host, the oldest first.
     """
-    known = [record for record in records if record.bios_version is not None]
-    runs = [list(run) for _, run in groupby(known, key=lambda record: record.bios_version)]
-    steps = (_step(before, after) for before, after in pairwise(runs))
+    steps = (_step(before, after) for before, after in pairwise(_runs(records)))
     return tuple(step for step in steps if step is not None)
+
+
+def newest_firmware_step(records: Iterable[BootRecord]) -> FirmwareStep | None:
+    """The change to the present version; None where there is none, or it has no figures.
+
+    Args:
+        records: of one host, the oldest first.
+    """
+    runs = _runs(records)[-2:]
+    return _step(*runs) if len(runs) == 2 else None
+
+
+def _runs(records: Iterable[BootRecord]) -> list[list[BootRecord]]:
+    """Boots in a row with the same version; what is unknown belongs to none."""
+    known = [record for record in records if record.bios_version is not None]
+    return [list(run) for _, run in groupby(known, key=lambda record: record.bios_version)]
 
 
 def _step(before: Sequence[BootRecord], after: Sequence[BootRecord]) -> FirmwareStep | None:
@@ -84,7 +100,7 @@ def _step(before: Sequence[BootRecord], after: Sequence[BootRecord]) -> Firmware
         new = _needed_like(after, newest)
         if old and new:
             versions = (before[-1].bios_version or "", newest.bios_version or "")
-            return FirmwareStep(*versions, need_of(old), need_of(new))
+            return FirmwareStep(*versions, need_of(old), need_of(new), after[0].began)
     return None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from tdx_headroom.address import GIB, MIB
 from tdx_headroom.facts.boot_record import Areas, BootRecord, RecordFrom, StrategyAreas
 from tdx_headroom.facts.host_facts import MemoryRegion
-from tdx_headroom.verdict.firmware_steps import Need, firmware_steps
+from tdx_headroom.verdict.firmware_steps import Need, firmware_steps, newest_firmware_step
 
 MR, WALK = "memory-regions", "cmr-walk"
 
@@ -99,3 +99,20 @@ def test_boots_of_which_nothing_is_planned() -> None:
     assert firmware_steps([boot("1", 10, **blank), boot("2", 12)]) == ()
     (step,) = firmware_steps([boot("1", 10), boot("2", 12, **blank), boot("2", 13)])
     assert step.need_after == Need(1, 13, 13, 13)
+
+
+def test_the_newest_step() -> None:
+    """It is the change to the present version, dated by the first boot with it."""
+    records = [boot("1", 10, began=1.0), boot("2", 13, began=2.0), boot("3", 14, began=3.0), boot("3", 15)]
+    step = newest_firmware_step(records)
+    assert step is not None
+    assert (step.before, step.after, step.began, step.took) == ("2", "3", 3.0, 1)
+
+
+def test_the_newest_step_has_no_figures() -> None:
+    """An older step does not stand in for a change that cannot be judged; one version alone is no change."""
+    records = [boot("1", 10), boot("2", 13), boot("3", 13, arguments=("mem=1G",))]
+    assert firmware_steps(records)
+    assert newest_firmware_step(records) is None
+    assert newest_firmware_step([boot("1", 10), boot("1", 12), boot(None, 14)]) is None
+    assert newest_firmware_step([]) is None
