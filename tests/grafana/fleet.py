@@ -160,8 +160,8 @@ HOSTS = (
     table(
         "Hosts with the least headroom",
         f"The {ROWS_SHOWN} TDX hosts with the fewest reserved areas left, under their own kernel.",
-        Query(f"bottomk({ROWS_SHOWN}, instance:tdx_reserved_areas_headroom_min:kernel{{{JOB}}})"),
-        columns=("instance", "job", "strategy"),
+        Query(f"bottomk({ROWS_SHOWN}, tdx_reserved_areas_headroom_min_own_kernel{{{JOB}}})"),
+        columns=("instance", "job"),
         value="headroom",
         colours=HEADROOM,
         link=HOST_LINK,
@@ -177,7 +177,7 @@ HOSTS = (
     table(
         "Hosts on which TDX failed",
         "The kernel's reason, in this boot.",
-        Query(f"topk({ROWS_SHOWN}, tdx_init_failure_info{{{JOB}}})"),
+        Query(f"topk({ROWS_SHOWN}, tdx_init_failure_info{{{JOB}}} == 1)"),
         columns=("instance", "job", "reason", "errno"),
         value="failed",
         link=HOST_LINK,

@@ -188,7 +188,7 @@ MEMORY = (
     table(
         "Failure",
         "Why TDX failed in this boot; empty where it did not.",
-        Query(f"tdx_init_failure_info{{{HOST}}}"),
+        Query(f"tdx_init_failure_info{{{HOST}}} == 1"),
         columns=("reason", "errno"),
         value="failed",
     ),

@@ -48,6 +48,14 @@ _TABLE = (
         ("strategy",),
     ),
     Family(
+        "tdx_reserved_areas_headroom_min_own_kernel",
+        "Reserved areas left over in the fullest TDMR under the strategy of this boot's kernel.",
+    ),
+    Family(
+        "tdx_reserved_areas_headroom_worst_case_own_kernel",
+        "The same, when every PAMT that could land in a TDMR does.",
+    ),
+    Family(
         "tdx_kernel_strategy",
         "1 on the strategy that this kernel is taken to use, and why.",
         ("strategy", "evidence"),
@@ -58,9 +66,22 @@ _TABLE = (
     ),
     Family("tdx_verdict", "1 on the verdict for this host.", ("verdict",)),
     Family(
+        "tdx_verdict_unknown",
+        "Whether it cannot be told if TDX comes up, though something shows that the host is meant for it.",
+    ),
+    Family(
         "tdx_next_init",
         "1 on what the next TDX initialization does with the running kernel, command line and memory map.",
         ("verdict",),
+    ),
+    Family(
+        "tdx_next_init_concern",
+        "1 on what may keep that initialization from going well; 0 on all where another boot is staged.",
+        ("concern",),
+    ),
+    Family(
+        "tdx_mainline_kernel_fails",
+        "Whether TDX comes up, as far as is known, but would not with a mainline kernel.",
     ),
     Family(
         "tdx_next_boot",
@@ -69,8 +90,8 @@ _TABLE = (
     ),
     Family(
         "tdx_next_boot_info",
-        "Which boot comes next, and the files that tell it; absent when that cannot be told.",
-        ("kernel_release", "loader", "role", "known_from"),
+        "Which boot comes next, the files that tell it, and its verdict; absent when that cannot be told.",
+        ("kernel_release", "loader", "role", "known_from", "verdict"),
     ),
     Family(
         "tdx_next_boot_pending",
@@ -98,6 +119,7 @@ _TABLE = (
     ),
     Family("tdx_tdmrs", "TDMRs that the memory map needs.", ("strategy",)),
     Family("tdx_tdmrs_limit", "TDMRs that the TDX module takes."),
+    Family("tdx_tdmrs_headroom", "TDMRs left over; negative: TDX fails to initialize."),
     Family("tdx_pamt_bytes", "Memory that all PAMTs take under the recomputed plan.", ("strategy",)),
     Family("tdx_pamt_allocated_bytes", "Memory that the kernel logged as allocated for PAMTs."),
     Family(
@@ -108,11 +130,15 @@ _TABLE = (
     Family("tdx_module_state", "1 on the state that TDX is in, as the kernel log tells.", ("state",)),
     Family(
         "tdx_init_failure_info",
-        "Why TDX failed to initialize in this boot; absent when it did not fail.",
+        "1 on why TDX failed to initialize in this boot, 0 once a later try succeeded; absent if it did not.",
         ("reason", "errno"),
     ),
     Family("tdx_module_info", "The TDX module that the kernel named.", ("version", "build")),
-    Family("tdx_host_info", "The host.", ("kernel_release", "cpu_model", "bios_version")),
+    Family(
+        "tdx_host_info",
+        "The host, and the verdict of the boot that comes next; that is empty on a host without TDX.",
+        ("kernel_release", "cpu_model", "bios_version", "verdict"),
+    ),
     Family("tdx_boot_time_seconds", "When this boot began, by the host's clock."),
     Family("tdx_private_keyids", "Private KeyIDs that the BIOS has enabled."),
     Family("tdx_cmrs", "Convertible memory ranges that the TDX module reports."),
@@ -135,6 +161,10 @@ _TABLE = (
         "tdx_reserved_areas_headroom_min_last_boot",
         "Reserved areas left over in the fullest TDMR, in the boot before.",
         ("strategy",),
+    ),
+    Family(
+        "tdx_reserved_areas_headroom_min_own_kernel_last_boot",
+        "The same, under the strategy of this boot's kernel.",
     ),
     Family("tdx_recorded_boots", "Boots whose records the agent keeps, this one included."),
     Family(
@@ -166,6 +196,11 @@ _TABLE = (
     Family("tdx_memory_not_convertible_bytes", "Memory in memory regions that no CMR covers."),
     Family("tdx_headroom_source_success", "Whether a source of the host could be read.", ("source",)),
     Family(
+        "tdx_headroom_source_missing",
+        "1 on a source that every TDX host has and that cannot be read, 0 once it can be; absent before.",
+        ("source",),
+    ),
+    Family(
         "tdx_headroom_source_read_timestamp_seconds",
         "When a source was last read successfully.",
         ("source",),
@@ -179,6 +214,10 @@ _TABLE = (
         "tdx_headroom_kernel_log_records_lost_total",
         "Kernel log records that were overwritten before they could be read.",
         kind=COUNTER,
+    ),
+    Family(
+        "tdx_headroom_kernel_log_records_missing",
+        "Records that were overwritten, where what TDX did in this boot is unknown; 0 where it is known.",
     ),
     Family(
         "tdx_headroom_kernel_log_untrusted_records_total",

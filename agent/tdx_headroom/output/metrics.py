@@ -13,8 +13,9 @@ from tdx_headroom import __version__
 from tdx_headroom.errors import one_line
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.facts.sources import MemorySource
+from tdx_headroom.output.concern_metrics import concern_samples
 from tdx_headroom.output.metric_families import families
-from tdx_headroom.output.next_boot_metrics import next_boot_samples
+from tdx_headroom.output.next_boot_metrics import coming_state, next_boot_samples
 from tdx_headroom.plan import AreaKind, Outcome, Strategy
 from tdx_headroom.plan.regions import tdx_memory_list
 from tdx_headroom.verdict import State
@@ -32,6 +33,13 @@ if TYPE_CHECKING:
 
 STEP_IS_NEW = 7 * 86400.0
 """Seconds for which an update of the firmware is news: a weekend is over by then, and a rollout is not."""
+
+
+Labels = tuple[tuple[str, ...], ...]
+"""Values of the labels of several series."""
+
+REQUIRED = frozenset({"firmware-memmap", "kernel-log", "nodes", "platform", "zoneinfo"})
+"""Sources that every Linux host has, and for which no other stands in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,10 @@ class AgentStatus:
     recorded_headroom: tuple[tuple[str, int, int], ...] = ()
     """Strategy, and reserved areas left in the boot that had the fewest and in that which had the most."""
     firmware_step: FirmwareStep | None = None
+    failures: Labels = ()
+    """Why TDX has failed in this boot so far, be it over or not."""
+    missed: Labels = ()
+    """Sources that could not be read so far, be they readable now or not."""
 
 
 def stale(status: AgentStatus) -> AgentStatus:
@@ -62,21 +74,53 @@ def stale(status: AgentStatus) -> AgentStatus:
 def collect(assessment: Assessment | None, status: AgentStatus | None) -> list[Metric]:
     """The families that have samples, in the table's order."""
     samples: list[Sample] = [("tdx_headroom_build_info", (__version__,), 1)]
-    if assessment is not None:
-        samples += _host_samples(assessment)
-        samples += _source_samples(assessment)
-        for strategy, plan in assessment.plans.items():
-            if plan is not None:
-                samples += _plan_samples(strategy, plan)
+    if assessment is None:
+        # An agent that has never been able to look at its host has nothing new to show either.
+        samples.append(("tdx_headroom_assessment_stale", (), 1))
+        return families(samples)
+    samples += _host_samples(assessment)
+    samples += _source_samples(assessment)
+    for strategy, plan in assessment.plans.items():
+        if plan is not None:
+            samples += _plan_samples(strategy, plan, tdx=_is_tdx(assessment))
+    failures, missed = (status.failures, status.missed) if status is not None else ((), ())
+    samples += _over_or_not("tdx_init_failure_info", failures_of(assessment), failures)
+    samples += _over_or_not("tdx_headroom_source_missing", missing_sources(assessment), missed)
     if status is not None:
         samples += _status_samples(status)
-        step = status.firmware_step
-        if step is not None and assessment is not None and assessment.verdict.state is not State.NOT_TDX:
-            samples += _firmware_step_samples(step, status.assessed_at)
+        samples += _history_samples(assessment, status)
     return families(samples)
 
 
-def _plan_samples(strategy: Strategy, plan: Plan) -> Iterator[Sample]:
+def _over_or_not(name: str, now: Labels, before: Labels) -> Iterator[Sample]:
+    """1 on what is, and 0 on what was: an alert of it ends with the next scrape, not when it is forgotten."""
+    for labels in dict.fromkeys((*before, *now)):
+        yield (name, labels, int(labels in now))
+
+
+def failures_of(assessment: Assessment) -> Labels:
+    """Why TDX has failed in this boot, where it has."""
+    log = assessment.facts.kernel_log
+    if log is None or assessment.verdict.state is not State.FAILED:
+        return ()
+    return ((str(log.reason or "unknown"), "" if log.errno is None else str(log.errno)),)
+
+
+def missing_sources(assessment: Assessment) -> Labels:
+    """Those without which the prediction for a TDX host rests on less."""
+    if not _is_tdx(assessment):
+        return ()
+    failing = {source.source for source in assessment.facts.sources if not source.ok}
+    # Of the two that show memory as it is now, one is enough.
+    alone = {MemorySource.IOMEM} if MemorySource.MEMBLOCK in failing else set()
+    return tuple((name,) for name in sorted(failing & (REQUIRED | alone)))
+
+
+def _is_tdx(assessment: Assessment) -> bool:
+    return assessment.verdict.state is not State.NOT_TDX
+
+
+def _plan_samples(strategy: Strategy, plan: Plan, *, tdx: bool) -> Iterator[Sample]:
     for tdmr in plan.tdmrs:
         if tdmr.headroom is None or tdmr.needed_holes is None or tdmr.needed_pamts is None:
             continue
@@ -91,7 +135,7 @@ def _plan_samples(strategy: Strategy, plan: Plan) -> Iterator[Sample]:
         yield ("tdx_pamt_bytes", (strategy,), plan.pamt_bytes)
     yield ("tdx_tdmrs", (strategy,), plan.tdmrs_needed)
     actual = plan.outcome
-    for outcome in Outcome:
+    for outcome in Outcome if tdx else ():
         yield ("tdx_init_predicted", (strategy, outcome), int(outcome is actual))
 
 
@@ -107,7 +151,8 @@ def _host_samples(assessment: Assessment) -> Iterator[Sample]:
     platform = facts.platform
     cpu_model = platform.cpu_model if platform else None
     bios = platform.bios_version if platform else None
-    yield ("tdx_host_info", (_text(facts.kernel_release), _text(cpu_model), _text(bios)), 1)
+    verdict = str(coming_state(assessment) or "")
+    yield ("tdx_host_info", (_text(facts.kernel_release), _text(cpu_model), _text(bios), verdict), 1)
     if platform is not None and platform.boot_time is not None:
         yield ("tdx_boot_time_seconds", (), platform.boot_time)
     if facts.memory_regions is not None:
@@ -121,7 +166,7 @@ def _host_samples(assessment: Assessment) -> Iterator[Sample]:
         yield ("tdx_cmrs", (), len(sizes))
         yield ("tdx_cmr_bytes", (), sum(sizes))
     mainline = assessment.plans[Strategy.MEMORY_REGIONS]
-    if mainline is not None and mainline.not_convertible_bytes is not None:
+    if _is_tdx(assessment) and mainline is not None and mainline.not_convertible_bytes is not None:
         yield ("tdx_memory_not_convertible_bytes", (), mainline.not_convertible_bytes)
     yield from _log_samples(assessment)
     yield from _verdict_samples(assessment)
@@ -134,7 +179,8 @@ def _verdict_samples(assessment: Assessment) -> Iterator[Sample]:
     if verdict.next_boot is not None:
         for state in FORETOLD:
             yield ("tdx_next_init", (state,), int(state is verdict.next_boot))
-    if verdict.state is not State.NOT_TDX:
+    if _is_tdx(assessment):
+        yield from concern_samples(assessment)
         yield from next_boot_samples(assessment)
         yield from _firmware_samples(assessment)
     if assessment.facts.memory_regions is not None or verdict.state is not State.NOT_TDX:
@@ -159,9 +205,6 @@ def _log_samples(assessment: Assessment) -> Iterator[Sample]:
         yield ("tdx_module_state", (known,), int(known is state))
     if log is None:
         return
-    if log.state is ModuleState.FAILED:
-        errno = "" if log.errno is None else str(log.errno)
-        yield ("tdx_init_failure_info", (str(log.reason or "unknown"), errno), 1)
     if log.module_version is not None:
         yield ("tdx_module_info", (_text(log.module_version), _text(log.module_build)), 1)
     if log.keyids is not None:
@@ -186,8 +229,6 @@ def _source_samples(assessment: Assessment) -> Iterator[Sample]:
 
 def _status_samples(status: AgentStatus) -> Sequence[Sample]:
     changed: list[Sample] = []
-    if status.map_changed is not None:
-        changed.append(("tdx_memory_map_changed", (), int(status.map_changed)))
     if status.tdx_gone is not None:
         changed.append(("tdx_gone_since_last_boot", (), int(status.tdx_gone)))
     if status.state_written is not None:
@@ -199,10 +240,6 @@ def _status_samples(status: AgentStatus) -> Sequence[Sample]:
         changed.append(("tdx_recorded_reserved_areas_headroom_max", (strategy,), most))
     return [
         *changed,
-        *(
-            ("tdx_reserved_areas_headroom_min_last_boot", (strategy,), left)
-            for strategy, left in status.last_boot_headroom
-        ),
         ("tdx_headroom_assessment_timestamp_seconds", (), status.assessed_at),
         ("tdx_headroom_assessment_duration_seconds", (), status.duration),
         ("tdx_headroom_assessment_stale", (), int(status.stale)),
@@ -210,6 +247,23 @@ def _status_samples(status: AgentStatus) -> Sequence[Sample]:
         ("tdx_headroom_kernel_log_untrusted_records_total", (), status.records_untrusted),
         *(("tdx_headroom_source_read_timestamp_seconds", (name,), at) for name, at in status.read_at),
     ]
+
+
+def _history_samples(assessment: Assessment, status: AgentStatus) -> Iterator[Sample]:
+    """What boots have in common, or not, of a TDX host."""
+    log = assessment.facts.kernel_log
+    unknown = _is_tdx(assessment) and (log is None or log.state is ModuleState.UNKNOWN)
+    yield ("tdx_headroom_kernel_log_records_missing", (), status.records_lost if unknown else 0)
+    if not _is_tdx(assessment):
+        return
+    if status.map_changed is not None:
+        yield ("tdx_memory_map_changed", (), int(status.map_changed))
+    for strategy, left in status.last_boot_headroom:
+        yield ("tdx_reserved_areas_headroom_min_last_boot", (strategy,), left)
+        if strategy == assessment.verdict.strategy:
+            yield ("tdx_reserved_areas_headroom_min_own_kernel_last_boot", (), left)
+    if status.firmware_step is not None:
+        yield from _firmware_step_samples(status.firmware_step, status.assessed_at)
 
 
 def _firmware_step_samples(step: FirmwareStep, now: float) -> Iterator[Sample]:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from tdx_headroom.facts.boots import BootEntry
     from tdx_headroom.output.metric_families import Sample
-    from tdx_headroom.verdict import Verdict
     from tdx_headroom.verdict.assessment import Assessment
     from tdx_headroom.verdict.boots import Boot
 
@@ -34,24 +33,33 @@ def next_boot_samples(assessment: Assessment) -> Iterator[Sample]:
     Args:
         assessment: of the host.
     """
-    verdict, boots = assessment.verdict, assessment.boots
-    for kind, severity in dict.fromkeys((f.kind, f.severity) for f in _deciding(assessment).findings):
+    boots, state = assessment.boots, coming_state(assessment)
+    for kind, severity in dict.fromkeys((f.kind, f.severity) for f in assessment.deciding.findings):
         yield ("tdx_finding", (kind, severity), 1)
     if boots is None:
         # Nobody has looked: the running kernel is taken to come again.
-        if verdict.next_boot is not None:
-            yield from _states("tdx_next_boot", verdict.next_boot)
-            yield _info((assessment.facts.kernel_release or "", "", Role.NEXT, RUNNING_KERNEL))
+        if state is not None:
+            yield from _states("tdx_next_boot", state)
+            yield _info((assessment.facts.kernel_release or "", "", Role.NEXT, RUNNING_KERNEL, state))
         return
-    state = assessment.next_boot or State.CANNOT_TELL
+    state = state or State.CANNOT_TELL
     yield from _states("tdx_next_boot", state)
     entry = _shown_entry(boots)
     if entry is not None:
-        yield _info((entry.release or "", entry.loader or "", _role(entry), mask(entry.known_from)))
+        yield _info((entry.release or "", entry.loader or "", _role(entry), mask(entry.known_from), state))
     if assessment.pending is not None:
         yield ("tdx_next_boot_pending", (), int(assessment.pending))
     yield from _states("tdx_staged_boot", _staged(assessment, state))
     yield from _kernels(boots)
+
+
+def coming_state(assessment: Assessment) -> State | None:
+    """The verdict of the boot that comes next; None where nothing is exported of it."""
+    if assessment.verdict.state is State.NOT_TDX:
+        return None
+    if assessment.boots is None:
+        return assessment.verdict.next_boot
+    return assessment.next_boot or State.CANNOT_TELL
 
 
 def _staged(assessment: Assessment, state: State) -> State | None:
@@ -63,17 +71,11 @@ def _staged(assessment: Assessment, state: State) -> State | None:
     verdict = assessment.verdict
     if assessment.pending is False and state is (verdict.next_boot or State.CANNOT_TELL):
         return None
-    if verdict.state is State.CANNOT_TELL and any(f.kind == NO_SIGN for f in _deciding(assessment).findings):
+    if verdict.state is State.CANNOT_TELL and any(f.kind == NO_SIGN for f in assessment.deciding.findings):
         return None  # it may be any server: nobody waits for its TDX
     both = state is State.CANNOT_TELL and verdict.state is State.CANNOT_TELL
     # tdx_verdict has it already, and one cause is one alert.
     return None if both and assessment.coming is not None else state
-
-
-def _deciding(assessment: Assessment) -> Verdict:
-    """The verdict of the boot that comes; where that cannot be told, of the running kernel's next try."""
-    coming = assessment.coming
-    return assessment.verdict if coming is None or coming.verdict is None else coming.verdict
 
 
 def _states(name: str, actual: State | None) -> Iterator[Sample]:

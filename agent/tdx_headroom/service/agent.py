@@ -38,6 +38,16 @@ if TYPE_CHECKING:
     from tdx_headroom.verdict.what_if import WhatIf
 
 
+MAX_REMEMBERED = 8
+"""Things that are over, of one kind, that have series of their own."""
+
+
+def _newest(known: metrics.Labels, now: metrics.Labels) -> metrics.Labels:
+    """What was, and what is, as far as it is remembered."""
+    before = [labels for labels in known if labels not in now]
+    return (*before, *now)[-MAX_REMEMBERED:]
+
+
 def _next_boot(assessment: Assessment) -> dict[str, str]:
     """What comes next, for the log; nothing where nobody has looked, or there is no TDX to lose."""
     if assessment.boots is None or assessment.verdict.state is VerdictState.NOT_TDX:
@@ -176,6 +186,8 @@ class Agent:
             recorded_boots=len(records) or None,
             recorded_headroom=headroom_range(records),
             firmware_step=newest_firmware_step(records),
+            failures=_newest(previous.failures if previous else (), metrics.failures_of(assessment)),
+            missed=_newest(previous.missed if previous else (), metrics.missing_sources(assessment)),
             state_written=self._writer.success,
         )
 

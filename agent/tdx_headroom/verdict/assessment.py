@@ -46,6 +46,12 @@ class Assessment:
         return next_boot_of(self.boots)
 
     @property
+    def deciding(self) -> Verdict:
+        """That of the boot that comes next; where that cannot be told, of the running kernel's next try."""
+        coming = self.coming
+        return self.verdict if coming is None or coming.verdict is None else coming.verdict
+
+    @property
     def next_boot(self) -> State | None:
         """What TDX does in the boot that comes next; None where that cannot be told."""
         if self.boots is None:

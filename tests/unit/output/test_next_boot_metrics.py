@@ -78,7 +78,9 @@ def test_a_kernel_is_staged_that_has_no_tdx(tmp_path: Path) -> None:
         "loader": "grub",
         "role": "next",
         "known_from": "boot/grub/grub.cfg, boot/grub/grubenv",
+        "verdict": "will-fail",
     }
+    assert found["tdx_host_info"][0][0]["verdict"] == "will-fail"
     verdicts = {labels["kernel_release"]: labels["verdict"] for labels, _ in found["tdx_boot_verdict"]}
     assert verdicts == {"6.12.0-1-amd64": "will-fail", RUNNING: "will-initialize"}
     left = {labels["kernel_release"]: n for labels, n in found["tdx_boot_reserved_areas_headroom_min"]}
@@ -129,6 +131,7 @@ def test_a_kernel_that_kexec_has_loaded(tmp_path: Path) -> None:
         "loader": "kexec",
         "role": "kexec",
         "known_from": "sys/kernel/kexec_loaded",
+        "verdict": "cannot-tell",
     }
     assert true(found, "tdx_next_boot") == ["cannot-tell"]
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,3 +62,59 @@ def test_lost_and_forged_records_are_counted(tmp_path: Path) -> None:
     assert list(counted().values()) == [3, 1]
     log.write_text("6,5,20,-;two\n")
     assert list(counted().values()) == [3, 1]
+
+
+def exported(agent: Agent, name: str) -> list[tuple[dict[str, str], float]]:
+    agent.refresh()
+    return [(s.labels, s.value) for family in agent.collect() for s in family.samples if s.name == name]
+
+
+def test_a_failure_that_is_over(tmp_path: Path) -> None:
+    """Why TDX failed goes on as 0 once it has come up, so that its alert ends with the next scrape."""
+    root = tmp_path / "host"
+    shutil.copytree(HOST.parent / "emerald-rapids", root, symlinks=True)
+    agent = Agent(Root(root))
+    labels = {"reason": "reserved-areas-exhausted", "errno": "-28"}
+    assert exported(agent, "tdx_init_failure_info") == [(labels, 1)]
+    shutil.rmtree(root)
+    shutil.copytree(HOST, root, symlinks=True)
+    assert exported(agent, "tdx_init_failure_info") == [(labels, 0)]
+    assert exported(Agent(Root(root)), "tdx_init_failure_info") == []
+
+
+def test_a_source_that_was_missing(tmp_path: Path) -> None:
+    """A source that a TDX host should have is missing while it cannot be read; of two, one is enough."""
+    root = tmp_path / "host"
+    shutil.copytree(HOST, root, symlinks=True)
+    agent = Agent(Root(root))
+    memblock, iomem = root / "sys/kernel/debug/memblock/memory", root / "proc/iomem"
+    name = "tdx_headroom_source_missing"
+    assert exported(agent, name) == []
+    rows = iomem.read_text()
+    iomem.unlink()
+    assert exported(agent, name) == []
+    memblock.unlink()
+    assert exported(agent, name) == [({"source": "iomem"}, 1)]
+    iomem.write_text(rows)
+    assert exported(agent, name) == [({"source": "iomem"}, 0)]
+
+
+def test_a_host_without_tdx_has_nothing_to_alert_about(tmp_path: Path) -> None:
+    """Whatever fails there, and whatever its map comes to, no series is there that an alert selects."""
+    root = tmp_path / "host"
+    shutil.copytree(HOST.parent / "no-tdx", root, symlinks=True)
+    (root / "proc/zoneinfo").unlink()
+    agent = Agent(Root(root))
+    agent.refresh()
+    names = {s.name for family in agent.collect() for s in family.samples}
+    assert not {
+        n for n in names if n.startswith(("tdx_next", "tdx_staged", "tdx_init", "tdx_headroom_source_m"))
+    }
+    assert not names & {"tdx_mainline_kernel_fails", "tdx_verdict_unknown", "tdx_tdmrs_headroom"}
+    assert exported(agent, "tdx_headroom_kernel_log_records_missing") == [({}, 0)]
+
+
+def test_an_agent_that_has_never_seen_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is as old as what was never there: the assessment is stale."""
+    monkeypatch.setattr(module, "read_facts", broken)
+    assert exported(Agent(Root(HOST)), "tdx_headroom_assessment_stale") == [({}, 1)]

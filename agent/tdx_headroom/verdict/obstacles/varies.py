@@ -9,7 +9,8 @@ from tdx_headroom.verdict.history import areas_of, spreads_of
 from tdx_headroom.verdict.model import State
 from tdx_headroom.verdict.remedies import for_step
 
-KINDS = ("varies",)
+KIND = "varies"
+KINDS = (KIND,)
 
 
 def look(signs: Signs) -> Findings:
@@ -37,4 +38,4 @@ def look(signs: Signs) -> Findings:
         areas_freed=short,
     )
     most = {Range(s.base, s.base + s.size): s.most_after_a_step for s in too_far}
-    yield Finding("varies", RISK, text, figures, (fewer, *for_step(signs, plan, most)))
+    yield Finding(KIND, RISK, text, figures, (fewer, *for_step(signs, plan, most)))
