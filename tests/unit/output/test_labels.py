@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tdx_headroom.boots.inventory import BootReader
+from tdx_headroom.cli import main
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output.labels import label_number, render_labels
@@ -143,3 +144,32 @@ def test_a_hidden_file_is_refused(tmp_path: Path) -> None:
     assert run.returncode == 64
     assert len(run.stderr.splitlines()) == 1
     assert "is no file that Node Feature Discovery reads" in run.stderr
+
+
+def test_of_an_input(capsys: pytest.CaptureFixture[str]) -> None:
+    """A captured host is named as in the other commands, by its kind or without, and has the same labels."""
+    host = str(HOSTS / "emerald-rapids")
+    for arguments in (["--root", host], [host]):
+        assert main(["labels", "--output", "-", *arguments]) == 0
+        assert capsys.readouterr().out == labels("emerald-rapids")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([str(HOSTS)], "several hosts are in the input; labels are those of one node"),
+        (["--path.rootfs", str(HOSTS / "no-tdx"), str(HOSTS / "no-tdx")], "are two hosts; name one"),
+    ],
+)
+def test_labels_are_of_one_host(capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
+    """Inputs that hold more than one host are a wrong use, said in a line."""
+    assert main(["labels", "--output", "-", *arguments]) == 64
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert says in said.err
+
+
+def test_an_input_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is named, and nothing is written."""
+    assert main(["labels", "--output", "-", "--root", "/nowhere"]) == 66
+    assert "/nowhere" in capsys.readouterr().err
