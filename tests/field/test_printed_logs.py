@@ -196,8 +196,8 @@ def test_the_log_alone_gives_the_plan_of_the_files(
     ]
     assert differs == [
         (
-            "PAMT places are predicted from zones from log-zones, reserved memory from log-crash-kernel",
-            "PAMT places are predicted from zones from zoneinfo, reserved memory from memblock-reserved",
+            "Where the PAMTs lie is predicted: zones from log-zones, reserved memory from log-crash-kernel.",
+            "Where the PAMTs lie is predicted: zones from zoneinfo, reserved memory from memblock-reserved.",
         )
     ]
 

@@ -157,7 +157,7 @@ def _verdict(assessment: Assessment, firmware: Firmware, shown: Callable[[str], 
         "mood": max((answer["mood"] for answer in answers), key=WORSE.index),
         "answers": answers,
         "fullest": deciding,
-        "evidence": [_sentence(shown(text)) for text in evidence],
+        "evidence": [shown(text) for text in evidence],
         "remedies": [shown(text) for text in verdict.remedies],
         "contradictions": [shown(text) for text in verdict.contradictions],
         "warnings": [shown(text) for text in verdict.warnings],
@@ -222,11 +222,6 @@ def _answers(assessment: Assessment, shown: Callable[[str], str]) -> Iterable[di
 def _answer(label: str, state: State, text: str) -> dict[str, str]:
     word = state.replace("-", " ").capitalize().replace("tdx", "TDX")
     return {"label": label, "mood": MOODS[state], "word": word, "text": text}
-
-
-def _sentence(text: str) -> str:
-    """Evidence is kept as clauses."""
-    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
 def _strategy(

@@ -214,7 +214,7 @@ def _plan(assessment: Assessment) -> Iterator[Check]:
     elif plan.not_convertible_bytes is not None:
         yield Check(group, "convertible", Result.PASS, "all memory is convertible")
     check = assessment.verdict.cross_check
-    details = "; ".join(check.details)
+    details = " ".join(check.details)
     if check.matches is None:
         yield Check(group, "matches-kernel", Result.SKIP, "the log has nothing to compare with")
     elif check.matches:

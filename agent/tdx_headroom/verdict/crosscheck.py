@@ -49,7 +49,7 @@ def _pamt(log: KernelReport, plan: Plan) -> Iterator[_Result]:
         recomputed = plan.pamt_bytes // 1024
         same = recomputed == log.pamt_kib
         relation = "as" if same else f"but {recomputed} KiB are"
-        yield same, f"the kernel allocated {log.pamt_kib} KiB for PAMT, {relation} recomputed"
+        yield same, f"The kernel allocated {log.pamt_kib} KiB for PAMTs, {relation} recomputed."
 
 
 def _success(log: KernelReport, plan: Plan) -> Iterator[_Result]:
@@ -80,7 +80,7 @@ def _tdmrs(log: KernelReport, plan: Plan, limit: int) -> Iterator[_Result]:
         used, of = log.tdmrs_used
         same = (used, of) == (min(plan.tdmrs_needed, limit), limit)
         relation = "as" if same else f"but {plan.tdmrs_needed} of {limit} are"
-        yield same, f"the kernel used {used} TDMRs of {of}, {relation} recomputed"
+        yield same, f"The kernel used {used} TDMRs of {of}, {relation} recomputed."
 
 
 def _rejection(log: KernelReport, plan: Plan) -> Iterator[_Result]:
@@ -89,7 +89,7 @@ def _rejection(log: KernelReport, plan: Plan) -> Iterator[_Result]:
     if log.state is ModuleState.FAILED and call is not None and call.leaf == CONFIG_LEAF and plan.module:
         status = STATUSES.get(call.status >> 32)
         if status in set(ModuleStatus):
-            yield _said(f"the TDX module rejected the plan ({status})", plan, status == plan.module.status)
+            yield _said(f"The TDX module rejected the plan ({status})", plan, status == plan.module.status)
 
 
 def _surely_rejected(plan: Plan) -> bool:
@@ -103,7 +103,8 @@ def _surely_rejected(plan: Plan) -> bool:
 
 
 def _said(what: str, plan: Plan, agrees: bool) -> _Result:  # noqa: FBT001  the result itself
-    return agrees, f"{what}, {'as' if agrees else 'but'} {plan.strategy} says{'' if agrees else ' otherwise'}"
+    plan_says = f"the plan under {plan.strategy} says"
+    return agrees, f"{what}, as {plan_says}." if agrees else f"{what}, but {plan_says} otherwise."
 
 
 def estimate(facts: HostFacts) -> Estimate | None:

@@ -32,7 +32,9 @@ def find_strategy(
         override: the operator's word, which counts before all else.
     """
     if override is not None:
-        return StrategyFinding(override, Basis.OVERRIDE, ("the operator says so",))
+        return StrategyFinding(
+            override, Basis.OVERRIDE, (f"The operator says that this kernel uses {override}.",)
+        )
     known = known_strategy(facts)
     possible, why = strategies_left(facts.kernel_log, plans)
     if possible is None:
@@ -51,7 +53,7 @@ def find_strategy(
         strategy,
         Basis.EVIDENCE if len(possible) == 1 else Basis.SEVERAL,
         (why,),
-        contradiction=f"This contradicts {known_as}: {'; '.join(known.evidence)}.",
+        contradiction=f"This contradicts {known_as}: {' '.join(known.evidence)}",
     )
 
 
@@ -71,7 +73,8 @@ def strategies_left(
             return None, ""
         left = set(Strategy) - ruled_out
         names = " and ".join(sorted(ruled_out))
-        return left, f"TDX came up in this boot, which {names} cannot: {_overflow(plans, ruled_out)}"
+        why = f"TDX came up in this boot, which it cannot under {names}{_overflow(plans, ruled_out)}."
+        return left, why
     failed = log.failed_tdmr
     if log.state is not ModuleState.FAILED or log.reason is not FailureReason.RESERVED_AREAS or not failed:
         return None, ""
@@ -80,11 +83,14 @@ def strategies_left(
     unknown = set(Strategy) - set(known)
     bounds = show(*failed)
     if not agreeing:
-        return unknown, f"TDX failed at TDMR {bounds}, where {' and '.join(sorted(known))} would not"
-    return (
-        agreeing | unknown,
-        f"TDX failed at TDMR {bounds}, just where {' and '.join(sorted(agreeing))} does",
-    )
+        return (
+            unknown,
+            f"TDX failed at TDMR {bounds}, where it would not under {' and '.join(sorted(known))}.",
+        )
+    why = f"TDX failed at TDMR {bounds}, which has too many reserved areas under"
+    others = " or ".join(sorted(set(known) - agreeing))
+    but = f", and not under {others}" if others else ""
+    return agreeing | unknown, f"{why} {' and '.join(sorted(agreeing))}{but}."
 
 
 def _left(plan: Plan | None) -> int:
@@ -113,4 +119,7 @@ def _overflow(plans: Mapping[Strategy, Plan | None], ruled_out: set[Strategy]) -
     """The TDMR that a strategy cannot do, for people."""
     plan = plans[min(ruled_out)]
     full: list[Tdmr] = [t for t in plan.tdmrs if (t.needed_holes or 0) > t.limit] if plan is not None else []
-    return f"TDMR {show(full[0].base, full[0].end)} has {full[0].needed_holes} holes" if full else ""
+    if not full:
+        return ""
+    first = full[0]
+    return f": TDMR {show(first.base, first.end)} has {first.needed_holes} holes, and takes {first.limit}"

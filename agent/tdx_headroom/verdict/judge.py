@@ -128,9 +128,9 @@ def _what_decides(signs: Signs, next_boot: State | None, worst: Finding | None) 
 def _rests_on(facts: HostFacts, plan: Plan | None, guess: Estimate | None) -> list[str]:
     found = []
     if plan is not None and any(tdmr.pamt.size for tdmr in plan.tdmrs):
-        found.append(f"PAMT places are {_placement(facts, plan)}")
+        found.append(_placement(facts, plan))
     if facts.cmr_source is not None and facts.cmr_source.last_seen:
-        found.append(f"the CMRs are not from this boot: {facts.cmr_source}")
+        found.append(f"The CMRs are not from this boot: {facts.cmr_source}.")
     if guess is not None:
         found.append(_estimated(guess, facts))
     return found
@@ -202,11 +202,12 @@ def _missing(signs: Signs, found: Found) -> str:
 
 def _placement(facts: HostFacts, plan: Plan) -> str:
     if plan.placement is Placement.PREDICTED:
-        return f"predicted from {facts.placement_source or PlacementSource()}"
-    return "as given" if plan.placement is Placement.GIVEN else "taken to be outside every TDMR"
+        return f"Where the PAMTs lie is predicted: {facts.placement_source or PlacementSource()}."
+    known = "as given" if plan.placement is Placement.GIVEN else "taken to be outside every TDMR"
+    return f"Where the PAMTs lie is {known}."
 
 
 def _estimated(guess: Estimate, facts: HostFacts) -> str:
-    text = f"estimated from the CMRs: {len(guess.tdmrs)} TDMRs, {guess.pamt_kib} KiB of PAMT"
+    text = f"Estimated from the CMRs: {len(guess.tdmrs)} TDMRs, {guess.pamt_kib} KiB of PAMT"
     logged = facts.kernel_log.pamt_kib if facts.kernel_log else None
-    return text if logged is None else f"{text}; the kernel allocated {logged} KiB"
+    return f"{text}." if logged is None else f"{text}; the kernel allocated {logged} KiB."

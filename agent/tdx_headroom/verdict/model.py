@@ -8,10 +8,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from tdx_headroom.address import Range, show
-from tdx_headroom.plan import Outcome
+from tdx_headroom.plan import Outcome, Strategy
 
 if TYPE_CHECKING:
-    from tdx_headroom.plan import Plan, Strategy
+    from tdx_headroom.plan import Plan
     from tdx_headroom.verdict.findings import Finding
 
 AT_RISK_HEADROOM = 2
@@ -29,6 +29,13 @@ class State(StrEnum):
     NOT_TDX = "not-tdx"
     CANNOT_TELL = "cannot-tell"
 
+
+WHAT_TAKES_AREAS = {
+    Strategy.MEMORY_REGIONS: "every gap between memory regions takes a reserved area",
+    Strategy.CMR_SUBREGION: "a gap between memory regions takes a reserved area unless one CMR holds it",
+    Strategy.CMR_WALK: "only what no CMR covers takes a reserved area",
+}
+"""What a hole is under each strategy, in a clause."""
 
 FORETOLD = (State.WILL_INITIALIZE, State.AT_RISK, State.WILL_FAIL)
 """What can be said of an initialization to come."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tdx_headroom.facts.boots import Starts, TraitsFrom
 from tdx_headroom.plan import Strategy
 from tdx_headroom.verdict.kernels import built_from, look_up, why_unknown
-from tdx_headroom.verdict.model import Basis, StrategyFinding
+from tdx_headroom.verdict.model import WHAT_TAKES_AREAS, Basis, StrategyFinding
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.boots import KernelTraits
@@ -95,24 +95,28 @@ def known_strategy(facts: HostFacts) -> StrategyFinding:
         return found
     row = look_up(release)
     if row is not None and row.strategy is not None:
-        how = "inferred from" if row.inferred else "from"
-        return StrategyFinding(
-            row.strategy,
-            Basis.TABLE,
-            (f"kernel {release} is {row.name}, which uses {row.strategy} ({how} {row.source})",),
-        )
+        how = "Inferred from" if row.inferred else "Known from"
+        text = f"Kernel {release} is in the table as {row.name}, and uses {_told(row.strategy)}"
+        text += f" {how}: {row.source}."
+        return StrategyFinding(row.strategy, Basis.TABLE, (text,))
     regions = Strategy.MEMORY_REGIONS
     known = why_unknown(release) or f"the kernel is unknown; mainline uses {regions}"
-    return StrategyFinding(regions, Basis.MAINLINE, (known,))
+    return StrategyFinding(regions, Basis.MAINLINE, (f"{known[:1].upper()}{known[1:]}.",))
+
+
+def _told(strategy: Strategy) -> str:
+    """A strategy, and what it means."""
+    return f"{strategy}: {WHAT_TAKES_AREAS[strategy]}."
 
 
 def _of_image(traits: KernelTraits, release: str | None) -> StrategyFinding | None:
     """What an image shows of the strategy: one that reads CMRs may print them, or use them."""
     if traits.walks_cmrs:
         walk = Strategy.CMR_WALK
-        return StrategyFinding(walk, Basis.IMAGE, (f"the image of kernel {release} has the code of {walk}",))
+        text = f"The image of kernel {release} has the code of {_told(walk)}"
+        return StrategyFinding(walk, Basis.IMAGE, (text,))
     if traits.reads_cmrs is False and traits.starts is not Starts.NOT_BUILT:
         regions = Strategy.MEMORY_REGIONS
-        text = f"the image of kernel {release} has no code that reads CMRs, which leaves {regions}"
+        text = f"The image of kernel {release} has no code that reads CMRs, which leaves {_told(regions)}"
         return StrategyFinding(regions, Basis.IMAGE, (text,))
     return None

@@ -96,8 +96,8 @@ class TestStrategy:
         finding = low_memory_and("canonical-tdx-135-fixed").verdict.finding
         assert finding.strategy is Strategy.CMR_SUBREGION
         assert finding.basis is Basis.TABLE
-        assert "which memory-regions cannot" in finding.evidence[0]
-        assert "inferred" in finding.evidence[1]
+        assert "TDX came up in this boot, which it cannot under memory-regions" in finding.evidence[0]
+        assert "Inferred from: " in finding.evidence[1]
 
     @pytest.mark.parametrize(
         ("log", "strategy"),
@@ -391,14 +391,14 @@ class TestVerdict:
             assert verdict.estimate is not None
             assert abs(verdict.estimate.pamt_kib - kib) <= 4
             assert verdict.cross_check.matches is None
-            assert any("estimated from the CMRs" in text for text in verdict.evidence)
+            assert any("Estimated from the CMRs" in text for text in verdict.evidence)
 
     def test_a_plan_that_disagrees_with_the_kernel(self) -> None:
         """Another PAMT than recomputed is a mismatch, with both numbers."""
         log = KernelReport(state=ModuleState.INITIALIZED, keyids=(32, 64), pamt_kib=4)
         verdict = assess(host("good-2-node", kernel_log=log)).verdict
         assert verdict.cross_check.matches is False
-        assert "the kernel allocated 4 KiB for PAMT, but 2101260 KiB are recomputed" in verdict.evidence
+        assert "The kernel allocated 4 KiB for PAMTs, but 2101260 KiB are recomputed." in verdict.evidence
 
     @pytest.mark.parametrize(
         ("log", "limits", "matches", "words"),
@@ -407,43 +407,43 @@ class TestVerdict:
                 KernelReport(state=ModuleState.INITIALIZED),
                 Limits(max_tdmrs=2),
                 False,
-                "TDX came up, but memory-regions says otherwise",
+                "TDX came up, but the plan under memory-regions says otherwise.",
             ),
             (
                 KernelReport(state=ModuleState.FAILED, reason=FailureReason.TDMRS, errno=-28),
                 Limits(max_tdmrs=2),
                 True,
-                "TDX ran out of TDMRs, as memory-regions says",
+                "TDX ran out of TDMRs, as the plan under memory-regions says.",
             ),
             (
                 KernelReport(state=ModuleState.FAILED, reason=FailureReason.TDMRS, errno=-28),
                 Limits(),
                 False,
-                "TDX ran out of TDMRs, but memory-regions says otherwise",
+                "TDX ran out of TDMRs, but the plan under memory-regions says otherwise.",
             ),
             (
                 KernelReport(state=ModuleState.INITIALIZED, tdmrs_used=(3, 4)),
                 Limits(max_tdmrs=4),
                 True,
-                "the kernel used 3 TDMRs of 4, as recomputed",
+                "The kernel used 3 TDMRs of 4, as recomputed.",
             ),
             (
                 KernelReport(state=ModuleState.INITIALIZED, tdmrs_used=(4, 4)),
                 Limits(max_tdmrs=4),
                 False,
-                "the kernel used 4 TDMRs of 4, but 3 of 4 are recomputed",
+                "The kernel used 4 TDMRs of 4, but 3 of 4 are recomputed.",
             ),
             (
                 KernelReport(state=ModuleState.FAILED, reason=FailureReason.AREAS_OR_TDMRS, errno=-28),
                 Limits(),
                 False,
-                "TDX ran out of reserved areas or TDMRs, but memory-regions says otherwise",
+                "TDX ran out of reserved areas or TDMRs, but the plan under memory-regions says otherwise.",
             ),
             (
                 KernelReport(state=ModuleState.FAILED, reason=FailureReason.AREAS_OR_TDMRS, errno=-28),
                 Limits(max_reserved_per_tdmr=3),
                 True,
-                "TDX ran out of reserved areas or TDMRs, as memory-regions says",
+                "TDX ran out of reserved areas or TDMRs, as the plan under memory-regions says.",
             ),
         ],
     )
