@@ -73,6 +73,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # Some tests make files that another user is to read.
     os.umask(0o022)
+    # Reports would fit the terminal in which the tests were started.
+    os.environ.pop("COLUMNS", None)
     config.addinivalue_line("markers", "program(name): runs this program; skipped when it is not installed")
     config.addinivalue_line("markers", "root(what): does what only root can; skipped for others")
 

@@ -13,7 +13,8 @@ import pytest
 from tdx_headroom.facts.host_facts import HostFacts
 from tdx_headroom.inputs.named import Kind, Named
 from tdx_headroom.inputs.read import read_hosts
-from tdx_headroom.output.text import Style, render
+from tdx_headroom.output.terminal import Style
+from tdx_headroom.output.text import render
 from tdx_headroom.plan import Strategy
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.assessment import Assessment, assess

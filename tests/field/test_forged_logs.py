@@ -24,7 +24,8 @@ from tdx_headroom.host.choose import facts_from_log, read_facts
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output.page import render_page
 from tdx_headroom.output.plan_json import to_json
-from tdx_headroom.output.text import Style, render
+from tdx_headroom.output.terminal import Style
+from tdx_headroom.output.text import render
 from tdx_headroom.sources.kernel_log.kmsg import parse_kmsg
 from tdx_headroom.sources.kernel_log.reader import read_log_file
 from tdx_headroom.verdict import State

@@ -19,7 +19,8 @@ from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output import metrics
 from tdx_headroom.output.page import render_page
 from tdx_headroom.output.plan_json import to_json
-from tdx_headroom.output.text import Style, render
+from tdx_headroom.output.terminal import Style
+from tdx_headroom.output.text import render
 from tdx_headroom.service.agent import Agent
 from tdx_headroom.verdict.assessment import Assessment, assess
 

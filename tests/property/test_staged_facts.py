@@ -24,7 +24,8 @@ from tdx_headroom.facts.host_facts import HostFacts
 from tdx_headroom.output.boots_report import boots_text
 from tdx_headroom.output.page import render_page
 from tdx_headroom.output.plan_json import to_json
-from tdx_headroom.output.text import Style, render
+from tdx_headroom.output.terminal import Style
+from tdx_headroom.output.text import render
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.checks import run_checks
 from tdx_headroom.verdict.fleet import audit_host, targets_of

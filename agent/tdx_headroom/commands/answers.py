@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from tdx_headroom.commands.hosts import Hosts, print_complaint
 from tdx_headroom.errors import one_line
 from tdx_headroom.inputs.facts_lines import FactsLineError
 from tdx_headroom.output.plan_json import error_to_json
-from tdx_headroom.output.text import Style
+from tdx_headroom.output.terminal import Style
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.checks import Status
 from tdx_headroom.verdict.kernels import why_unknown
@@ -52,7 +53,7 @@ class Answers:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.json = (options.format or ("json" if only_facts(options) else "text")) == "json"
-        self.style = style_of(options)
+        self.style = style_of(no_color=options.no_color)
         self._what_if = what_if_of(options)
         if unknown := why_unknown(self._what_if.kernel):
             print(f"tdx-headroom: {unknown}", file=sys.stderr)
@@ -114,8 +115,10 @@ class Answers:
             print_complaint(found, error)
 
 
-def style_of(options: argparse.Namespace) -> Style:
-    """What standard output can show."""
-    colour = sys.stdout.isatty() and not options.no_color and not os.environ.get("NO_COLOR")
+def style_of(*, no_color: bool) -> Style:
+    """What standard output can show, and is to show."""
+    colour = sys.stdout.isatty() and not no_color and not os.environ.get("NO_COLOR")
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") in ("utf8", "utf16")
-    return Style(colour=colour, unicode=unicode)
+    # COLUMNS, or the terminal's own width; what goes into a file has none.
+    columns = shutil.get_terminal_size((0, 0)).columns
+    return Style(colour=colour, unicode=unicode, columns=columns or None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.commands.answers import Answers, add_format, add_no_color
 from tdx_headroom.commands.arguments import add_inputs, add_what_if
-from tdx_headroom.output.boots_brief import brief
+from tdx_headroom.output.boots_brief import WIDTH, brief
 from tdx_headroom.output.boots_report import boots_text
 from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.verdict.checks import Status
@@ -51,8 +51,10 @@ def run(options: argparse.Namespace) -> int:
     for assessment in answers.hosts():
         seen.add(_status_of(assessment))
         if options.brief:
-            if text := brief(assessment, installed=options.installed, removed=options.removed):
-                answers.print_text(text)
+            width = min(WIDTH, answers.style.width)
+            said = brief(assessment, installed=options.installed, removed=options.removed, width=width)
+            if said:
+                answers.print_text(said)
         elif answers.json:
             answers.print_json(to_json(assessment))
         else:

@@ -7,6 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from tdx_headroom.commands.answers import style_of
 from tdx_headroom.commands.arguments import add_command_line, add_inputs, named_inputs, release
 from tdx_headroom.commands.hosts import Hosts, print_complaint
 from tdx_headroom.commands.progress import Progress
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     if options.format == "json":
         print(json.dumps(report.totals_json(audit.totals)))
     elif options.format == "text":
-        print(("\n" if listed else "") + report.totals_text(audit.totals), end="")
+        print(("\n" if listed else "") + report.totals_text(audit.totals, style_of(no_color=True)), end="")
     return audit.status
 
 

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     as_json = (options.format or ("json" if only_facts(options) else "text")) == "json"
     inputs = named_inputs(options)
     several = len(inputs) > 1
-    style = style_of(options)
+    style = style_of(no_color=options.no_color)
     status = os.EX_OK
     gap = ""
     for found in _each(inputs, partial(kept_records, options.state_directory, _warn)):

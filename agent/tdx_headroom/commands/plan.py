@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tdx_headroom.commands.answers import Answers, add_format, add_no_color
 from tdx_headroom.commands.arguments import add_inputs, add_what_if, strategy
 from tdx_headroom.output.plan_json import to_json
-from tdx_headroom.output.text import render
+from tdx_headroom.output.text import render, render_short
 
 if TYPE_CHECKING:
     import argparse
@@ -20,7 +20,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     add_inputs(parser)
     parser.add_argument("--strategy", type=strategy, metavar="S", help="show only this hole strategy's plan")
-    add_format(parser)
+    group = parser.add_mutually_exclusive_group()
+    add_format(group)
+    group.add_argument(
+        "--short",
+        action="store_true",
+        help="only the verdict, what to do and what is missing: for a ticket",
+    )
     add_what_if(parser)
     add_no_color(parser)
 
@@ -31,6 +37,8 @@ def run(options: argparse.Namespace) -> int:
     for assessment in answers.hosts():
         if answers.json:
             answers.print_json(_only(to_json(assessment), options.strategy))
+        elif options.short:
+            answers.print_text(render_short(assessment, answers.style))
         else:
             answers.print_text(render(assessment, answers.style, options.strategy))
     return answers.status

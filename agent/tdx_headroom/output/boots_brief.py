@@ -6,11 +6,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from shlex import quote
-from textwrap import wrap
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from tdx_headroom.errors import one_line, printable
 from tdx_headroom.facts.boots import Change, Loader, Role
+from tdx_headroom.output.terminal import wrapped
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.boots import why_none_comes
 from tdx_headroom.verdict.signs import is_meant_for_tdx, shows_no_tdx
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tdx_headroom.verdict.boots import Boot
 
 WIDTH = 79
+"""What a mail or a console shows."""
 _NAME = "tdx-headroom"
 _NOTHING_KNOWN = "No boot entry is known to bring TDX up: see `tdx-headroom remedy`."
 _BAD = (State.WILL_FAIL, State.AT_RISK)
@@ -46,13 +47,16 @@ class _Way(NamedTuple):
     commands: tuple[str, ...]
 
 
-def brief(assessment: Assessment, *, installed: str | None = None, removed: str | None = None) -> str:
+def brief(
+    assessment: Assessment, *, installed: str | None = None, removed: str | None = None, width: int = WIDTH
+) -> str:
     """What there is to say about the next boot, in lines; nothing about a host without TDX.
 
     Args:
         assessment: of the host.
         installed: release of a kernel that was installed just now.
         removed: release of one that was removed just now.
+        width: of a line of several, in characters.
     """
     facts = assessment.facts
     if assessment.boots is None or assessment.verdict.state is State.NOT_TDX:
@@ -60,9 +64,9 @@ def brief(assessment: Assessment, *, installed: str | None = None, removed: str 
     if shows_no_tdx(facts) and not is_meant_for_tdx(facts):
         return ""
     coming = assessment.coming
-    paragraphs = [_unknown_next(assessment) if coming is None else _next(assessment, coming, removed)]
+    paragraphs = [_unknown_next(assessment) if coming is None else _next(assessment, coming, removed, width)]
     if installed is not None and (coming is None or coming.entry.release != installed):
-        paragraphs.append([*_installed(assessment.boots, installed)])
+        paragraphs.append([*_installed(assessment.boots, installed, width)])
     return "".join(f"{line}\n" for paragraph in paragraphs for line in paragraph)
 
 
@@ -73,7 +77,7 @@ def _unknown_next(assessment: Assessment) -> list[str]:
     return [f"{_NAME}: Whether TDX will come up at the next boot cannot be told: {why}{tail}."]
 
 
-def _next(assessment: Assessment, coming: Boot, removed: str | None) -> list[str]:
+def _next(assessment: Assessment, coming: Boot, removed: str | None, width: int) -> list[str]:
     where = _under(coming, removed)
     doubt = coming.entry.unknown if coming.state is State.WILL_INITIALIZE else None
     if coming.state is State.WILL_INITIALIZE and doubt is None:
@@ -87,7 +91,10 @@ def _next(assessment: Assessment, coming: Boot, removed: str | None) -> list[str
     way = _way_out(assessment, coming)
     word = "will NOT" if coming.state is State.WILL_FAIL else "may not"
     said = f"{_NAME}: TDX {word} come up under {where}: {_why(coming)} {_told_way(assessment, coming, way)}"
-    return [*_wrapped(said), *(f"  {command}" for command in (() if way is None else way.commands))]
+    return [
+        *wrapped(said, width, "", ""),
+        *(f"  {command}" for command in (() if way is None else way.commands)),
+    ]
 
 
 def _under(coming: Boot, removed: str | None) -> str:
@@ -214,7 +221,7 @@ def _told_way(assessment: Assessment, coming: Boot, way: _Way | None) -> str:
     return f"{told}: choose {name} in the boot loader's menu, for no command is known to do so."
 
 
-def _installed(boots: Sequence[Boot], release: str) -> Iterator[str]:
+def _installed(boots: Sequence[Boot], release: str, width: int) -> Iterator[str]:
     """A kernel that was installed and does not come next, where TDX is not fine with it."""
     own = [boot for boot in boots if boot.entry.release == release and not boot.entry.recovery]
     if not own or any(boot.state is State.WILL_INITIALIZE for boot in own):
@@ -227,9 +234,4 @@ def _installed(boots: Sequence[Boot], release: str) -> Iterator[str]:
         said = f"TDX might not come up under {name}: {_why(boot)}"
     else:
         said = f"Whether TDX would come up under {name} cannot be told: {_why(boot)}"
-    yield from _wrapped(f"{_NAME}: {said}")
-
-
-def _wrapped(text: str) -> list[str]:
-    # Paths and arguments stay in one piece.
-    return wrap(text, WIDTH, break_on_hyphens=False, break_long_words=False)
+    yield from wrapped(f"{_NAME}: {said}", width, "", "")

@@ -3,24 +3,31 @@
 
 from __future__ import annotations
 
-from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import one_line, printable
 from tdx_headroom.facts.boots import Change, Role, Starts
+from tdx_headroom.output.table import Column, Row, table
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.boots import why_none_comes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tdx_headroom.output.text import Style
+    from tdx_headroom.output.terminal import Style
     from tdx_headroom.verdict.assessment import Assessment
     from tdx_headroom.verdict.boots import Boot
 
-WIDTH = 110
 MAX_ROWS = 60
-_HEAD = ("", "kernel", "verdict", "left", "starts TDX", "known from", "entry")
+_COLUMNS = (
+    Column(""),
+    Column("kernel"),
+    Column("verdict", painted=True),
+    Column("left"),
+    Column("starts TDX", spared=1),
+    Column("known from", spared=2),
+    Column("entry", wraps=True),
+)
 WORDS = {
     State.WILL_INITIALIZE: "will initialize",
     State.AT_RISK: "at risk",
@@ -49,14 +56,37 @@ def boots_text(assessment: Assessment, style: Style) -> str:
     boots = assessment.boots
     if not boots:
         return f"{_no_boots(assessment)}\n"
-    lines = [*_table(boots, style), "", *_next(assessment, style), *_notes(assessment)]
+    lines = [*_entries(boots, style), "", *next_boot_lines(assessment, style), *_notes(assessment, style)]
     return "\n".join(lines) + "\n"
 
 
-def next_boot_lines(assessment: Assessment, style: Style) -> Iterator[str]:
-    """What boots next, and what becomes of TDX with it; nothing where nobody has looked."""
-    if assessment.boots is not None:
-        yield from _next(assessment, style)
+def next_boot_lines(assessment: Assessment, style: Style, told: Sequence[str] = ()) -> Iterator[str]:
+    """What boots next, what becomes of TDX with it, and what to do.
+
+    Args:
+        assessment: of a host whose boots are known.
+        style: of the terminal.
+        told: remedies that need not be told again.
+    """
+    coming = assessment.coming
+    if coming is None:
+        why = why_none_comes(assessment.facts)
+        yield from style.wrapped(f"Next boot: cannot tell, because {why}")
+        return
+    entry = coming.entry
+    word = WORDS.get(coming.state, str(coming.state)).upper()
+    release = "an unknown kernel" if entry.release is None else f"kernel {entry.release}"
+    once = ", once" if Role.ONE_SHOT in entry.roles else ""
+    known = f"{told_differences(entry.differs)}; known from {entry.known_from}"
+    text = f"Next boot: {word} under {release}{once} ({known})"
+    yield from style.wrapped_verdict(text, word, coming.state)
+    yield from style.wrapped(coming.why, "  ")
+    remedies = () if coming.verdict is None or coming.state is State.NOT_TDX else coming.verdict.remedies
+    new = [remedy for remedy in remedies if remedy not in told]
+    if remedies and not new:
+        yield "  What to do: as above."
+    for remedy in new:
+        yield from style.wrapped(remedy, "  - ")
 
 
 def told_differences(changes: Sequence[Change] | None) -> str:
@@ -77,24 +107,17 @@ def _no_boots(assessment: Assessment) -> str:
     return f"Which boots next cannot be told: {printable(why_none_comes(assessment.facts))}"
 
 
-def _table(boots: Sequence[Boot], style: Style) -> list[str]:
-    rows = [_row(boot) for boot in boots[:MAX_ROWS]]
-    widths = [max(len(row[i]) for row in [_HEAD, *rows]) for i in range(len(_HEAD) - 1)]
-    lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(_HEAD, widths, strict=False)), _HEAD[-1]])]
-    for boot, row in zip(boots, rows, strict=False):
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        cells[2] = style.paint(cells[2], boot.state)
-        lines.append("  ".join([*cells, row[-1]]).rstrip())
+def _entries(boots: Sequence[Boot], style: Style) -> Iterator[str]:
+    yield from table(style, _COLUMNS, [_row(boot) for boot in boots[:MAX_ROWS]])
     if len(boots) > MAX_ROWS:
-        lines.append(f"... and {len(boots) - MAX_ROWS} more; --format json has them all")
-    return lines
+        yield f"... and {len(boots) - MAX_ROWS} more; --format json has them all"
 
 
-def _row(boot: Boot) -> tuple[str, ...]:
+def _row(boot: Boot) -> Row:
     entry = boot.entry
     left = None if boot.plan is None else boot.plan.headroom
     known = boot.start.known_from
-    return (
+    cells = (
         _mark(entry.roles),
         one_line(entry.release or "unknown", 48),
         WORDS.get(boot.state, str(boot.state)),
@@ -103,33 +126,14 @@ def _row(boot: Boot) -> tuple[str, ...]:
         "" if known is None else str(known),
         one_line(entry.title or entry.entry or entry.known_from, 64),
     )
+    return Row(cells, boot.state)
 
 
 def _mark(roles: Sequence[Role]) -> str:
     return ("> " if Role.NEXT in roles else "  ") + told_roles(roles)
 
 
-def _next(assessment: Assessment, style: Style) -> Iterator[str]:
-    coming = assessment.coming
-    if coming is None:
-        yield from wrapped(f"Next boot: cannot tell, because {why_none_comes(assessment.facts)}")
-        return
-    entry = coming.entry
-    word = WORDS.get(coming.state, str(coming.state)).upper()
-    release = "an unknown kernel" if entry.release is None else f"kernel {entry.release}"
-    once = ", once" if Role.ONE_SHOT in entry.roles else ""
-    differs = told_differences(entry.differs)
-    known = f"{differs}; known from {printable(entry.known_from)}"
-    head, *rest = wrapped(f"Next boot: {word} under {release}{once} ({known})")
-    yield head.replace(word, style.paint(word, coming.state), 1)
-    yield from rest
-    yield from wrapped(coming.why, "  ")
-    remedies = () if coming.verdict is None or coming.state is State.NOT_TDX else coming.verdict.remedies
-    for remedy in remedies:
-        yield from wrapped(remedy, "  - ")
-
-
-def _notes(assessment: Assessment) -> Iterator[str]:
+def _notes(assessment: Assessment, style: Style) -> Iterator[str]:
     boots = assessment.facts.boots
     unread = [
         f"kernel {entry.release}: {'; '.join(entry.traits.unread)}"
@@ -141,18 +145,4 @@ def _notes(assessment: Assessment) -> Iterator[str]:
         yield ""
         yield "Not read"
         for note in notes:
-            yield from wrapped(note, "  - ")
-
-
-def wrapped(text: str, first: str = "") -> list[str]:
-    """A text in lines for a terminal, the first behind a mark, the others indented as far."""
-    indent = " " * max(len(first), 2)
-    # Paths and arguments stay in one piece.
-    return wrap(
-        printable(text),
-        width=WIDTH,
-        initial_indent=first,
-        subsequent_indent=indent,
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
+            yield from style.wrapped(note, "  - ")

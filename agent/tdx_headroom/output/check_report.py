@@ -5,20 +5,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tdx_headroom.errors import printable
 from tdx_headroom.output.plan_json import verdict_to_json
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.check_model import Check, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from tdx_headroom.output.text import Style
+    from tdx_headroom.output.terminal import Style
     from tdx_headroom.verdict.assessment import Assessment
     from tdx_headroom.verdict.checks import Status
 
 SCHEMA = "tdx-headroom/check/1"
 
+_ROOMY = 72
+"""From how many columns on sentences stand beside the names of their checks."""
 _LIKE = {Result.PASS: State.INITIALIZED, Result.WARN: State.AT_RISK, Result.FAIL: State.WILL_FAIL}
 
 
@@ -32,11 +33,19 @@ def check_text(checks: Sequence[Check], status: Status, style: Style, *, short: 
         if check.group != group:
             group = check.group
             lines.append(group)
-        word = style.paint(f"{check.result:<4}", _LIKE.get(check.result))
-        lines.append(f"  {word}  {check.name:<15}  {printable(check.message)}")
-        if check.hint is not None and check.result in (Result.WARN, Result.FAIL):
-            lines.append(f"                         {printable(check.hint)}")
+        lines += _check(check, style)
     return "\n".join([*lines, f"status: {status}"]) + "\n"
+
+
+def _check(check: Check, style: Style) -> Iterator[str]:
+    """What came of a check, and the hint below it."""
+    word = f"{check.result:<4}"
+    roomy = style.width >= _ROOMY
+    start = f"  {word}  {check.name:<15}  " if roomy else f"  {word}  {check.name}: "
+    indent = " " * (len(start) if roomy else 8)
+    yield from style.wrapped_verdict(f"{start}{check.message}", word, _LIKE.get(check.result), "", indent)
+    if check.hint is not None and check.result in (Result.WARN, Result.FAIL):
+        yield from style.wrapped(check.hint, indent, indent)
 
 
 def check_json(assessment: Assessment, checks: Sequence[Check], status: Status) -> dict[str, Any]:

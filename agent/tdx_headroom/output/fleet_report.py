@@ -8,6 +8,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.errors import one_line, printable
+from tdx_headroom.output.table import Column, Row, table
 from tdx_headroom.verdict.fleet import MAINLINE, NEXT, OWN, Fit
 from tdx_headroom.verdict.kernels import why_unknown
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable, Mapping
 
+    from tdx_headroom.output.terminal import Style
     from tdx_headroom.verdict.fleet import HostAudit, Totals
 
 HOST_SCHEMA = "tdx-headroom/fleet-host/1"
@@ -61,23 +63,17 @@ def shown_name(audit: HostAudit) -> str:
     return one_line(f"{audit.host} ({where})" if audit.host else where, 200)
 
 
-def totals_text(totals: Totals) -> str:
+def totals_text(totals: Totals, style: Style) -> str:
     """How many hosts go how under which kernel, and by strategy."""
     hosts = "1 host" if totals.hosts == 1 else f"{totals.hosts} hosts"
     unread = f", {totals.unreadable} could not be read" if totals.unreadable else ""
-    rows = [("kernel", *_WORDS.values())]
-    rows += _counts({_told_of(label): count for label, count in totals.targets.items()})
-    rows += [("", *("" for _ in Fit)), ("strategy", *_WORDS.values())]
+    if not totals.hosts:
+        return f"{hosts}{unread}\n"
+    rows = _counts({_told_of(label): count for label, count in totals.targets.items()})
+    rows += [Row([""] * (1 + len(_WORDS))), Row(["strategy", *_WORDS.values()])]
     rows += _counts(totals.strategies)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    table = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return "\n".join([f"{hosts}{unread}", "", *table]) + "\n" if totals.hosts else f"{hosts}{unread}\n"
+    columns = [Column("kernel", wraps=True), *(Column(word, right=True) for word in _WORDS.values())]
+    return "\n".join([f"{hosts}{unread}", "", *table(style, columns, rows)]) + "\n"
 
 
 def _told_of(label: str) -> str:
@@ -85,8 +81,8 @@ def _told_of(label: str) -> str:
     return f"{label} (unknown kernel)" if unknown else label
 
 
-def _counts(counts: Mapping[Any, Counter[Fit]]) -> list[tuple[str, ...]]:
-    return [(str(label), *(str(count[fit]) for fit in Fit)) for label, count in counts.items()]
+def _counts(counts: Mapping[Any, Counter[Fit]]) -> list[Row]:
+    return [Row([str(label), *(str(count[fit]) for fit in Fit)]) for label, count in counts.items()]
 
 
 def host_json(audit: HostAudit) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from tdx_headroom.address import GIB, align_down, show, show_size
 from tdx_headroom.errors import one_line
 from tdx_headroom.facts.codec import encode
 from tdx_headroom.facts.kernel_report import ModuleState
-from tdx_headroom.output.boots_report import wrapped
+from tdx_headroom.output.table import Column, Row, table
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.history import between, spread
 
@@ -19,11 +19,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tdx_headroom.facts.boot_record import BootRecord
-    from tdx_headroom.output.text import Style
+    from tdx_headroom.output.terminal import Style
     from tdx_headroom.verdict.history import BootChange, Spread
 
 SCHEMA = "tdx-headroom/history/1"
 _BAR = 20
+_COLUMNS = (
+    Column("began (UTC)"),
+    Column("kernel", spared=1),
+    Column("BIOS", spared=2),
+    Column("needed"),
+    Column("", spared=3),
+    Column("TDX", painted=True),
+    Column("what changed", wraps=True),
+)
 _MOST_PLACES = 3
 OUTCOMES = {
     ModuleState.INITIALIZED: "up",
@@ -44,35 +53,29 @@ def history_text(host: str | None, records: Sequence[BootRecord], style: Style) 
         style: what the terminal can show.
     """
     count = "1 boot" if len(records) == 1 else f"{len(records)} boots"
-    lines = [f"{one_line(host or 'unnamed host', 80)}: {count}", ""]
     changes = [None, *(between(one, other) for one, other in pairwise(records))]
-    rows = [_row(record, change) for record, change in zip(records, changes, strict=True)]
-    head = ("began (UTC)", "kernel", "BIOS", "needed", "TDX", "what changed")
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head) - 1)]
-    lines.append(_joined(head, widths, " " * _BAR))
-    for record, row in zip(records, rows, strict=True):
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        cells[4] = style.paint(cells[4], _STATES.get(record.outcome))
-        lines.append(_joined((*cells, row[5]), widths, _bar(record, style)))
-    lines += ["", *wrapped(spread_in_words(spread(records)), "")]
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+    lines = [
+        *style.wrapped(f"{one_line(host or 'unnamed host', 80)}: {count}"),
+        "",
+        *table(style, _COLUMNS, [_row(*pair, style) for pair in zip(records, changes, strict=True)]),
+        "",
+        *style.wrapped(spread_in_words(spread(records))),
+    ]
+    return "\n".join(lines) + "\n"
 
 
-def _joined(cells: Sequence[str], widths: Sequence[int], bar: str) -> str:
-    padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=False)]
-    return "  ".join([*padded[:4], bar, padded[4], cells[5]])
-
-
-def _row(record: BootRecord, change: BootChange | None) -> tuple[str, ...]:
+def _row(record: BootRecord, change: BootChange | None, style: Style) -> Row:
     fullest = record.fullest
-    return (
+    cells = (
         when(record.began),
         one_line(record.kernel_release or "unknown", 40),
         one_line(record.bios_version or "unknown", 20),
         "unknown" if fullest is None else f"{fullest.needed} of {fullest.limit}",
+        _bar(record, style),
         OUTCOMES[record.outcome],
         "" if change is None else "; ".join(changes_in_words(change)),
     )
+    return Row(cells, _STATES.get(record.outcome))
 
 
 def when(began: float | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tdx_headroom.address import show_size
 from tdx_headroom.errors import one_line
-from tdx_headroom.output.boots_report import WORDS, wrapped
+from tdx_headroom.output.boots_report import WORDS
 from tdx_headroom.output.plan_json import remedy_to_json
 from tdx_headroom.output.remedy_steps import steps_for
 from tdx_headroom.verdict import State
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tdx_headroom.facts.boots import BootEntry
     from tdx_headroom.output.remedy_steps import Steps
-    from tdx_headroom.output.text import Style
+    from tdx_headroom.output.terminal import Style
     from tdx_headroom.verdict.assessment import Assessment
     from tdx_headroom.verdict.findings import Finding, Remedy
     from tdx_headroom.verdict.model import Verdict
@@ -53,16 +53,16 @@ def remedy_text(assessment: Assessment, style: Style) -> str:
     release = f", kernel {one_line(asked.release, 80)}" if asked.release else ""
     what = "the next initialization" if asked.entry is None else "the next boot"
     word = "unknown" if asked.state is None else WORDS.get(asked.state, str(asked.state))
-    lines = [f"{host}{release}: {what}: {style.paint(word, asked.state)}"]
-    lines += wrapped(asked.why, "  ")
+    lines = style.wrapped_verdict(f"{host}{release}: {what}: {word}", word, asked.state)
+    lines += style.wrapped(asked.why, "  ")
     verdict = asked.verdict
     for found in _in_place(verdict):
-        lines += wrapped(found.text, "  ")
+        lines += style.wrapped(found.text, "  ")
     remedies = _remedies(verdict)
     if not remedies:
-        lines += ["", _nothing(asked)]
+        lines += ["", *style.wrapped(_nothing(asked))]
     for number, (_, remedy) in enumerate(remedies, 1):
-        lines += ["", *_remedy(number, remedy, asked.entry)]
+        lines += ["", *_remedy(number, remedy, asked.entry, style)]
     return "\n".join(lines) + "\n"
 
 
@@ -115,23 +115,24 @@ def _nothing(asked: _Question) -> str:
     return "No remedy is known. `tdx-headroom plan` shows what the answer rests on, and what is missing."
 
 
-def _remedy(number: int, remedy: Remedy, entry: BootEntry | None) -> Iterator[str]:
-    yield from wrapped(remedy.text, f"{number}. ")
+def _remedy(number: int, remedy: Remedy, entry: BootEntry | None, style: Style) -> Iterator[str]:
+    yield from style.wrapped(remedy.text, f"{number}. ")
     gives = "computed" if remedy.computed else "likely to help, not computed"
     if remedy.left is not None:
         areas = f"{remedy.left} reserved area{'' if remedy.left == 1 else 's'}"
         gives = f"TDX comes up, the fullest TDMR with {areas} left ({gives})"
-    yield f"   gives  {gives}"
+    yield from style.wrapped(gives, "   gives  ")
     if remedy.bytes_given_up is not None:
         yield f"   costs  {show_size(remedy.bytes_given_up) if remedy.bytes_given_up else 'no memory'}"
     steps = _steps(remedy, entry)
     if steps is not None:
-        yield from wrapped(f"do     in {steps.where}, as root:", "   ")
+        yield from style.wrapped(f"in {steps.where}, as root:", "   do     ")
+        # A command is one line, however long: it is to be copied.
         yield from (f"            {command}" for command in steps.apply)
         yield "   undo   as root:"
         yield from (f"            {command}" for command in steps.undo)
         if steps.note is not None:
-            yield from wrapped(steps.note, "          ")
+            yield from style.wrapped(steps.note, "          ")
 
 
 def _steps(remedy: Remedy, entry: BootEntry | None) -> Steps | None:

@@ -15,7 +15,7 @@ from tdx_headroom.facts.boots import BootInventory, Role
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output.boots_report import boots_text
-from tdx_headroom.output.text import Style
+from tdx_headroom.output.terminal import Style
 from tdx_headroom.sources.platform import BOOT_ID_PATH as BOOT_ID
 from tdx_headroom.verdict.assessment import assess
 

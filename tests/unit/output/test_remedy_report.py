@@ -13,7 +13,7 @@ from tdx_headroom.facts.boots import BootEntry, BootInventory, Loader, Role
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output.remedy_report import remedy_json, remedy_text
-from tdx_headroom.output.text import Style
+from tdx_headroom.output.terminal import Style
 from tdx_headroom.verdict.assessment import Assessment, assess
 
 if TYPE_CHECKING:
