@@ -12,7 +12,7 @@ SEED   ?= 1
 STRATEGY ?= memory-regions
 SECONDS ?= 60
 
-.PHONY: help run demo plan test golden lint clean kernel-test boot-pairs remedy-test remedy-search vm-test reboot-test package-test python-test release bench journal-bench fuzz soak scale-bench
+.PHONY: help run demo plan test golden docs faults-page lint clean kernel-test boot-pairs remedy-test remedy-search vm-test reboot-test package-test python-test release bench journal-bench fuzz soak scale-bench
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -84,8 +84,16 @@ soak: $(STAMP) ## two agents under constant trouble for 30 minutes, as root; not
 scale-bench: $(STAMP) ## what a fleet costs one Prometheus: HOSTS=1000; docs/prometheus.md
 	@$(VENV)/bin/python -m tests.scale --hosts $(HOSTS) $(ARGS)
 
-golden: $(STAMP) ## rewrite the golden files from what the code says now
-	@$(VENV)/bin/python -m pytest tests/golden tests/integration --rewrite-golden $(ARGS)
+golden: $(STAMP) ## rewrite the outputs of captured hosts from what the code says now; read the diff
+	@$(VENV)/bin/python -m pytest -q tests/golden -k as_recorded --rewrite-golden $(ARGS)
+
+docs: $(STAMP) ## rewrite what is made from the code's tables: pages of docs/, dashboards, rules for Kubernetes
+	@$(VENV)/bin/python -m tests.tools.make_docs
+	@$(VENV)/bin/python -m tests.tools.make_rule_object
+	@$(VENV)/bin/python -m tests.grafana
+
+faults-page: $(STAMP) ## rewrite docs/reliability.md from what the agent does under every fault; minutes, as root
+	@$(VENV)/bin/python -m pytest tests/integration --rewrite-golden $(ARGS)
 
 lint: $(STAMP) ## only ruff and mypy
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from tests.tools.generated import assert_current
 
 from tdx_headroom.facts.host_facts import HostFacts
 from tdx_headroom.host.choose import read_facts
@@ -70,7 +71,7 @@ def test_output_is_as_recorded(name: str, kind: str, request: pytest.FixtureRequ
     actual = show(name, kind)
     if request.config.getoption("--rewrite-golden"):
         path.write_text(actual, "utf-8")
-    assert actual == path.read_text("utf-8")
+    assert_current(path, actual, "make golden")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes packaging/grafana: ``python -m tests.grafana`` from the checkout's root."""
+"""Writes packaging/grafana: ``make docs``."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from tdx_headroom.output.metric_families import FAMILIES
 from tests.grafana.files import DASHBOARDS, FOLDER, text_of
 from tests.grafana.panels import SOURCE
 from tests.grafana.schema import make
+from tests.tools.generated import assert_current
 
 if TYPE_CHECKING:
     from tests.grafana.panels import Json
@@ -44,8 +45,8 @@ def queries(board: Json) -> list[str]:
 
 @each_dashboard
 def test_file_is_what_the_code_says(name: str) -> None:
-    """The shipped files are up to date: `python -m tests.grafana` writes them."""
-    assert (FOLDER / name).read_text("utf-8") == text_of()[name]
+    """The shipped files are up to date."""
+    assert_current(FOLDER / name, text_of()[name], "make docs")
 
 
 @each_dashboard

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pages that the tests before this one have written: `make golden` writes them, here they are compared."""
+"""Pages that the tests before this one have written: `make faults-page` writes, here they are compared."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.integration.recorded import ROWS
+from tests.tools.generated import assert_current
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 KEPT = Path(__file__).with_name("recorded.json")
-"""The rows of the last `make golden`, so that this test needs no other to see a changed page."""
+"""The rows of the last `make faults-page`, so that this test needs no other to see a changed page."""
 
 HEAD = """\
 # Faults, and what the agent does
 
-Each row is a test that injects the fault into the running agent; `make golden` writes this page from
-the results. In all of them the agent keeps answering, `tdx_headroom_source_success` and a log line name
+Each row is a test that injects the fault into the running agent; `make faults-page` writes this page
+from the results. In all of them the agent keeps answering, `tdx_headroom_source_success` and a log line name
 the failing source, and the others still serve. When a whole assessment fails, the last good one stays
 and `tdx_headroom_assessment_stale` is 1.
 
@@ -57,8 +58,8 @@ def test_reliability_page(request: pytest.FixtureRequest) -> None:
         KEPT.write_text(json.dumps(ran, indent=1, ensure_ascii=False) + "\n", "utf-8")
         PAGE.write_text(page(ran), "utf-8")
     kept = json.loads(KEPT.read_text("utf-8"))
-    assert PAGE.read_text("utf-8") == page(kept)
-    assert [row for row in ran if row not in kept] == []
+    assert_current(PAGE, page(kept), "make faults-page")
+    assert [row for row in ran if row not in kept] == [], "run `make faults-page`, and read its diff"
     # A machine that lacks a program, or a user who is not root, skips some faults; CI injects all of them.
     if request.config.getoption("--require-everything"):
-        assert ran == kept
+        assert ran == kept, "run `make faults-page`, and read its diff"

@@ -18,6 +18,7 @@ import yaml
 
 from tdx_headroom.service.users import DYNAMIC
 from tests.manifests.models import COMPILER, MODELS, complaints
+from tests.tools.generated import assert_current
 from tests.tools.make_rule_object import OBJECT, RULES, rule_object
 from tests.tools.ports import free_port
 
@@ -69,7 +70,7 @@ def test_a_wrong_key_or_value_would_be_found(scratch: Path) -> None:
 def test_the_rules_are_the_same() -> None:
     """The PrometheusRule holds what tdx-headroom.rules.yml holds, and is up to date to the letter."""
     assert yaml.safe_load(OBJECT.read_text("utf-8"))["spec"] == yaml.safe_load(RULES.read_text("utf-8"))
-    assert OBJECT.read_text("utf-8") == rule_object()
+    assert_current(OBJECT, rule_object(), "make docs")
 
 
 def test_everything_belongs_together() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pages of docs/ that are made from the code's own tables: `python -m tests.tools.make_docs`."""
+"""Pages of docs/ that are made from the code's own tables: `make docs`."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def kernels_page() -> str:
         [
             "# Which kernel looks for holes in which way",
             "",
-            "Made from `agent/tdx_headroom/verdict/kernels.py` by `python -m tests.tools.make_docs`. What a",
-            "host did and [the kernel's own files](boots.md#what-each-kernel-does) come before this table:",
+            "Made from `agent/tdx_headroom/verdict/kernels.py` by `make docs`. What a host",
+            "did and [the kernel's own files](boots.md#what-each-kernel-does) come before this table:",
             "see [the verdict](verdict.md). A kernel in no row, or with an unknown strategy, is taken for",
             "mainline. One with a suffix that no vendor here uses, such as `6.9.0-rc5+`, is somebody's own",
             "build: as mainline, unless it was built with TDX patches.",
@@ -55,7 +55,7 @@ def metrics_page() -> str:
         [
             "# Metrics",
             "",
-            "Made from `agent/tdx_headroom/output/metric_families.py` by `python -m tests.tools.make_docs`.",
+            "Made from `agent/tdx_headroom/output/metric_families.py` by `make docs`.",
             "A value that is unknown is absent, never 0; of a state set the true one is 1, the others 0.",
             "`strategy` is `memory-regions`, `cmr-subregion` or `cmr-walk`; `tdmr` is a TDMR's bounds, such",
             "as `0x0-0x80000000`.",

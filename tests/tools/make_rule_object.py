@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rules as a Kubernetes object: ``python -m tests.tools.make_rule_object``."""
+"""The rules as a Kubernetes object: ``make docs``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ OBJECT = PACKAGING / "kubernetes" / "base" / "prometheusrule.yaml"
 
 _HEAD = """\
 # SPDX-License-Identifier: Apache-2.0
-# Made from packaging/prometheus/tdx-headroom.rules.yml by `python -m tests.tools.make_rule_object`; edit that
-# file. Add the label that your Prometheus selects rules by.
+# Made from packaging/prometheus/tdx-headroom.rules.yml by `make docs`; edit that file.
+# Add the label that your Prometheus selects rules by.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.tools.generated import assert_current
 from tests.tools.make_docs import DOCS, PAGES
 
 CHECKOUT = Path(__file__).parents[2]
@@ -13,7 +14,7 @@ CHECKOUT = Path(__file__).parents[2]
 @pytest.mark.parametrize("name", PAGES)
 def test_page_is_what_the_code_says(name: str) -> None:
     """Pages made from the code are up to date."""
-    assert (DOCS / name).read_text("utf-8") == PAGES[name]()
+    assert_current(DOCS / name, PAGES[name](), "make docs")
 
 
 @pytest.mark.parametrize(

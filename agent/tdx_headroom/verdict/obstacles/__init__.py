@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything that can keep TDX from coming up: one obstacle a module, one row each, in one order.
 
-docs/contributing.md shows how to add one.
+docs/dev/adding.md shows how to add one.
 """
 
 from __future__ import annotations
