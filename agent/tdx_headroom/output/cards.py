@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the page shows of each TDMR: pictures under every strategy, and the same in numbers."""
+"""What the page draws of TDMRs: the fullest ones, under every strategy; all of them are in its table."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tdx_headroom.address import show, show_size
 from tdx_headroom.output.addresses import coarse_size
 from tdx_headroom.output.looks import Area, Firmware, Look, areas_of
 from tdx_headroom.output.picture import COARSE_SLOTS, Map, draw_gauge, draw_map, exact_slots
+from tdx_headroom.output.tdmr_table import groups_of, in_words, level_of, room_of, table_of
 from tdx_headroom.plan import AreaKind, Strategy
-from tdx_headroom.verdict.model import AT_RISK_HEADROOM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from tdx_headroom.plan import Plan, Tdmr
     from tdx_headroom.verdict.assessment import Assessment
 
-MAX_CARDS = 64
-MAX_OPEN_CARDS = 8
-MAX_ROWS = 128
+MAX_CARDS = 8
 MAX_AREAS = 64
 MAX_AREAS_ON_PAGE = 800
 
@@ -50,20 +48,29 @@ class _View:
 def tdmr_section(
     assessment: Assessment, firmware: Firmware, *, full_addresses: bool
 ) -> dict[str, Any] | None:
-    """Cards, table and legend of all TDMRs, the fullest first; None when there is no plan."""
+    """Table, cards and legend, the fullest TDMR first; None when there is no plan."""
     plans = {s: plan for s, plan in assessment.plans.items() if plan is not None}
     own = plans.get(assessment.verdict.strategy) or next(iter(plans.values()), None)
     if own is None or not own.tdmrs:
         return None
-    ordered = _order(own, plans.values())
-    looked_at = ordered if own.headroom is not None else []
-    views = [_views(plans, i, assessment.verdict.strategy, firmware) for i in looked_at[:MAX_CARDS]]
+    groups = groups_of(own, plans.values(), MAX_CARDS)
+    looked_at = groups if own.headroom is not None else []
+    views = [
+        _views(plans, group[0], assessment.verdict.strategy, firmware) for group in looked_at[:MAX_CARDS]
+    ]
     slots = COARSE_SLOTS
     if full_addresses:
         slots = exact_slots(len(view.areas) for card in views for view in card)
     cards = [
-        _card(own.tdmrs[i], card, assessment.verdict.strategy, slots, full_addresses=full_addresses)
-        for i, card in zip(looked_at, views, strict=False)
+        _card(
+            own.tdmrs[group[0]],
+            len(group) - 1,
+            card,
+            assessment.verdict.strategy,
+            slots,
+            full_addresses=full_addresses,
+        )
+        for group, card in zip(looked_at, views, strict=False)
     ]
     shown = [view for card in cards for view in card["views"]]
     if full_addresses:
@@ -71,28 +78,15 @@ def tdmr_section(
     looks = {amount["look"] for view in shown for amount in view["map"]["amounts"]}
     return {
         "count": len(own.tdmrs),
-        "open": cards[:MAX_OPEN_CARDS],
-        "folded": cards[MAX_OPEN_CARDS:],
-        "not_drawn": len(looked_at) - len(cards),
+        "cards": cards,
+        "not_drawn": sum(len(group) for group in looked_at[MAX_CARDS:]),
         "slots": slots,
         "coarse": not full_addresses,
         "legend": [{"look": str(look), "label": label} for look, label in LABELS.items() if look in looks],
         "any_worst": any(view["gauge"].worst for view in shown),
         "any_over": any(view["gauge"].past for view in shown),
-        "table": _table(plans, ordered[:MAX_ROWS]),
-        "not_listed": len(ordered[MAX_ROWS:]),
+        "table": table_of(plans, groups),
     }
-
-
-def _order(own: Plan, plans: Iterable[Plan]) -> list[int]:
-    """Indices of the TDMRs: where this kernel gives up, then by the least room under any strategy."""
-
-    def key(index: int) -> tuple[bool, tuple[int, int, int]]:
-        headroom = own.tdmrs[index].headroom
-        return headroom is None or headroom >= 0, min(_room(plan.tdmrs[index]) for plan in others)
-
-    others = list(plans)
-    return sorted(range(len(own.tdmrs)), key=key)
 
 
 def fullest(assessment: Assessment, firmware: Firmware) -> dict[str, Any] | None:
@@ -100,23 +94,9 @@ def fullest(assessment: Assessment, firmware: Firmware) -> dict[str, Any] | None
     plan = assessment.plans[assessment.verdict.strategy]
     if plan is None or plan.headroom is None:
         return None
-    tdmr = min(plan.tdmrs, key=_room) if plan.failed_tdmr is None else plan.tdmrs[plan.failed_tdmr]
+    tdmr = min(plan.tdmrs, key=room_of) if plan.failed_tdmr is None else plan.tdmrs[plan.failed_tdmr]
     areas = areas_of(tdmr, firmware)
     return {"bounds": show(tdmr.base, tdmr.end), **_numbers(tdmr, areas)}
-
-
-def in_words(headroom: int) -> str:
-    """How many areas are left, or missing."""
-    return f"{-headroom} too many" if headroom < 0 else f"{headroom} left" if headroom else "none left"
-
-
-def _room(tdmr: Tdmr) -> tuple[int, int, int]:
-    unknown = 1 << 64
-    return (
-        unknown if tdmr.headroom is None else tdmr.headroom,
-        unknown if tdmr.headroom_worst is None else tdmr.headroom_worst,
-        tdmr.base,
-    )
 
 
 def _views(plans: dict[Strategy, Plan], index: int, own: Strategy, firmware: Firmware) -> list[_View]:
@@ -134,14 +114,15 @@ def _views(plans: dict[Strategy, Plan], index: int, own: Strategy, firmware: Fir
 
 
 def _card(
-    tdmr: Tdmr, views: Sequence[_View], own: Strategy, slots: int, *, full_addresses: bool
+    tdmr: Tdmr, equal: int, views: Sequence[_View], own: Strategy, slots: int, *, full_addresses: bool
 ) -> dict[str, Any]:
     return {
+        "equal": equal,
         "bounds": show(tdmr.base, tdmr.end),
         "node": tdmr.node,
         "size": show_size(tdmr.size),
         "step": show_size(max(tdmr.size // slots, 1)),
-        "level": _level(tdmr),
+        "level": level_of(tdmr),
         "wide": len(views) > 1,
         "views": [_view(view, own, slots, full_addresses=full_addresses) for view in views],
     }
@@ -184,18 +165,8 @@ def _numbers(tdmr: Tdmr, areas: Sequence[Area]) -> dict[str, Any]:
         "holes": _count(tdmr.needed_holes or 0, "hole"),
         "pamts": _count(tdmr.needed_pamts or 0, "PAMT"),
         "worst": worst,
-        "level": _level(tdmr),
+        "level": level_of(tdmr),
     }
-
-
-def _level(tdmr: Tdmr) -> str:
-    """How it stands with a TDMR, as the verdict counts it."""
-    headroom, worst = tdmr.headroom, tdmr.headroom_worst
-    if headroom is None or worst is None:
-        return "unknown"
-    if headroom < 0:
-        return "over"
-    return "tight" if headroom <= AT_RISK_HEADROOM or worst < 0 else "fits"
 
 
 def _words(drawn: Map, amounts: Iterable[dict[str, str]], areas: Sequence[Area]) -> str:
@@ -223,32 +194,6 @@ def _list_areas(views: Iterable[tuple[dict[str, Any], _View]]) -> None:
             for area in listed
         ]
         shown["not_listed"] = len(view.areas) - len(listed)
-
-
-def _table(plans: dict[Strategy, Plan], indices: Sequence[int]) -> dict[str, Any]:
-    rows = []
-    for i in indices:
-        tdmrs = [plan.tdmrs[i] for plan in plans.values()]
-        first = tdmrs[0]
-        rows.append(
-            {
-                "bounds": show(first.base, first.end),
-                "node": first.node,
-                "size": show_size(first.size),
-                "cells": [
-                    {
-                        "needed": t.needed,
-                        "holes": t.needed_holes,
-                        "pamts": t.needed_pamts,
-                        "worst": t.needed_worst,
-                        "headroom": t.headroom,
-                        "level": _level(t),
-                    }
-                    for t in tdmrs
-                ],
-            }
-        )
-    return {"strategies": [str(s) for s in plans], "rows": rows}
 
 
 def _names(strategies: Sequence[Strategy]) -> str:

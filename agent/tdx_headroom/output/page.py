@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
@@ -16,18 +17,19 @@ from tdx_headroom.errors import one_line
 from tdx_headroom.output import picture
 from tdx_headroom.output.addresses import coarse, coarse_error, coarse_size
 from tdx_headroom.output.boots_card import boots_section, next_boot_state, next_boot_text
-from tdx_headroom.output.cards import fullest, in_words, tdmr_section
+from tdx_headroom.output.cards import fullest, tdmr_section
 from tdx_headroom.output.history_card import history_section
 from tdx_headroom.output.looks import Firmware
 from tdx_headroom.output.moods import MOODS, WORSE
 from tdx_headroom.output.sources import only_in, used_for
+from tdx_headroom.output.tdmr_table import in_words
 from tdx_headroom.plan import Outcome, Strategy
 from tdx_headroom.verdict import State, describe, predict
 from tdx_headroom.verdict.kernels import names_with
-from tdx_headroom.verdict.obstacles import doubt_of
+from tdx_headroom.verdict.obstacles import doubt_of, other_kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from jinja2 import Template
 
@@ -60,6 +62,7 @@ _HEADLINES_ALONE = {
     State.NOT_TDX: "Not a TDX host",
     State.CANNOT_TELL: "Whether TDX comes up cannot be told",
 }
+_ERRNO = re.compile(r"(errno -?[0-9]+)")
 _RULES = {
     Strategy.MEMORY_REGIONS: "Whatever lies between memory regions is a hole.",
     Strategy.CMR_SUBREGION: "As memory-regions, but what lies inside one CMR is no hole.",
@@ -120,7 +123,13 @@ def _template() -> Template:
         # Otherwise a template is looked for at each use; who is no longer root may not find it any more.
         auto_reload=False,
     )
+    environment.filters["pieces"] = _pieces
     return environment.get_template("page.html")
+
+
+def _pieces(text: str) -> list[tuple[str, bool]]:
+    """A text in pieces, and whether no line may end inside of each: an error number is one."""
+    return [(piece, i % 2 == 1) for i, piece in enumerate(_ERRNO.split(text))]
 
 
 def _context(assessment: Assessment, *, full_addresses: bool) -> dict[str, Any]:
@@ -162,7 +171,7 @@ def _verdict(assessment: Assessment, firmware: Firmware, shown: Callable[[str], 
         "contradictions": [shown(text) for text in verdict.contradictions],
         "warnings": [shown(text) for text in verdict.warnings],
         "left_out": any(shown(text) != text for text in texts),
-        "no_remedy": _no_remedy(verdict),
+        "no_remedy": _no_remedy(assessment),
     }
 
 
@@ -170,8 +179,9 @@ def _missing(verdict: Verdict, *, full_addresses: bool) -> list[str]:
     return [text if full_addresses else coarse_error(text) for text in verdict.missing]
 
 
-def _no_remedy(verdict: Verdict) -> str | None:
+def _no_remedy(assessment: Assessment) -> str | None:
     """What to say where there is nothing to propose."""
+    verdict = assessment.verdict
     if verdict.state is State.NOT_TDX:
         return None
     if verdict.state is State.CANNOT_TELL:
@@ -180,7 +190,26 @@ def _no_remedy(verdict: Verdict) -> str | None:
         State.WILL_INITIALIZE,
         None,
     )
-    return "Nothing." if calm else "No remedy is known."
+    return " ".join(["Nothing.", *_elsewhere(assessment)]) if calm else "No remedy is known."
+
+
+def _elsewhere(assessment: Assessment) -> Iterator[str]:
+    """How a host that is well would fare with other kernels, and with those that are installed."""
+    verdict, plans = assessment.verdict, assessment.plans
+    others = [plan for strategy, plan in plans.items() if strategy is not verdict.strategy]
+    left = [plan.headroom for plan in others if plan is not None and plan.headroom is not None]
+    if any(finding.kind == other_kernels.KIND for finding in verdict.findings):
+        yield "Another kernel would be a risk: see above."
+    elif left:
+        areas = "area" if min(left) == 1 else "areas"
+        yield f"Under kernels that look for holes in another way it fits, too, with {min(left)} {areas} left."
+    if None in others:
+        missing = "memory regions" if assessment.facts.memory_regions is None else "CMRs"
+        yield f"How it would fare under some other kernels is unknown, since the {missing} are."
+    boots = assessment.boots or ()
+    well = sum(boot.state is State.WILL_INITIALIZE for boot in boots)
+    if len(boots) > 1:
+        yield f"TDX comes up with {'all' if well == len(boots) else f'{well} of'} {len(boots)} boot entries."
 
 
 def _headline(verdict: Verdict, coming: State | None) -> str:

@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import replace
 from itertools import pairwise, product
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,10 +14,15 @@ from hypothesis import strategies as st
 from tests.browser.states import host, pages
 from tests.golden.test_golden import NAMES, assess_host
 
-from tdx_headroom.address import GIB, MIB, PAGE, Range, show_size, total
+from tdx_headroom.address import GIB, MIB, PAGE, Range, show, show_size, total
+from tdx_headroom.facts.boots import BootEntry, BootInventory, Role
 from tdx_headroom.facts.host_facts import HostFacts, Limits, MemoryRegion, Placement
+from tdx_headroom.facts.kernel_report import FailureReason, KernelReport, ModuleState
 from tdx_headroom.facts.observations import FirmwareRange
 from tdx_headroom.facts.sources import Disagreement, MemorySource, SourceStatus
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.root import Root
+from tdx_headroom.output.cards import MAX_CARDS
 from tdx_headroom.output.looks import Area, Firmware, Look, Piece, areas_of
 from tdx_headroom.output.page import render_page, stylesheet
 from tdx_headroom.output.picture import EXACT_SLOTS, WIDTH, draw_gauge, draw_map, exact_slots
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
 
     from tdx_headroom.verdict.assessment import Assessment
 
+HOSTS = Path(__file__).parents[2] / "hosts"
 LEFT = re.compile(r"M(-?\d+) (-?\d+)h(\d+)v(-?\d+)h-\d+z")
 
 
@@ -140,10 +147,12 @@ def test_it_says_what_is_missing() -> None:
 
 
 def test_equal_pictures_are_drawn_once() -> None:
-    """Strategies that need the same areas in a TDMR share its picture."""
+    """Strategies that need the same areas in a TDMR share its picture, and so do TDMRs with the same need."""
     page = render_page(assess_host("emerald-rapids"))
-    assert page.count('<svg class="map"') == 6
-    assert page.count("<h4>every strategy</h4>") == 4
+    assert page.count('<svg class="map"') == 4
+    assert page.count("<h4>every strategy</h4>") == 2
+    assert "<summary>and 2 equal ones</summary>" in page
+    assert "; 2 more need the same</p>" in page
     assert "<h4>cmr-subregion and cmr-walk</h4>" in page
 
 
@@ -161,7 +170,83 @@ def test_page_is_bounded(tdmrs: int, holes: int, *, full: bool) -> None:
     """However many TDMRs and holes there are, the page does not exceed 1.3 MB."""
     page = render_page(assess(host(tdmrs, holes)), full_addresses=full)
     assert len(page.encode()) < 1_300_000
-    assert page.count("<article") == tdmrs + 3
+    assert 4 <= page.count("<article") <= MAX_CARDS + 3
+
+
+def servers(sizes: Sequence[int]) -> HostFacts:
+    """A host with a TDMR of 1 GiB for each number, which is how many holes it has."""
+    regions = []
+    for node, holes in enumerate(sizes):
+        base = 4 * GIB * (node + 1)
+        starts = [base + i * 8 * MIB for i in range(holes)]
+        regions += [MemoryRegion(start + MIB, start + 8 * MIB, node) for start in starts]
+        regions.append(MemoryRegion(base + holes * 8 * MIB, base + GIB, node))
+    return HostFacts(memory_regions=tuple(regions), kernel_release="6.16.0", pamt_placement=Placement.NONE)
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["coarse", "full"])
+def test_a_large_healthy_host_is_a_small_page(*, full: bool) -> None:
+    """64 TDMRs that fit are a few rows and cards, and at most 60 kB."""
+    for sizes in ([3] * 64, [i % 4 for i in range(64)]):
+        page = render_page(assess(servers(sizes)), full_addresses=full)
+        assert len(page.encode()) <= 60_000
+        assert all(show(4 * GIB * n, 4 * GIB * n + GIB) in page for n in range(1, 65))
+
+
+def test_full_tdmrs_are_not_folded() -> None:
+    """Those that have little room or none stand alone, equal or not, where they are few."""
+    page = render_page(assess(servers([14, 3, 14, 3, 3])))
+    first = page.index('<article class="card tdmr')
+    assert page.count('<article class="card tdmr') == 3
+    assert page.count("nearly full</span>") == 2
+    assert page.index('id="numbers"') < first
+    assert "<summary>and 2 equal ones</summary>" in page
+
+
+def test_the_fullest_by_this_kernel_is_first() -> None:
+    """What has least room under another kernel's strategy comes behind what has least under this one's."""
+    facts = replace(
+        servers([5, 9]), kernel_release="6.8.0-1010-intel", cmrs=((4 * GIB, 4 * MIB), (8 * GIB, GIB))
+    )
+    page = render_page(assess(facts))
+    table = page[page.index('id="numbers"') :]
+    assert table.index("[0x100000000, 0x140000000)") < table.index("[0x200000000, 0x240000000)")
+
+
+def test_a_bad_verdict_has_nothing_green() -> None:
+    """A TDMR with room to spare is no good news where something else stops TDX, or another view is red."""
+    log = KernelReport(ModuleState.FAILED, FailureReason.KEYIDS, keyids=(0, 0))
+    for facts in (replace(servers([3]), kernel_log=log), read_facts(Root(HOSTS / "emerald-rapids"))):
+        page = render_page(assess(facts))
+        verdict = page[page.index('<section class="card verdict') : page.index('id="tdmrs"')]
+        red = re.findall(r'(?s)<article class="card tdmr over.*?</article>', page)
+        assert 'class="card verdict bad"' in verdict
+        for part in (verdict, *red):
+            assert "#i-good" not in part
+
+
+def test_a_healthy_host_is_told_of_other_kernels() -> None:
+    """That nothing is to be done goes with how it would fare elsewhere."""
+    page = render_page(assess_host("good-2-node"))
+    assert (
+        "Nothing. Under kernels that look for holes in another way it fits, too, with 10 areas left." in page
+    )
+    entries = (
+        BootEntry(release="6.16.0", arguments=("nohibernate",), roles=(Role.RUNNING,), differs=()),
+        BootEntry("e", release="7.3.0", arguments=("nohibernate",), roles=(Role.NEXT,)),
+    )
+    boots = BootInventory(entries=entries, configured=True)
+    said = render_page(assess(replace(servers([3]), boots=boots)))
+    assert "some other kernels is unknown, since the CMRs are" in said
+    assert "boot entries." in said
+
+
+def test_an_error_number_is_one_piece() -> None:
+    """No line ends inside of "errno -28"."""
+    page = render_page(assess_host("emerald-rapids"))
+    assert '<span class="whole">errno -28</span>' in page
+    assert page.count("errno -") == page.count('<span class="whole">errno -')
+    assert ".whole { white-space: nowrap; }" in stylesheet()
 
 
 def test_telemetry_path_and_states() -> None:
