@@ -64,6 +64,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="show addresses finer than 1 GiB over TCP too",
     )
     parser.add_argument(
+        "--web.runbook-url",
+        dest="runbook_url",
+        type=_url,
+        metavar="URL",
+        help="where your operators read docs/runbooks: the page links to those of its findings",
+    )
+    parser.add_argument(
         "--web.disable-exporter-metrics",
         dest="exporter_metrics",
         action="store_false",
@@ -88,6 +95,7 @@ def settings_from(options: argparse.Namespace, sockets: tuple[socket.socket, ...
         full_addresses=options.full_addresses,
         config_file=options.web_config,
         max_requests=options.max_requests,
+        runbook_url=options.runbook_url,
     )
 
 
@@ -107,6 +115,12 @@ def _address(text: str) -> Address | UnixAddress:
 def _path(text: str) -> str:
     if not re.fullmatch(r"/[A-Za-z0-9/_.-]*", text) or text in TAKEN_PATHS:
         raise argparse.ArgumentTypeError(f"{text!r} is no free path such as /metrics")
+    return text
+
+
+def _url(text: str) -> str:
+    if not re.fullmatch(r"https?://[!#-;=?-~]+", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is no URL such as https://wiki.example/runbooks")
     return text
 
 

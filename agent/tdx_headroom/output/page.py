@@ -21,6 +21,7 @@ from tdx_headroom.output.cards import fullest, tdmr_section
 from tdx_headroom.output.history_card import history_section
 from tdx_headroom.output.looks import Firmware
 from tdx_headroom.output.moods import MOODS, WORSE
+from tdx_headroom.output.runbooks import runbooks_of
 from tdx_headroom.output.sources import only_in, used_for
 from tdx_headroom.output.tdmr_table import in_words
 from tdx_headroom.plan import Outcome, Strategy
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from tdx_headroom.plan import Plan
     from tdx_headroom.verdict import Verdict
     from tdx_headroom.verdict.assessment import Assessment
+    from tdx_headroom.verdict.findings import Finding
 
 _HEADLINES = {
     (State.INITIALIZED, State.WILL_INITIALIZE): "TDX is up, and will come up again",
@@ -78,6 +80,7 @@ def render_page(
     telemetry_path: str = "/metrics",
     assessed_at: float | None = None,
     records: Sequence[BootRecord] = (),
+    runbook_url: str | None = None,
 ) -> str:
     """The page as HTML.
 
@@ -89,6 +92,7 @@ def render_page(
         telemetry_path: where the metrics are.
         assessed_at: when the host was read, in seconds since the epoch; None: not said.
         records: of its boots, the present one last.
+        runbook_url: where the runbooks can be read; None: they are named, without a link.
     """
     context: dict[str, Any] = {
         "version": __version__,
@@ -97,6 +101,7 @@ def render_page(
         "assessed": None if assessed_at is None else datetime.fromtimestamp(assessed_at, UTC),
         "picture": picture,
         "verdict": None,
+        "runbook_url": None if runbook_url is None else runbook_url.rstrip("/"),
         "host": None,
         "kernel": None,
     }
@@ -171,8 +176,16 @@ def _verdict(assessment: Assessment, firmware: Firmware, shown: Callable[[str], 
         "contradictions": [shown(text) for text in verdict.contradictions],
         "warnings": [shown(text) for text in verdict.warnings],
         "left_out": any(shown(text) != text for text in texts),
+        "runbooks": runbooks_of(_findings(assessment)),
         "no_remedy": _no_remedy(assessment),
     }
+
+
+def _findings(assessment: Assessment) -> list[Finding]:
+    """Those of the verdict, and those of the boot that comes next."""
+    coming = assessment.coming
+    of_next = () if coming is None or coming.verdict is None else coming.verdict.findings
+    return [*assessment.verdict.findings, *of_next]
 
 
 def _missing(verdict: Verdict, *, full_addresses: bool) -> list[str]:

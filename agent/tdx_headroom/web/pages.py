@@ -122,6 +122,7 @@ class Pages:
         view: what to show.
         registry: what to export besides the view's own metrics: what is different at every scrape.
         telemetry_path: where the metrics are.
+        runbook_url: where the runbooks can be read; None: the page has no links to them.
         clock: seconds.
     """
 
@@ -130,11 +131,13 @@ class Pages:
         view: View,
         registry: CollectorRegistry,
         telemetry_path: str = "/metrics",
+        runbook_url: str | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._view = view
         self._registry = registry
         self._telemetry_path = telemetry_path
+        self._runbook_url = runbook_url
         self._clock = clock
         self._cache: dict[tuple[str, bool], _Rendering] = {}
         self._budget = SAVED
@@ -209,6 +212,7 @@ class Pages:
             telemetry_path=self._telemetry_path,
             assessed_at=self._view.assessed_at,
             records=self._view.records,
+            runbook_url=self._runbook_url,
         )
         return page.encode("utf-8", "backslashreplace")
 

@@ -67,6 +67,7 @@ class WebSettings:
         full_addresses: whether the plan shows addresses finer than a TDMR's over TCP.
         config_file: TLS, passwords and headers; None: plain HTTP for everybody.
         max_requests: requests that may wait or be sent at once; 0: as many as there are connections.
+        runbook_url: where the runbooks can be read, for links from the page; None: no links.
         limits: what a client may cost.
     """
 
@@ -76,6 +77,7 @@ class WebSettings:
     full_addresses: bool = False
     config_file: Path | None = None
     max_requests: int = 40
+    runbook_url: str | None = None
     limits: Limits = field(default_factory=Limits)
 
     @property

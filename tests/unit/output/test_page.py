@@ -241,6 +241,16 @@ def test_a_healthy_host_is_told_of_other_kernels() -> None:
     assert "boot entries." in said
 
 
+def test_findings_lead_to_their_runbooks() -> None:
+    """What stands in the way names its runbook, as a link where it is known where they can be read."""
+    assessment = assess_host("emerald-rapids")
+    named = "<code>docs/runbooks/TDXReservedAreasExhausted.md</code>"
+    assert named in render_page(assessment)
+    linked = render_page(assessment, runbook_url="https://wiki.example/run&books/")
+    assert '<a href="https://wiki.example/run&amp;books/TDXReservedAreasExhausted.md">' in linked
+    assert "Runbooks:" not in render_page(assess_host("good-2-node"))
+
+
 def test_an_error_number_is_one_piece() -> None:
     """No line ends inside of "errno -28"."""
     page = render_page(assess_host("emerald-rapids"))

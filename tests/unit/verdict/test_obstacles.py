@@ -37,6 +37,7 @@ from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output.metrics import collect
 from tdx_headroom.output.page import render_page
 from tdx_headroom.output.plan_json import to_json
+from tdx_headroom.output.runbooks import RUNBOOKS as RUNBOOKS_OF_PAGE
 from tdx_headroom.output.terminal import Style
 from tdx_headroom.output.text import render
 from tdx_headroom.sources.kernel_log.reader import read_log_file
@@ -351,6 +352,12 @@ KNOWN = {*EXAMPLES, *STAGED, *NO_EXAMPLE}
 def test_nothing_is_forgotten() -> None:
     """Every kind has a row in docs/verdict.md, a runbook where it stands in the way, and an example."""
     assert forgotten(REGISTRY, section(), KNOWN, RUNBOOKS) == []
+
+
+def test_the_page_knows_every_runbook() -> None:
+    """Kinds and runbooks of docs/verdict.md are those that the page names."""
+    told = dict(re.findall(r"^\| `([a-z-]+)` \|.*\(runbooks/(\w+)\.md\) \|$", section(), re.MULTILINE))
+    assert told == {kind: name for name, kinds in RUNBOOKS_OF_PAGE.items() for kind in kinds}
 
 
 def look(_: Signs) -> Findings:

@@ -63,6 +63,9 @@ def test_sockets_of_systemd_instead() -> None:
         ("--web.max-requests", "many"),
         ("--web.telemetry-path", "/-/ready"),
         ("--web.telemetry-path", "metrics"),
+        ("--web.runbook-url", "wiki/runbooks"),
+        ("--web.runbook-url", "javascript:alert(1)"),
+        ("--web.runbook-url", 'https://x/"onclick="'),
     ],
 )
 def test_flags_that_mean_nothing(flags: tuple[str, str]) -> None:

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which runbook of docs/runbooks is about which findings, as the table in docs/verdict.md has it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tdx_headroom.verdict.findings import Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tdx_headroom.verdict.findings import Finding
+
+RUNBOOKS = {
+    "TDXNextInitWillFail": (
+        "too-few-keyids",
+        "module-not-loaded",
+        "seamcall-faults",
+        "module-too-old",
+        "module-lacks-feature",
+        "cpu-feature-missing",
+        "call-fails",
+        "hibernation",
+        "tdmrs",
+        "pamt-memory",
+        "misaligned-area",
+        "kernel-without-tdx",
+        "kernel-may-lack-tdx",
+        "kvm-tdx-off",
+        "kvm-tdx-may-be-off",
+        "kvm-virtualization-off",
+        "cpus-left-out",
+        "map-uncertain",
+        "map-does-not-boot",
+        "firmware-update",
+    ),
+    "TDXReservedAreasExhausted": ("reserved-areas",),
+    "TDXHeadroomVaries": ("varies",),
+    "TDXReservedAreasLow": ("few-reserved-areas", "pamt-places-uncertain"),
+    "TDXModuleWillReject": ("rejected-by-module", "cmr-table-invalid", "full-tdmr"),
+    "TDXInitFailed": ("fails-again", "failed-in-this-boot"),
+    "TDXGoneSinceLastBoot": ("gone-since-last-boot",),
+    "TDXMemoryNotConvertible": ("unlikely-convertible",),
+}
+"""Kinds of findings by the name of their runbook."""
+
+_OF_KIND = {kind: name for name, kinds in RUNBOOKS.items() for kind in kinds}
+
+
+def runbooks_of(findings: Iterable[Finding]) -> list[str]:
+    """The runbooks about what fails or is a risk, each once, in the findings' order."""
+    telling = (found.kind for found in findings if found.severity is not Severity.NOTE)
+    return list(dict.fromkeys(_OF_KIND[kind] for kind in telling if kind in _OF_KIND))
