@@ -12,7 +12,9 @@ SEED   ?= 1
 STRATEGY ?= memory-regions
 SECONDS ?= 60
 
-.PHONY: help run demo plan test golden docs faults-page lint clean kernel-test boot-pairs remedy-test remedy-search vm-test reboot-test package-test python-test release bench journal-bench fuzz soak scale-bench
+.PHONY: help run demo plan test golden docs faults-page lint clean \
+  kernel-test boot-pairs remedy-test remedy-search vm-test reboot-test package-test python-test container-test \
+  release bench journal-bench fuzz soak scale-bench
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -61,6 +63,9 @@ reboot-test: $(STAMP) ## guests with GRUB and systemd-boot are rebooted: does th
 
 package-test: $(STAMP) ## the Debian package on fresh Debian 13 and 12; needs root
 	@$(VENV)/bin/python -m tests.packaging.fresh $(ARGS)
+
+container-test: $(STAMP) ## the image, built and run by podman as docs/container.md says; needs root
+	@$(VENV)/bin/python -m tests.container $(ARGS)
 
 python-test: $(STAMP) ## unit, golden and fault tests under Debian's newest Python, as a plain user; needs root
 	@$(VENV)/bin/python -m tests.python $(ARGS)

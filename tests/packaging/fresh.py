@@ -36,6 +36,7 @@ from tests.kernel.tools import (
     run,
 )
 from tests.packaging.upgrade import UpgradeError, check_dpkg, check_kernel_install
+from tests.tools.machine_memory import memory_bytes
 from tests.vm.install import build_package
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def _container(tree: Path) -> str:
     for source in ("iomem", "kernel-log", "firmware-memmap"):
         _expect(f"{source} was read in the container", samples["tdx_headroom_source_success", source] == 1)
     served = samples["tdx_memory_bytes",]
-    _expect(f"{served:.0f} bytes served, {_memory()} in /proc/iomem", served == _memory())
+    _expect(f"{served:.0f} bytes served, {memory_bytes()} in /proc/iomem", served == memory_bytes())
     _expect("state is kept", (tree / "state/state.json").is_file())
     for name in ("host", "state", "log"):
         path = tree / name
@@ -254,17 +255,6 @@ def _booted(tree: Path) -> Iterator[Callable[..., str]]:
         nspawn.wait()
 
 
-def _memory() -> int:
-    """Bytes of this machine's System RAM from 1 MiB on, in whole pages."""
-    total = 0
-    for line in Path("/proc/iomem").read_text().splitlines():
-        span, _, name = line.partition(" : ")
-        if not line.startswith(" ") and name.startswith("System RAM"):
-            start, end = (int(number, 16) for number in span.split("-"))
-            total += max(0, (end + 1) // 4096 * 4096 - max(-(-start // 4096) * 4096, 1 << 20))
-    return total
-
-
 def _systemd(tree: Path) -> str:
     """Booted with systemd the service runs, and serves the plan of this machine."""
     with _booted(tree) as enter:
@@ -277,7 +267,7 @@ def _systemd(tree: Path) -> str:
     sources = {s.labels["source"]: s.value for s in families["tdx_headroom_source_success"].samples}
     _expect("iomem was read", sources["iomem"] == 1)
     served = families["tdx_memory_bytes"].samples[0].value
-    _expect(f"{served:.0f} bytes served, {_memory()} in /proc/iomem", served == _memory())
+    _expect(f"{served:.0f} bytes served, {memory_bytes()} in /proc/iomem", served == memory_bytes())
     # systemd takes the package's user for its dynamic one, since it has the unit's name.
     _expect(f"its user is {status[1]}, the package's {own}", status[1] == own != "0")
     _expect(f"systemd-analyze security: {rating}", f": {SCORE} " in rating)

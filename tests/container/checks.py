@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must be so of the image and of its containers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.container.podman import wait_for
+from tests.kernel.tools import KernelTestError
+from tests.tools.machine_memory import memory_bytes
+
+if TYPE_CHECKING:
+    from tests.container.podman import Podman
+
+AGENT, READER, USER = "tdx-headroom", "tdx-headroom-boots", 61110
+BOOTS = Path(__file__).resolve().parents[1] / "boots/debian-two-saved"
+NEXT = "6.1.0-28-amd64"
+"""What boots next of these entries."""
+
+FROM_HOST = ("/boot", "/lib/modules", "/etc/modprobe.d", "/usr/lib/modprobe.d")
+"""Folders of the host in docs/container.md that are made up here: not every machine has them."""
+
+
+class CheckError(KernelTestError):
+    """A check has failed."""
+
+
+def expect(what: str, is_so: object) -> None:
+    if not is_so:
+        raise CheckError(what)
+
+
+def image(engine: Podman, recipe: Path) -> str:
+    """What the recipe says of a health check and of labels is in the image."""
+    made = json.loads(engine("image", "inspect", AGENT))[0]
+    text = recipe.read_text("utf-8")
+    health = made.get("Healthcheck") or made.get("HealthCheck") or {}
+    expect(
+        "the recipe's HEALTHCHECK is lost: an image of OCI's format has none",
+        bool(health) == ("\nHEALTHCHECK " in text),
+    )
+    labels = {k: v for k, v in (made.get("Labels") or {}).items() if not k.startswith("io.buildah.")}
+    expect("the recipe's labels are lost", bool(labels) == ("\nLABEL " in text))
+    test = " ".join(health.get("Test", ["none"]))
+    return f"{made['Size'] / 1e6:.0f} MB, {len(labels)} labels, health check: {test}"
+
+
+def agent(engine: Podman, shown: list[list[str]]) -> str:
+    """Run as the page says, it reads this machine, keeps state, and has no capability in the end."""
+    engine.run(_command(shown, AGENT))
+    engine.wait_for_agent(AGENT)
+    metrics = _metrics(engine)
+    for source in ("iomem", "kernel-log", "firmware-memmap", "zoneinfo", "platform"):
+        expect(f"{source} was read in the container", metrics["tdx_headroom_source_success", source] == 1)
+    served = metrics["tdx_memory_bytes",]
+    expect(f"{served:.0f} bytes are served, {memory_bytes()} are in /proc/iomem", served == memory_bytes())
+    verdict = _verdict(engine)
+    expect(
+        f"of the next boot it says {verdict['boots_unknown']!r}",
+        verdict["boots_unknown"] == "/host/boot is not mounted",
+    )
+    expect("it serves the page", engine.get("/").lower().startswith("<!doctype html>"))
+    _expect_powerless(engine, AGENT, USER)
+    wait_for("state in the volume", lambda: _state(engine).exists())
+    expect("the state is not the agent's", _state(engine).stat().st_uid == USER)
+    return f"{served:.0f} bytes of memory planned, the user {USER} without a capability"
+
+
+def health(engine: Podman) -> str:
+    """The recipe's health check tells an agent that answers from one that does not."""
+    if engine.inspect(AGENT, "{{json .Config.Healthcheck}}") == "null":
+        return "the recipe has none"
+    engine("healthcheck", "run", AGENT)
+    pid = engine.inspect(AGENT, "{{.State.Pid}}")
+    engine.inside("kill", "-STOP", pid)
+    try:
+        engine("healthcheck", "run", AGENT)
+    except KernelTestError:
+        return "passes, and fails where the agent does not answer"
+    finally:
+        engine.inside("kill", "-CONT", pid)
+    raise CheckError("the health check passes while the agent is stopped")
+
+
+def restart(engine: Podman) -> str:
+    """After a restart it answers the same, with the state of the volume, and again without capabilities."""
+    before, kept = _metrics(engine)["tdx_memory_bytes",], _state(engine).read_text("utf-8")
+    pid = engine.inspect(AGENT, "{{.State.Pid}}")
+    engine("restart", AGENT)
+    engine.wait_for_agent(AGENT)
+    expect("it is another process", engine.inspect(AGENT, "{{.State.Pid}}") != pid)
+    expect("the same memory", _metrics(engine)["tdx_memory_bytes",] == before)
+    boot = json.loads(kept)["current"]["boot_id"]
+    expect(
+        "the boot in the state", json.loads(_state(engine).read_text("utf-8"))["current"]["boot_id"] == boot
+    )
+    expect("the state was set aside", "set aside" not in engine("logs", AGENT))
+    _expect_powerless(engine, AGENT, USER)
+    return "the same answer, with the state of the volume"
+
+
+def stop(engine: Podman) -> str:
+    """It ends by itself when asked, as a container's first process too."""
+    engine("stop", "--time=60", AGENT)
+    status = engine.inspect(AGENT, "{{.State.ExitCode}}")
+    expect(f"its exit status is {status}", status == "0")
+    engine("rm", AGENT)
+    return "exit status 0"
+
+
+def boots(engine: Podman, shown: list[list[str]]) -> str:
+    """With the second container and the folders that the page names the agent knows what boots next."""
+    host = engine.folder / "host"
+    shutil.copytree(BOOTS, host, symlinks=True)
+    (host / "boot/grub/grub.cfg").chmod(0o600)
+    for name in FROM_HOST:
+        (host / name.lstrip("/")).mkdir(parents=True, exist_ok=True)
+    reader = _made_up(_command(shown, READER), host)
+    engine.run(reader)
+    volumes = [word for flag, word in pairwise(reader) if flag == "--volume"]
+    first = next(i for i, word in enumerate(volumes) if word.endswith("/boot:/host/boot:ro,rslave"))
+    *same, last = volumes[first:]
+    *words, name = _command(shown, AGENT)
+    engine.run([*words, *(f"--volume={volume}" for volume in (*same, f"{last}:ro")), name])
+    engine.wait_for_agent(AGENT)
+
+    def known() -> bool:
+        engine("kill", "--signal=HUP", AGENT)
+        verdict = _verdict(engine)
+        return verdict["boots_unknown"] is None and NEXT in json.dumps(verdict)
+
+    wait_for("next boot", known)
+    _expect_powerless(engine, AGENT, USER)
+    _expect_powerless(engine, READER, 0)
+    engine("stop", "--time=60", READER)
+    status = engine.inspect(READER, "{{.State.ExitCode}}")
+    expect(f"the second container's exit status is {status}", status in ("0", "143"))
+    engine("rm", "--force", AGENT, READER)
+    return f"{NEXT} boots next; the container that reads them has no capability"
+
+
+def textfile(engine: Podman, shown: list[list[str]]) -> str:
+    """The page's textfile is what node_exporter reads, and says the same of this machine."""
+    folder = engine.folder / "textfiles"
+    folder.mkdir()
+    words = next(words for words in shown if "textfile" in words)
+    engine.once(
+        *(f"{folder}:{word.partition(':')[2]}" if word.endswith(":/textfile") else word for word in words)
+    )
+    (path,) = folder.iterdir()
+    served = _samples(path.read_text("utf-8"))["tdx_memory_bytes",]
+    expect(f"{served:.0f} bytes are served, {memory_bytes()} are in /proc/iomem", served == memory_bytes())
+    expect("node_exporter may read it", path.stat().st_mode & 0o444 == 0o444)
+    return f"{path.name}, {served:.0f} bytes of memory planned"
+
+
+def _command(shown: list[list[str]], name: str) -> list[str]:
+    """The page's command that makes the container of this name."""
+    return next(words for words in shown if name in words and words[words.index(name) - 1] == "--name")
+
+
+def _made_up(words: list[str], host: Path) -> list[str]:
+    """The same with folders below ``host`` for the machine's own."""
+    return [f"{host}{word}" if word.partition(":")[0] in FROM_HOST else word for word in words]
+
+
+def _metrics(engine: Podman) -> dict[tuple[str, ...], float]:
+    return _samples(engine.get("/metrics"))
+
+
+def _samples(text: str) -> dict[tuple[str, ...], float]:
+    """By name and values of labels."""
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def _verdict(engine: Podman) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(engine.get("/api/v1/plan"))["verdict"]
+    return found
+
+
+def _state(engine: Podman) -> Path:
+    """The state in the volume, from outside."""
+    return Path(engine("volume", "inspect", "--format", "{{.Mountpoint}}", AGENT).strip()) / "state.json"
+
+
+def _expect_powerless(engine: Podman, name: str, user: int) -> None:
+    """No capability in any set but for what a root without privileges may not have either."""
+    pid = engine.inspect(name, "{{.State.Pid}}")
+    status = dict(
+        line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line
+    )
+    users = {int(number) for number in status["Uid"].split()}
+    expect(f"{name} is the users {users}", users == {user})
+    for key in ("CapEff", "CapPrm", "CapInh", "CapAmb", "CapBnd"):
+        expect(f"{name} has {key} {status[key]}", int(status[key], 16) == 0)
+    expect(f"{name} may gain privileges", status["NoNewPrivs"] == "1")
