@@ -19,7 +19,8 @@ from tdx_headroom.output.history_report import history_json, history_text
 from tdx_headroom.output.metrics import AgentStatus
 from tdx_headroom.output.page import render_page
 from tdx_headroom.output.plan_json import to_json
-from tdx_headroom.output.text import Style, render
+from tdx_headroom.output.terminal import Style
+from tdx_headroom.output.text import render
 from tdx_headroom.verdict.assessment import Assessment, assess
 from tdx_headroom.verdict.history import headroom_range
 

@@ -13,7 +13,7 @@ import pytest
 
 from tdx_headroom.facts.boot_record import RecordFrom
 from tdx_headroom.facts.kernel_report import ModuleState
-from tdx_headroom.inputs.history import records_of
+from tdx_headroom.inputs.earlier import records_of
 from tdx_headroom.inputs.journal import boots_in_journal
 from tests.tools.journal_files import put_first, write_journal
 from tests.unit.history.journals import FIRST, Boot

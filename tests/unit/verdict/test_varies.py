@@ -13,7 +13,7 @@ from tdx_headroom.facts.command_line import map_edits
 from tdx_headroom.facts.host_facts import HostFacts, MemoryRegion
 from tdx_headroom.facts.observations import HolesBefore
 from tdx_headroom.output.remedy_report import remedy_text
-from tdx_headroom.output.text import Style
+from tdx_headroom.output.terminal import Style
 from tdx_headroom.plan import Strategy
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.assessment import assess
