@@ -3,19 +3,21 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from typing import TYPE_CHECKING
 
 from tdx_headroom.commands.answers import style_of
 from tdx_headroom.commands.arguments import add_command_line, add_inputs, named_inputs, release
-from tdx_headroom.commands.hosts import Hosts, print_complaint
+from tdx_headroom.commands.hosts import Hosts, hosts_with_history, print_complaint
 from tdx_headroom.commands.progress import Progress
+from tdx_headroom.output import fleet_groups_report as groups_report
 from tdx_headroom.output import fleet_report as report
 from tdx_headroom.verdict.fleet import Totals, audit_host, notes_of, targets_of
+from tdx_headroom.verdict.fleet_groups import GroupBy, Groups
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator, Sequence
 
     from tdx_headroom.errors import AgentError
@@ -38,8 +40,24 @@ def add(parser: argparse.ArgumentParser) -> None:
         " and mainline)",
     )
     add_command_line(parser)
+    parser.add_argument(
+        "--group-by",
+        type=_group_by,
+        metavar="bios,cpu,kernel",
+        help="count hosts by what they have in common, any of these in any order, and tell what updates of"
+        " firmware have cost",
+    )
     parser.add_argument("--format", choices=("text", "json", "csv"), default="text", help="default text")
     parser.add_argument("--all", action="store_true", help="in text, list hosts that fit, too")
+
+
+def _group_by(text: str) -> tuple[GroupBy, ...]:
+    """Some of the words, each once."""
+    names = text.split(",")
+    known = [GroupBy(name) for name in names if name in set(GroupBy)]
+    if len(known) != len(names) or len({*known}) != len(known):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of {', '.join(GroupBy)}, each at most once")
+    return tuple(known)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -48,11 +66,21 @@ def run(options: argparse.Namespace) -> int:
     targets = targets_of(options.kernel)
     for note in notes_of(targets):
         print(f"tdx-headroom: {note}", file=sys.stderr)
-    audit = _Audit(inputs, targets, options.command_line)
+    audit = _Audit(inputs, targets, options)
+    listed = _print_groups(audit, options) if options.group_by else _print_hosts(audit, options)
+    if options.format == "json":
+        print(json.dumps(report.totals_json(audit.totals)))
+    elif options.format == "text":
+        print(("\n" if listed else "") + report.totals_text(audit.totals, style_of(no_color=True)), end="")
+    return audit.status
+
+
+def _print_hosts(audit: _Audit, options: argparse.Namespace) -> bool:
+    """Each host when it comes; whether any was printed."""
     if options.format == "csv":
         print(report.csv_header(), end="")
     listed = False
-    for host in audit.hosts():
+    for host, _ in audit.hosts():
         if options.format == "json":
             print(json.dumps(report.host_json(host)))
         elif options.format == "csv":
@@ -61,11 +89,22 @@ def run(options: argparse.Namespace) -> int:
             for line in report.host_lines(host, everything=options.all):
                 print(line)
                 listed = True
+    return listed
+
+
+def _print_groups(audit: _Audit, options: argparse.Namespace) -> bool:
+    """The groups, when all hosts are in; whether there are any."""
+    groups = Groups(options.group_by)
+    for host, found in audit.hosts():
+        groups.add(host, found.records)
     if options.format == "json":
-        print(json.dumps(report.totals_json(audit.totals)))
-    elif options.format == "text":
-        print(("\n" if listed else "") + report.totals_text(audit.totals, style_of(no_color=True)), end="")
-    return audit.status
+        for row in groups_report.groups_json(groups):
+            print(json.dumps(row))
+    elif options.format == "csv":
+        print("".join(groups_report.groups_csv(groups)), end="")
+    else:
+        print(groups_report.groups_text(groups), end="")
+    return bool(groups.groups)
 
 
 class _Audit:
@@ -76,22 +115,22 @@ class _Audit:
     """
 
     def __init__(
-        self, inputs: Sequence[Named], targets: Sequence[Target], command_line: tuple[str, ...] | None
+        self, inputs: Sequence[Named], targets: Sequence[Target], options: argparse.Namespace
     ) -> None:
         self.totals = Totals()
-        self._command_line = command_line
         self._targets = targets
-        self._command_line = command_line
+        self._command_line: tuple[str, ...] | None = options.command_line
         self._progress = Progress(sys.stderr, len(inputs))
-        self._hosts = Hosts(self._stepping(inputs), self._complain)
+        hosts_of = hosts_with_history if options.group_by else None
+        self._hosts = Hosts(self._stepping(inputs), self._complain, hosts_of)
 
-    def hosts(self) -> Iterator[HostAudit]:
+    def hosts(self) -> Iterator[tuple[HostAudit, Found]]:
         """Every host that can be audited, in order."""
-        for _, host in self._hosts.each(self._audit):
+        for found, host in self._hosts.each(self._audit):
             self.totals.add(host)
             if sys.stdout.isatty():
                 self._progress.clear()
-            yield host
+            yield host, found
         self.totals.unreadable = self._hosts.unreadable
         self._progress.clear()
 
@@ -106,7 +145,8 @@ class _Audit:
             yield named
 
     def _audit(self, found: Found, facts: HostFacts) -> HostAudit:
-        host = audit_host(facts, found.name, found.line, self._targets, self._command_line)
+        bios = found.records[-1].bios_version if found.records else None
+        host = audit_host(facts, found.name, found.line, self._targets, self._command_line, bios)
         self._progress.item()
         return host
 

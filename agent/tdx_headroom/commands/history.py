@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
 from tdx_headroom.commands.answers import add_format, add_no_color, style_of
 from tdx_headroom.commands.arguments import add_inputs, named_inputs, only_facts
+from tdx_headroom.commands.hosts import warn
 from tdx_headroom.commands.kept_records import add_state_directory, kept_records
 from tdx_headroom.errors import AgentError, one_line
 from tdx_headroom.inputs.history import histories
@@ -42,9 +42,9 @@ def run(options: argparse.Namespace) -> int:
     style = style_of(no_color=options.no_color)
     status = os.EX_OK
     gap = ""
-    for found in _each(inputs, partial(kept_records, options.state_directory, _warn)):
+    for found in _each(inputs, partial(kept_records, options.state_directory, warn)):
         if isinstance(found, AgentError):
-            _warn(str(found))
+            warn(str(found))
             status = status or found.status
         elif as_json:
             value = history_json(found.host, found.records)
@@ -57,17 +57,12 @@ def run(options: argparse.Namespace) -> int:
     return status
 
 
-def _warn(what: str) -> None:
-    sys.stdout.flush()
-    print(f"tdx-headroom: {what}", file=sys.stderr)
-
-
 def _each(
     inputs: list[Named], kept: Callable[[], tuple[BootRecord, ...]]
 ) -> Iterator[HostHistory | AgentError]:
     for named in inputs:
         try:
-            yield from histories(named, _warn, kept)
+            yield from histories(named, warn, kept)
         except AgentError as error:
             yield error
         except OSError as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.errors import AgentError, SourceError
 from tdx_headroom.facts.boot_record import BootRecord, RecordFrom
-from tdx_headroom.inputs.earlier import boots_in_texts, earlier_in_root, record_of, records_of
+from tdx_headroom.inputs.earlier import boots_in_texts, earlier_in_root, record_of, records_of, with_earlier
 from tdx_headroom.inputs.journal import boots_in_journal
 from tdx_headroom.inputs.read import facts_of_root, facts_of_texts, materials, shown
 from tdx_headroom.verdict.assessment import assess
@@ -29,12 +29,14 @@ class HostHistory(NamedTuple):
         host: its name, where that is known.
         records: the oldest first; the last one is the boot that the input is about.
         line: of a stream of facts.
+        facts: of the present boot.
     """
 
     name: str
     host: str | None
     records: tuple[BootRecord, ...]
-    line: int | None = None
+    line: int | None
+    facts: HostFacts
 
 
 def histories(
@@ -58,7 +60,7 @@ def histories(
             if isinstance(facts, AgentError):
                 yield AgentError(f"{name} line {number}: {facts}", status=facts.status)
             else:
-                yield HostHistory(name, facts.host, (_present(facts),), number)
+                yield HostHistory(name, facts.host, (_present(facts),), number, facts)
         elif found.root is not None:
             yield _of_root(found.root, name, warn, kept)
         else:
@@ -67,7 +69,8 @@ def histories(
             boots = boots_in_texts(texts)
             earlier = records_of(boots[:-1], RecordFrom.LOG)
             present = record_of(facts, RecordFrom.LOG, boots[-1])
-            yield HostHistory(name, facts.host, with_present(earlier, present))
+            records = with_present(earlier, present)
+            yield HostHistory(name, facts.host, records, None, with_earlier(facts, earlier))
 
 
 def _of_root(
@@ -80,7 +83,7 @@ def _of_root(
     else:
         earlier = earlier_in_root(root, warn)
         present = _present(facts)
-    return HostHistory(name, facts.host, with_present(earlier, present))
+    return HostHistory(name, facts.host, with_present(earlier, present), None, with_earlier(facts, earlier))
 
 
 def with_present(earlier: Iterable[BootRecord], present: BootRecord) -> tuple[BootRecord, ...]:

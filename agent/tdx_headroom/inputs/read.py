@@ -51,24 +51,28 @@ class Found(NamedTuple):
         name: of the input that it comes from.
         facts: of the host, or what is wrong with the input or with one line of it.
         line: its number in a stream of facts.
+        records: of its boots, the oldest first and the present one last, where they were asked for.
     """
 
     name: str
     facts: HostFacts | AgentError
     line: int | None = None
+    records: tuple[BootRecord, ...] = ()
 
 
-def read_hosts(inputs: Iterable[Named], kept: Callable[[], Iterable[BootRecord]] = tuple) -> Iterator[Found]:
+def read_hosts(
+    inputs: Iterable[Named], hosts_of: Callable[[Named, str], Iterator[Found]] | None = None
+) -> Iterator[Found]:
     """The hosts of all inputs, in order; an input that cannot be read comes as the reason why.
 
     Args:
         inputs: to read.
-        kept: gives the boots of this host that an agent has on record; asked where an input is this host.
+        hosts_of: gives the hosts of one, which has this name; None: with what their facts tell.
     """
     for named in inputs:
         name = shown(named.path)
         try:
-            yield from _hosts_of(named, name, kept)
+            yield from (hosts_of or hosts_in)(named, name)
         except AgentError as error:
             yield Found(name, error)
         except OSError as error:
@@ -96,7 +100,18 @@ class Material(NamedTuple):
     is_log: bool = False
 
 
-def _hosts_of(named: Named, name: str, kept: Callable[[], Iterable[BootRecord]]) -> Iterator[Found]:
+def hosts_in(named: Named, name: str, kept: Callable[[], Iterable[BootRecord]] = tuple) -> Iterator[Found]:
+    """The hosts of one input; facts tell how many holes there were in earlier boots, as far as it shows them.
+
+    Args:
+        named: the input.
+        name: of it, for people.
+        kept: gives the boots of this host that an agent has on record; asked where the input is this host.
+
+    Raises:
+        AgentError: the input cannot be read.
+        OSError: the file cannot.
+    """
     for found in materials(named, name):
         if found.facts is not None:
             number, facts = found.facts

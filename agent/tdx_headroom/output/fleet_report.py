@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.errors import one_line, printable
 from tdx_headroom.output.table import Column, Row, table
+from tdx_headroom.plan import Strategy
 from tdx_headroom.verdict.fleet import MAINLINE, NEXT, OWN, Fit
 from tdx_headroom.verdict.kernels import why_unknown
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from tdx_headroom.output.terminal import Style
-    from tdx_headroom.verdict.fleet import HostAudit, Totals
+    from tdx_headroom.verdict.fleet import HostAudit, TargetResult, Totals
 
 HOST_SCHEMA = "tdx-headroom/fleet-host/1"
 SCHEMA = "tdx-headroom/fleet/1"
@@ -33,14 +34,20 @@ COLUMNS = (
     "fit",
     "why",
     "kernel_known",
+    "bios_version",
+    "cpu_model",
+    "areas_needed",
+    "areas_left",
+    *map(str, Strategy),
 )
-_WORDS = {
+WORDS = {
     Fit.FITS: "fits",
     Fit.AT_RISK: "at risk",
     Fit.WILL_FAIL: "will fail",
     Fit.CANNOT_TELL: "cannot tell",
     Fit.NO_TDX: "no TDX",
 }
+"""For people."""
 # What a spreadsheet would take for a formula.
 _FORMULA = ("=", "+", "-", "@")
 
@@ -50,11 +57,11 @@ def host_lines(audit: HostAudit, *, everything: bool) -> Iterable[str]:
     name = shown_name(audit)
     for result in audit.targets:
         if everything or result.fit in (Fit.AT_RISK, Fit.WILL_FAIL, Fit.CANNOT_TELL):
-            kernel = audit.kernel_release if result.target is OWN else result.release
+            kernel = result.release if result.target.kernel else _kernel_of(audit, result)
             label = result.target.label + (f" {one_line(kernel, 60)}" if kernel else "")
             why = printable(result.why)
             strategy = f"{result.strategy}{'' if result.kernel_known else ', unknown kernel'}"
-            yield f"{_WORDS[result.fit].upper():<11}  {name}: {label} ({strategy}): {why}"
+            yield f"{WORDS[result.fit].upper():<11}  {name}: {label} ({strategy}): {why}"
 
 
 def shown_name(audit: HostAudit) -> str:
@@ -70,9 +77,9 @@ def totals_text(totals: Totals, style: Style) -> str:
     if not totals.hosts:
         return f"{hosts}{unread}\n"
     rows = _counts({_told_of(label): count for label, count in totals.targets.items()})
-    rows += [Row([""] * (1 + len(_WORDS))), Row(["strategy", *_WORDS.values()])]
+    rows += [Row([""] * (1 + len(WORDS))), Row(["strategy", *WORDS.values()])]
     rows += _counts(totals.strategies)
-    columns = [Column("kernel", wraps=True), *(Column(word, right=True) for word in _WORDS.values())]
+    columns = [Column("kernel", wraps=True), *(Column(word, right=True) for word in WORDS.values())]
     return "\n".join([f"{hosts}{unread}", "", *table(style, columns, rows)]) + "\n"
 
 
@@ -93,11 +100,16 @@ def host_json(audit: HostAudit) -> dict[str, Any]:
         "line": audit.line,
         "host": audit.host,
         "kernel_release": audit.kernel_release,
+        "bios_version": audit.bios_version,
+        "cpu_model": audit.cpu_model,
+        "areas_needed": None if audit.areas is None else audit.areas.needed,
+        "areas_left": None if audit.areas is None else audit.areas.left,
         "state": str(audit.state),
         "targets": [
             {
                 "target": result.target.label,
                 "kernel": result.target.kernel or result.release,
+                "target_kernel": _kernel_of(audit, result),
                 "strategy": str(result.strategy),
                 "fit": str(result.fit),
                 "why": result.why,
@@ -107,6 +119,12 @@ def host_json(audit: HostAudit) -> dict[str, Any]:
         ],
         "strategies": {str(strategy): str(fit) for strategy, fit in audit.strategies.items()},
     }
+
+
+def _kernel_of(audit: HostAudit, result: TargetResult) -> str | None:
+    """The kernel that a result is about; None: unknown."""
+    own = audit.kernel_release if result.target is OWN else None
+    return result.target.kernel or result.release or own
 
 
 def totals_json(totals: Totals) -> dict[str, Any]:
@@ -126,33 +144,44 @@ def _counted(counts: Mapping[Any, Counter[Fit]]) -> dict[str, dict[str, int]]:
 
 def csv_header() -> str:
     """The names of the columns."""
-    return _row(COLUMNS)
+    return csv_row(COLUMNS)
 
 
 def host_csv(audit: HostAudit) -> str:
     """A row for each target."""
     return "".join(
-        _row(
+        csv_row(
             (
                 audit.name,
-                "" if audit.line is None else str(audit.line),
-                audit.host or "",
-                audit.kernel_release or "",
+                audit.line,
+                audit.host,
+                audit.kernel_release,
                 str(audit.state),
                 result.target.label,
-                result.target.kernel or result.release or audit.kernel_release or "",
+                _kernel_of(audit, result),
                 str(result.strategy),
                 str(result.fit),
                 result.why,
                 "yes" if result.kernel_known else "no",
+                audit.bios_version,
+                audit.cpu_model,
+                None if audit.areas is None else audit.areas.needed,
+                None if audit.areas is None else audit.areas.left,
+                *(str(audit.strategies[strategy]) for strategy in Strategy),
             )
         )
         for result in audit.targets
     )
 
 
-def _row(cells: Iterable[str]) -> str:
+def csv_row(cells: Iterable[str | int | None]) -> str:
+    """A row, in which no text starts a line or is a formula; what is None is empty."""
     out = io.StringIO()
-    clean = (one_line(cell, 1000) for cell in cells)
-    csv.writer(out, lineterminator="\n").writerow(f"'{c}" if c.startswith(_FORMULA) else c for c in clean)
+    csv.writer(out, lineterminator="\n").writerow(
+        _harmless(one_line(cell, 1000)) if isinstance(cell, str) else cell for cell in cells
+    )
     return out.getvalue()
+
+
+def _harmless(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from tdx_headroom.facts.boot_record import StrategyAreas
 from tdx_headroom.facts.boots import Role, TraitsFrom
 from tdx_headroom.facts.host_facts import HostFacts
 from tdx_headroom.plan import Strategy, plan_host
 from tdx_headroom.verdict import State, describe, judge, predict
 from tdx_headroom.verdict.boots import judge_boots, next_boot_of, why_none_comes
+from tdx_headroom.verdict.history import areas_of
 from tdx_headroom.verdict.kernels import why_unknown
 from tdx_headroom.verdict.late_memory import at_boot
 from tdx_headroom.verdict.model import Basis
@@ -24,6 +26,7 @@ from tdx_headroom.verdict.what_if import WhatIf, apply
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tdx_headroom.facts.boot_record import Areas
     from tdx_headroom.plan import Plan
     from tdx_headroom.verdict import Verdict
 
@@ -86,6 +89,9 @@ class HostAudit:
         state: what happened, or would, under that kernel.
         targets: a result a target.
         strategies: how it goes by hole strategy, whatever kernel uses it.
+        bios_version: of its firmware, where that is known.
+        cpu_model: of its processors, where that is known.
+        areas: of its fullest TDMR under its own kernel's strategy; None: unknown, or it is no TDX host.
     """
 
     name: str
@@ -95,6 +101,9 @@ class HostAudit:
     state: State
     targets: tuple[TargetResult, ...]
     strategies: Mapping[Strategy, Fit]
+    bios_version: str | None = None
+    cpu_model: str | None = None
+    areas: Areas | None = None
 
 
 @dataclass(slots=True)
@@ -142,6 +151,7 @@ def audit_host(
     line: int | None,
     targets: Sequence[Target],
     command_line: tuple[str, ...] | None = None,
+    bios_version: str | None = None,
 ) -> HostAudit:
     """One host under every target.
 
@@ -151,6 +161,7 @@ def audit_host(
         line: of that input, where it is a stream.
         targets: kernels to look at.
         command_line: what every one of them is booted with; None: as the host runs, or has staged.
+        bios_version: of its firmware, where the facts do not tell it.
 
     Raises:
         FactsError: the facts contradict themselves.
@@ -192,7 +203,14 @@ def audit_host(
         state=own.state,
         targets=tuple(results),
         strategies={s: same or _of_plan(plan) for s, plan in own_plans.items()},
+        bios_version=bios_version if facts.platform is None else facts.platform.bios_version or bios_version,
+        cpu_model=None if facts.platform is None else facts.platform.cpu_model,
+        areas=None if no_tdx else _fullest(own.strategy, own_plans[own.strategy]),
     )
+
+
+def _fullest(strategy: Strategy, plan: Plan | None) -> Areas | None:
+    return None if plan is None else StrategyAreas(strategy, areas_of(plan)).fullest
 
 
 def _next_boot(
