@@ -33,6 +33,7 @@ class TdxHeadroom(Plugin, RedHatPlugin, DebianPlugin, UbuntuPlugin, SuSEPlugin):
                 "/proc/zoneinfo",
                 "/proc/sys/kernel/osrelease",
                 "/sys/class/dmi/id/bios_version",
+                "/sys/class/dmi/id/product_name",
                 "/sys/devices/faux/tdx_host/version",
                 "/sys/devices/system/memory/block_size_bytes",
                 "/sys/devices/system/node/node*/meminfo",

@@ -84,6 +84,7 @@ IN_FILES = {
     "proc/sys/kernel/random/boot_id": "{0}",
     "sys/class/dmi/id/product_serial": "{0}",
     "sys/class/dmi/id/bios_version": "x\n{0}\x01",
+    "sys/class/dmi/id/product_name": "x\n{0}\x01",
     "etc/hostname": "{0}",
     "sys/devices/system/node/{0}": "x",
 }

@@ -10,21 +10,26 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.commands.answers import style_of
 from tdx_headroom.commands.arguments import add_command_line, add_inputs, named_inputs, release
+from tdx_headroom.commands.canary import read_canary
 from tdx_headroom.commands.hosts import Hosts, hosts_with_history, print_complaint
 from tdx_headroom.commands.progress import Progress
+from tdx_headroom.output import fleet_canary_report as canary_report
 from tdx_headroom.output import fleet_groups_report as groups_report
 from tdx_headroom.output import fleet_report as report
 from tdx_headroom.verdict.fleet import Totals, audit_host, notes_of, targets_of
-from tdx_headroom.verdict.fleet_groups import GroupBy, Groups
+from tdx_headroom.verdict.fleet_canary import LeftOut
+from tdx_headroom.verdict.fleet_groups import GroupBy, Groups, Members
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from tdx_headroom.commands.canary import CanaryTrial
     from tdx_headroom.errors import AgentError
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.inputs.named import Named
     from tdx_headroom.inputs.read import Found
     from tdx_headroom.verdict.fleet import HostAudit, Target
+    from tdx_headroom.verdict.fleet_canary import Why
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +52,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="count hosts by what they have in common, any of these in any order, and tell what updates of"
         " firmware have cost",
     )
+    parser.add_argument(
+        "--canary",
+        nargs=2,
+        metavar=("BEFORE", "AFTER"),
+        help="captures of one host before and after a firmware update: audit the others of its model with the"
+        " holes that came",
+    )
     parser.add_argument("--format", choices=("text", "json", "csv"), default="text", help="default text")
     parser.add_argument("--all", action="store_true", help="in text, list hosts that fit, too")
 
@@ -66,13 +78,27 @@ def run(options: argparse.Namespace) -> int:
     targets = targets_of(options.kernel)
     for note in notes_of(targets):
         print(f"tdx-headroom: {note}", file=sys.stderr)
-    audit = _Audit(inputs, targets, options)
+    trial = read_canary(options.canary) if options.canary else None
+    if trial is not None:
+        _print_canary(trial, options.format)
+    audit = _Audit(inputs, targets, options, trial)
     listed = _print_groups(audit, options) if options.group_by else _print_hosts(audit, options)
     if options.format == "json":
         print(json.dumps(report.totals_json(audit.totals)))
     elif options.format == "text":
         print(("\n" if listed else "") + report.totals_text(audit.totals, style_of(no_color=True)), end="")
+        print(canary_report.left_out_text(audit.left_out), end="")
     return audit.status
+
+
+def _print_canary(trial: CanaryTrial, form: str) -> None:
+    if form == "json":
+        print(json.dumps(canary_report.canary_json(trial.canary)))
+    else:
+        # A table has no place for it.
+        for line in canary_report.canary_lines(trial.canary):
+            print(line, file=sys.stderr if form == "csv" else sys.stdout)
+        print(file=sys.stderr if form == "csv" else sys.stdout)
 
 
 def _print_hosts(audit: _Audit, options: argparse.Namespace) -> bool:
@@ -81,7 +107,9 @@ def _print_hosts(audit: _Audit, options: argparse.Namespace) -> bool:
         print(report.csv_header(), end="")
     listed = False
     for host, _ in audit.hosts():
-        if options.format == "json":
+        if isinstance(host, LeftOut):
+            _print_left_out(host, options)
+        elif options.format == "json":
             print(json.dumps(report.host_json(host)))
         elif options.format == "csv":
             print(report.host_csv(host), end="")
@@ -92,11 +120,21 @@ def _print_hosts(audit: _Audit, options: argparse.Namespace) -> bool:
     return listed
 
 
+def _print_left_out(host: LeftOut, options: argparse.Namespace) -> None:
+    if options.format == "json":
+        print(json.dumps(canary_report.left_out_json(host)))
+    elif options.format == "csv":
+        print(canary_report.left_out_csv(host), end="")
+    elif options.all:
+        print(canary_report.left_out_line(host))
+
+
 def _print_groups(audit: _Audit, options: argparse.Namespace) -> bool:
     """The groups, when all hosts are in; whether there are any."""
     groups = Groups(options.group_by)
     for host, found in audit.hosts():
-        groups.add(host, found.records)
+        if not isinstance(host, LeftOut):
+            groups.add(host, found.records)
     if options.format == "json":
         for row in groups_report.groups_json(groups):
             print(json.dumps(row))
@@ -112,22 +150,32 @@ class _Audit:
 
     Attributes:
         totals: of the hosts so far.
+        left_out: those to which the canary does not apply.
     """
 
     def __init__(
-        self, inputs: Sequence[Named], targets: Sequence[Target], options: argparse.Namespace
+        self,
+        inputs: Sequence[Named],
+        targets: Sequence[Target],
+        options: argparse.Namespace,
+        trial: CanaryTrial | None,
     ) -> None:
         self.totals = Totals()
+        self.left_out: dict[Why, Members] = {}
+        self._trial = trial
         self._targets = targets
         self._command_line: tuple[str, ...] | None = options.command_line
         self._progress = Progress(sys.stderr, len(inputs))
-        hosts_of = hosts_with_history if options.group_by else None
+        hosts_of = hosts_with_history if options.group_by or trial else None
         self._hosts = Hosts(self._stepping(inputs), self._complain, hosts_of)
 
-    def hosts(self) -> Iterator[tuple[HostAudit, Found]]:
+    def hosts(self) -> Iterator[tuple[HostAudit | LeftOut, Found]]:
         """Every host that can be audited, in order."""
         for found, host in self._hosts.each(self._audit):
-            self.totals.add(host)
+            if isinstance(host, LeftOut):
+                self.left_out.setdefault(host.why, Members()).add(host)
+            else:
+                self.totals.add(host)
             if sys.stdout.isatty():
                 self._progress.clear()
             yield host, found
@@ -144,11 +192,13 @@ class _Audit:
             self._progress.step(done, named.path)
             yield named
 
-    def _audit(self, found: Found, facts: HostFacts) -> HostAudit:
+    def _audit(self, found: Found, facts: HostFacts) -> HostAudit | LeftOut:
         bios = found.records[-1].bios_version if found.records else None
-        host = audit_host(facts, found.name, found.line, self._targets, self._command_line, bios)
+        now = audit_host(facts, found.name, found.line, self._targets, self._command_line, bios)
         self._progress.item()
-        return host
+        return (
+            now if self._trial is None else self._trial.audit(facts, now, self._targets, self._command_line)
+        )
 
     def _complain(self, found: Found, error: AgentError) -> None:
         self._progress.clear()

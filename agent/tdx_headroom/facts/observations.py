@@ -118,6 +118,7 @@ class Platform:
         boot_time: seconds since the epoch.
         boot_id: the kernel's random id of this boot.
         bios_version: of the DMI table.
+        product: what its maker calls the machine, by the DMI table.
     """
 
     tdx_host_platform: bool | None = None
@@ -139,6 +140,7 @@ class Platform:
     boot_time: float | None = None
     boot_id: str | None = None
     bios_version: str | None = None
+    product: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

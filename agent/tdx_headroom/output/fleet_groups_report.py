@@ -102,7 +102,7 @@ def _titled(groups: Groups, group: Group) -> Iterator[str]:
 
 
 def _group_text(group: Group) -> str:
-    rows = [f"{_hosts(group.members)} ({_names(group.members)})", f"  areas: {_areas(group)}"]
+    rows = [f"{hosts_in_words(group.members)} ({names_in_words(group.members)})", f"  areas: {_areas(group)}"]
     width = max(map(len, group.targets), default=0)
     rows += [f"  {one_line(t, 90).ljust(width)}  {_fits(c)}" for t, c in group.targets.items()]
     return "\n".join(rows)
@@ -132,15 +132,16 @@ def _update_text(update: FirmwareUpdate) -> str:
     versions = f"BIOS {one_line(update.before, 60)} to {one_line(update.after, 60)}"
     model = one_line(update.cpu_model or "CPU unknown", 80)
     sure = f"every boot since needs more than any before on {update.sure} of them"
-    return (
-        f"{versions}, {model}: {_hosts(update.members)} ({_names(update.members)})\n  areas: {cost}; {sure}"
-    )
+    hosts = f"{hosts_in_words(update.members)} ({names_in_words(update.members)})"
+    return f"{versions}, {model}: {hosts}\n  areas: {cost}; {sure}"
 
 
-def _hosts(members: Members) -> str:
+def hosts_in_words(members: Members) -> str:
+    """How many."""
     return "1 host" if members.hosts == 1 else f"{members.hosts} hosts"
 
 
-def _names(members: Members) -> str:
+def names_in_words(members: Members) -> str:
+    """The first of them."""
     names = ", ".join(one_line(name, 60) for name in members.first)
     return f"{names}, …" if members.hosts > len(members.first) else names

@@ -39,6 +39,7 @@ COLUMNS = (
     "areas_needed",
     "areas_left",
     *map(str, Strategy),
+    "fit_now",
 )
 WORDS = {
     Fit.FITS: "fits",
@@ -53,21 +54,26 @@ _FORMULA = ("=", "+", "-", "@")
 
 
 def host_lines(audit: HostAudit, *, everything: bool) -> Iterable[str]:
-    """A line for each target under which TDX will not surely come up, or for every one."""
-    name = shown_name(audit)
+    """A line for each target under which TDX will not surely come up, or for every one.
+
+    With a canary's holes these are the targets under which it goes otherwise than without.
+    """
+    name = where_of(audit.name, audit.line, audit.host)
     for result in audit.targets:
-        if everything or result.fit in (Fit.AT_RISK, Fit.WILL_FAIL, Fit.CANNOT_TELL):
+        poor = result.fit in (Fit.AT_RISK, Fit.WILL_FAIL, Fit.CANNOT_TELL)
+        if everything or (poor and result.fit is not result.now):
             kernel = result.release if result.target.kernel else _kernel_of(audit, result)
             label = result.target.label + (f" {one_line(kernel, 60)}" if kernel else "")
             why = printable(result.why)
             strategy = f"{result.strategy}{'' if result.kernel_known else ', unknown kernel'}"
-            yield f"{WORDS[result.fit].upper():<11}  {name}: {label} ({strategy}): {why}"
+            now = "" if result.now is None else f" Now: {WORDS[result.now]}."
+            yield f"{WORDS[result.fit].upper():<11}  {name}: {label} ({strategy}): {why}{now}"
 
 
-def shown_name(audit: HostAudit) -> str:
+def where_of(name: str, line: int | None, host: str | None) -> str:
     """The host's name and where it comes from, the input alone where it has none."""
-    where = audit.name if audit.line is None else f"{audit.name} line {audit.line}"
-    return one_line(f"{audit.host} ({where})" if audit.host else where, 200)
+    where = name if line is None else f"{name} line {line}"
+    return one_line(f"{host} ({where})" if host else where, 200)
 
 
 def totals_text(totals: Totals, style: Style) -> str:
@@ -76,7 +82,10 @@ def totals_text(totals: Totals, style: Style) -> str:
     unread = f", {totals.unreadable} could not be read" if totals.unreadable else ""
     if not totals.hosts:
         return f"{hosts}{unread}\n"
-    rows = _counts({_told_of(label): count for label, count in totals.targets.items()})
+    rows: list[Row] = []
+    for label, count in totals.targets.items():
+        with_now = {f"{_told_of(label)}, now": totals.now[label]} if label in totals.now else {}
+        rows += _counts({**with_now, _told_of(label): count})
     rows += [Row([""] * (1 + len(WORDS))), Row(["strategy", *WORDS.values()])]
     rows += _counts(totals.strategies)
     columns = [Column("kernel", wraps=True), *(Column(word, right=True) for word in WORDS.values())]
@@ -114,6 +123,7 @@ def host_json(audit: HostAudit) -> dict[str, Any]:
                 "fit": str(result.fit),
                 "why": result.why,
                 "kernel_known": result.kernel_known,
+                "fit_now": None if result.now is None else str(result.now),
             }
             for result in audit.targets
         ],
@@ -134,6 +144,7 @@ def totals_json(totals: Totals) -> dict[str, Any]:
         "hosts": totals.hosts,
         "unreadable": totals.unreadable,
         "targets": _counted(totals.targets),
+        **({"targets_now": _counted(totals.now)} if totals.now else {}),
         "strategies": _counted(totals.strategies),
     }
 
@@ -168,6 +179,7 @@ def host_csv(audit: HostAudit) -> str:
                 None if audit.areas is None else audit.areas.needed,
                 None if audit.areas is None else audit.areas.left,
                 *(str(audit.strategies[strategy]) for strategy in Strategy),
+                None if result.now is None else str(result.now),
             )
         )
         for result in audit.targets

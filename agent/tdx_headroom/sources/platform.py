@@ -221,6 +221,7 @@ def read_platform(root: HostFiles) -> Reading[Platform]:
             boot_time=boot_time,
             boot_id=read_boot_id(root),
             bios_version=text("sys/class/dmi/id/bios_version"),
+            product=text("sys/class/dmi/id/product_name"),
         ),
     )
 

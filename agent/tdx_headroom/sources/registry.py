@@ -142,6 +142,7 @@ PLATFORM = Source(
         File(r"sys/fs/cgroup/misc\.capacity", reduce.misc, "the row tdx"),
         File("sys/devices/faux/tdx_host/version", reduce.matching(r"[0-9]{1,5}(?:\.[0-9]{1,5}){1,5}")),
         File("sys/class/dmi/id/bios_version", reduce.matching(FIRMWARE_VERSION.pattern)),
+        File("sys/class/dmi/id/product_name", reduce.matching(r"[A-Za-z0-9 ._()\[\]/+-]{1,64}")),
     ),
 )
 KERNEL_LOG: Source[KernelLog] = Source(

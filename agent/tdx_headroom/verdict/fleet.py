@@ -26,6 +26,7 @@ from tdx_headroom.verdict.what_if import WhatIf, apply
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tdx_headroom.address import Range
     from tdx_headroom.facts.boot_record import Areas
     from tdx_headroom.plan import Plan
     from tdx_headroom.verdict import Verdict
@@ -67,6 +68,7 @@ class TargetResult(NamedTuple):
     """One host under one kernel: which strategy that kernel uses, how it goes, and why in a sentence.
 
     Of a kernel that is not known the strategy is mainline's. ``release`` is of the kernel that is staged.
+    ``now`` is how it goes as the host is, where the result is about the host with a canary's holes.
     """
 
     target: Target
@@ -75,6 +77,7 @@ class TargetResult(NamedTuple):
     why: str
     kernel_known: bool
     release: str | None = None
+    now: Fit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +117,14 @@ class Totals:
         hosts: hosts audited.
         unreadable: inputs, or lines of them, that gave no host.
         targets: how many by the target's label and fit.
+        now: the same of the hosts as they are, where ``targets`` are with a canary's holes.
         strategies: how many by strategy and fit.
     """
 
     hosts: int = 0
     unreadable: int = 0
     targets: dict[str, Counter[Fit]] = field(default_factory=dict)
+    now: dict[str, Counter[Fit]] = field(default_factory=dict)
     strategies: dict[Strategy, Counter[Fit]] = field(default_factory=dict)
 
     def add(self, audit: HostAudit) -> None:
@@ -127,6 +132,8 @@ class Totals:
         self.hosts += 1
         for result in audit.targets:
             self.targets.setdefault(result.target.label, Counter())[result.fit] += 1
+            if result.now is not None:
+                self.now.setdefault(result.target.label, Counter())[result.now] += 1
         for strategy, fit in audit.strategies.items():
             self.strategies.setdefault(strategy, Counter())[fit] += 1
 
@@ -152,6 +159,7 @@ def audit_host(
     targets: Sequence[Target],
     command_line: tuple[str, ...] | None = None,
     bios_version: str | None = None,
+    holes: tuple[Range, ...] = (),
 ) -> HostAudit:
     """One host under every target.
 
@@ -162,28 +170,30 @@ def audit_host(
         targets: kernels to look at.
         command_line: what every one of them is booted with; None: as the host runs, or has staged.
         bios_version: of its firmware, where the facts do not tell it.
+        holes: memory to take away.
 
     Raises:
         FactsError: the facts contradict themselves.
     """
     # A kernel changes the strategy, not the plans: they are made once, but for one that starts TDX at boot.
-    own_facts = at_boot(facts)
+    with_holes = WhatIf(holes=holes)
+    own_facts = at_boot(apply(with_holes, facts)[0])
     own_plans = plan_host(own_facts)
-    own = judge(own_facts, own_plans)
+    own = judge(own_facts, own_plans, what_if=with_holes.changes_host)
     # A fleet has many hosts without TDX: they are told by how they run now, not doubted for each kernel.
     no_tdx = own.state is State.NOT_TDX
     results = []
     for target in targets:
         if target is NEXT:
             if facts.boots is not None and facts.boots.configured:
-                results.append(_next_boot(facts, own, command_line, no_tdx=no_tdx))
+                results.append(_next_boot(facts, own, command_line, with_holes, no_tdx=no_tdx))
             continue
         verdict, plans = own, own_plans
-        what_if = WhatIf(kernel=target.kernel, command_line=command_line)
-        if what_if.changes_host and not no_tdx:
+        what_if = replace(with_holes, kernel=target.kernel, command_line=command_line)
+        if what_if != with_holes and not no_tdx:
             applied, staged = apply(what_if, facts)
             changed = at_boot(applied)
-            if staged is not None or changed.memory_regions is not own_facts.memory_regions:
+            if staged is not None or changed.memory_regions != own_facts.memory_regions:
                 plans = plan_host(changed)
             verdict = judge(changed, plans, what_if=True, staged=staged)
         plan = plans[verdict.strategy]
@@ -214,10 +224,10 @@ def _fullest(strategy: Strategy, plan: Plan | None) -> Areas | None:
 
 
 def _next_boot(
-    facts: HostFacts, own: Verdict, command_line: tuple[str, ...] | None, *, no_tdx: bool
+    facts: HostFacts, own: Verdict, command_line: tuple[str, ...] | None, what_if: WhatIf, *, no_tdx: bool
 ) -> TargetResult:
     """The boot that is staged, be it the running one again; with another command line, where one is given."""
-    coming = next_boot_of(judge_boots(_with_line(facts, command_line)))
+    coming = next_boot_of(judge_boots(_with_line(facts, command_line), what_if))
     known = coming is not None and coming.start.known_from not in (None, TraitsFrom.MAINLINE)
     if no_tdx:
         return TargetResult(NEXT, own.strategy, Fit.NO_TDX, own.told, known)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from tdx_headroom.facts.boot_record import BootRecord
     from tdx_headroom.verdict.fleet import HostAudit
+    from tdx_headroom.verdict.fleet_canary import LeftOut
 
 FIRST_HOSTS = 3
 """So many hosts of a group are named."""
@@ -38,7 +39,7 @@ class Members:
     hosts: int = 0
     first: list[str] = field(default_factory=list)
 
-    def add(self, audit: HostAudit) -> None:
+    def add(self, audit: HostAudit | LeftOut) -> None:
         """Count one in."""
         self.hosts += 1
         if len(self.first) < FIRST_HOSTS:

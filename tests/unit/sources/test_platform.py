@@ -55,6 +55,7 @@ HOST: dict[str, str | bytes] = {
     "proc/sys/kernel/osrelease": "6.16.0\n",
     "proc/sys/kernel/hostname": "emr-1\n",
     "sys/class/dmi/id/bios_version": "01.02.0001\n",
+    "sys/class/dmi/id/product_name": "PowerEdge R760\n",
 }
 
 
@@ -235,6 +236,7 @@ def test_whole_platform(host_tree: HostTree) -> None:
         boot_time=1720637419.0,
         boot_id="0f8d1f2e-0000-0000-0000-000000000000",
         bios_version="01.02.0001",
+        product="PowerEdge R760",
     )
 
 
@@ -340,6 +342,7 @@ def test_kvm_parameter(host_tree: HostTree, text: str, value: bool | None) -> No
     ("path", "field"),
     [
         ("sys/class/dmi/id/bios_version", "bios_version"),
+        ("sys/class/dmi/id/product_name", "product"),
         ("sys/devices/faux/tdx_host/version", "tdx_module_version"),
         ("proc/sys/kernel/random/boot_id", "boot_id"),
         ("sys/power/disk", "hibernation"),

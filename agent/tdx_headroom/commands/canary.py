@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The canary of ``fleet``: one host before and after an update of its firmware."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from tdx_headroom.commands.hosts import warn
+from tdx_headroom.errors import AgentError
+from tdx_headroom.inputs.history import histories
+from tdx_headroom.inputs.named import STANDARD_STREAM, Kind, Named, expand
+from tdx_headroom.verdict.fleet_canary import Shown, audit_after, canary_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tdx_headroom.facts.host_facts import HostFacts
+    from tdx_headroom.verdict.fleet import HostAudit, Target
+    from tdx_headroom.verdict.fleet_canary import Canary, LeftOut
+
+
+class CanaryTrial(NamedTuple):
+    """What a canary has shown, to be tried on other hosts.
+
+    Args:
+        canary: what the update has changed there.
+        before: the canary before it.
+    """
+
+    canary: Canary
+    before: Shown
+
+    def audit(
+        self,
+        facts: HostFacts,
+        now: HostAudit,
+        targets: Sequence[Target],
+        command_line: tuple[str, ...] | None,
+    ) -> HostAudit | LeftOut:
+        """One host with the canary's holes."""
+        return audit_after(self.canary, self.before, facts, now, targets, command_line)
+
+
+def read_canary(paths: Sequence[str]) -> CanaryTrial:
+    """The canary in two inputs.
+
+    Args:
+        paths: of the one from before the update, and of the one from after it.
+
+    Raises:
+        AgentError: one cannot be read, is no single host, or they do not go together.
+    """
+    before, after = (_one_host(path) for path in paths)
+    return CanaryTrial(canary_of(before, after), before)
+
+
+def _one_host(path: str) -> Shown:
+    if path == STANDARD_STREAM:
+        raise AgentError("--canary takes no standard input", status=os.EX_USAGE)
+    found = []
+    for named in expand([Named(Kind.ANY, path)]):
+        try:
+            for history in histories(named, warn):
+                if isinstance(history, AgentError):
+                    raise history
+                found.append(Shown(history.facts, history.records[-1]))
+                if len(found) > 1:
+                    hint = "give one capture of one host"
+                    raise AgentError(f"--canary: {path} holds several hosts", hint=hint)
+        except OSError as error:
+            raise AgentError(f"{path}: {error.strerror}", status=os.EX_NOINPUT) from None
+    if not found:
+        raise AgentError(f"--canary: {path} holds no host", status=os.EX_NOINPUT)
+    return found[0]
