@@ -17,8 +17,12 @@ from tdx_headroom.errors import AgentError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from typing_extensions import Buffer
 
-def write_whole(path: str, data: bytes, mode: int) -> None:
+_CHUNK = 1 << 20
+
+
+def write_whole(path: str, data: Buffer, mode: int) -> None:
     """Put the data in place of the file, at once: a reader sees the old file or the new one.
 
     The temporary file is in the same folder, has a name that cannot be guessed, and is created by this call
@@ -55,7 +59,7 @@ def write_whole(path: str, data: bytes, mode: int) -> None:
 
 
 def replace_in(
-    folder_fd: int, name: str, data: bytes, mode: int, owner: tuple[int, int] | None = None
+    folder_fd: int, name: str, data: Buffer, mode: int, owner: tuple[int, int] | None = None
 ) -> None:
     """Put the data in place of a file of an open folder, at once; nothing else stays there.
 
@@ -116,13 +120,15 @@ def _is_special(path: str) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
-def _write(folder_fd: int, name: str, data: bytes, mode: int, owner: tuple[int, int] | None) -> None:
+def _write(folder_fd: int, name: str, data: Buffer, mode: int, owner: tuple[int, int] | None) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(name, flags, 0o600, dir_fd=folder_fd)
     try:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(fd, left) :]
+        with memoryview(data) as whole:
+            written = 0
+            while written < len(whole):
+                with whole[written : written + _CHUNK] as left:
+                    written += os.write(fd, left)
         # Not by the mode of open(): the umask would have its say.
         os.fchmod(fd, mode)
         if owner is not None:

@@ -6,17 +6,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.commands.answers import style_of
 from tdx_headroom.commands.arguments import add_command_line, add_inputs, named_inputs, release
 from tdx_headroom.commands.canary import read_canary
-from tdx_headroom.commands.hosts import Hosts, hosts_with_history, print_complaint
+from tdx_headroom.commands.hosts import Hosts, hosts_with_history, print_complaint, warn
+from tdx_headroom.commands.output_file import whole_or_standard
 from tdx_headroom.commands.progress import Progress
+from tdx_headroom.inputs.named import STANDARD_STREAM
 from tdx_headroom.output import fleet_canary_report as canary_report
 from tdx_headroom.output import fleet_groups_report as groups_report
 from tdx_headroom.output import fleet_report as report
-from tdx_headroom.verdict.fleet import Totals, audit_host, notes_of, targets_of
+from tdx_headroom.verdict.fleet import Fit, Totals, audit_host, notes_of, targets_of
 from tdx_headroom.verdict.fleet_canary import LeftOut
 from tdx_headroom.verdict.fleet_groups import GroupBy, Groups, Members
 
@@ -32,10 +35,15 @@ if TYPE_CHECKING:
     from tdx_headroom.verdict.fleet_canary import Why
 
 
+FAILED = 2
+"""Exit status where a host is as bad as it must not be."""
+
+
 def add(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     add_inputs(parser)
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--kernel",
         action="append",
         type=release,
@@ -44,6 +52,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="audit for this kernel, by its `uname -r`; repeatable (default: each host's own, its next boot,"
         " and mainline)",
     )
+    which.add_argument("--next-boot", action="store_true", help="audit only what is staged on each host")
     add_command_line(parser)
     parser.add_argument(
         "--group-by",
@@ -61,6 +70,16 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--format", choices=("text", "json", "csv"), default="text", help="default text")
     parser.add_argument("--all", action="store_true", help="in text, list hosts that fit, too")
+    parser.add_argument(
+        "--output", default=STANDARD_STREAM, metavar="FILE", help="write it to this file, all at once"
+    )
+    parser.add_argument(
+        "--fail-on",
+        type=Fit,
+        choices=(Fit.AT_RISK, Fit.WILL_FAIL),
+        metavar="at-risk|will-fail",
+        help="exit with 2 if a host will fail, or is at risk, under a kernel that is audited",
+    )
 
 
 def _group_by(text: str) -> tuple[GroupBy, ...]:
@@ -73,76 +92,88 @@ def _group_by(text: str) -> tuple[GroupBy, ...]:
 
 
 def run(options: argparse.Namespace) -> int:
-    """The audit; the exit status, 0 when every input was read."""
+    """The audit; the exit status, 0 when every input was read and nothing is as bad as it must not be."""
     inputs = named_inputs(options)
-    targets = targets_of(options.kernel)
+    targets = targets_of(options.kernel, next_boot=options.next_boot)
     for note in notes_of(targets):
-        print(f"tdx-headroom: {note}", file=sys.stderr)
+        warn(note)
     trial = read_canary(options.canary) if options.canary else None
-    if trial is not None:
-        _print_canary(trial, options.format)
     audit = _Audit(inputs, targets, options, trial)
-    listed = _print_groups(audit, options) if options.group_by else _print_hosts(audit, options)
-    if options.format == "json":
-        print(json.dumps(report.totals_json(audit.totals)))
-    elif options.format == "text":
-        print(("\n" if listed else "") + report.totals_text(audit.totals, style_of(no_color=True)), end="")
-        print(canary_report.left_out_text(audit.left_out), end="")
-    return audit.status
+    with whole_or_standard(options.output) as out:
+        for text in chain(_canary_texts(trial, options.format), _texts(audit, options)):
+            out.write(text)
+    for note in report.notes_behind(audit.totals):
+        warn(note)
+    failed = options.fail_on is not None and audit.totals.any_as_bad_as(options.fail_on)
+    return FAILED if failed else audit.status
 
 
-def _print_canary(trial: CanaryTrial, form: str) -> None:
+def _canary_texts(trial: CanaryTrial | None, form: str) -> Iterator[str]:
+    if trial is None:
+        return
+    lines = [*canary_report.canary_lines(trial.canary), ""]
     if form == "json":
-        print(json.dumps(canary_report.canary_json(trial.canary)))
+        yield _json_line(canary_report.canary_json(trial.canary))
+    elif form == "text":
+        yield "".join(f"{line}\n" for line in lines)
     else:
         # A table has no place for it.
-        for line in canary_report.canary_lines(trial.canary):
-            print(line, file=sys.stderr if form == "csv" else sys.stdout)
-        print(file=sys.stderr if form == "csv" else sys.stdout)
+        print("\n".join(lines), file=sys.stderr)
 
 
-def _print_hosts(audit: _Audit, options: argparse.Namespace) -> bool:
-    """Each host when it comes; whether any was printed."""
-    if options.format == "csv":
-        print(report.csv_header(), end="")
+def _texts(audit: _Audit, options: argparse.Namespace) -> Iterator[str]:
+    """All that is printed, in pieces, as the hosts come."""
     listed = False
-    for host, _ in audit.hosts():
-        if isinstance(host, LeftOut):
-            _print_left_out(host, options)
-        elif options.format == "json":
-            print(json.dumps(report.host_json(host)))
-        elif options.format == "csv":
-            print(report.host_csv(host), end="")
-        else:
-            for line in report.host_lines(host, everything=options.all):
-                print(line)
-                listed = True
-    return listed
-
-
-def _print_left_out(host: LeftOut, options: argparse.Namespace) -> None:
+    for text in _groups_texts(audit, options) if options.group_by else _hosts_texts(audit, options):
+        yield text
+        listed = True
     if options.format == "json":
-        print(json.dumps(canary_report.left_out_json(host)))
+        yield _json_line(report.totals_json(audit.totals))
+    elif options.format == "text":
+        yield ("\n" if listed else "") + report.totals_text(audit.totals, style_of(no_color=True))
+        yield canary_report.left_out_text(audit.left_out)
+
+
+def _hosts_texts(audit: _Audit, options: argparse.Namespace) -> Iterator[str]:
+    """Each host when it comes."""
+    if options.format == "csv":
+        yield report.csv_header()
+    for host, _ in audit.hosts():
+        yield from _host_texts(host, options)
+
+
+def _host_texts(host: HostAudit | LeftOut, options: argparse.Namespace) -> Iterator[str]:
+    if isinstance(host, LeftOut):
+        if options.format == "json":
+            yield _json_line(canary_report.left_out_json(host))
+        elif options.format == "csv":
+            yield canary_report.left_out_csv(host)
+        elif options.all:
+            yield f"{canary_report.left_out_line(host)}\n"
+    elif options.format == "json":
+        yield _json_line(report.host_json(host))
     elif options.format == "csv":
-        print(canary_report.left_out_csv(host), end="")
-    elif options.all:
-        print(canary_report.left_out_line(host))
+        yield report.host_csv(host)
+    else:
+        yield from (f"{line}\n" for line in report.host_lines(host, everything=options.all))
 
 
-def _print_groups(audit: _Audit, options: argparse.Namespace) -> bool:
-    """The groups, when all hosts are in; whether there are any."""
+def _groups_texts(audit: _Audit, options: argparse.Namespace) -> Iterator[str]:
+    """The groups, when all hosts are in."""
     groups = Groups(options.group_by)
     for host, found in audit.hosts():
         if not isinstance(host, LeftOut):
             groups.add(host, found.records)
     if options.format == "json":
-        for row in groups_report.groups_json(groups):
-            print(json.dumps(row))
+        yield from map(_json_line, groups_report.groups_json(groups))
     elif options.format == "csv":
-        print("".join(groups_report.groups_csv(groups)), end="")
-    else:
-        print(groups_report.groups_text(groups), end="")
-    return bool(groups.groups)
+        yield from groups_report.groups_csv(groups)
+    elif groups.groups:
+        yield groups_report.groups_text(groups)
+
+
+def _json_line(value: dict[str, Any]) -> str:
+    return f"{json.dumps(value)}\n"
 
 
 class _Audit:

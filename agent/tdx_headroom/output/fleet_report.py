@@ -84,17 +84,29 @@ def totals_text(totals: Totals, style: Style) -> str:
         return f"{hosts}{unread}\n"
     rows: list[Row] = []
     for label, count in totals.targets.items():
-        with_now = {f"{_told_of(label)}, now": totals.now[label]} if label in totals.now else {}
-        rows += _counts({**with_now, _told_of(label): count})
+        told = _told_of(label, totals.unknown[label])
+        with_now = {f"{told}, now": totals.now[label]} if label in totals.now else {}
+        rows += _counts({**with_now, told: count})
     rows += [Row([""] * (1 + len(WORDS))), Row(["strategy", *WORDS.values()])]
     rows += _counts(totals.strategies)
     columns = [Column("kernel", wraps=True), *(Column(word, right=True) for word in WORDS.values())]
     return "\n".join([f"{hosts}{unread}", "", *table(style, columns, rows)]) + "\n"
 
 
-def _told_of(label: str) -> str:
-    unknown = label not in (OWN.label, NEXT.label, MAINLINE.label) and why_unknown(label) is not None
-    return f"{label} (unknown kernel)" if unknown else label
+def _told_of(label: str, unknown: int) -> str:
+    if label in (OWN.label, NEXT.label):
+        return f"{label} ({unknown} unknown)" if unknown else label
+    return f"{label} (unknown kernel)" if label != MAINLINE.label and why_unknown(label) else label
+
+
+def notes_behind(totals: Totals) -> list[str]:
+    """What is to be said of kernels that only the hosts name."""
+    return [
+        f"{label}: {'1 host has' if count == 1 else f'{count} hosts have'} a kernel that nobody knows,"
+        " judged as mainline"
+        for label, count in totals.unknown.items()
+        if label in (OWN.label, NEXT.label)
+    ]
 
 
 def _counts(counts: Mapping[Any, Counter[Fit]]) -> list[Row]:

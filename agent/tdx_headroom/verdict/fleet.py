@@ -119,6 +119,7 @@ class Totals:
         targets: how many by the target's label and fit.
         now: the same of the hosts as they are, where ``targets`` are with a canary's holes.
         strategies: how many by strategy and fit.
+        unknown: by the target's label, hosts whose kernel nobody knows, so that they are judged as mainline.
     """
 
     hosts: int = 0
@@ -126,20 +127,35 @@ class Totals:
     targets: dict[str, Counter[Fit]] = field(default_factory=dict)
     now: dict[str, Counter[Fit]] = field(default_factory=dict)
     strategies: dict[Strategy, Counter[Fit]] = field(default_factory=dict)
+    unknown: Counter[str] = field(default_factory=Counter)
 
     def add(self, audit: HostAudit) -> None:
         """Count one host in."""
         self.hosts += 1
         for result in audit.targets:
             self.targets.setdefault(result.target.label, Counter())[result.fit] += 1
+            if not result.kernel_known and result.fit is not Fit.NO_TDX:
+                self.unknown[result.target.label] += 1
             if result.now is not None:
                 self.now.setdefault(result.target.label, Counter())[result.now] += 1
         for strategy, fit in audit.strategies.items():
             self.strategies.setdefault(strategy, Counter())[fit] += 1
 
+    def any_as_bad_as(self, fit: Fit) -> bool:
+        """Whether a host goes so under a target, or worse; what cannot be told is neither."""
+        bad = (Fit.WILL_FAIL,) if fit is Fit.WILL_FAIL else (Fit.WILL_FAIL, Fit.AT_RISK)
+        return any(count[one] for count in self.targets.values() for one in bad)
 
-def targets_of(kernels: Sequence[str]) -> tuple[Target, ...]:
-    """The targets that are asked for; each host's own kernel, its next boot and mainline when none is."""
+
+def targets_of(kernels: Sequence[str], *, next_boot: bool = False) -> tuple[Target, ...]:
+    """The targets that are asked for; each host's own kernel, its next boot and mainline when none is.
+
+    Args:
+        kernels: releases.
+        next_boot: whether it is only what is staged on each host.
+    """
+    if next_boot:
+        return (NEXT,)
     return tuple(Target(kernel, kernel) for kernel in dict.fromkeys(kernels)) or (OWN, NEXT, MAINLINE)
 
 
@@ -185,7 +201,8 @@ def audit_host(
     results = []
     for target in targets:
         if target is NEXT:
-            if facts.boots is not None and facts.boots.configured:
+            # Beside others, a host of which nobody knows what is staged is no news; asked for alone, it is.
+            if (facts.boots is not None and facts.boots.configured) or len(targets) == 1:
                 results.append(_next_boot(facts, own, command_line, with_holes, no_tdx=no_tdx))
             continue
         verdict, plans = own, own_plans
@@ -227,12 +244,14 @@ def _next_boot(
     facts: HostFacts, own: Verdict, command_line: tuple[str, ...] | None, what_if: WhatIf, *, no_tdx: bool
 ) -> TargetResult:
     """The boot that is staged, be it the running one again; with another command line, where one is given."""
-    coming = next_boot_of(judge_boots(_with_line(facts, command_line), what_if))
+    configured = facts.boots is not None and facts.boots.configured
+    coming = next_boot_of(judge_boots(_with_line(facts, command_line), what_if)) if configured else None
     known = coming is not None and coming.start.known_from not in (None, TraitsFrom.MAINLINE)
     if no_tdx:
         return TargetResult(NEXT, own.strategy, Fit.NO_TDX, own.told, known)
     if coming is None or coming.verdict is None:
-        unknown = f"Which boots next cannot be told: {why_none_comes(facts)}."
+        why_none = why_none_comes(facts) if configured else "the input has no boot configuration"
+        unknown = f"Which boots next cannot be told: {why_none}."
         why = unknown if coming is None else coming.why
         return TargetResult(NEXT, own.strategy, Fit.CANNOT_TELL, why, known)
     fit = _OF_BOOT[coming.state]

@@ -270,3 +270,110 @@ def test_progress_draws_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(1000):
         progress.item()
     assert 5 <= terminal.getvalue().count("\r") <= 11
+
+
+def test_only_what_is_staged(capsys: pytest.CaptureFixture[str]) -> None:
+    """A host of which nobody knows what boots next is not passed over then: it cannot be told."""
+    status, out, _ = fleet(capsys, *PATHS, "--next-boot", "--format", "json")
+    hosts, totals = json_of(out)
+    assert status == 0
+    assert [[t["target"] for t in host["targets"]] for host in hosts] == 5 * [["own next boot"]]
+    assert totals["targets"]["own next boot"] == {
+        **dict.fromkeys(("fits", "at-risk", "will-fail"), 0),
+        "cannot-tell": 3,
+        "no-tdx": 2,
+    }
+    assert "the input has no boot configuration" in hosts[0]["targets"][0]["why"]
+    assert fleet(capsys, *PATHS, "--next-boot", "--kernel", "6.17.0")[0] == os.EX_USAGE
+
+
+@pytest.mark.parametrize(
+    ("name", "fail_on", "status"),
+    [
+        ("emerald-rapids", "will-fail", 2),
+        ("emerald-rapids", "at-risk", 2),
+        ("emerald-rapids", None, 0),
+        ("good-2-node", "at-risk", 0),
+        ("no-tdx", "at-risk", 0),
+    ],
+)
+def test_status_for_pipelines(
+    name: str, fail_on: str | None, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is 2 where a host is as bad as was said, or worse, and 0 without that."""
+    option = [] if fail_on is None else ["--fail-on", fail_on]
+    assert fleet(capsys, str(HOSTS / name), *option)[0] == status
+
+
+def test_status_when_at_risk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A host at risk fails only where that was asked for, and goes before an input that cannot be read."""
+    edges = [1 << 20, *(e for i in range(14) for e in ((1 << 30) + (i << 24), (1 << 30) + (i << 24) + 4096))]
+    edges.append(2 << 30)
+    facts = {
+        "schema": "tdx-headroom/facts/1",
+        "kernel_release": "6.17.0",
+        "memory_regions": [[a, b, 0] for a, b in zip(edges[::2], edges[1::2], strict=True)],
+        "cmrs": None,
+        "platform": {"tdx_host_platform": True},
+    }
+    path = tmp_path / "facts.jsonl"
+    path.write_text(json.dumps(facts) + "\n")
+    arguments = [str(path), "--kernel", "6.17.0", "--fail-on"]
+    assert fleet(capsys, *arguments, "will-fail")[0] == 0
+    assert fleet(capsys, *arguments, "at-risk")[0] == 2
+    assert fleet(capsys, "/nope", *arguments, "at-risk")[0] == 2
+    assert fleet(capsys, "/nope", *arguments, "will-fail")[0] == os.EX_NOINPUT
+
+
+@pytest.mark.parametrize("form", ["text", "json", "csv"])
+def test_output_is_whole(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file has what would have been printed, and nothing else is printed."""
+    _, expected, _ = fleet(capsys, *PATHS, "--format", form)
+    path = tmp_path / "audit"
+    path.write_text("old")
+    assert fleet(capsys, *PATHS, "--format", form, "--output", str(path)) == (0, "", "")
+    assert path.read_text() == expected
+    assert [found.name for found in tmp_path.iterdir()] == ["audit"]
+
+
+def test_an_output_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """That is said in a line, before the hosts are read."""
+    status, out, err = fleet(capsys, "/nope", "--output", str(tmp_path / "none/audit"))
+    assert (status, out) == (os.EX_CANTCREAT, "")
+    assert err.endswith("none: there is no such directory\n")
+
+
+def test_an_audit_that_ends_leaves_the_old_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who reads the file never sees a part of one."""
+    path = tmp_path / "audit"
+    path.write_text("old")
+    monkeypatch.setattr("tdx_headroom.output.fleet_report.totals_text", lambda _: 1 / 0)
+    assert fleet(capsys, *PATHS, "--output", str(path))[0] == os.EX_SOFTWARE
+    assert path.read_text() == "old"
+
+
+def test_own_kernels_that_nobody_knows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """How many hosts have one is said in the table and on stderr: they are judged as mainline."""
+    facts = read_facts(Root(HOSTS / "good-2-node")).to_json()
+    facts["kernel_log"] = facts["traits"] = None
+    facts["kernel_release"] = "6.15.0-1001-intel"
+    path = tmp_path / "facts.jsonl"
+    path.write_text(json.dumps(facts) + "\n")
+    status, out, err = fleet(capsys, str(path), str(HOSTS / "good-2-node"))
+    assert status == 0
+    assert "\nown kernel (1 unknown)  " in out
+    assert err == "tdx-headroom: own kernel: 1 host has a kernel that nobody knows, judged as mainline\n"
+
+
+def test_csv_and_json_have_the_same_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every column of the one is a key of the other, with the same value."""
+    rows = list(csv.DictReader(io.StringIO(fleet(capsys, *PATHS, "--format", "csv")[1])))
+    hosts, _ = json_of(fleet(capsys, *PATHS, "--format", "json")[1])
+    flat = [{**host, **host["strategies"], **target} for host in hosts for target in host["targets"]]
+    assert len(rows) == len(flat)
+    for row, keys in zip(rows, flat, strict=True):
+        assert row.keys() == keys.keys() - {"schema", "targets", "strategies", "kernel"}
+        words = {None: "", True: "yes", False: "no"}
+        assert row == {name: str(words.get(keys[name], keys[name])) for name in row}
