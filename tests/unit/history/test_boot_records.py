@@ -144,7 +144,9 @@ def test_a_clock_that_is_set_during_the_boot() -> None:
     assert record.began == boot.when
 
 
-@pytest.mark.parametrize("damage", [{"MESSAGE": None}, {"MESSAGE": [110, 0, 0]}, {"PRIORITY": "x"}, {}])
+@pytest.mark.parametrize(
+    "damage", [{"MESSAGE": None}, {"MESSAGE": [110, 0, 0]}, {"PRIORITY": "x"}, {"SYSLOG_FACILITY": None}, {}]
+)
 def test_a_damaged_row(damage: dict[str, object]) -> None:
     """A row of the memory map that cannot be read: how much memory there was is unknown, and nothing else."""
     boot = Boot(1, 9)
@@ -155,6 +157,17 @@ def test_a_damaged_row(damage: dict[str, object]) -> None:
     (record,) = streamed(journal(entries))
     assert needed(record) == (None if damage else 10)
     assert record.outcome is UP
+
+
+def test_a_record_of_nobody(tmp_path: Path) -> None:
+    """One without a facility may be a user's: the stream passes it over, and no file with it is verified."""
+    boot = Boot(1, 16, failed=True)
+    forged = boot.entry("virt/tdx: module initialized", 10**7)
+    del forged["SYSLOG_FACILITY"]
+    text = journal([*boot.entries(), forged])
+    assert [record.outcome for record in streamed(text)] == [FAILED]
+    (record,) = read(text, tmp_path)
+    assert not record.verified
 
 
 def test_damaged_journals(tmp_path: Path) -> None:

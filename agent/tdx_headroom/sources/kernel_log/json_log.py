@@ -120,7 +120,7 @@ def _from_entries(entries: Iterable[Any]) -> list[BootLog]:
     for entry in entries:
         if not isinstance(entry, dict) or entry.get("_TRANSPORT", "kernel") != "kernel":
             continue
-        verified = verified and "_TRANSPORT" in entry
+        verified = verified and "_TRANSPORT" in entry and "SYSLOG_FACILITY" in entry
         message = _message(entry.get("MESSAGE"))
         if message is None:
             continue
@@ -229,9 +229,10 @@ def journal_line(line: str, number: int) -> tuple[dict[str, Any], tuple[int, int
     if not isinstance(entry, dict) or entry.get("_TRANSPORT") != "kernel":
         return None
     message = _message(entry.get("MESSAGE"))
+    # journald writes all of them with each record of the kernel's log: without its facility it is nobody's.
     facility, level, time = (
-        str(entry.get(key, "0")) for key in ("SYSLOG_FACILITY", "PRIORITY", "_SOURCE_MONOTONIC_TIMESTAMP")
+        str(entry.get(key)) for key in ("SYSLOG_FACILITY", "PRIORITY", "_SOURCE_MONOTONIC_TIMESTAMP")
     )
-    if message is None or not _NUMBER.fullmatch(facility + level) or not _NUMBER.fullmatch(time):
+    if message is None or not all(map(_NUMBER.fullmatch, (facility, level, time))):
         return entry, None
     return entry, (int(facility) * 8 + int(level), int(time), message)
