@@ -7,12 +7,11 @@ import json
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tdx_headroom.commands.arguments import named_inputs, only_facts, what_if_of
 from tdx_headroom.commands.hosts import Hosts, print_complaint
 from tdx_headroom.errors import one_line
-from tdx_headroom.inputs.facts_lines import FactsLineError
 from tdx_headroom.output.plan_json import error_to_json
 from tdx_headroom.output.terminal import Style
 from tdx_headroom.verdict.assessment import assess
@@ -22,12 +21,15 @@ from tdx_headroom.verdict.what_if import without_effect
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
+    from tdx_headroom.commands.hosts import Answer
     from tdx_headroom.errors import AgentError
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.inputs.read import Found
     from tdx_headroom.verdict.assessment import Assessment
+
+Kept = TypeVar("Kept")
 
 _RANKED = (Status.OK, Status.WARNING, Status.UNKNOWN, Status.CRITICAL)
 """The worst last."""
@@ -49,24 +51,20 @@ class Answers:
     Attributes:
         json: whether answers are JSON.
         style: of answers that are text.
+        status: the exit status that the inputs so far make.
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.json = (options.format or ("json" if only_facts(options) else "text")) == "json"
         self.style = style_of(no_color=options.no_color)
+        self.status = os.EX_OK
         self._what_if = what_if_of(options)
         if unknown := why_unknown(self._what_if.kernel):
             print(f"tdx-headroom: {unknown}", file=sys.stderr)
-        inputs = named_inputs(options)
-        self._several = len(inputs) > 1
-        self._hosts = Hosts(inputs, self._complain)
-        self._name = ""
+        self._options = options
+        self._inputs = named_inputs(options)
+        self._several = len(self._inputs) > 1
         self._gap = ""
-
-    @property
-    def status(self) -> int:
-        """The exit status that the inputs so far make."""
-        return self._hosts.status
 
     def worst(self, seen: set[Status]) -> int:
         """The exit status for monitoring: of the worst host; an input that cannot be read is unknown.
@@ -78,24 +76,40 @@ class Answers:
             seen = {*seen, Status.UNKNOWN}
         return max(seen, key=_RANKED.index).exit_status
 
-    def hosts(self) -> Iterator[Assessment]:
-        """The hosts that can be assessed; what is wrong with the others is said on the way."""
-        for found, assessment in self._hosts.each(self._assess):
-            self._name = found.name
-            yield assessment
+    def print_each(self, answer: Callable[[Assessment], tuple[Kept, dict[str, Any] | str]]) -> list[Kept]:
+        """Print what there is to say about each host; of those that cannot be assessed, why.
 
-    def print_json(self, value: dict[str, Any]) -> None:
-        """Print one host's JSON; which input it comes from is said when there are several."""
-        value = {**value, "input": self._name} if self._several else value
-        # At once: whoever writes facts into a pipe may wait for the answer.
-        print(json.dumps(value), flush=True)
+        Args:
+            answer: what to keep of a host, and what to print: JSON, or a text, of which an empty one is none.
 
-    def print_text(self, text: str) -> None:
-        """Print one host's report, under the name of its input when there are several."""
-        if self._several:
-            print(f"{self._gap}==> {one_line(self._name)} <==")
+        Returns:
+            What was kept, each once.
+        """
+
+        def judge(found: Found, facts: HostFacts) -> tuple[Kept, str]:
+            kept, shown = answer(self._assess(found, facts))
+            return kept, shown if isinstance(shown, str) else self._json(found, shown)
+
+        hosts = Hosts(self._inputs, judge, self._complain, self._options.jobs, self._options.input_timeout)
+        seen: dict[Kept, None] = {}
+        for told in hosts.each():
+            if told.value is not None:
+                kept, text = told.value
+                seen[kept] = None
+                self._print(told.name, text)
+        self.status = hosts.status
+        return [*seen]
+
+    def _json(self, found: Found, value: dict[str, Any]) -> str:
+        """One host's JSON; which input it comes from is said when there are several."""
+        return json.dumps({**value, "input": found.name} if self._several else value) + "\n"
+
+    def _print(self, name: str, text: str) -> None:
+        """One host's answer; a report is printed under the name of its input when there are several."""
+        if self._several and text and not self.json:
+            text = f"{self._gap}==> {one_line(name)} <==\n{text}"
             self._gap = "\n"
-        print(text, end="")
+        sys.stdout.write(text)
 
     def _assess(self, found: Found, facts: HostFacts) -> Assessment:
         assessment = assess(facts, self._what_if)
@@ -107,12 +121,11 @@ class Answers:
             print(f"tdx-headroom: {where}{what}", file=sys.stderr)
         return assessment
 
-    def _complain(self, found: Found, error: AgentError) -> None:
-        if self.json and found.line is not None:
-            host = error.host if isinstance(error, FactsLineError) else getattr(found.facts, "host", None)
-            print(json.dumps(error_to_json(found.line, host, error.message, error.hint)), flush=True)
+    def _complain(self, answer: Answer[Any], error: AgentError) -> None:
+        if self.json and answer.line is not None:
+            print(json.dumps(error_to_json(answer.line, answer.host, error.message, error.hint)))
         else:
-            print_complaint(found, error)
+            print_complaint(answer, error)
 
 
 def style_of(*, no_color: bool) -> Style:

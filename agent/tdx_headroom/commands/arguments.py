@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -175,6 +176,25 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
         "--merge",
         action="store_true",
         help="all inputs are of one host: its log, and what was printed of its /proc and /sys",
+    )
+
+
+def add_jobs(parser: argparse.ArgumentParser) -> None:
+    """How many processes share the inputs, and how long one may take."""
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument(
+        "--jobs",
+        type=count,
+        default=cores,
+        metavar="N",
+        help="read several inputs with so many processes (default: as many as there are cores to use)",
+    )
+    parser.add_argument(
+        "--input-timeout",
+        type=duration,
+        default=600.0,
+        metavar="TIME",
+        help="of several inputs, give up on one that takes longer (default 10m)",
     )
 
 

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.commands.answers import Answers, add_format, add_no_color
-from tdx_headroom.commands.arguments import add_inputs, add_what_if
+from tdx_headroom.commands.arguments import add_inputs, add_jobs, add_what_if
 from tdx_headroom.output.boots_brief import WIDTH, brief
 from tdx_headroom.output.boots_report import boots_text
 from tdx_headroom.output.plan_json import to_json
@@ -29,6 +29,7 @@ _STATUS = {
 def add(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     add_inputs(parser)
+    add_jobs(parser)
     group = parser.add_mutually_exclusive_group()
     add_format(group)
     group.add_argument(
@@ -47,19 +48,16 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """The boots of all inputs; the worst status of the next boots, as ``check`` has it."""
     answers = Answers(options)
-    seen: set[Status] = set()
-    for assessment in answers.hosts():
-        seen.add(_status_of(assessment))
+
+    def answer(assessment: Assessment) -> tuple[Status, dict[str, Any] | str]:
+        status = _status_of(assessment)
         if options.brief:
             width = min(WIDTH, answers.style.width)
             said = brief(assessment, installed=options.installed, removed=options.removed, width=width)
-            if said:
-                answers.print_text(said)
-        elif answers.json:
-            answers.print_json(to_json(assessment))
-        else:
-            answers.print_text(boots_text(assessment, answers.style))
-    return answers.worst(seen)
+            return status, said
+        return status, to_json(assessment) if answers.json else boots_text(assessment, answers.style)
+
+    return answers.worst(set(answers.print_each(answer)))
 
 
 def _status_of(assessment: Assessment) -> Status:

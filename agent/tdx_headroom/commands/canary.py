@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from tdx_headroom.commands.hosts import warn
+from tdx_headroom.commands.readers import warn
 from tdx_headroom.errors import AgentError
 from tdx_headroom.inputs.history import histories
 from tdx_headroom.inputs.named import STANDARD_STREAM, Kind, Named, expand

@@ -3,20 +3,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.commands.answers import Answers, add_format, add_no_color
-from tdx_headroom.commands.arguments import add_inputs, add_what_if
+from tdx_headroom.commands.arguments import add_inputs, add_jobs, add_what_if
 from tdx_headroom.output.check_report import check_json, check_text
-from tdx_headroom.verdict.checks import Status, run_checks, status_of
+from tdx_headroom.verdict.checks import run_checks, status_of
 
 if TYPE_CHECKING:
     import argparse
+
+    from tdx_headroom.verdict.assessment import Assessment
+    from tdx_headroom.verdict.checks import Status
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     add_inputs(parser)
+    add_jobs(parser)
     add_format(parser)
     parser.add_argument("--short", action="store_true", help="only what is not well")
     add_no_color(parser)
@@ -26,13 +30,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Checks of all inputs; the worst status of all hosts. An input that cannot be read is unknown."""
     answers = Answers(options)
-    seen: set[Status] = set()
-    for assessment in answers.hosts():
+
+    def answer(assessment: Assessment) -> tuple[Status, dict[str, Any] | str]:
         checks = run_checks(assessment)
         status = status_of(assessment, checks)
-        seen.add(status)
         if answers.json:
-            answers.print_json(check_json(assessment, checks, status))
-        else:
-            answers.print_text(check_text(checks, status, answers.style, short=options.short))
-    return answers.worst(seen)
+            return status, check_json(assessment, checks, status)
+        return status, check_text(checks, status, answers.style, short=options.short)
+
+    return answers.worst(set(answers.print_each(answer)))

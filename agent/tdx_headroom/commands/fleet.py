@@ -5,20 +5,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.commands.answers import style_of
-from tdx_headroom.commands.arguments import add_command_line, add_inputs, named_inputs, release
+from tdx_headroom.commands.arguments import add_command_line, add_inputs, add_jobs, named_inputs, release
 from tdx_headroom.commands.canary import read_canary
-from tdx_headroom.commands.hosts import Hosts, hosts_with_history, print_complaint, warn
+from tdx_headroom.commands.hosts import Hosts, print_complaint
 from tdx_headroom.commands.output_file import whole_or_standard
 from tdx_headroom.commands.progress import Progress
+from tdx_headroom.commands.readers import warn, with_history
 from tdx_headroom.inputs.named import STANDARD_STREAM
 from tdx_headroom.output import fleet_canary_report as canary_report
 from tdx_headroom.output import fleet_groups_report as groups_report
 from tdx_headroom.output import fleet_report as report
+from tdx_headroom.verdict.firmware_steps import firmware_steps
 from tdx_headroom.verdict.fleet import Fit, Totals, audit_host, notes_of, targets_of
 from tdx_headroom.verdict.fleet_canary import LeftOut
 from tdx_headroom.verdict.fleet_groups import GroupBy, Groups, Members
@@ -27,10 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tdx_headroom.commands.canary import CanaryTrial
+    from tdx_headroom.commands.hosts import Answer
     from tdx_headroom.errors import AgentError
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.inputs.named import Named
     from tdx_headroom.inputs.read import Found
+    from tdx_headroom.verdict.firmware_steps import FirmwareStep
     from tdx_headroom.verdict.fleet import HostAudit, Target
     from tdx_headroom.verdict.fleet_canary import Why
 
@@ -42,6 +47,7 @@ FAILED = 2
 def add(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     add_inputs(parser)
+    add_jobs(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--kernel",
@@ -161,9 +167,9 @@ def _host_texts(host: HostAudit | LeftOut, options: argparse.Namespace) -> Itera
 def _groups_texts(audit: _Audit, options: argparse.Namespace) -> Iterator[str]:
     """The groups, when all hosts are in."""
     groups = Groups(options.group_by)
-    for host, found in audit.hosts():
+    for host, steps in audit.hosts():
         if not isinstance(host, LeftOut):
-            groups.add(host, found.records)
+            groups.add(host, steps)
     if options.format == "json":
         yield from map(_json_line, groups_report.groups_json(groups))
     elif options.format == "csv":
@@ -182,6 +188,7 @@ class _Audit:
     Attributes:
         totals: of the hosts so far.
         left_out: those to which the canary does not apply.
+        status: the exit status, when all hosts are in.
     """
 
     def __init__(
@@ -193,45 +200,42 @@ class _Audit:
     ) -> None:
         self.totals = Totals()
         self.left_out: dict[Why, Members] = {}
+        self.status = os.EX_OK
         self._trial = trial
         self._targets = targets
         self._command_line: tuple[str, ...] | None = options.command_line
         self._progress = Progress(sys.stderr, len(inputs))
-        hosts_of = hosts_with_history if options.group_by or trial else None
-        self._hosts = Hosts(self._stepping(inputs), self._complain, hosts_of)
+        self._group_by = bool(options.group_by)
+        reader = with_history() if options.group_by or trial else None
+        self._hosts = Hosts(inputs, self._audit, self._complain, options.jobs, options.input_timeout, reader)
 
-    def hosts(self) -> Iterator[tuple[HostAudit | LeftOut, Found]]:
-        """Every host that can be audited, in order."""
-        for found, host in self._hosts.each(self._audit):
+    def hosts(self) -> Iterator[tuple[HostAudit | LeftOut, tuple[FirmwareStep, ...]]]:
+        """Every host that can be audited, in order, and what updates of its firmware have cost."""
+        for answer in self._hosts.each(self._progress.step):
+            self._progress.item()
+            if answer.value is None:
+                continue
+            host, steps = answer.value
             if isinstance(host, LeftOut):
                 self.left_out.setdefault(host.why, Members()).add(host)
             else:
                 self.totals.add(host)
             if sys.stdout.isatty():
                 self._progress.clear()
-            yield host, found
+            yield host, steps
         self.totals.unreadable = self._hosts.unreadable
+        self.status = self._hosts.status
         self._progress.clear()
 
-    @property
-    def status(self) -> int:
-        """The exit status so far."""
-        return self._hosts.status
-
-    def _stepping(self, inputs: Sequence[Named]) -> Iterator[Named]:
-        for done, named in enumerate(inputs):
-            self._progress.step(done, named.path)
-            yield named
-
-    def _audit(self, found: Found, facts: HostFacts) -> HostAudit | LeftOut:
+    def _audit(self, found: Found, facts: HostFacts) -> tuple[HostAudit | LeftOut, tuple[FirmwareStep, ...]]:
         bios = found.records[-1].bios_version if found.records else None
         now = audit_host(facts, found.name, found.line, self._targets, self._command_line, bios)
-        self._progress.item()
-        return (
-            now if self._trial is None else self._trial.audit(facts, now, self._targets, self._command_line)
-        )
+        steps = firmware_steps(found.records) if self._group_by else ()
+        if self._trial is None:
+            return now, steps
+        return self._trial.audit(facts, now, self._targets, self._command_line), steps
 
-    def _complain(self, found: Found, error: AgentError) -> None:
+    def _complain(self, answer: Answer[Any], error: AgentError) -> None:
         self._progress.clear()
-        print_complaint(found, error)
+        print_complaint(answer, error)
         self._progress.item()

@@ -4,31 +4,29 @@
 from __future__ import annotations
 
 import json
-import os
+import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
 from tdx_headroom.commands.answers import add_format, add_no_color, style_of
-from tdx_headroom.commands.arguments import add_inputs, named_inputs, only_facts
-from tdx_headroom.commands.hosts import warn
+from tdx_headroom.commands.arguments import add_inputs, add_jobs, named_inputs, only_facts
+from tdx_headroom.commands.hosts import Hosts, print_complaint
 from tdx_headroom.commands.kept_records import add_state_directory, kept_records
-from tdx_headroom.errors import AgentError, one_line
-from tdx_headroom.inputs.history import histories
-from tdx_headroom.inputs.read import shown
+from tdx_headroom.commands.readers import warn, with_history
+from tdx_headroom.errors import one_line
 from tdx_headroom.output.history_report import history_json, history_text
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
 
-    from tdx_headroom.facts.boot_record import BootRecord
-    from tdx_headroom.inputs.history import HostHistory
-    from tdx_headroom.inputs.named import Named
+    from tdx_headroom.facts.host_facts import HostFacts
+    from tdx_headroom.inputs.read import Found
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     add_inputs(parser)
+    add_jobs(parser)
     add_format(parser)
     add_no_color(parser)
     add_state_directory(parser)
@@ -40,30 +38,19 @@ def run(options: argparse.Namespace) -> int:
     inputs = named_inputs(options)
     several = len(inputs) > 1
     style = style_of(no_color=options.no_color)
-    status = os.EX_OK
+
+    def tell(found: Found, facts: HostFacts) -> str:
+        if not as_json:
+            return history_text(facts.host, found.records, style)
+        value = history_json(facts.host, found.records)
+        return json.dumps({**value, "input": found.name} if several else value) + "\n"
+
+    reader = with_history(partial(kept_records, options.state_directory, warn))
+    hosts = Hosts(inputs, tell, print_complaint, options.jobs, options.input_timeout, reader)
     gap = ""
-    for found in _each(inputs, partial(kept_records, options.state_directory, warn)):
-        if isinstance(found, AgentError):
-            warn(str(found))
-            status = status or found.status
-        elif as_json:
-            value = history_json(found.host, found.records)
-            print(json.dumps({**value, "input": found.name} if several else value), flush=True)
-        else:
-            if several:
-                print(f"{gap}==> {one_line(found.name)} <==")
-                gap = "\n"
-            print(history_text(found.host, found.records, style), end="")
-    return status
-
-
-def _each(
-    inputs: list[Named], kept: Callable[[], tuple[BootRecord, ...]]
-) -> Iterator[HostHistory | AgentError]:
-    for named in inputs:
-        try:
-            yield from histories(named, warn, kept)
-        except AgentError as error:
-            yield error
-        except OSError as error:
-            yield AgentError(f"{shown(named.path)}: {error.strerror}", status=os.EX_NOINPUT)
+    for answer in hosts.each():
+        if several and not as_json:
+            sys.stdout.write(f"{gap}==> {one_line(answer.name)} <==\n")
+            gap = "\n"
+        sys.stdout.write(answer.value or "")
+    return hosts.status

@@ -1,34 +1,84 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hosts of many inputs, one after the other; what is wrong with one is said in its place."""
+"""The hosts of many inputs, looked at by several processes; what is said of each comes in order."""
 
 from __future__ import annotations
 
 import os
 import sys
-from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from io import BytesIO
+from itertools import groupby, repeat
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from tdx_headroom.commands.kept_records import kept_records
-from tdx_headroom.errors import AgentError, one_line
-from tdx_headroom.inputs.history import histories
-from tdx_headroom.inputs.read import Found, hosts_in, read_hosts
+from tdx_headroom.commands.readers import PLAIN, FactsFound, not_here, standard_input_is_ready, warn
+from tdx_headroom.commands.workers import Workers
+from tdx_headroom.errors import AgentError, one_line, place_of
+from tdx_headroom.inputs.facts_lines import FactsLineError, Lines, batches, facts_stream
+from tdx_headroom.inputs.named import STANDARD_STREAM, Kind, Named
+from tdx_headroom.inputs.read import Found, opened_lines, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    import io
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import TypeAlias
 
+    from tdx_headroom.commands.readers import Reader
+    from tdx_headroom.commands.workers import Done
     from tdx_headroom.facts.host_facts import HostFacts
-    from tdx_headroom.inputs.named import Named
 
 Result = TypeVar("Result")
 
+if TYPE_CHECKING:
+    _Workers: TypeAlias = Workers[Any, "list[Answer[Result]] | None"]
 
-class Hosts:
+_FEW = 1 << 15
+"""Bytes of facts for which no process is worth its while."""
+
+
+class Answer(NamedTuple, Generic[Result]):
+    """What is said of one host.
+
+    Args:
+        name: of the input.
+        line: in it, where it is a stream of facts.
+        value: what was made of the host.
+        error: why nothing could be.
+        host: the name of a host of which nothing could be made, where that is known.
+    """
+
+    name: str
+    line: int | None
+    value: Result | None = None
+    error: AgentError | None = None
+    host: str | None = None
+
+
+class _Batch(NamedTuple):
+    """Lines of a stream of facts.
+
+    Args:
+        name: of the stream.
+        lines: of it.
+        suspect: whether one of them has ended a process.
+    """
+
+    name: str
+    lines: Lines
+    suspect: bool = False
+
+
+class Hosts(Generic[Result]):
     """Goes through inputs, and counts what is wrong with them into the exit status.
+
+    Several inputs, and long streams of facts, are for processes of their own, so that one that kills such a
+    process, or never comes to its end, takes no other along.
 
     Args:
         inputs: to read.
+        judge: makes of a host what is said of it; that is pickled.
         complain: says what is wrong with one, behind the answers of those before it.
-        hosts_of: gives the hosts of one input; None: with what their facts tell.
+        jobs: how many processes.
+        seconds: how long one input may take that is read by such a process.
+        reader: how hosts are read.
 
     Attributes:
         status: the exit status so far. What cannot be understood counts for more than what is not there.
@@ -37,53 +87,204 @@ class Hosts:
 
     def __init__(
         self,
-        inputs: Iterable[Named],
-        complain: Callable[[Found, AgentError], None],
-        hosts_of: Callable[[Named, str], Iterator[Found]] | None = None,
+        inputs: Sequence[Named],
+        judge: Callable[[Found, HostFacts], Result],
+        complain: Callable[[Answer[Result], AgentError], None],
+        jobs: int,
+        seconds: float,
+        reader: Reader | None = None,
     ) -> None:
         self.status = os.EX_OK
         self.unreadable = 0
         self._inputs = inputs
+        self._judge = judge
         self._complain = complain
-        self._hosts_of = hosts_of or partial(hosts_in, kept=kept_records)
+        self._jobs = jobs
+        self._seconds = seconds
+        self._reader = reader or PLAIN
+        self._alone = len(inputs) == 1
 
-    def each(self, judge: Callable[[Found, HostFacts], Result]) -> Iterator[tuple[Found, Result]]:
-        """What is made of every host that can be read, in order."""
-        for found in read_hosts(self._inputs, self._hosts_of):
-            try:
-                if isinstance(found.facts, AgentError):
-                    raise found.facts
-                result = judge(found, found.facts)
-            except AgentError as error:
-                self._complain(found, error)
+    def each(self, step: Callable[[int, str], None] = lambda _done, _name: None) -> Iterator[Answer[Result]]:
+        """What is made of every host that can be read, in order.
+
+        Args:
+            step: told before an input how many have been dealt with, and its name.
+        """
+        for answers in self._all(step):
+            for answer in answers:
+                if answer.error is None:
+                    yield answer
+                    continue
+                self._complain(answer, answer.error)
                 self.unreadable += 1
-                status = os.EX_DATAERR if found.line is not None else error.status
+                status = os.EX_DATAERR if answer.line is not None else answer.error.status
                 self.status = os.EX_DATAERR if os.EX_DATAERR in (status, self.status) else status
-            else:
-                yield found, result
+            # Whoever writes facts into a pipe may wait for the answer.
+            sys.stdout.flush()
 
+    def _all(self, step: Callable[[int, str], None]) -> Iterator[list[Answer[Result]]]:
+        done = 0
+        workers: _Workers[Result] = Workers(self._work, self._jobs, self._seconds, _is_short)
+        with workers:
+            for own, some in groupby(self._inputs, self._is_own):
+                inputs = list(some)
+                for named, found in zip(inputs, repeat(None)) if own else workers.each(inputs):
+                    step(done, named.path)
+                    done += 1
+                    yield from self._of_input(named, found, workers)
 
-def print_complaint(found: Found, error: AgentError) -> None:
-    """Say it on standard error; the error names the input itself unless that is a stream of facts."""
-    where = "" if found.line is None else f"{one_line(found.name)} line {found.line}: "
-    warn(f"{where}{error}")
+    def _is_own(self, named: Named) -> bool:
+        """Whether this process reads an input: it is the only one, or its lines are dealt out."""
+        return self._alone or named.path == STANDARD_STREAM or named.kind is Kind.FACTS
 
-
-def hosts_with_history(named: Named, name: str) -> Iterator[Found]:
-    """The hosts of one input, with the records of their boots; what could not be read beside is said.
-
-    Raises:
-        AgentError: the input cannot be read.
-        OSError: the file cannot.
-    """
-    for found in histories(named, warn):
-        if isinstance(found, AgentError):
-            yield Found(name, found)
+    def _of_input(
+        self, named: Named, done: Done[list[Answer[Result]] | None] | None, workers: _Workers[Result]
+    ) -> Iterator[list[Answer[Result]]]:
+        """What is said of the hosts of one input; ``done`` is what a worker has made of it."""
+        name = shown(named.path)
+        if done is not None and done.ended is not None:
+            yield [Answer(name, None, error=_ended(name, done.ended))]
+        elif done is not None and done.result is not None:
+            _say(done)
+            yield done.result
+        elif named.kind is Kind.FACTS or done is not None:
+            yield from self._of_file(named, workers)
         else:
-            yield Found(name, found.facts, found.line, found.records)
+            try:
+                for answer in self._read(named):
+                    yield [answer]
+            except FactsFound as found:
+                if named.path == STANDARD_STREAM:
+                    yield from self._of_lines(name, found.stream, workers, standard_input_is_ready)
+                else:
+                    yield from self._of_file(named, workers)
+
+    def _of_file(self, named: Named, workers: _Workers[Result]) -> Iterator[list[Answer[Result]]]:
+        """The hosts of a stream of facts."""
+        name = shown(named.path)
+        ready = standard_input_is_ready if named.path == STANDARD_STREAM else bool
+        try:
+            with opened_lines(named) as stream:
+                yield from self._of_lines(name, stream, workers, ready)
+        except AgentError as error:
+            yield [Answer(name, None, error=error)]
+        except OSError as error:
+            yield [Answer(name, None, error=_unread(name, error))]
+
+    def _of_lines(
+        self, name: str, stream: io.BufferedReader, workers: _Workers[Result], ready: Callable[[], bool]
+    ) -> Iterator[list[Answer[Result]]]:
+        wrong: list[AgentError] = []
+
+        def tasks() -> Iterator[_Batch]:
+            try:
+                for lines in batches(stream, ready):
+                    yield _Batch(name, lines)
+            except AgentError as error:
+                wrong.append(error)
+            except OSError as error:
+                wrong.append(_unread(name, error))
+
+        for task, done in workers.each(tasks(), ready):
+            if done.ended is not None and task.lines.number > 1:
+                # One of them has done it: the others are to have their answers.
+                single = (_Batch(name, line, suspect=True) for line in task.lines.one_by_one())
+                for one, found in workers.each(single):
+                    yield self._of_batch(one, found)
+            else:
+                yield self._of_batch(task, done)
+        for error in wrong:
+            yield [Answer(name, None, error=error)]
+
+    def _of_batch(self, batch: _Batch, done: Done[list[Answer[Result]] | None]) -> list[Answer[Result]]:
+        _say(done)
+        if done.ended is not None:
+            return [Answer(batch.name, batch.lines.first, error=_ended("the line", done.ended))]
+        return done.result or []
+
+    def _work(self, task: Named | _Batch) -> list[Answer[Result]] | None:
+        """What is said of one input, or of some lines; None where the input turns out to be such lines."""
+        try:
+            if isinstance(task, _Batch):
+                lines = facts_stream(BytesIO(task.lines.data), task.lines.first)
+                return [self._of_line(task.name, number, facts) for number, facts in lines]
+            return list(self._read(task))
+        except FactsFound:
+            return None
+
+    def _of_line(self, name: str, line: int, facts: HostFacts | AgentError) -> Answer[Result]:
+        if isinstance(facts, AgentError):
+            return self._answer(Found(name, facts, line))
+        try:
+            return self._answer(self._reader.of_line(name, line, facts))
+        except AgentError as error:
+            return self._answer(Found(name, error, line))
+
+    def _read(self, named: Named) -> Iterator[Answer[Result]]:
+        name = shown(named.path)
+        # What came through a pipe cannot be read again.
+        again = named.path == STANDARD_STREAM or os.path.isfile(named.path)  # noqa: PTH113  it may not be looked at
+        try:
+            for found in self._reader.of_input(named, name, not_here if again else facts_stream):
+                yield self._answer(found)
+        except AgentError as error:
+            yield Answer(name, None, error=_plain(error))
+        except OSError as error:
+            yield Answer(name, None, error=_unread(name, error))
+        except (FactsFound, GeneratorExit):
+            raise
+        except Exception as error:
+            if self._alone:
+                raise
+            yield Answer(name, None, error=_internal(name, error))
+
+    def _answer(self, found: Found) -> Answer[Result]:
+        name, line, facts = found.name, found.line, found.facts
+        if isinstance(facts, AgentError):
+            host = facts.host if isinstance(facts, FactsLineError) else None
+            return Answer(name, line, error=_plain(facts), host=host)
+        try:
+            return Answer(name, line, self._judge(found, facts))
+        except AgentError as error:
+            return Answer(name, line, error=_plain(error), host=facts.host)
+        except Exception as error:
+            if self._alone:
+                raise
+            return Answer(name, line, error=_internal(name, error), host=facts.host)
 
 
-def warn(what: str) -> None:
-    """Say on standard error, behind the answers so far, what is amiss."""
-    sys.stdout.flush()
-    print(f"tdx-headroom: {what}", file=sys.stderr)
+def _plain(error: AgentError) -> AgentError:
+    """The same in a form that goes from process to process."""
+    return AgentError(error.message, hint=error.hint, status=error.status)
+
+
+def _unread(name: str, error: OSError) -> AgentError:
+    return AgentError(f"{name}: {error.strerror}", status=os.EX_NOINPUT)
+
+
+def _ended(name: str, how: str) -> AgentError:
+    return AgentError(f"{name}: {how}", hint="the others were read without it", status=os.EX_SOFTWARE)
+
+
+def _internal(name: str, error: Exception) -> AgentError:
+    if isinstance(error, MemoryError):
+        return AgentError(f"{name}: there is not enough memory to read it", status=os.EX_OSERR)
+    what = f"{name}: internal error: {one_line(repr(error))} at {place_of(error)}"
+    return AgentError(what, hint="please report it", status=os.EX_SOFTWARE)
+
+
+def _is_short(task: Named | _Batch) -> bool:
+    return isinstance(task, _Batch) and not task.suspect and len(task.lines.data) < _FEW
+
+
+def _say(done: Done[Any]) -> None:
+    """Have on standard error what a process has said meanwhile."""
+    if done.said:
+        sys.stdout.flush()
+        sys.stderr.write(done.said)
+
+
+def print_complaint(answer: Answer[Result], error: AgentError) -> None:
+    """Say it on standard error; the error names the input itself unless that is a stream of facts."""
+    where = "" if answer.line is None else f"{one_line(answer.name)} line {answer.line}: "
+    warn(f"{where}{error}")

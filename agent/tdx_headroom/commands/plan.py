@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.commands.answers import Answers, add_format, add_no_color
-from tdx_headroom.commands.arguments import add_inputs, add_what_if, strategy
+from tdx_headroom.commands.arguments import add_inputs, add_jobs, add_what_if, strategy
 from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.output.text import render, render_short
 
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     import argparse
 
     from tdx_headroom.plan import Strategy
+    from tdx_headroom.verdict.assessment import Assessment
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     add_inputs(parser)
+    add_jobs(parser)
     parser.add_argument("--strategy", type=strategy, metavar="S", help="show only this hole strategy's plan")
     group = parser.add_mutually_exclusive_group()
     add_format(group)
@@ -34,13 +36,15 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Plans of all inputs; the exit status."""
     answers = Answers(options)
-    for assessment in answers.hosts():
+
+    def answer(assessment: Assessment) -> tuple[None, dict[str, Any] | str]:
         if answers.json:
-            answers.print_json(_only(to_json(assessment), options.strategy))
-        elif options.short:
-            answers.print_text(render_short(assessment, answers.style))
-        else:
-            answers.print_text(render(assessment, answers.style, options.strategy))
+            return None, _only(to_json(assessment), options.strategy)
+        if options.short:
+            return None, render_short(assessment, answers.style)
+        return None, render(assessment, answers.style, options.strategy)
+
+    answers.print_each(answer)
     return answers.status
 
 

@@ -3,19 +3,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.commands.answers import Answers, add_format, add_no_color
-from tdx_headroom.commands.arguments import add_inputs, add_what_if
+from tdx_headroom.commands.arguments import add_inputs, add_jobs, add_what_if
 from tdx_headroom.output.remedy_report import remedy_json, remedy_text
 
 if TYPE_CHECKING:
     import argparse
 
+    from tdx_headroom.verdict.assessment import Assessment
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     add_inputs(parser)
+    add_jobs(parser)
     add_format(parser)
     add_no_color(parser)
     add_what_if(parser)
@@ -24,9 +27,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """The remedies for all inputs; the exit status."""
     answers = Answers(options)
-    for assessment in answers.hosts():
-        if answers.json:
-            answers.print_json(remedy_json(assessment))
-        else:
-            answers.print_text(remedy_text(assessment, answers.style))
+
+    def answer(assessment: Assessment) -> tuple[None, dict[str, Any] | str]:
+        return None, remedy_json(assessment) if answers.json else remedy_text(assessment, answers.style)
+
+    answers.print_each(answer)
     return answers.status

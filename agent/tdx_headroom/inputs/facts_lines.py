@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, BinaryIO
+from io import BytesIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from tdx_headroom.errors import AgentError, one_line
 from tdx_headroom.facts.host_facts import FactsError, HostFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import io
+    from collections.abc import Callable, Iterator
 
 MAX_LINE = 64 << 20
 """The worst host that can be thought of has facts of some MB; a line without end must not fill memory."""
+_BATCH = 1 << 16
 
 
 class FactsLineError(AgentError):
@@ -25,9 +28,59 @@ class FactsLineError(AgentError):
         self.host = host
 
 
-def facts_stream(stream: BinaryIO) -> Iterator[tuple[int, HostFacts | FactsLineError]]:
-    """Facts lines with their numbers, in order; a line that cannot be read comes as the reason why."""
-    number = 0
+class Lines(NamedTuple):
+    """Some lines of a stream.
+
+    Args:
+        first: number of the first of them.
+        data: with their ends; of one that is too long, and the last then, only a part that shows it.
+    """
+
+    first: int
+    data: bytes
+
+    @property
+    def number(self) -> int:
+        """How many they are."""
+        return self.data.count(b"\n") + (not self.data.endswith(b"\n"))
+
+    def one_by_one(self) -> Iterator[Lines]:
+        """Each of them alone."""
+        for number, line in enumerate(BytesIO(self.data), self.first):
+            yield Lines(number, line)
+
+
+def batches(stream: io.BufferedReader, ready: Callable[[], bool]) -> Iterator[Lines]:
+    """The lines of a stream, some hundred at a time where they are there.
+
+    Args:
+        stream: to read.
+        ready: whether there is more to read, for which nobody has to wait.
+    """
+    first = 1
+    while data := stream.read1(_BATCH):
+        parts = [data]
+        size = len(data)
+        while size < _BATCH and ready() and (data := stream.read1(_BATCH - size)):
+            parts.append(data)
+            size += len(data)
+        if not parts[-1].endswith(b"\n"):
+            parts.append(line := stream.readline(MAX_LINE))
+            while len(line) == MAX_LINE and not line.endswith(b"\n"):
+                line = stream.readline(MAX_LINE)
+        lines = Lines(first, b"".join(parts))
+        yield lines
+        first += lines.number
+
+
+def facts_stream(stream: BinaryIO, first: int = 1) -> Iterator[tuple[int, HostFacts | FactsLineError]]:
+    """Facts lines with their numbers, in order; a line that cannot be read comes as the reason why.
+
+    Args:
+        stream: to read.
+        first: number of its first line.
+    """
+    number = first - 1
     while raw := stream.readline(MAX_LINE):
         number += 1
         if len(raw) == MAX_LINE and not raw.endswith(b"\n"):

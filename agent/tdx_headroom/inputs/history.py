@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tdx_headroom.errors import AgentError, SourceError
 from tdx_headroom.facts.boot_record import BootRecord, RecordFrom
 from tdx_headroom.inputs.earlier import boots_in_texts, earlier_in_root, record_of, records_of, with_earlier
+from tdx_headroom.inputs.facts_lines import facts_stream
 from tdx_headroom.inputs.journal import boots_in_journal
 from tdx_headroom.inputs.read import facts_of_root, facts_of_texts, materials, shown
 from tdx_headroom.verdict.assessment import assess
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.inputs.named import Named
+    from tdx_headroom.inputs.read import ReadLines
 
 
 class HostHistory(NamedTuple):
@@ -40,7 +42,10 @@ class HostHistory(NamedTuple):
 
 
 def histories(
-    named: Named, warn: Callable[[str], None], kept: Callable[[], Iterable[BootRecord]] = tuple
+    named: Named,
+    warn: Callable[[str], None],
+    kept: Callable[[], Iterable[BootRecord]] = tuple,
+    read_lines: ReadLines = facts_stream,
 ) -> Iterator[HostHistory | AgentError]:
     """The boots of the hosts of one input; of a stream of facts also what is wrong with a line.
 
@@ -48,19 +53,20 @@ def histories(
         named: the input.
         warn: told what could not be read, where the rest can.
         kept: gives the boots of this host that an agent has on record; asked where the input is this host.
+        read_lines: what makes of a stream of facts what is in it.
 
     Raises:
         AgentError: the input cannot be read.
         OSError: the file cannot.
     """
     name = shown(named.path)
-    for found in materials(named, name):
+    for found in materials(named, name, read_lines):
         if found.facts is not None:
             number, facts = found.facts
             if isinstance(facts, AgentError):
                 yield AgentError(f"{name} line {number}: {facts}", status=facts.status)
             else:
-                yield HostHistory(name, facts.host, (_present(facts),), number, facts)
+                yield history_of_facts(name, number, facts)
         elif found.root is not None:
             yield _of_root(found.root, name, warn, kept)
         else:
@@ -71,6 +77,17 @@ def histories(
             present = record_of(facts, RecordFrom.LOG, boots[-1])
             records = with_present(earlier, present)
             yield HostHistory(name, facts.host, records, None, with_earlier(facts, earlier))
+
+
+def history_of_facts(name: str, line: int, facts: HostFacts) -> HostHistory:
+    """The one boot that facts tell of.
+
+    Args:
+        name: of the stream.
+        line: in it.
+        facts: of the host.
+    """
+    return HostHistory(name, facts.host, (_present(facts),), line, facts)
 
 
 def _of_root(

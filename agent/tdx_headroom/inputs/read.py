@@ -33,10 +33,13 @@ from tdx_headroom.sources.registry import SELECTION
 if TYPE_CHECKING:
     import io
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import BinaryIO, TypeAlias
 
     from tdx_headroom.facts.boot_record import BootRecord
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.hostfs.files import HostFiles
+
+    ReadLines: TypeAlias = Callable[[BinaryIO], Iterator[tuple[int, HostFacts | AgentError]]]
 
 _START = 4096
 """Bytes by which a file's kind is told."""
@@ -60,19 +63,12 @@ class Found(NamedTuple):
     records: tuple[BootRecord, ...] = ()
 
 
-def read_hosts(
-    inputs: Iterable[Named], hosts_of: Callable[[Named, str], Iterator[Found]] | None = None
-) -> Iterator[Found]:
-    """The hosts of all inputs, in order; an input that cannot be read comes as the reason why.
-
-    Args:
-        inputs: to read.
-        hosts_of: gives the hosts of one, which has this name; None: with what their facts tell.
-    """
+def read_hosts(inputs: Iterable[Named]) -> Iterator[Found]:
+    """The hosts of all inputs, in order; an input that cannot be read comes as the reason why."""
     for named in inputs:
         name = shown(named.path)
         try:
-            yield from (hosts_of or hosts_in)(named, name)
+            yield from hosts_of(named, name)
         except AgentError as error:
             yield Found(name, error)
         except OSError as error:
@@ -100,19 +96,25 @@ class Material(NamedTuple):
     is_log: bool = False
 
 
-def hosts_in(named: Named, name: str, kept: Callable[[], Iterable[BootRecord]] = tuple) -> Iterator[Found]:
+def hosts_of(
+    named: Named,
+    name: str,
+    read_lines: ReadLines = facts_stream,
+    kept: Callable[[], Iterable[BootRecord]] = tuple,
+) -> Iterator[Found]:
     """The hosts of one input; facts tell how many holes there were in earlier boots, as far as it shows them.
 
     Args:
         named: the input.
         name: of it, for people.
+        read_lines: what makes of a stream of facts what is in it.
         kept: gives the boots of this host that an agent has on record; asked where the input is this host.
 
     Raises:
-        AgentError: the input cannot be read.
-        OSError: the file cannot.
+        AgentError: it is not what it is said to be, or cannot be unpacked.
+        OSError: it cannot be read.
     """
-    for found in materials(named, name):
+    for found in materials(named, name, read_lines):
         if found.facts is not None:
             number, facts = found.facts
             yield Found(name, facts, number)
@@ -132,12 +134,13 @@ def _earlier_in(texts: Mapping[str, str], facts: HostFacts) -> list[BootRecord]:
     return records_of(boots_in_texts(texts)[:-1], RecordFrom.LOG)
 
 
-def materials(named: Named, name: str) -> Iterator[Material]:
+def materials(named: Named, name: str, read_lines: ReadLines = facts_stream) -> Iterator[Material]:
     """What an input holds: one host, or many where it is a stream of facts.
 
     Args:
         named: the input.
         name: of it, for people.
+        read_lines: what makes of a stream of facts what is in it.
 
     Raises:
         AgentError: it is not what it is said to be, or cannot be unpacked.
@@ -160,14 +163,18 @@ def materials(named: Named, name: str) -> Iterator[Material]:
         kind = named.kind if named.kind is not Kind.ANY else _kind_of(start, name)
         if (kind is Kind.CAPTURE) != is_tar(start):
             what = "is no tar archive" if kind is Kind.CAPTURE else "is a tar archive"
-            raise AgentError(f"{name} {what}", hint=f"name it without --{kind}: what it is will be found out")
+            raise _of_other_kind(name, kind, what)
         if kind is Kind.CAPTURE:
             yield Material(root=read_archive(stream, name, SELECTION))
         elif kind is Kind.FACTS:
-            for line in facts_stream(stream):
+            for line in read_lines(stream):
                 yield Material(facts=line)
         else:
             yield Material(texts={name: _text_of(stream, name)}, is_log=named.kind is Kind.LOG)
+
+
+def _of_other_kind(name: str, kind: Kind, what: str) -> AgentError:
+    return AgentError(f"{name} {what}", hint=f"name it without --{kind}: what it is will be found out")
 
 
 def facts_of_root(root: HostFiles, name: str) -> HostFacts:
@@ -288,6 +295,22 @@ def _kind_of(start: bytes, name: str) -> Kind:
         if b'"tdx-headroom/' in start:
             raise AgentError(f"{name} is output of this agent, not a host", hint="give facts or a capture")
     return Kind.LOG
+
+
+@contextmanager
+def opened_lines(named: Named) -> Iterator[io.BufferedReader]:
+    """The stream of facts of an input that is one.
+
+    Raises:
+        AgentError: it cannot be unpacked.
+        OSError: it cannot be read.
+    """
+    name = shown(named.path)
+    with _opened(named.path) as raw:
+        start, stream = with_start(decompressed(raw, name, MAX_UNPACKED), _START, _is_facts_line)
+        if is_tar(start):
+            raise _of_other_kind(name, Kind.FACTS, "is a tar archive")
+        yield stream
 
 
 @contextmanager

@@ -145,7 +145,7 @@ def host_json(audit: HostAudit) -> dict[str, Any]:
 
 def _kernel_of(audit: HostAudit, result: TargetResult) -> str | None:
     """The kernel that a result is about; None: unknown."""
-    own = audit.kernel_release if result.target is OWN else None
+    own = audit.kernel_release if result.target == OWN else None
     return result.target.kernel or result.release or own
 
 

@@ -8,6 +8,7 @@ import errno
 import os
 import platform
 
+_PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
@@ -114,6 +115,15 @@ def _known() -> list[int]:
             break
         known.append(number)
     return known
+
+
+def end_with_parent(number: int) -> None:
+    """Have the kernel send this process a signal when the one that started it ends (``PR_SET_PDEATHSIG``).
+
+    Raises:
+        OSError: the kernel refuses it.
+    """
+    _prctl(_PR_SET_PDEATHSIG, number)
 
 
 def _prctl(option: int, *arguments: int) -> int:

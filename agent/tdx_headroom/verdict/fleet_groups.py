@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from tdx_headroom.verdict.firmware_steps import Need, firmware_steps, need_of
+from tdx_headroom.verdict.firmware_steps import Need, need_of
 from tdx_headroom.verdict.fleet import Fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tdx_headroom.facts.boot_record import BootRecord
+    from tdx_headroom.verdict.firmware_steps import FirmwareStep
     from tdx_headroom.verdict.fleet import HostAudit
     from tdx_headroom.verdict.fleet_canary import LeftOut
 
@@ -140,17 +140,17 @@ class Groups:
         self.groups: dict[tuple[str | None, ...], Group] = {}
         self.updates: dict[tuple[str | None, str, str], FirmwareUpdate] = {}
 
-    def add(self, audit: HostAudit, records: Iterable[BootRecord]) -> None:
+    def add(self, audit: HostAudit, steps: Iterable[FirmwareStep]) -> None:
         """Count one host in.
 
         Args:
             audit: of it.
-            records: of its boots, the oldest first.
+            steps: updates of its firmware.
         """
         values = tuple(_value(audit, by) for by in self.by)
         self.groups.setdefault(values, Group(values)).add(audit)
         # A host that went forth and back and forth again is one host.
-        for step in {(s.before, s.after): s for s in firmware_steps(records)}.values():
+        for step in {(s.before, s.after): s for s in steps}.values():
             key = (audit.cpu_model, step.before, step.after)
             update = self.updates.setdefault(key, FirmwareUpdate(*key))
             update.members.add(audit)

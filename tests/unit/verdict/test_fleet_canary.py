@@ -227,14 +227,14 @@ def test_text_and_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     trial(tmp_path, capsys, hosts)
     names = ("fleet.jsonl", "before.json", "after.json")
     fleet, *canary = (str(tmp_path / name) for name in names)
-    command = ["fleet", fleet, "--canary", *canary, "--kernel", KERNEL]
-    assert main(command) == 0
+    arguments = ["fleet", fleet, "--canary", *canary, "--kernel", KERNEL]
+    assert main(arguments) == 0
     out = capsys.readouterr().out
     assert [line.split()[2] for line in out.splitlines() if line.startswith("WILL FAIL")] == ["full"]
     assert "1 too many. Now: at risk.\n" in out
     assert "6.17.0, now" in out
     assert "1 host left out, of another model: other\n" in out
-    assert main([*command, "--format", "csv"]) == 0
+    assert main([*arguments, "--format", "csv"]) == 0
     out, err = capsys.readouterr()
     rows = {row["host"]: row for row in csv.DictReader(io.StringIO(out))}
     assert (rows["full"]["fit_now"], rows["full"]["fit"]) == ("at-risk", "will-fail")

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many inputs by several processes: the real command, and inputs that would take others along."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tdx_headroom.cli import main
+from tdx_headroom.host.choose import read_facts
+from tdx_headroom.hostfs.root import Root
+
+HOSTS = Path(__file__).parents[1] / "hosts"
+GOOD = HOSTS / "good-2-node"
+KILLED = """
+import os, signal, sys, time
+from tdx_headroom.commands import hosts
+read = hosts.PLAIN.of_input
+def of_input(named, name, read_lines):
+    if "killed" in name:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "hanging" in name:
+        time.sleep(1000)
+    if "hungry" in name:
+        bytearray(1 << 40)
+    if "broken" in name:
+        1 / 0
+    return read(named, name, read_lines)
+hosts.PLAIN = hosts.PLAIN._replace(of_input=of_input)
+from tdx_headroom.cli import main
+sys.exit(main())
+"""
+"""The command, in which some inputs end the process that reads them."""
+
+
+def capture_of(path: Path) -> bytes:
+    assert main(["capture", "-o", str(path), "--path.rootfs", str(GOOD), "--keep-host-name"]) == 0
+    return path.read_bytes()
+
+
+def run(*arguments: str, program: str | None = None, **more: Any) -> subprocess.CompletedProcess[str]:  # noqa: ANN401
+    start = ["-c", program] if program else ["-m", "tdx_headroom"]
+    command = [sys.executable, *start, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **more)
+
+
+@pytest.mark.parametrize("command", ["fleet", "plan", "check", "history"])
+def test_the_same_by_any_number(command: str, tmp_path: Path) -> None:
+    """One process or five, all inputs have the same answers in the same order."""
+    paths = [str(HOSTS / name) for name in ("no-tdx", "good-2-node", "emerald-rapids")]
+    facts = tmp_path / "facts.jsonl"
+    lines = [json.dumps(read_facts(Root(path)).to_json()) for path in paths]
+    lines.insert(1, "no facts")
+    facts.write_text("\n".join(lines * 20) + "\n")
+    inputs = [*paths, str(facts), "/nope", paths[1]]
+    one, five = (run(command, *inputs, "--format", "json", "--jobs", jobs) for jobs in ("1", "5"))
+    assert one.stdout == five.stdout
+    assert one.stderr == five.stderr
+    assert one.returncode == five.returncode
+    assert one.stdout.count('"good-2-node"') >= 22
+
+
+def test_inputs_that_end_their_process(tmp_path: Path) -> None:
+    """Each is one line that names it; all others are audited."""
+    data = capture_of(tmp_path / "good-0.tar.gz")
+    names = ("broken-1", "good-2", "hanging-3", "hungry-4", "killed-5", "killed-6", "good-7")
+    for name in names:
+        (tmp_path / f"{name}.tar.gz").write_bytes(data)
+    done = run("fleet", str(tmp_path), "--format", "csv", "--input-timeout", "2s", program=KILLED)
+    inputs = [Path(row.split(",")[0]).name for row in done.stdout.splitlines()[1:]]
+    assert list(dict.fromkeys(inputs)) == ["good-0.tar.gz", "good-2.tar.gz", "good-7.tar.gz"]
+    told = {Path(line.split(": ")[1]).name: line.split(": ", 2)[2] for line in done.stderr.splitlines()}
+    assert list(told) == [f"{name}.tar.gz" for name in sorted(names) if not name.startswith("good")]
+    assert told["broken-1.tar.gz"].startswith("internal error: ZeroDivisionError")
+    assert told["hanging-3.tar.gz"].startswith("it took longer than 2 s;")
+    assert told["hungry-4.tar.gz"] == "there is not enough memory to read it"
+    assert told["killed-5.tar.gz"].startswith("the process that was at it was ended by SIGKILL;")
+    assert done.returncode != 0
+
+
+def test_a_memory_limit(tmp_path: Path) -> None:
+    """What needs more memory than there may be costs itself alone."""
+    capture_of(tmp_path / "a.tar.gz")
+    with (tmp_path / "b.log").open("wb") as file:
+        file.truncate(200 << 20)
+    (tmp_path / "c.tar.gz").write_bytes((tmp_path / "a.tar.gz").read_bytes())
+    (tmp_path / "b.log").write_bytes(b"[    0.000000] Linux version 6.17.0 (x) #1\n" * (4 << 20))
+    limit = 300 << 20
+    done = run(
+        "fleet",
+        str(tmp_path),
+        "--format",
+        "csv",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+    )
+    assert [Path(row.split(",")[0]).name for row in done.stdout.splitlines()[1::2]] == [
+        "a.tar.gz",
+        "c.tar.gz",
+    ]
+    assert "b.log" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_line_that_ends_its_process(tmp_path: Path) -> None:
+    """Of a batch of lines only that one has no answer."""
+    program = """
+import os, signal, sys
+from tdx_headroom.commands import answers
+assess = answers.assess
+def judge(facts, what_if):
+    if facts.host == "killer":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return assess(facts, what_if)
+answers.assess = judge
+from tdx_headroom.cli import main
+sys.exit(main())
+"""
+    facts = {"schema": "tdx-headroom/facts/1", "memory_regions": [[0, 1 << 31, 0]], "cmrs": None}
+    hosts = [f"h{i}" for i in range(1500)]
+    hosts[1000] = "killer"
+    path = tmp_path / "facts.jsonl"
+    path.write_text("".join(json.dumps({**facts, "host": host}) + "\n" for host in hosts))
+    done = run("plan", "--facts", str(path), program=program)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == 1500
+    assert [answer.get("host") for answer in answers if "plan/1" in answer["schema"]] == [
+        host for host in hosts if host != "killer"
+    ]
+    assert answers[1000]["schema"] == "tdx-headroom/error/1"
+    assert (answers[1000]["line"], "SIGKILL" in answers[1000]["error"]) == (1001, True)
+
+
+@pytest.mark.parametrize("kind", ["group", "process"])
+def test_interrupted(kind: str, tmp_path: Path) -> None:
+    """Ctrl-C ends the command and all its processes at once, without a traceback."""
+    for name in ("a", "b", "c"):
+        os.mkfifo(tmp_path / name)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tdx_headroom", "fleet", *(str(tmp_path / n) for n in "abc"), "--jobs", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    own = psutil.Process(process.pid)
+    while len(children := own.children()) < 2:
+        assert process.poll() is None
+        time.sleep(0.01)
+    # They wait for what nobody will write.
+    began = time.monotonic()
+    if kind == "group":
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert time.monotonic() - began < 5, "1 s where nothing else runs"
+    assert (process.returncode, out, err) == (130, b"", b"")
+    assert not any(child.is_running() for child in children)
+
+
+def test_killed(tmp_path: Path) -> None:
+    """Even where the command itself is killed none of its processes stays."""
+    os.mkfifo(tmp_path / "a")
+    os.mkfifo(tmp_path / "b")
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "tdx_headroom",
+            "fleet",
+            str(tmp_path / "a"),
+            str(tmp_path / "b"),
+            "--jobs",
+            "2",
+        ]
+    )
+    own = psutil.Process(process.pid)
+    while len(children := own.children()) < 2:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not psutil.wait_procs(children, timeout=30)[1]
+
+
+def test_hostile_archives_among_good_ones(tmp_path: Path) -> None:
+    """A hundred of them are a hundred lines, and every good one is audited."""
+    data = capture_of(tmp_path / "good-000.tar.gz")
+    for number in range(1, 20):
+        (tmp_path / f"good-{number:03}.tar.gz").write_bytes(data)
+    for number in range(100):
+        bad = io.BytesIO()
+        with tarfile.open(fileobj=bad, mode="w:gz") as tar:
+            member = tarfile.TarInfo(["../proc/iomem", "/etc/passwd", "proc/iomem"][number % 3])
+            if number % 3 == 2:
+                member.type = tarfile.FIFOTYPE
+            tar.addfile(member)
+        raw = bad.getvalue()
+        raw = raw if number % 4 else data[: len(data) * number // 101 + 20]
+        (tmp_path / f"good-{number % 20:03}-bad-{number:03}.tar.gz").write_bytes(raw)
+    done = run("fleet", str(tmp_path), "--format", "json")
+    *hosts, totals = map(json.loads, done.stdout.splitlines())
+    assert (totals["hosts"], totals["unreadable"]) == (20, 100)
+    assert {host["host"] for host in hosts} == {"good-2-node"}
+    assert len(done.stderr.splitlines()) == 100
+
+
+def test_answers_while_the_pipe_is_open() -> None:
+    """Whoever writes a line, or many, and waits, has the answers before anything more is written."""
+    line = json.dumps({"schema": "tdx-headroom/facts/1", "memory_regions": [[0, 1 << 31, 0]], "cmrs": None})
+    command = [sys.executable, "-m", "tdx_headroom", "plan", "--facts", "-", "--jobs", "2"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        for count in (1, 3, 2000):
+            written = os.fork()
+            if not written:
+                process.stdin.write(f"{line}\n" * count)
+                process.stdin.flush()
+                os._exit(0)
+            for _ in range(count):
+                assert json.loads(process.stdout.readline())["schema"] == "tdx-headroom/plan/1"
+            os.waitpid(written, 0)
+        process.stdin.close()
+        assert process.wait() == 0
+
+
+def test_memory(tmp_path: Path) -> None:
+    """What the processes take grows with their number, and not with that of the inputs."""
+    data = capture_of(tmp_path / "host.tar.gz")
+    taken = {}
+    for count in (100, 1000):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        for number in range(count):
+            (folder / f"{number:04}.tar.gz").write_bytes(data)
+        program = """
+import resource, sys
+from tdx_headroom.cli import main
+main()
+print(*(row.split()[1] for row in open("/proc/self/status") if "VmHWM" in row), file=sys.stderr)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
+"""
+        done = run("fleet", str(folder), "--format", "csv", "--jobs", "2", program=program)
+        assert done.stdout.count("\n") == 1 + 2 * count
+        taken[count] = [int(figure) for figure in done.stderr.split()]
+    for few, many in zip(taken[100], taken[1000], strict=True):
+        assert many < few * 1.05 + 1024, taken
