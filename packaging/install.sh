@@ -1,15 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Puts what every package has besides Python code and units into a package's tree: settings, man pages, completions,
-# the generator for old systemd, what runs when a kernel is installed, rules and dashboards. Used by debian/rules and
-# by the RPM spec.
+# the generator for old systemd, what runs when a kernel is installed, rules and dashboards, and the hosts and histories
+# that the documentation shows. Used by debian/rules and by the RPM spec.
 #
-#   packaging/install.sh TREE MADE SETTINGS
+#   packaging/install.sh TREE MADE SETTINGS HOSTS
 #     TREE      the package's root
 #     MADE      what make_man.py has made
 #     SETTINGS  /etc/default or /etc/sysconfig
+#     HOSTS     where the code has its captured hosts, seen from /usr/share/tdx-headroom
 set -eu
-tree=$1 made=$2 settings=$3
+tree=$1 made=$2 settings=$3 hosts=$4
 share=$tree/usr/share
 
 put() { # FOLDER FILE...
@@ -38,3 +39,5 @@ for folder in prometheus grafana kubernetes/base kubernetes/kernel-log kubernete
   put "$share/tdx-headroom/$folder" "packaging/$folder"/*.yml "packaging/$folder"/*.yaml "packaging/$folder"/*.json \
     "packaging/$folder"/*.py
 done
+put "$share/tdx-headroom/history" tests/history/*.json
+ln -s "$hosts" "$share/tdx-headroom/hosts"

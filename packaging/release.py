@@ -93,13 +93,14 @@ def version() -> str:
     """The version in the code.
 
     Raises:
-        ReleaseError: debian/changelog or the RPM's spec has another.
+        ReleaseError: debian/changelog or the RPM's spec or the image's label has another.
     """
     packaging = CHECKOUT / "packaging"
     places = {
         CHECKOUT / "agent/tdx_headroom/__init__.py": r'^__version__ = "(.+)"$',
         packaging / "debian/changelog": r"^tdx-headroom \((.+)\) ",
         packaging / "rpm/tdx-headroom.spec": r"^Version:\s+(\S+)$",
+        packaging / "container/Containerfile": r'org\.opencontainers\.image\.version="(.+)"',
     }
     found = {}
     for path, pattern in places.items():
@@ -145,7 +146,7 @@ def _require(kinds: Sequence[str], control: Path) -> None:
         lacking += ["rpm"] if shutil.which("rpmbuild") is None else []
         lacking += [package for package in _lacking_libraries() if package not in lacking]
     if lacking:
-        hint = "--install-needed installs that, or see docs/release.md"
+        hint = 'as root, make release ARGS=--install-needed installs that; ARGS="sdist wheel" does without'
         raise ReleaseError(f"not installed: {', '.join(lacking)}; {hint}", 69)
 
 
@@ -284,7 +285,7 @@ def _run(command: Sequence[str | Path], folder: Path, environment: dict[str, str
             check=False,
         )
     except FileNotFoundError:
-        hint = "try --install-needed, or see docs/release.md"
+        hint = "as root, make release ARGS=--install-needed may help, or see docs/release.md"
         raise ReleaseError(f"{command[0]} is not installed: {hint}", 69) from None
     if done.returncode != 0:
         end = "\n".join(done.stdout.splitlines()[-25:])

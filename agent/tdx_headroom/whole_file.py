@@ -139,5 +139,9 @@ def _write(folder_fd: int, name: str, data: Buffer, mode: int, owner: tuple[int,
 
 
 def _failed(path: str, error: OSError, status: int) -> AgentError:
-    hint = "run as a user that may write there" if isinstance(error, PermissionError) else None
+    hint = None
+    if isinstance(error, PermissionError):
+        hint = "run as a user that may write there"
+    elif isinstance(error, FileNotFoundError):
+        hint = "make this folder, or name another"
     return AgentError(f"{path} cannot be written: {error.strerror}", hint=hint, status=status)

@@ -38,6 +38,15 @@ def deb_tree(deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def rpm_tree(rpm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is in the RPM."""
+    tree = tmp_path_factory.mktemp("rpm-tree")
+    unpack = f"rpm2cpio {rpm} | cpio --extract --make-directories --quiet"
+    subprocess.run(["bash", "-o", "pipefail", "-c", unpack], cwd=tree, check=True)
+    return tree
+
+
+@pytest.fixture(scope="session")
 def rpm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The RPM."""
     return build("rpm", tmp_path_factory.mktemp("rpm"))

@@ -131,7 +131,7 @@ def test_a_purge_takes_the_state_away(dynamic: bool, tmp_path: Path) -> None:  #
 
 
 def test_all_versions_are_the_same() -> None:
-    """The code, Debian's changelog and the RPM's spec have one version."""
+    """The code, Debian's changelog, the RPM's spec and the image's label have one version."""
     done = subprocess.run(
         [sys.executable, "-c", "import release; print(release.version())"],
         capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(PACKAGING)},

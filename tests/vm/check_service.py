@@ -285,8 +285,12 @@ def test_other_sockets(guest: Guest) -> None:
 
 def test_with_its_own_listener(guest: Guest, note: Callable[[str], None]) -> None:
     """With network.conf it listens itself, can be scraped from outside, and is rated 1.2 or lower."""
+    shown = f"systemctl cat {SERVICE} | grep -e --web.listen-address"
+    mask = f"{shown} && systemctl mask --now tdx-headroom.socket"
+    assert guest.machine.status(mask) != 0, "without the drop-in the socket stays"
+    assert guest.run("systemctl is-active tdx-headroom.socket").strip() == "active"
     drop_in(guest.machine, SERVICE, "network.conf")
-    guest.run(f"systemctl mask --now tdx-headroom.socket && systemctl restart {SERVICE}")
+    guest.run(f"{mask} && systemctl restart {SERVICE}")
     try:
         assert all_read(guest)
         listeners = guest.run(f"ss --listening --tcp --processes --no-header 'sport = :{PORT}'")

@@ -147,7 +147,10 @@ def one_line(run: subprocess.CompletedProcess[str], text: str, status: int) -> N
 def test_no_such_folder(tmp_path: Path) -> None:
     """A folder that is not there is one line and EX_CANTCREAT."""
     run = command("--output", tmp_path / "missing" / "tdx.prom")
-    one_line(run, f"{tmp_path}/missing cannot be written: No such file or directory", os.EX_CANTCREAT)
+    said = (
+        f"{tmp_path}/missing cannot be written: No such file or directory; make this folder, or name another"
+    )
+    one_line(run, said, os.EX_CANTCREAT)
 
 
 def test_a_folder_in_its_place(tmp_path: Path) -> None:
