@@ -10,7 +10,7 @@ from tests.browser.chromium import browser
 from tests.integration.agent import agent
 
 PAGE = Path(__file__).parents[2] / "docs" / "page.png"
-SIZE = (1200, 1410)
+SIZE = (1200, 1870)
 
 if __name__ == "__main__":
     with (
