@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.bench.captures import captures
 from tests.bench.instructions import instructions
 from tests.bench.planning import growth, hosts_a_second, plan_time
 from tests.bench.programs import has_node_exporter
@@ -36,6 +37,7 @@ PARTS: dict[str, tuple[Callable[[], Iterable[Row]], Callable[[], Iterable[Row]]]
     "plan": (plan_time, plan_time),
     "growth": (growth, growth),
     "fleet": (lambda: hosts_a_second(500), lambda: hosts_a_second(50)),
+    "captures": (lambda: captures(200), lambda: captures(20)),
     "idle": (lambda: idle(60), lambda: idle(5)),
     "instructions": (instructions, tuple),
 }

@@ -8,8 +8,9 @@ kept, everything is bounded, and nothing is ever extracted.
 from __future__ import annotations
 
 import posixpath
+import re
 import tarfile
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 from tdx_headroom.address import show_size
 from tdx_headroom.errors import AgentError, one_line
@@ -31,6 +32,9 @@ MAX_LINKED = 1000
 MAX_FOLDER_LINKS = 16
 
 _HEADER = 512
+_SIZE, _CHECKSUM, _KIND = (124, 136), (148, 156), (156, 157)
+"""Where these stand in a header (POSIX.1-1988, ustar)."""
+_OCTAL = re.compile(rb"[0-7]+[ \0]*")
 # Names and extended headers are read at one go; none that is honest comes near this.
 _MAX_READ = 1 << 20
 _CHUNK = 1 << 16
@@ -77,6 +81,36 @@ class _Forward:
         self._at += len(data)
         self.ended = size == _HEADER and data == bytes(_HEADER)
         return data
+
+
+class _Member(tarfile.TarInfo):
+    """A member; of a plain file's or directory's header only what is asked for is decoded.
+
+    ``tarfile`` decodes times, users and devices as well, which takes most of the time of reading an archive
+    of small files. A header that is not so plain is left to it.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """The member that a header describes."""
+        size, stated, kind = (buf[slice(*place)] for place in (_SIZE, _CHECKSUM, _KIND))
+        plain = len(buf) == _HEADER and kind in (tarfile.REGTYPE, tarfile.DIRTYPE)
+        if not (plain and _OCTAL.fullmatch(size) and _OCTAL.fullmatch(stated)):
+            return super().frombuf(buf, encoding, errors)
+        # As if there were blanks in the place of the sum itself.
+        if sum(buf) - sum(stated) + len(stated) * ord(" ") != int(stated.rstrip(b" \0"), 8):
+            return super().frombuf(buf, encoding, errors)
+        member = cls(_text_in(buf[:100], encoding, errors))
+        member.size, member.type = int(size.rstrip(b" \0"), 8), bytes(kind)
+        if member.isdir():
+            member.name = member.name.rstrip("/")
+        if prefix := _text_in(buf[345:500], encoding, errors):
+            member.name = f"{prefix}/{member.name}"
+        return member
+
+
+def _text_in(field: bytes | bytearray, encoding: str, errors: str) -> str:
+    return field.partition(b"\0")[0].decode(encoding, errors)
 
 
 class _ArchivePolicy:
@@ -163,7 +197,11 @@ def read_archive(stream: io.BufferedReader, name: str, selection: Selection) -> 
     forward = _Forward(stream, name)
     try:
         with tarfile.open(
-            fileobj=cast("Any", forward), mode="r:", encoding="utf-8", errors="backslashreplace"
+            fileobj=cast("Any", forward),
+            mode="r:",
+            tarinfo=_Member,
+            encoding="utf-8",
+            errors="backslashreplace",
         ) as tar:
             _read_members(tar, name, selection, hosts)
         while stream.read(_CHUNK):

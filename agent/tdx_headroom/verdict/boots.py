@@ -58,12 +58,15 @@ class Boot(NamedTuple):
         return Role.NEXT in self.entry.roles
 
 
-def judge_boots(facts: HostFacts, what_if: WhatIf = UNCHANGED) -> tuple[Boot, ...] | None:
+def judge_boots(
+    facts: HostFacts, what_if: WhatIf = UNCHANGED, *, remedies: bool = True
+) -> tuple[Boot, ...] | None:
     """Every boot entry judged, the running one first; None where nobody has looked for any.
 
     Args:
         facts: of the host as it runs.
         what_if: changes that the operator wants to try with each of them; no kernel and no command line.
+        remedies: whether to compute what to do, too.
 
     Raises:
         FactsError: a change cannot be made to the running boot.
@@ -80,7 +83,7 @@ def judge_boots(facts: HostFacts, what_if: WhatIf = UNCHANGED) -> tuple[Boot, ..
         )
         boot = known.get(key)
         if boot is None:
-            boot = known[key] = _judge(facts, entry, what_if, shown)
+            boot = known[key] = _judge(facts, entry, what_if, shown, remedies=remedies)
         found.append(boot._replace(entry=entry))
     return tuple(found)
 
@@ -125,7 +128,7 @@ def _is_alike(facts: HostFacts, entry: BootEntry) -> bool:
     return same and entry.traits in (None, facts.traits) and not _is_rebuilt(entry)
 
 
-def _judge(facts: HostFacts, entry: BootEntry, what_if: WhatIf, shown: Shown) -> Boot:
+def _judge(facts: HostFacts, entry: BootEntry, what_if: WhatIf, shown: Shown, *, remedies: bool) -> Boot:
     running = Role.RUNNING in entry.roles
     if not running and (entry.release is None or entry.arguments is None):
         what = "the kernel" if entry.release is None else "the command line"
@@ -145,7 +148,7 @@ def _judge(facts: HostFacts, entry: BootEntry, what_if: WhatIf, shown: Shown) ->
     changed = _with_own_places(at_boot(changed), facts)
     plans = plan_host(changed)
     tried = not running or what_if.changes_host
-    verdict = judge(changed, plans, assume=what_if.strategy, what_if=tried, staged=staged)
+    verdict = judge(changed, plans, assume=what_if.strategy, what_if=tried, staged=staged, remedies=remedies)
     state = State.NOT_TDX if verdict.state is State.NOT_TDX else verdict.next_boot or State.CANNOT_TELL
     plan = plans[verdict.strategy]
     return Boot(entry, likely_start(changed), staged, state, verdict, plan, _why(verdict))

@@ -134,6 +134,7 @@ class Signs(NamedTuple):
         guard: for parts of a finding that may fail alone.
         staged: what is open about the boot that is judged; None where an initialization is judged, whichever
             kernel tries it.
+        asks_what_to_do: whether remedies are wanted: computing them takes longer than all else.
     """
 
     facts: HostFacts
@@ -149,6 +150,7 @@ class Signs(NamedTuple):
     refused: SeamcallFailure | None
     guard: Guard
     staged: Staged | None = None
+    asks_what_to_do: bool = True
 
     @property
     def log_is_to_blame(self) -> bool:

@@ -195,7 +195,7 @@ def audit_host(
     with_holes = WhatIf(holes=holes)
     own_facts = at_boot(apply(with_holes, facts)[0])
     own_plans = plan_host(own_facts)
-    own = judge(own_facts, own_plans, what_if=with_holes.changes_host)
+    own = judge(own_facts, own_plans, what_if=with_holes.changes_host, remedies=False)
     # A fleet has many hosts without TDX: they are told by how they run now, not doubted for each kernel.
     no_tdx = own.state is State.NOT_TDX
     results = []
@@ -212,7 +212,7 @@ def audit_host(
             changed = at_boot(applied)
             if staged is not None or changed.memory_regions != own_facts.memory_regions:
                 plans = plan_host(changed)
-            verdict = judge(changed, plans, what_if=True, staged=staged)
+            verdict = judge(changed, plans, what_if=True, staged=staged, remedies=False)
         plan = plans[verdict.strategy]
         fit = _fit(verdict)
         why = _unknown(facts, verdict, plan) if fit is Fit.CANNOT_TELL else _why(verdict, plan)
@@ -245,7 +245,11 @@ def _next_boot(
 ) -> TargetResult:
     """The boot that is staged, be it the running one again; with another command line, where one is given."""
     configured = facts.boots is not None and facts.boots.configured
-    coming = next_boot_of(judge_boots(_with_line(facts, command_line), what_if)) if configured else None
+    coming = (
+        next_boot_of(judge_boots(_with_line(facts, command_line), what_if, remedies=False))
+        if configured
+        else None
+    )
     known = coming is not None and coming.start.known_from not in (None, TraitsFrom.MAINLINE)
     if no_tdx:
         return TargetResult(NEXT, own.strategy, Fit.NO_TDX, own.told, known)

@@ -49,6 +49,7 @@ def judge(
     assume: Strategy | None = None,
     what_if: bool = False,
     staged: Staged | None = None,
+    remedies: bool = True,
 ) -> Verdict:
     """The verdict from a host's facts and plans.
 
@@ -62,9 +63,10 @@ def judge(
         what_if: the facts are not the host's own any more, so what happened on it does not count.
         staged: what is open about the boot that is judged; None where it is an initialization, whichever
             kernel tries it.
+        remedies: whether to compute what to do, too.
     """
     guard = Guard()
-    signs = read_signs(facts, plans, assume, guard, what_if=what_if, staged=staged)
+    signs = read_signs(facts, plans, assume, guard, what_if=what_if, staged=staged, remedies=remedies)
     plan, check = signs.plan, signs.check
     found = ask(signs)
     next_boot, worst = _decide(signs, found)

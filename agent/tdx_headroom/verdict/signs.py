@@ -33,6 +33,7 @@ def read_signs(
     *,
     what_if: bool,
     staged: Staged | None = None,
+    remedies: bool = True,
 ) -> Signs:
     """The signs in a host's facts and plans; the arguments are those of :func:`~.judge.judge`."""
     shown = None if staged is None or assume is not None else staged.shown.strategy
@@ -57,6 +58,7 @@ def read_signs(
         refused=refused_call(facts),
         guard=guard,
         staged=staged,
+        asks_what_to_do=remedies,
     )
 
 

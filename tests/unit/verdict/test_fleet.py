@@ -20,6 +20,8 @@ from tdx_headroom.cli import main
 from tdx_headroom.commands.progress import Progress
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
+from tdx_headroom.plan import plan_host
+from tdx_headroom.verdict import judge
 
 HOSTS = Path(__file__).parents[2] / "hosts"
 NAMES = ["emerald-rapids", "good-2-node", "granite-rapids-like", "no-tdx", "small-vm"]
@@ -377,3 +379,16 @@ def test_csv_and_json_have_the_same_columns(capsys: pytest.CaptureFixture[str]) 
         assert row.keys() == keys.keys() - {"schema", "targets", "strategies", "kernel"}
         words = {None: "", True: "yes", False: "no"}
         assert row == {name: str(words.get(keys[name], keys[name])) for name in row}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_audit_computes_no_remedies(name: str) -> None:
+    """Nobody is shown what to do: that is most of the work, and changes nothing of the verdict."""
+    facts = read_facts(Root(HOSTS / name))
+    plans = plan_host(facts)
+    whole, without = judge(facts, plans), judge(facts, plans, remedies=False)
+    assert (whole.state, whole.next_boot, whole.told) == (without.state, without.next_boot, without.told)
+    assert [(f.kind, f.severity, f.text) for f in whole.findings] == [
+        (f.kind, f.severity, f.text) for f in without.findings
+    ]
+    assert not [r for f in without.findings for r in f.remedies if f.kind == "reserved-areas"]

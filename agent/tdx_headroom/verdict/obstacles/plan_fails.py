@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def _rejected(signs: Signs, plan: Plan) -> tuple[Remedy, ...]:
     outside = (ModuleStatus.TDMR_OUTSIDE_CMRS, ModuleStatus.PAMT_OUTSIDE_CMRS)
-    if plan.module is None or plan.module.status not in outside:
+    if plan.module is None or plan.module.status not in outside or not signs.asks_what_to_do:
         return for_plan(signs, KERNELS_PLAN)
     found = signs.guard.part(
         "remedies (which memory to keep off)", lambda: keep_off(signs.facts, plan), list[Remedy]()

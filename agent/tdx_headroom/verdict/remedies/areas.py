@@ -33,7 +33,7 @@ _ON_THE_HOST = "`tdx-headroom plan` on the host shows"
 
 def for_areas(signs: Signs, plan: Plan) -> tuple[Remedy, ...]:
     """What to do so that all TDMRs fit, or fit with room to spare."""
-    if signs.log_is_to_blame:
+    if signs.log_is_to_blame or not signs.asks_what_to_do:
         return ()
     facts = signs.facts
     goal = Goal.ROOMY if Goal.FITS.is_met(plan) else Goal.FITS

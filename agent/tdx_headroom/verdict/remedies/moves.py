@@ -117,13 +117,16 @@ def _has_room(memory: Range) -> bool:
 
 def without(facts: HostFacts, given_up: Iterable[Range]) -> HostFacts:
     """The facts with memory given up."""
-    holes = list(given_up)
-    left = tuple(
-        MemoryRegion(*piece, region.node)
-        for region in facts.memory_regions or ()
-        for piece in subtract([(region.start, region.end)], holes)
-    )
-    return replace(facts, memory_regions=left)
+    holes = union(given_up)
+    left: list[MemoryRegion] = []
+    for region in facts.memory_regions or ():
+        # Most regions stay whole, and this is done for every step of a search.
+        if any(hole.start < region.end and region.start < hole.end for hole in holes):
+            pieces = subtract([(region.start, region.end)], holes)
+            left += [MemoryRegion(*piece, region.node) for piece in pieces]
+        elif region.end > region.start:
+            left.append(region)
+    return replace(facts, memory_regions=tuple(left))
 
 
 def moves(memory: Memory, plan: Plan, tdmr: Tdmr, given_up: Sequence[Range]) -> list[Move]:

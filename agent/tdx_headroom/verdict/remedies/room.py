@@ -28,7 +28,7 @@ MOVABLE = ("kernelcore", "movablecore", "movable_node")
 
 def for_room(signs: Signs, plan: Plan) -> tuple[Remedy, ...]:
     """What to do so that every PAMT finds a place."""
-    if signs.log_is_to_blame or not plan.tdmrs:
+    if signs.log_is_to_blame or not plan.tdmrs or not signs.asks_what_to_do:
         return for_plan(signs)
     found = signs.guard.part(
         "remedies (which argument takes the room)",
@@ -40,6 +40,8 @@ def for_room(signs: Signs, plan: Plan) -> tuple[Remedy, ...]:
 
 def for_set_aside(signs: Signs, plan: Plan) -> tuple[Remedy, ...]:
     """Less of what sets memory aside in which no PAMT can lie."""
+    if not signs.asks_what_to_do:
+        return ()
     return signs.guard.part(
         "remedies (how much may be set aside)",
         lambda: fewer_set_aside(signs.facts, plan),

@@ -22,7 +22,7 @@ NUMA_OFF = "numa=off"
 
 def for_tdmrs(signs: Signs, plan: Plan) -> tuple[Remedy, ...]:
     """What to do so that the memory map takes few enough TDMRs."""
-    if signs.log_is_to_blame:
+    if signs.log_is_to_blame or not signs.asks_what_to_do:
         return ()
     facts = signs.facts
     limit = facts.limits.max_tdmrs

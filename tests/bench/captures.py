@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An audit of many inputs: trees, captures and logs, by one process and by two."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.bench.programs import CHECKOUT, PYTHON
+from tests.bench.table import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+HOSTS = ("emerald-rapids", "good-2-node")
+LOG = CHECKOUT / "tests/hosts/granite-rapids-like/dmesg"
+READ = """
+import os, sys
+for folder in sys.argv[1:]:
+    for at, _, names in os.walk(os.path.realpath(folder), followlinks=True):
+        for name in names:
+            with open(os.path.join(at, name), "rb") as file:
+                file.read()
+"""
+"""The least that Python does to read the same files."""
+UNPACK = 'for name do tar -xzO -f "$name"; done'
+
+
+class Cost(NamedTuple):
+    """What a program took, in seconds."""
+
+    cpu: float
+    wall: float
+
+
+def captures(copies: int) -> Iterator[Row]:
+    """Hosts a second of CPU time beside what merely reads the same files, and what a second process gives."""
+    with tempfile.TemporaryDirectory() as name:
+        for what, peer, make in (
+            ("trees", _reading, _trees),
+            ("tar.gz", _unpacking, _archives),
+            ("logs", _reading_files, _logs),
+        ):
+            folder = Path(name) / what
+            folder.mkdir()
+            make(folder, copies)
+            paths = sorted(map(str, folder.iterdir()))
+            yield from _rows(what, str(folder), peer(paths), len(paths))
+
+
+def _rows(what: str, folder: str, peer: Sequence[str], count: int) -> Iterator[Row]:
+    audit = [PYTHON, "-m", "tdx_headroom", "fleet", folder, "--format", "csv"]
+    costs: dict[int, list[Cost]] = {0: [], 1: [], 2: []}
+    for _ in range(3):
+        costs[0].append(_cost(peer))
+        for jobs in (1, 2):
+            costs[jobs].append(_cost([*audit, "--jobs", str(jobs)]))
+    cpu = {jobs: min(cost.cpu for cost in found) for jobs, found in costs.items()}
+    wall = {jobs: min(cost.wall for cost in found) for jobs, found in costs.items()}
+    against = "tar -xzO" if what == "tar.gz" else "read by Python"
+    yield Row(f"fleet, {what}, by CPU time", count / cpu[1], count / cpu[0], against, "hosts/s", more=True)
+    yield Row(
+        f"fleet, {what}, --jobs 2", count / wall[2], count / wall[1], "--jobs 1", "hosts/s", 1.8, more=True
+    )
+
+
+def _trees(folder: Path, copies: int) -> None:
+    for number in range(copies):
+        name = HOSTS[number % len(HOSTS)]
+        shutil.copytree(CHECKOUT / "tests/hosts" / name, folder / f"{number:04}-{name}")
+
+
+def _archives(folder: Path, copies: int) -> None:
+    made = []
+    for name in HOSTS:
+        path = folder.parent / f"{name}.tar.gz"
+        root = ["--path.rootfs", str(CHECKOUT / "tests/hosts" / name)]
+        command = [PYTHON, "-m", "tdx_headroom", "capture", "-o", str(path), *root]
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+        made.append(path)
+    for number in range(copies):
+        shutil.copy(made[number % len(made)], folder / f"{number:04}.tar.gz")
+
+
+def _logs(folder: Path, copies: int) -> None:
+    for number in range(copies):
+        shutil.copy(LOG, folder / f"{number:04}.log")
+
+
+def _reading(paths: Sequence[str]) -> list[str]:
+    return [PYTHON, "-c", READ, *paths]
+
+
+def _unpacking(paths: Sequence[str]) -> list[str]:
+    return ["sh", "-c", UNPACK, "sh", *paths]
+
+
+def _reading_files(paths: Sequence[str]) -> list[str]:
+    return [PYTHON, "-c", "import sys; [open(name, 'rb').read() for name in sys.argv[1:]]", *paths]
+
+
+def _cost(command: Sequence[str]) -> Cost:
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env={**os.environ, "PYTHONHASHSEED": "0"})
+    after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - began
+    return Cost(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall)
