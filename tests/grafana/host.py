@@ -20,6 +20,8 @@ from tests.grafana.panels import (
 )
 
 HOST = 'job=~"$job",instance=~"$instance"'
+ANY_JOB = 'instance=~"$instance"'
+"""Series that may come from a job of their own, which asks for them: docs/prometheus.md."""
 
 
 def _names(metric: str) -> str:
@@ -118,14 +120,14 @@ TDMRS = (
     bars(
         "Reserved areas by TDMR",
         "What each TDMR needs under the strategy chosen above; more than 16 do not fit.",
-        Query(f'sum by (tdmr) (tdx_tdmr_reserved_areas{{{HOST},strategy="$strategy"}})', "{{tdmr}}"),
+        Query(f'sum by (tdmr) (tdx_tdmr_reserved_areas{{{ANY_JOB},strategy="$strategy"}})', "{{tdmr}}"),
         colours=thresholds((14, "orange"), (17, "red"), base="green"),
         limits=(0, 20),
     ),
     table(
         "TDMRs",
-        "Reserved areas left in each TDMR under every strategy.",
-        Query(f"tdx_tdmr_reserved_areas_headroom{{{HOST}}}"),
+        "Reserved areas left in each TDMR; under other strategies than the kernel's where they are scraped.",
+        Query(f"tdx_tdmr_reserved_areas_headroom{{{ANY_JOB}}}"),
         columns=("strategy", "tdmr"),
         value="headroom",
         colours=HEADROOM,
@@ -134,8 +136,8 @@ TDMRS = (
         "Headroom of the fullest TDMR",
         "Where PAMTs are predicted to land; worst: if all came together; last boot: what it was before.",
         Query(f"tdx_reserved_areas_headroom_min{{{HOST}}}", "{{strategy}}"),
-        Query(f"tdx_reserved_areas_headroom_worst_case{{{HOST}}}", "{{strategy}}, worst"),
-        Query(f"tdx_reserved_areas_headroom_min_last_boot{{{HOST}}}", "{{strategy}}, last boot"),
+        Query(f"tdx_reserved_areas_headroom_worst_case_own_kernel{{{HOST}}}", "own kernel, worst"),
+        Query(f"tdx_reserved_areas_headroom_min_own_kernel_last_boot{{{HOST}}}", "own kernel, last boot"),
     ),
     table(
         "How an initialization ends",
@@ -159,7 +161,7 @@ MEMORY = (
     graph(
         "PAMT",
         "Memory that TDX takes for its own tables: recomputed, and as the kernel logged it.",
-        Query(f"tdx_pamt_bytes{{{HOST}}}", "{{strategy}}"),
+        Query(f"tdx_pamt_bytes{{{ANY_JOB}}}", "{{strategy}}"),
         Query(f"tdx_pamt_allocated_bytes{{{HOST}}}", "allocated"),
         unit="bytes",
     ),
@@ -168,7 +170,7 @@ MEMORY = (
         "Memory regions, CMRs, TDMRs and private KeyIDs.",
         Query(f"tdx_memory_regions{{{HOST}}}", "memory regions"),
         Query(f"tdx_cmrs{{{HOST}}}", "CMRs"),
-        Query(f'tdx_tdmrs{{{HOST},strategy="memory-regions"}}', "TDMRs"),
+        Query(f"tdx_tdmrs_limit{{{HOST}}} - tdx_tdmrs_headroom{{{HOST}}}", "TDMRs"),
         Query(f"tdx_private_keyids{{{HOST}}}", "private KeyIDs"),
     ),
     table(
@@ -206,8 +208,8 @@ AGENT = (
     ),
     table(
         "Sources that show other memory",
-        "1: differs from the one in use, as after a memmap= or when memory was added.",
-        Query(f"tdx_headroom_sources_disagree{{{HOST}}}"),
+        "1: differs from the one in use, as after a memmap= or when memory was added. Where it is scraped.",
+        Query(f"tdx_headroom_sources_disagree{{{ANY_JOB}}}"),
         columns=("a", "b"),
         value="differs",
         width=6,
@@ -234,8 +236,8 @@ AGENT = (
     ),
     graph(
         "Requests",
-        "By HTTP status. Not with the textfile collector.",
-        Query(f"rate(tdx_headroom_http_requests_total{{{HOST}}}[$__rate_interval])", "{{code}}"),
+        "By HTTP status. Where it is scraped; not with the textfile collector.",
+        Query(f"rate(tdx_headroom_http_requests_total{{{ANY_JOB}}}[$__rate_interval])", "{{code}}"),
         unit="reqps",
     ),
 )
@@ -261,7 +263,7 @@ SINGLE: Json = dashboard(
         label_variable(
             "strategy",
             "Strategy",
-            'label_values(tdx_tdmrs{job=~"$job",instance=~"$instance"}, strategy)',
+            'label_values(tdx_tdmrs{instance=~"$instance"}, strategy)',
             several=False,
         ),
     ],

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.tools.ports import free_port
+from tests.tools.scrape import EVERYTHING
 
 if TYPE_CHECKING:
     import ssl
@@ -60,8 +61,8 @@ class Running:
             with error:
                 return error.code, dict(error.headers), error.read().decode()
 
-    def samples(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-        text = self.get("/metrics")[2]
+    def samples(self, path: str = EVERYTHING) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+        text = self.get(path)[2]
         families = text_string_to_metric_families(text)
         return {(s.name, tuple(sorted(s.labels.items()))): s.value for f in families for s in f.samples}
 

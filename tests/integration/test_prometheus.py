@@ -18,6 +18,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from tdx_headroom.output.metric_families import Collector
 from tests.grafana.files import DASHBOARDS
 from tests.integration.agent import agent
 from tests.integration.certificates import make_authority
@@ -128,6 +129,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             },
             {
                 "job_name": "tdx-headroom-plain",
+                "params": {"collect[]": [str(collector) for collector in Collector]},
                 "static_configs": [{"targets": [f"127.0.0.1:{running.port}" for running in plain]}],
             },
             {
@@ -269,7 +271,7 @@ def test_node_exporter_carries_the_textfile(site: Site) -> None:
 
 MAY_BE_EMPTY = {
     "tdx_memory_offline_bytes": "no captured host has memory that was added late",
-    "tdx_reserved_areas_headroom_min_last_boot": "no captured host has been booted twice under the agent",
+    "tdx_reserved_areas_headroom_min_own_kernel_last_boot": "no captured host has been booted twice",
     "tdx_firmware_step_reserved_areas": "the same",
 }
 """Queries that return nothing here, by what they contain, and why."""

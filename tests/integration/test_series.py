@@ -23,18 +23,40 @@ def split_into_tdmrs(root: Path, count: int) -> None:
     (root / "proc/iomem").write_text("".join(f"{s:08x}-{e - 1:08x} : System RAM\n" for s, e in rows))
 
 
-@pytest.mark.parametrize(("tdmrs", "limit"), [(None, 200), (MAX_TDMRS, 1000)])
-def test_series_of_a_host_are_bounded(tmp_path: Path, tdmrs: int | None, limit: int) -> None:
-    """A usual host has fewer than 200 series, one with 64 TDMRs fewer than 1000, all included."""
+@pytest.mark.parametrize(
+    ("host", "tdmrs", "limit"),
+    [
+        ("good-2-node", 2, 95),
+        ("emerald-rapids", 5, 120),
+        ("emerald-rapids", MAX_TDMRS, 300),
+        ("no-tdx", 2, 50),
+    ],
+)
+def test_series_of_a_host_are_bounded(tmp_path: Path, host: str, tdmrs: int, limit: int) -> None:
+    """A host in good order has about 90 series, its process included, and the largest one fewer than 300."""
     root, state = tmp_path / "host", tmp_path / "state"
-    shutil.copytree(HOSTS / "emerald-rapids", root)
+    shutil.copytree(HOSTS / host, root)
     state.mkdir()
-    if tdmrs is not None:
+    if host != "no-tdx":
         split_into_tdmrs(root, tdmrs)
     with agent("--path.rootfs", str(root), "--state-directory", str(state)) as running:
         running.get("/metrics")
-        samples = running.samples()
+        samples = running.samples("/metrics")
         headroom = [key for key in samples if key[0] == "tdx_tdmr_reserved_areas_headroom"]
-        assert len(headroom) == 3 * (tdmrs or 5)
+        assert len(headroom) == (0 if host == "no-tdx" else tdmrs)
         assert len(samples) < limit
-        print(f"{len(samples)} series with {tdmrs or 5} TDMRs")
+        print(f"{len(samples)} series with {tdmrs} TDMRs")
+
+
+def test_series_that_are_asked_for_are_bounded(tmp_path: Path) -> None:
+    """With all collectors the largest host has fewer than 1000 series; a flag makes one of them usual."""
+    root = tmp_path / "host"
+    shutil.copytree(HOSTS / "emerald-rapids", root)
+    split_into_tdmrs(root, MAX_TDMRS)
+    with agent("--path.rootfs", str(root), "--collector.strategies") as running:
+        everything, usual = running.samples(), running.samples("/metrics")
+        assert len(everything) < 1000
+        headroom = [key for key in usual if key[0] == "tdx_tdmr_reserved_areas_headroom"]
+        assert len(headroom) == 3 * MAX_TDMRS
+        assert usual.keys() < everything.keys()
+        assert running.get("/metrics?collect[]=cpu")[0] == 400

@@ -16,6 +16,7 @@ import yaml
 from tests.integration.agent import agent, basic
 from tests.integration.certificates import Authority, make_authority
 from tests.integration.test_web_config import get, handshakes, start, wait_until
+from tests.tools.scrape import EVERYTHING
 
 pytestmark = pytest.mark.program("openssl")
 
@@ -171,7 +172,7 @@ def test_rate_limit(tmp_path: Path) -> None:
         assert running.get("/-/healthy", basic("alice"))[0] == 429
         assert "rate_limit: asks for less" in running.wait_for("not re-read")
         file.write_text(users + "rate_limit: {interval: 1ms, burst: 100}\n")
-        status, _, body = running.get("/metrics", basic("alice"))
+        status, _, body = running.get(EVERYTHING, basic("alice"))
         assert status == 200
         assert '\ntdx_headroom_http_requests_total{code="429"} 4.0\n' in body
 

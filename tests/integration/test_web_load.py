@@ -26,6 +26,7 @@ import pytest
 from tests.integration.agent import SECONDS, Running, agent
 from tests.integration.certificates import make_authority
 from tests.integration.recorded import record
+from tests.tools.scrape import EVERYTHING
 
 if TYPE_CHECKING:
     import ssl
@@ -59,6 +60,7 @@ class Scraper:
     running: Running
     context: ssl.SSLContext | None = None
     authorization: str = ""
+    path: str = EVERYTHING
 
     def scrape(self, timeout: float = SECONDS) -> tuple[int, str]:
         port = self.running.port
@@ -69,7 +71,7 @@ class Scraper:
         )
         with closing(connection):
             headers = {"Authorization": self.authorization} if self.authorization else {}
-            connection.request("GET", "/metrics", headers=headers)
+            connection.request("GET", self.path, headers=headers)
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
 

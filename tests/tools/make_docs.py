@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tdx_headroom.facts.boots import Starts
-from tdx_headroom.output.metric_families import FAMILIES
+from tdx_headroom.output.metric_families import DEFAULT, FAMILIES, ONE_EACH
 from tdx_headroom.verdict.kernels import KERNELS
 
 _STARTS = {
@@ -48,7 +48,8 @@ def kernels_page() -> str:
 def metrics_page() -> str:
     """docs/metrics.md."""
     rows = [
-        f"| `{f.name}` | {f.kind} | {', '.join(f'`{label}`' for label in f.labels)} | {f.help} |"
+        f"| `{f.name}` | {f.kind} | {', '.join(f'`{label}`' for label in f.labels)} |"
+        f" {'' if f.collector is DEFAULT else f.collector} | {f.help} |"
         for f in FAMILIES.values()
     ]
     return "\n".join(
@@ -56,16 +57,22 @@ def metrics_page() -> str:
             "# Metrics",
             "",
             "Made from `agent/tdx_headroom/output/metric_families.py` by `make docs`.",
-            "A value that is unknown is absent, never 0; of a state set the true one is 1, the others 0.",
+            "A value that is unknown is absent, never 0; of a verdict, a concern or a staged boot the true one is",
+            "1, the others 0.",
             "`strategy` is `memory-regions`, `cmr-subregion` or `cmr-walk`; `tdmr` is a TDMR's bounds, such",
             "as `0x0-0x80000000`.",
             "",
-            "| name | type | labels | meaning |",
-            "|---|---|---|---|",
+            "Where a collector is named the series are exported [on demand](prometheus.md#on-demand). So are all with",
+            "the label `strategy` for other strategies than that of the running kernel (collector `strategies`),",
+            f"but for {' and '.join(f'`{name}`' for name in ONE_EACH)}; and of `tdx_headroom_source_success`",
+            "the lists in the log, `log-*` (collector `sources`). A host without TDX has no own strategy.",
+            "",
+            "| name | type | labels | collector | meaning |",
+            "|---|---|---|---|---|",
             *rows,
             "",
-            "Besides these, `process_*` and `python_*` describe the agent itself, unless",
-            "`--web.disable-exporter-metrics`.",
+            "Besides these, `process_*` and on demand `python_*` (collector `python`) describe the agent itself,",
+            "unless `--web.disable-exporter-metrics`.",
             "",
         ]
     )

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.kernel.tools import run
+from tests.tools.scrape import EVERYTHING
 from tests.vm.install import drop_in, install, mask_drop_in, remove_drop_in
 from tests.vm.machine import GuestError, Machine
 
@@ -94,7 +95,7 @@ class Guest:
 
     def samples(self) -> Samples:
         """A scrape from outside the guest."""
-        families = text_string_to_metric_families(self.machine.fetch("/metrics"))
+        families = text_string_to_metric_families(self.machine.fetch(EVERYTHING))
         return {(s.name, tuple(sorted(s.labels.items()))): s.value for f in families for s in f.samples}
 
     def value(self, name: str, **labels: str) -> float | None:

@@ -7,9 +7,11 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from tdx_headroom.commands.collector_flags import add_collectors, collectors
 from tdx_headroom.commands.output_file import write
 from tdx_headroom.commands.this_host import add_options, assess_host
 from tdx_headroom.inputs.named import STANDARD_STREAM
+from tdx_headroom.output.metric_families import SOURCES, STRATEGIES
 from tdx_headroom.output.metrics import AgentStatus
 from tdx_headroom.output.textfile import check_name, render_textfile
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 def add(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     add_options(parser, "F.prom")
+    add_collectors(parser, STRATEGIES, SOURCES)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,5 +40,5 @@ def run(options: argparse.Namespace) -> int:
         records_lost=kernel_log.lost if kernel_log else 0,
         records_untrusted=kernel_log.untrusted if kernel_log else 0,
     )
-    write(options.output, render_textfile(assessment, status))
+    write(options.output, render_textfile(assessment, status, collectors(options)))
     return os.EX_OK

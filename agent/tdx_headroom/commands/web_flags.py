@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tdx_headroom.commands.collector_flags import add_collectors, collectors
+from tdx_headroom.output.metric_families import HTTP, PYTHON, SOURCES, STRATEGIES
 from tdx_headroom.web.settings import Address, UnixAddress, WebSettings
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="leave out process_* and python_* metrics",
     )
+    add_collectors(parser, STRATEGIES, SOURCES, HTTP, PYTHON)
 
 
 def settings_from(options: argparse.Namespace, sockets: tuple[socket.socket, ...] = ()) -> WebSettings:
@@ -96,6 +99,7 @@ def settings_from(options: argparse.Namespace, sockets: tuple[socket.socket, ...
         config_file=options.web_config,
         max_requests=options.max_requests,
         runbook_url=options.runbook_url,
+        collectors=collectors(options),
     )
 
 

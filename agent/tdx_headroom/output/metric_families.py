@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -15,14 +16,33 @@ COUNTER = "counter"
 GAUGE = "gauge"
 
 
+class Collector(StrEnum):
+    """Which series are exported together; all but the first only where they are asked for."""
+
+    DEFAULT = "default"
+    STRATEGIES = "strategies"
+    """What is said for the strategies of other kernels than this one."""
+    SOURCES = "sources"
+    """When each source was read, which of them differ, and the lists in the log that others stand in for."""
+    HTTP = "http"
+    """Requests and connections by how they ended."""
+    PYTHON = "python"
+    """The interpreter, and its garbage collector."""
+
+
+DEFAULT, STRATEGIES, SOURCES, HTTP, PYTHON = Collector
+ALL = frozenset(Collector)
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric family: name, help, label names, type."""
+    """One metric family: name, help, label names, type, and with which others it is exported."""
 
     name: str
     help: str
     labels: tuple[str, ...] = ()
     kind: str = GAUGE
+    collector: Collector = Collector.DEFAULT
 
 
 _TABLE = (
@@ -46,6 +66,7 @@ _TABLE = (
         "tdx_reserved_areas_headroom_worst_case",
         "The same, when every PAMT that could land in a TDMR does.",
         ("strategy",),
+        collector=STRATEGIES,
     ),
     Family(
         "tdx_reserved_areas_headroom_min_own_kernel",
@@ -161,6 +182,7 @@ _TABLE = (
         "tdx_reserved_areas_headroom_min_last_boot",
         "Reserved areas left over in the fullest TDMR, in the boot before.",
         ("strategy",),
+        collector=STRATEGIES,
     ),
     Family(
         "tdx_reserved_areas_headroom_min_own_kernel_last_boot",
@@ -204,11 +226,13 @@ _TABLE = (
         "tdx_headroom_source_read_timestamp_seconds",
         "When a source was last read successfully.",
         ("source",),
+        collector=SOURCES,
     ),
     Family(
         "tdx_headroom_sources_disagree",
         "Whether two sources show different memory; a is the one in use.",
         ("a", "b"),
+        collector=SOURCES,
     ),
     Family(
         "tdx_headroom_kernel_log_records_lost_total",
@@ -228,18 +252,25 @@ _TABLE = (
     Family("tdx_headroom_assessment_duration_seconds", "How long the last assessment took."),
     Family("tdx_headroom_assessment_stale", "1 when the last assessment failed and an older one is shown."),
     Family("tdx_headroom_state_write_success", "Whether what is known could be kept for after a restart."),
-    Family("tdx_headroom_http_requests_total", "Requests answered, by HTTP status.", ("code",), kind=COUNTER),
+    Family(
+        "tdx_headroom_http_requests_total",
+        "Requests answered, by HTTP status.",
+        ("code",),
+        kind=COUNTER,
+        collector=HTTP,
+    ),
     Family(
         "tdx_headroom_http_auth_failures_total",
         "Requests refused because they had no valid credentials.",
         kind=COUNTER,
     ),
-    Family("tdx_headroom_http_connections", "Open connections of clients."),
+    Family("tdx_headroom_http_connections", "Open connections of clients.", collector=HTTP),
     Family(
         "tdx_headroom_http_connections_dropped_total",
         "Connections that the agent closed: silent, idle, slow to read, or crowded out by others.",
         ("reason",),
         kind=COUNTER,
+        collector=HTTP,
     ),
     Family(
         "tdx_headroom_web_config_reload_success",
@@ -261,6 +292,35 @@ Sample = tuple[str, tuple[str, ...], float]
 def describe() -> Iterator[Metric]:
     """All families without samples, for the registry's check of names."""
     return (_family(family) for family in _TABLE)
+
+
+ONE_EACH = ("tdx_init_predicted", "tdx_reserved_areas_headroom_min")
+"""Families that say of every strategy, in one series each, what becomes of a host under it."""
+
+_OF_FAMILY = {family.name.removesuffix("_total"): family.collector for family in _TABLE}
+
+
+def collector_of(family: str) -> Collector:
+    """With which others a family is exported; the process' own are none of the table."""
+    python = family.startswith("python_")
+    return _OF_FAMILY.get(family.removesuffix("_total"), PYTHON if python else DEFAULT)
+
+
+def collector_of_sample(sample: Sample, own_strategy: str | None) -> Collector:
+    """The same for a sample of this table.
+
+    Args:
+        sample: of a family.
+        own_strategy: that of the running kernel; None on a host without TDX.
+    """
+    family, values = FAMILIES[sample[0]], sample[1]
+    if family.collector is not DEFAULT:
+        return family.collector
+    if "strategy" in family.labels:
+        others = own_strategy is None if family.name in ONE_EACH else own_strategy not in values
+        return STRATEGIES if others else DEFAULT
+    # The lists in the log get lost on a busy host, and others stand in for them.
+    return SOURCES if "source" in family.labels and values[0].startswith("log-") else DEFAULT
 
 
 def families(samples: Iterable[Sample]) -> list[Metric]:

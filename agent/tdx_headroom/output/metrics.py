@@ -14,9 +14,9 @@ from tdx_headroom.errors import one_line
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.facts.sources import MemorySource
 from tdx_headroom.output.concern_metrics import concern_samples
-from tdx_headroom.output.metric_families import families
+from tdx_headroom.output.metric_families import ALL, collector_of_sample, families
 from tdx_headroom.output.next_boot_metrics import coming_state, next_boot_samples
-from tdx_headroom.plan import AreaKind, Outcome, Strategy
+from tdx_headroom.plan import AreaKind, Strategy
 from tdx_headroom.plan.regions import tdx_memory_list
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.model import FORETOLD
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from tdx_headroom.output.metric_families import Sample
+    from tdx_headroom.output.metric_families import Collector, Sample
     from tdx_headroom.plan import Plan, Tdmr
     from tdx_headroom.verdict.assessment import Assessment
     from tdx_headroom.verdict.firmware_steps import FirmwareStep
@@ -71,13 +71,26 @@ def stale(status: AgentStatus) -> AgentStatus:
     return replace(status, stale=True)
 
 
-def collect(assessment: Assessment | None, status: AgentStatus | None) -> list[Metric]:
-    """The families that have samples, in the table's order."""
+def collect(
+    assessment: Assessment | None, status: AgentStatus | None, wanted: frozenset[Collector] = ALL
+) -> list[Metric]:
+    """The families that have samples, in the table's order.
+
+    Args:
+        assessment: of the host; None: there is none yet.
+        status: of the agent; None: nothing is exported of it.
+        wanted: which series.
+    """
+    own = None if assessment is None or not _is_tdx(assessment) else assessment.verdict.strategy
+    return families(s for s in _samples(assessment, status) if collector_of_sample(s, own) in wanted)
+
+
+def _samples(assessment: Assessment | None, status: AgentStatus | None) -> list[Sample]:
     samples: list[Sample] = [("tdx_headroom_build_info", (__version__,), 1)]
     if assessment is None:
         # An agent that has never been able to look at its host has nothing new to show either.
         samples.append(("tdx_headroom_assessment_stale", (), 1))
-        return families(samples)
+        return samples
     samples += _host_samples(assessment)
     samples += _source_samples(assessment)
     for strategy, plan in assessment.plans.items():
@@ -89,7 +102,7 @@ def collect(assessment: Assessment | None, status: AgentStatus | None) -> list[M
     if status is not None:
         samples += _status_samples(status)
         samples += _history_samples(assessment, status)
-    return families(samples)
+    return samples
 
 
 def _over_or_not(name: str, now: Labels, before: Labels) -> Iterator[Sample]:
@@ -134,9 +147,8 @@ def _plan_samples(strategy: Strategy, plan: Plan, *, tdx: bool) -> Iterator[Samp
             yield ("tdx_reserved_areas_headroom_worst_case", (strategy,), plan.headroom_worst)
         yield ("tdx_pamt_bytes", (strategy,), plan.pamt_bytes)
     yield ("tdx_tdmrs", (strategy,), plan.tdmrs_needed)
-    actual = plan.outcome
-    for outcome in Outcome if tdx else ():
-        yield ("tdx_init_predicted", (strategy, outcome), int(outcome is actual))
+    if tdx:
+        yield ("tdx_init_predicted", (strategy, plan.outcome), 1)
 
 
 def tdmr_label(tdmr: Tdmr) -> str:
@@ -184,9 +196,7 @@ def _verdict_samples(assessment: Assessment) -> Iterator[Sample]:
         yield from next_boot_samples(assessment)
         yield from _firmware_samples(assessment)
     if assessment.facts.memory_regions is not None or verdict.state is not State.NOT_TDX:
-        basis = verdict.finding.basis
-        for strategy in Strategy:
-            yield ("tdx_kernel_strategy", (strategy, basis), int(strategy is verdict.strategy))
+        yield ("tdx_kernel_strategy", (verdict.strategy, verdict.finding.basis), 1)
     if verdict.cross_check.matches is not None:
         yield ("tdx_plan_matches_kernel", (), int(verdict.cross_check.matches))
 
@@ -200,9 +210,7 @@ def _firmware_samples(assessment: Assessment) -> Iterator[Sample]:
 
 def _log_samples(assessment: Assessment) -> Iterator[Sample]:
     log = assessment.facts.kernel_log
-    state = log.state if log is not None else ModuleState.UNKNOWN
-    for known in ModuleState:
-        yield ("tdx_module_state", (known,), int(known is state))
+    yield ("tdx_module_state", (log.state if log is not None else ModuleState.UNKNOWN,), 1)
     if log is None:
         return
     if log.module_version is not None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
+    from tdx_headroom.output.metric_families import Collector
     from tdx_headroom.verdict.assessment import Assessment
 
 SUFFIX = ".prom"
@@ -24,8 +25,10 @@ SUFFIX = ".prom"
 class _Once:
     """One view as a collector."""
 
-    def __init__(self, assessment: Assessment, status: metrics.AgentStatus) -> None:
-        self._view = assessment, status
+    def __init__(
+        self, assessment: Assessment, status: metrics.AgentStatus, wanted: frozenset[Collector]
+    ) -> None:
+        self._view = assessment, status, wanted
 
     def collect(self) -> Iterable[Metric]:
         return metrics.collect(*self._view)
@@ -34,10 +37,12 @@ class _Once:
         return metric_families.describe()
 
 
-def render_textfile(assessment: Assessment, status: metrics.AgentStatus) -> bytes:
+def render_textfile(
+    assessment: Assessment, status: metrics.AgentStatus, wanted: frozenset[Collector]
+) -> bytes:
     """The agent's own metrics as text; none of its process, for node_exporter has those of its own."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Once(assessment, status))
+    registry.register(_Once(assessment, status, wanted))
     return generate_latest(registry)
 
 

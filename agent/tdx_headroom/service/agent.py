@@ -12,6 +12,7 @@ from tdx_headroom.errors import one_line
 from tdx_headroom.facts.boot_record import RecordFrom
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.output import metrics
+from tdx_headroom.output.metric_families import ALL
 from tdx_headroom.service.state import BootState, State, map_changed, remember
 from tdx_headroom.service.state_writer import StateWriter
 from tdx_headroom.verdict import State as VerdictState
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.facts.observations import TdxSeen
     from tdx_headroom.hostfs.files import HostFiles
+    from tdx_headroom.output.metric_families import Collector
     from tdx_headroom.service.live_log import LiveLog
     from tdx_headroom.service.state_file import StateFile
     from tdx_headroom.verdict.assessment import Assessment
@@ -160,9 +162,9 @@ class Agent:
         boot_id = None if facts.platform is None else facts.platform.boot_id
         return self._state.history if boot_id is None else self._state.for_boot(boot_id).history
 
-    def collect(self) -> Iterable[Metric]:
+    def collect(self, wanted: frozenset[Collector] = ALL) -> Iterable[Metric]:
         """For prometheus_client: the current view as metrics."""
-        return metrics.collect(self.assessment, self._status)
+        return metrics.collect(self.assessment, self._status, wanted)
 
     def _measure(self, assessment: Assessment, duration: float) -> metrics.AgentStatus:
         previous = self._status

@@ -19,7 +19,13 @@ from tornado.httputil import (
 from tdx_headroom import log
 from tdx_headroom.errors import place_of
 from tdx_headroom.web.fair_lock import FairLock
-from tdx_headroom.web.http_semantics import accepts_gzip, has_good_host, path_of, wants_close
+from tdx_headroom.web.http_semantics import (
+    accepts_gzip,
+    asked_collectors,
+    has_good_host,
+    path_of,
+    wants_close,
+)
 from tdx_headroom.web.pages import Answer, plain
 
 if TYPE_CHECKING:
@@ -176,7 +182,10 @@ class RequestHandler(HTTPServerConnectionDelegate):
             return NOT_ALLOWED
         full = self._settings.full_addresses or request.connection.private
         try:
-            return self._pages.get(request.path, request.headers.get("Accept", ""), full=full)
+            accept = request.headers.get("Accept", "")
+            return self._pages.get(
+                request.path, accept, full=full, asked=asked_collectors(request.start.path)
+            )
         except Exception as error:  # noqa: BLE001  one page that cannot be rendered must not close the others
             log.failure("a page cannot be rendered", error)
             return BROKEN

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 from urllib.request import parse_http_list
 
 if TYPE_CHECKING:
@@ -23,6 +23,16 @@ def path_of(target: str) -> str:
         except ValueError:
             return ""
     return target.partition("?")[0]
+
+
+@lru_cache(16)
+def asked_collectors(target: str) -> frozenset[str] | None:
+    """Values of the parameter ``collect[]``, as node_exporter has it; None where the query makes no sense."""
+    try:
+        query = parse_qs(urlsplit(target).query, keep_blank_values=True, max_num_fields=32)
+    except ValueError:
+        return None
+    return frozenset(query.get("collect[]", ()))
 
 
 def has_good_host(version: str, headers: HTTPHeaders) -> bool:

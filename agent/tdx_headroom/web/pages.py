@@ -7,11 +7,12 @@ import gzip
 import json
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
+from tdx_headroom.output.metric_families import ALL, DEFAULT, Collector, collector_of
 from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.web.http_semantics import wants_openmetrics
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from prometheus_client.core import Metric
-    from prometheus_client.registry import Collector, CollectorRegistry
+    from prometheus_client.registry import Collector as Rendered
+    from prometheus_client.registry import CollectorRegistry
 
     from tdx_headroom.facts.boot_record import BootRecord
     from tdx_headroom.verdict.assessment import Assessment
@@ -45,7 +47,7 @@ MIN_GZIP = 1024
 EOF = b"# EOF\n"
 """Ends a page of OpenMetrics."""
 
-RENDERERS: dict[str, Callable[[Collector], bytes]] = {
+RENDERERS: dict[str, Callable[[Rendered], bytes]] = {
     PROMETHEUS: generate_text,
     OPENMETRICS: generate_openmetrics,
 }
@@ -74,8 +76,8 @@ class View(Protocol):
     def version(self) -> int:
         """Another one whenever something of this has changed."""
 
-    def collect(self) -> Iterable[Metric]:
-        """Its own metrics, for prometheus_client."""
+    def collect(self, wanted: frozenset[Collector]) -> Iterable[Metric]:
+        """Its own metrics, of these collectors."""
 
 
 @dataclass(slots=True)
@@ -113,6 +115,13 @@ def plain(status: int, text: str) -> Answer:
 OK = plain(200, "ok")
 NOT_ASSESSED = plain(503, "not assessed yet")
 NOT_FOUND = plain(404, "404")
+NO_COLLECTOR = plain(400, f"400: collect[] takes {', '.join(Collector)}")
+
+
+class _Collected(NamedTuple):
+    """What prometheus_client renders: all that it asks for is this."""
+
+    collect: Callable[[], Iterable[Metric]]
 
 
 class Pages:
@@ -123,6 +132,7 @@ class Pages:
         registry: what to export besides the view's own metrics: what is different at every scrape.
         telemetry_path: where the metrics are.
         runbook_url: where the runbooks can be read; None: the page has no links to them.
+        collectors: which of them a scrape gets that asks for none.
         clock: seconds.
     """
 
@@ -132,28 +142,36 @@ class Pages:
         registry: CollectorRegistry,
         telemetry_path: str = "/metrics",
         runbook_url: str | None = None,
+        collectors: frozenset[Collector] = frozenset({DEFAULT}),
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._view = view
         self._registry = registry
         self._telemetry_path = telemetry_path
         self._runbook_url = runbook_url
+        self._collectors = collectors
         self._clock = clock
         self._cache: dict[tuple[str, bool], _Rendering] = {}
         self._budget = SAVED
         self._counted_at = clock()
 
-    def get(self, path: str, accept: str, *, full: bool) -> Answer:
+    def get(
+        self, path: str, accept: str, *, full: bool, asked: frozenset[str] | None = frozenset()
+    ) -> Answer:
         """The answer to a GET.
 
         Args:
             path: without query.
             accept: the request's Accept header.
             full: whether this client may see addresses finer than a TDMR's.
+            asked: names of the collectors whose metrics it wants; empty: the usual; None: nobody knows.
         """
         assessment = self._view.assessment
         if path == self._telemetry_path:
-            return self._metrics(OPENMETRICS if wants_openmetrics(accept) else PROMETHEUS)
+            if asked is None or not asked <= ALL:
+                return NO_COLLECTOR
+            wanted = frozenset(map(Collector, asked)) or self._collectors
+            return self._metrics(OPENMETRICS if wants_openmetrics(accept) else PROMETHEUS, wanted)
         if path == "/":
             return self._cached(HTML, lambda: self._page(assessment, full=full), full=full)
         if path == "/api/v1/plan":
@@ -168,7 +186,7 @@ class Pages:
             return OK if assessment is not None else NOT_ASSESSED
         return NOT_FOUND
 
-    def _metrics(self, kind: str) -> Answer:
+    def _metrics(self, kind: str, wanted: frozenset[Collector]) -> Answer:
         """The view's metrics as they are cached, and those of the registry anew: they differ at each scrape.
 
         Where rendering has taken too much of the time, the last rendering of both serves again.
@@ -176,7 +194,8 @@ class Pages:
         began = self._clock()
         self._budget = min(SAVED, self._budget + (began - self._counted_at) * SHARE)
         self._counted_at = began
-        last = self._cache.get((kind, False))
+        names = "+".join(sorted(wanted))
+        last = self._cache.get((f"{kind}; {names}", False))
         if (
             last is not None
             and self._budget <= 0
@@ -185,8 +204,10 @@ class Pages:
         ):
             return last.answer
         render = RENDERERS[kind]
-        own = self._cached(f"{kind}; view", lambda: render(self._view)).body
-        answer = self._keep((kind, False), own.removesuffix(EOF) + render(self._registry))
+        view = _Collected(lambda: self._view.collect(wanted))
+        own = self._cached(f"{kind}; view; {names}", lambda: render(view)).body
+        rest = _Collected(lambda: (f for f in self._registry.collect() if collector_of(f.name) in wanted))
+        answer = self._keep((f"{kind}; {names}", False), own.removesuffix(EOF) + render(rest), kind)
         self._budget -= self._clock() - began
         return answer
 
@@ -197,8 +218,8 @@ class Pages:
             return last.answer
         return self._keep((kind, full), render())
 
-    def _keep(self, key: tuple[str, bool], body: bytes) -> Answer:
-        answer = Answer(200, key[0], body)
+    def _keep(self, key: tuple[str, bool], body: bytes, kind: str | None = None) -> Answer:
+        answer = Answer(200, kind or key[0], body)
         self._cache[key] = _Rendering(answer, self._view.version, self._clock())
         return answer
 

@@ -59,7 +59,13 @@ class WebServer:
         limits = settings.limits
         self._watch = _watch(settings)
         self._connections = Connections(limits, settings.most_requests, self._loop.time, self._sweep_at)
-        pages = Pages(view, registry, settings.telemetry_path, settings.runbook_url)
+        pages = Pages(
+            view,
+            registry,
+            settings.telemetry_path,
+            runbook_url=settings.runbook_url,
+            collectors=settings.collectors,
+        )
         self._handler = RequestHandler(pages, self._connections, self._watch, settings)
         # No timeouts here: they would be one timer a request, and `Connections` has them all.
         self._parameters = HTTP1ConnectionParameters(

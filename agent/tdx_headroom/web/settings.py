@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tdx_headroom.output.metric_families import Collector
+
 if TYPE_CHECKING:
     import socket
     from pathlib import Path
@@ -69,6 +71,7 @@ class WebSettings:
         max_requests: requests that may wait or be sent at once; 0: as many as there are connections.
         runbook_url: where the runbooks can be read, for links from the page; None: no links.
         limits: what a client may cost.
+        collectors: which series a scrape gets that asks for none.
     """
 
     addresses: tuple[Address | UnixAddress, ...] = ()
@@ -79,6 +82,7 @@ class WebSettings:
     max_requests: int = 40
     runbook_url: str | None = None
     limits: Limits = field(default_factory=Limits)
+    collectors: frozenset[Collector] = frozenset({Collector.DEFAULT})
 
     @property
     def most_requests(self) -> int:

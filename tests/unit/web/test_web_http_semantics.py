@@ -8,6 +8,7 @@ from tornado.httputil import HTTPHeaders
 
 from tdx_headroom.web.http_semantics import (
     accepts_gzip,
+    asked_collectors,
     has_good_host,
     path_of,
     wants_close,
@@ -150,3 +151,20 @@ def test_no_host_and_two() -> None:
 def test_connection(values: list[str], *, expected: bool) -> None:
     """`close` is asked for wherever it is in the list, or in the lists."""
     assert wants_close(headers(*(("Connection", value) for value in values))) is expected
+
+
+@pytest.mark.parametrize(
+    ("target", "asked"),
+    [
+        ("/metrics", set()),
+        ("/metrics?collect[]=http&collect%5B%5D=python", {"http", "python"}),
+        ("http://host:10110/metrics?collect[]=http", {"http"}),
+        ("/metrics?collect[]=", {""}),
+        ("/metrics?name[]=up", set()),
+        ("/metrics?" + "&".join(["a=b"] * 40), None),
+        ("http://[::1/metrics?collect[]=http", None),
+    ],
+)
+def test_collectors_that_are_asked_for(target: str, asked: set[str] | None) -> None:
+    """`collect[]` as node_exporter has it; a query that makes no sense is known to make none."""
+    assert asked_collectors(target) == asked

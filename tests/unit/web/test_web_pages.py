@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tdx_headroom.facts.boot_record import BootRecord
+    from tdx_headroom.output.metric_families import Collector
 
 
 EMERALD_RAPIDS = Path(__file__).parents[2] / "hosts" / "emerald-rapids"
@@ -45,7 +46,7 @@ class Host:
         registry.register(Scrape(self))
         self.pages = Pages(self, registry, clock=lambda: self.now)
 
-    def collect(self) -> Iterable[Metric]:
+    def collect(self, wanted: frozenset[Collector]) -> Iterable[Metric]:  # noqa: ARG002  a view has it
         self.own_collected += 1
         yield GaugeMetricFamily("own", "One.", value=1)
 
@@ -168,3 +169,38 @@ def test_packed_is_the_same() -> None:
     assert page.packed is not None
     assert gzip.decompress(page.packed) == page.body
     assert host.pages.get("/-/healthy", "", full=False).packed is None
+
+
+def test_collectors_are_asked_for() -> None:
+    """Each is rendered for itself; nothing named is the usual, and an unknown name is refused, not echoed."""
+    host = Host()
+    seen: list[frozenset[str]] = []
+
+    def collect(wanted: frozenset[Collector]) -> Iterable[Metric]:
+        seen.append(wanted)
+        yield GaugeMetricFamily("own", "One.", value=len(wanted))
+
+    host.collect = collect  # type: ignore[method-assign]
+
+    def scrape(*asked: str) -> bytes:
+        return host.pages.get("/metrics", "", full=False, asked=frozenset(asked)).body
+
+    assert b"own 1.0" in scrape()
+    assert b"own 2.0" in scrape("default", "strategies")
+    assert b"own 1.0" in scrape()
+    assert seen == [{"default"}, {"default", "strategies"}]
+    for asked in (frozenset({"<b>"}), frozenset({"default", "x"}), None):
+        answer = host.pages.get("/metrics", "", full=False, asked=asked)
+        assert answer.status == 400
+        assert answer.body == b"400: collect[] takes default, strategies, sources, http, python\n"
+
+
+def test_collectors_of_the_registry() -> None:
+    """What is registered beside the view is there when its collector is asked for, and else not."""
+    host = Host()
+    usual = host.pages.get("/metrics", "", full=False).body
+    named = host.pages.get("/metrics", "", full=False, asked=frozenset({"default"})).body
+    others = host.pages.get("/metrics", "", full=False, asked=frozenset({"http"})).body
+    assert b"collected" in usual
+    assert b"collected" in named
+    assert b"collected" not in others
