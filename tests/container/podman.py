@@ -83,7 +83,9 @@ class Podman(NamedTuple):
 
     def build(self, words: list[str], checkout: Path) -> None:
         """Build as a page says, from images that are there, with this machine's network and certificates."""
-        own = ["--pull=never", "--network=host", f"--volume={_CERTIFICATES}:{_CERTIFICATES}:ro"]
+        # OCI's own format has no health check.
+        own = ["--pull=never", "--network=host", "--format=docker"]
+        own += [f"--volume={_CERTIFICATES}:{_CERTIFICATES}:ro"]
         self.inside(*self.engine, "build", *own, *words, spaces=("--mount", f"--wdns={checkout}"))
 
     def run(self, words: list[str]) -> None:
