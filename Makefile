@@ -67,6 +67,11 @@ package-test: $(STAMP) ## the Debian package on fresh Debian 13 and 12; needs ro
 container-test: $(STAMP) ## the image, built and run by podman as docs/container.md says; needs root
 	@$(VENV)/bin/python -m tests.container $(ARGS)
 
+.PHONY: ansible-test
+ansible-test: $(STAMP) ## the Ansible role on a fresh Debian 13 under systemd; needs root
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --group ansible
+	@$(VENV)/bin/python -m tests.ansible $(ARGS)
+
 python-test: $(STAMP) ## unit, golden and fault tests under Debian's newest Python, as a plain user; needs root
 	@$(VENV)/bin/python -m tests.python $(ARGS)
 

@@ -14,11 +14,9 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -37,10 +35,11 @@ from tests.kernel.tools import (
 )
 from tests.packaging.upgrade import UpgradeError, check_dpkg, check_kernel_install
 from tests.tools.machine_memory import memory_bytes
+from tests.tools.nspawn import BootError, booted
 from tests.vm.install import build_package
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 SUITES = ("trixie", "bookworm")
 PROGRAMS = {
@@ -54,10 +53,6 @@ URL = "http://localhost:10110/metrics"
 SCORE = "0.3"
 """What docs/security.md says."""
 
-NSPAWN = (
-    *("systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--private-network"),
-    *("--capability=CAP_SYSLOG,CAP_SYS_ADMIN", "--bind=/dev/kmsg"),
-)
 CONTAINER_CAPABILITIES = ("sys_admin", "syslog", "chown", "setuid", "setgid", "setpcap", "sys_chroot")
 """What docs/container.md gives it, and one for the chroot of this test."""
 REMAINS = ("find", "/", "-xdev", "-iname", "*tdx*headroom*")
@@ -95,7 +90,7 @@ def _run(options: argparse.Namespace) -> int:
         try:
             for suite in options.suite or SUITES:
                 _check(suite, deb, rpm, folder)
-        except (FreshError, UpgradeError) as error:
+        except (FreshError, UpgradeError, BootError) as error:
             print(f"fresh: FAILED: {error}", file=sys.stderr)
             return 1
     return 0
@@ -219,45 +214,9 @@ def _container(tree: Path) -> str:
     return f"{served:.0f} bytes of memory planned, without a capability in the end"
 
 
-@contextmanager
-def _booted(tree: Path) -> Iterator[Callable[..., str]]:
-    """Boot systemd in the tree, on this machine's kernel; gives a way to run commands in it."""
-    environment = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
-    log = tree.with_name(f"{tree.name}.log")
-    with log.open("wb") as out:
-        nspawn = subprocess.Popen(
-            [*NSPAWN, "--directory", tree], stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment
-        )
-    leader = ""
-
-    def enter(*command: str) -> str:
-        return run(["nsenter", "--target", leader, "--all", "--", *command])
-
-    try:
-        end = time.monotonic() + 300
-        while True:
-            children = Path(f"/proc/{nspawn.pid}/task/{nspawn.pid}/children").read_text().split()
-            leader = children[0] if children else ""
-            if leader:
-                state = ["nsenter", "--target", leader, "--all", "systemctl", "is-active", "tdx-headroom"]
-                said = subprocess.run(state, capture_output=True, text=True, check=False).stdout.strip()
-                if said == "active":
-                    break
-            if nspawn.poll() is not None or time.monotonic() > end:
-                said = last_line(log.read_text(errors="replace"))
-                raise FreshError(f"the service does not come up in a container: {said}")
-            time.sleep(0.1)
-        yield enter
-        enter("systemctl", "--no-block", "poweroff")
-        nspawn.wait(300)
-    finally:
-        nspawn.kill()
-        nspawn.wait()
-
-
 def _systemd(tree: Path) -> str:
     """Booted with systemd the service runs, and serves the plan of this machine."""
-    with _booted(tree) as enter:
+    with booted(tree, "tdx-headroom.service") as enter:
         text = enter("curl", "--silent", "--fail", URL)
         rating = last_line(enter("systemd-analyze", "security", "--no-pager", "tdx-headroom"))
         user = enter("systemctl", "show", "--value", "--property=MainPID", "tdx-headroom").strip()
