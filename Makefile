@@ -72,6 +72,10 @@ ansible-test: $(STAMP) ## the Ansible role on a fresh Debian 13 under systemd; n
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --group ansible
 	@$(VENV)/bin/python -m tests.ansible $(ARGS)
 
+.PHONY: prometheus-test
+prometheus-test: $(STAMP) ## rules, rule tests and examples under Prometheus 2 and 3, and vmalert; needs root once
+	@$(VENV)/bin/python -m tests.prometheus $(ARGS)
+
 python-test: $(STAMP) ## unit, golden and fault tests under Debian's newest Python, as a plain user; needs root
 	@$(VENV)/bin/python -m tests.python $(ARGS)
 

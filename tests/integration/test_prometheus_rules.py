@@ -34,7 +34,7 @@ ALERTS = {rule["alert"]: rule for rule in rules() if "alert" in rule}
 
 def run(*words: str | Path) -> str:
     """What a tool prints, which must have gone well."""
-    done = subprocess.run(words, cwd=FOLDER, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words, cwd=FOLDER, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not done.stderr, done.stderr
     return done.stdout
