@@ -73,7 +73,8 @@ def add_web(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until it is told to end."""
-    return serve(host_root(options.rootfs), options)
+    root = host_root(options.rootfs)
+    return serve(root if root.live else _kept(root), options)
 
 
 def serve(root: Root | MemoryRoot, options: argparse.Namespace) -> int:
@@ -105,6 +106,12 @@ def serve(root: Root | MemoryRoot, options: argparse.Namespace) -> int:
     )
     daemon.serve(root, settings)
     return os.EX_OK
+
+
+def _kept(root: Root) -> Root:
+    from tdx_headroom.hostfs.kept import KeptRoot  # noqa: PLC0415  the running host does without it
+
+    return KeptRoot(root.path)
 
 
 def _boots_of(root: Root | MemoryRoot) -> BootSource:
