@@ -97,7 +97,8 @@ def test_every_address_answers() -> None:
         openmetrics = running.get("/metrics", {"Accept": "application/openmetrics-text; version=1.0.0"})
         assert openmetrics[1]["Content-Type"].startswith("application/openmetrics-text")
         assert openmetrics[2].endswith("# EOF\n")
-        assert running.get("/metrics?name[]=nothing")[2].count("\ntdx_tdmrs{") == 3
+        assert running.get("/metrics?name[]=nothing")[2].count("\ntdx_tdmrs{") == 1
+        assert running.get("/metrics?collect[]=strategies")[2].count("\ntdx_tdmrs{") == 2
         status, headers, body = running.get("/<script>alert(1)</script>")
         assert (status, body) == (404, "404\n")
         assert headers["X-Frame-Options"] == "DENY"
