@@ -204,7 +204,7 @@ def test_the_example_of_the_page(tmp_path: Path) -> None:
     """It evaluates to what `jsonnet --string --multi` writes: every file's name and text."""
     page = (PACKAGING.parent / "docs" / "mixin.md").read_text("utf-8")
     (example,) = re.findall(r"(?s)```text\n(.*?)```", page)
-    files = json.loads(_jsonnet.evaluate_snippet("tdx.jsonnet", example, jpathdir=[str(PACKAGING.parent)]))
+    files = json.loads(_jsonnet.evaluate_snippet("tdx.jsonnet", example, jpathdir=[str(PACKAGING)]))
     groups = yaml.safe_load(files.pop(RULES.name))["groups"]
     done = promtool("check", "rules", RULES.name, rules=groups, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
