@@ -24,6 +24,7 @@ PLACES = {
     "packaging/sysusers": "/usr/lib/sysusers.d",
     "packaging/prometheus": f"{SHARE}/prometheus",
     "packaging/grafana": f"{SHARE}/grafana",
+    "packaging/mixin": f"{SHARE}/mixin",
     "packaging/kubernetes": f"{SHARE}/kubernetes",
     "packaging/sos": f"{SHARE}/sos",
     "systemd/drop-ins": f"{SHARE}/systemd",
