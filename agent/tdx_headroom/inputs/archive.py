@@ -32,8 +32,6 @@ MAX_LINKED = 1000
 MAX_FOLDER_LINKS = 16
 
 _HEADER = 512
-_SIZE, _CHECKSUM, _KIND = (124, 136), (148, 156), (156, 157)
-"""Where these stand in a header (POSIX.1-1988, ustar)."""
 _OCTAL = re.compile(rb"[0-7]+[ \0]*")
 # Names and extended headers are read at one go; none that is honest comes near this.
 _MAX_READ = 1 << 20
@@ -93,11 +91,12 @@ class _Member(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """The member that a header describes."""
-        size, stated, kind = (buf[slice(*place)] for place in (_SIZE, _CHECKSUM, _KIND))
+        # Where these stand: POSIX.1-1988, ustar.
+        size, stated, kind = buf[124:136], buf[148:156], buf[156:157]
         plain = len(buf) == _HEADER and kind in (tarfile.REGTYPE, tarfile.DIRTYPE)
         if not (plain and _OCTAL.fullmatch(size) and _OCTAL.fullmatch(stated)):
             return super().frombuf(buf, encoding, errors)
-        # As if there were blanks in the place of the sum itself.
+        # The sum is made as if there were blanks in its place.
         if sum(buf) - sum(stated) + len(stated) * ord(" ") != int(stated.rstrip(b" \0"), 8):
             return super().frombuf(buf, encoding, errors)
         member = cls(_text_in(buf[:100], encoding, errors))
