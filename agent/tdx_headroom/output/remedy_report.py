@@ -94,7 +94,7 @@ def _question(assessment: Assessment) -> _Question:
         return _Question(coming.entry.release, coming.state, coming.verdict, coming.entry, coming.why)
     verdict = assessment.verdict
     state = verdict.state if verdict.next_boot is None else verdict.next_boot
-    return _Question(assessment.facts.kernel_release, state, verdict, None, verdict.told)
+    return _Question(assessment.facts.kernel_release, state, verdict, None, verdict.decides or verdict.told)
 
 
 def _remedies(verdict: Verdict | None) -> list[tuple[Finding, Remedy]]:

@@ -53,7 +53,7 @@ def render(assessment: Assessment, style: Style, only: Strategy | None = None) -
     lines = [
         *_verdict(assessment, style),
         *_listed(style, "Contradiction", verdict.contradictions),
-        *_listed(style, "Beware", verdict.warnings),
+        *_listed(style, "Beware", [text for text in verdict.warnings if text != _why(assessment)]),
         *_listed(style, "What to do", verdict.remedies),
         *_listed(style, "Why", (*verdict.evidence, *([contradiction] if contradiction else []))),
         *_listed(style, "What is missing", verdict.missing),
@@ -95,15 +95,21 @@ def _verdict(assessment: Assessment, style: Style) -> Iterable[str]:
     word = _WORDS[verdict.state]
     yield from style.wrapped_verdict(f"{word}: {verdict.summary}", word, verdict.state, "  ", "    ")
     if verdict.next_boot is not None and verdict.next_boot is not verdict.state:
-        plan = assessment.plans[verdict.strategy]
-        if plan is not None and predict(plan) is not verdict.next_boot:
-            # Something else than the memory map decides; the remedies say what.
-            plan = None
+        why = _why(assessment)
         word = _WORDS[verdict.next_boot]
         any_map = any(finding.certainty is Certainty.ANY_MAP for finding in verdict.findings)
         when = "Next initialization" if any_map else "Next initialization with this memory map"
-        text = f"{when}: {word}" + (f": {describe(plan)}" if plan else "")
+        text = f"{when}: {word}" + (f": {why}" if why else "")
         yield from style.wrapped_verdict(text, word, verdict.next_boot, "  ", "    ")
+
+
+def _why(assessment: Assessment) -> str | None:
+    """Why the next initialization does what it does: the memory map, or what else decides."""
+    verdict = assessment.verdict
+    plan = assessment.plans[verdict.strategy]
+    if plan is not None and predict(plan) is verdict.next_boot:
+        return describe(plan)
+    return verdict.decides
 
 
 def _listed(style: Style, title: str, texts: Sequence[str]) -> Iterable[str]:

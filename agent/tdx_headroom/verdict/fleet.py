@@ -294,4 +294,4 @@ def _unknown(facts: HostFacts, verdict: Verdict, plan: Plan | None) -> str:
 def _why(verdict: Verdict, plan: Plan | None) -> str:
     if plan is not None and verdict.next_boot is not None and predict(plan) is verdict.next_boot:
         return describe(plan)
-    return verdict.told
+    return verdict.decides or verdict.told
