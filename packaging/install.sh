@@ -39,5 +39,5 @@ for folder in prometheus grafana kubernetes/base kubernetes/kernel-log kubernete
   put "$share/tdx-headroom/$folder" "packaging/$folder"/*.yml "packaging/$folder"/*.yaml "packaging/$folder"/*.json \
     "packaging/$folder"/*.py
 done
-put "$share/tdx-headroom/history" tests/history/*.json
+put "$share/tdx-headroom/history" tests/history/*.json tests/history/*.jsonl
 ln -s "$hosts" "$share/tdx-headroom/hosts"

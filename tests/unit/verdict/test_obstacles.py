@@ -253,7 +253,7 @@ def test_a_module_that_is_not_loaded(line: str, keyids: tuple[int, int] | None) 
     remedies = assessment.verdict.remedies
     assert [word for word, text in zip(order, remedies, strict=True) if word not in text] == []
     assert "`rdmsr 0xa0`" in remedies[-2]
-    assert "  Next initialization: WILL FAIL\n" in render(assessment, Style())
+    assert "  Next initialization: WILL FAIL: What stopped TDX" in render(assessment, Style())
 
 
 @pytest.mark.parametrize(
