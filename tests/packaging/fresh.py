@@ -169,7 +169,7 @@ def _init_script(tree: Path) -> str:
         ! svc status
     """
     said = run(["unshare", "--mount", "--net", "--fork", "bash", "-c", script])
-    _expect("a scrape of the agent under the init script", "\ntdx_tdmrs{" in said)
+    _expect("a scrape of the agent under the init script", "\ntdx_memory_bytes " in said)
     user = last_line(said)
     _expect(f"under the init script it is {user}", user == "tdx-headroom")
     return f"started, scraped and stopped, as {user}"
