@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tdx_headroom.errors import SourceError
 from tdx_headroom.facts.boots import BootInventory
 from tdx_headroom.facts.codec import DecodeError, decode, encode
+from tdx_headroom.facts.document import document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,13 +70,7 @@ def parse_taken(text: str) -> tuple[BootInventory, Taken | None]:
     Raises:
         SourceError: it is none.
     """
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SourceError(_SOURCE, f"it is no JSON: {error}") from None
-    schema = value.get("schema") if isinstance(value, dict) else None
-    if schema != SCHEMA:
-        raise SourceError(_SOURCE, f"its schema is {schema!r}", hint=f"this agent reads {SCHEMA}")
+    value = document(_SOURCE, SCHEMA, text)
     try:
         found: BootInventory = decode(BootInventory, value, _SOURCE)
     except DecodeError as error:

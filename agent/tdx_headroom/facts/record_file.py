@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tdx_headroom.errors import SourceError
 from tdx_headroom.facts.boot_record import BootRecord
 from tdx_headroom.facts.codec import DecodeError, decode, encode
+from tdx_headroom.facts.document import document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -42,14 +43,7 @@ def parse_records(text: str) -> tuple[BootRecord, ...]:
     Raises:
         SourceError: it holds none.
     """
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SourceError(SOURCE, f"it is no JSON: {error}") from None
-    schema = value.get("schema") if isinstance(value, dict) else None
-    if schema != SCHEMA:
-        raise SourceError(SOURCE, f"its schema is {schema!r}", hint=f"this agent reads {SCHEMA}")
-    records = unpacked(value.get("records"))
+    records = unpacked(document(SOURCE, SCHEMA, text).get("records"))
     if not isinstance(records, list):
         raise SourceError(SOURCE, "its records are no list")
     try:

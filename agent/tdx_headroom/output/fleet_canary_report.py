@@ -76,25 +76,17 @@ def left_out_line(host: LeftOut) -> str:
 
 def left_out_json(host: LeftOut) -> dict[str, Any]:
     """The same for programs."""
-    return {
-        "schema": LEFT_OUT_SCHEMA,
-        "input": host.name,
-        "line": host.line,
-        "host": host.host,
-        "why": str(host.why),
-    }
+    return {"schema": LEFT_OUT_SCHEMA, **_named(host)}
 
 
 def left_out_csv(host: LeftOut) -> str:
     """The same as a row."""
-    known = {
-        "input": host.name,
-        "line": host.line,
-        "host": host.host,
-        "state": "left-out",
-        "why": str(host.why),
-    }
+    known = {**_named(host), "state": "left-out"}
     return csv_row(known.get(name) for name in COLUMNS)
+
+
+def _named(host: LeftOut) -> dict[str, Any]:
+    return {"input": host.name, "line": host.line, "host": host.host, "why": str(host.why)}
 
 
 def left_out_text(left_out: Mapping[Why, Members]) -> str:

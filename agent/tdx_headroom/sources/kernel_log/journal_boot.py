@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.sources.kernel_log import boot_lines
 from tdx_headroom.sources.kernel_log.book import LogBook
-from tdx_headroom.sources.kernel_log.json_log import journal_line, wall_clock
+from tdx_headroom.sources.kernel_log.json_log import JournalReader, wall_clock
 from tdx_headroom.sources.kernel_log.records import KERNEL_FACILITY_END, BootLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from tdx_headroom.sources.kernel_log.json_log import Record
 
-class JournalBoot:
+
+class JournalBoot(JournalReader):
     """Takes in ``journalctl --output=json _TRANSPORT=kernel`` line by line, and of it one boot.
 
     What belongs to a boot is told by its id alone: the journal of a machine whose clock was put back shows
@@ -25,24 +27,15 @@ class JournalBoot:
     """
 
     def __init__(self, boot_id: str) -> None:
+        super().__init__()
         self._id = boot_id
         self._book = LogBook()
-        self._lines = 0
         self._count = 0
         self._began: float | None = None
         self._bios: str | None = None
 
-    def add(self, line: str) -> None:
-        """Take one line in.
-
-        Raises:
-            SourceError: it is no JSON.
-        """
-        self._lines += 1
-        found = journal_line(line, self._lines)
-        if found is None:
-            return
-        entry, record = found
+    def take(self, entry: dict[str, Any], record: Record | None) -> None:
+        """Keep what matters of a record of this boot."""
         if entry.get("_BOOT_ID") != self._id:
             return
         if record is None or "\0" in record[2]:

@@ -176,17 +176,14 @@ def _message(value: object) -> str | None:
     return value.strip().replace("\n", "\\x0a") or None
 
 
-class JournalEntries:
-    """Records of the last boot in ``journalctl -o json``, taken in line by line: it may be long.
+Record = tuple[int, int, str]
+"""Priority (facility x 8 + level, as in ``/dev/kmsg``), microseconds since boot, text."""
 
-    Attributes:
-        found: ``(priority, microseconds since boot, text)``. The priority is facility x 8 + level, as in
-            ``/dev/kmsg``. Entries without a kernel time are left out.
-    """
+
+class JournalReader:
+    """Takes in ``journalctl --output=json`` line by line: it may be long."""
 
     def __init__(self) -> None:
-        self.found: list[tuple[int, int, str]] = []
-        self._boot: object = None
         self._lines = 0
 
     def add(self, line: str) -> None:
@@ -196,10 +193,29 @@ class JournalEntries:
             SourceError: it is no JSON.
         """
         self._lines += 1
-        found = journal_line(line, self._lines)
-        if found is None:
-            return
-        entry, record = found
+        found = _journal_line(line, self._lines)
+        if found is not None:
+            self.take(*found)
+
+    def take(self, entry: dict[str, Any], record: Record | None) -> None:
+        """Take an entry of the kernel's in, with the record that it is, if it is one."""
+        raise NotImplementedError
+
+
+class JournalEntries(JournalReader):
+    """Records of the last boot.
+
+    Attributes:
+        found: in their order. Entries without a kernel time are left out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[Record] = []
+        self._boot: object = None
+
+    def take(self, entry: dict[str, Any], record: Record | None) -> None:
+        """Keep a record, and none of the boot before its own."""
         if record is None:
             return
         if entry.get("_BOOT_ID") != self._boot:
@@ -208,12 +224,11 @@ class JournalEntries:
         self.found.append(record)
 
 
-def journal_line(line: str, number: int) -> tuple[dict[str, Any], tuple[int, int, str] | None] | None:
+def _journal_line(line: str, number: int) -> tuple[dict[str, Any], Record | None] | None:
     """A line of ``journalctl --output=json``: the entry, and what it is a record of; None: not the kernel's.
 
-    The record is priority (facility x 8 + level), microseconds since boot, and text. journald marks records
-    that user space wrote to /dev/kmsg as the kernel's too: the facility tells. It is None where the entry has
-    no such thing, as in a damaged file, or says nothing.
+    journald marks records that user space wrote to /dev/kmsg as the kernel's too: the facility tells. The
+    record is None where the entry has no such thing, as in a damaged file, or says nothing.
 
     Args:
         line: one entry.

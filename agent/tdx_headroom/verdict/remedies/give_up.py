@@ -54,9 +54,9 @@ def give_up_for_a_step(facts: HostFacts, plan: Plan, goal: Goal) -> list[Remedy]
     short = max(map(goal.excess, mended.plan.tdmrs))
     if short <= 0:
         return [_remedy(mended, plan, " so that one more such step fits")]
-    areas = f"{short} reserved area{'' if short == 1 else 's'}"
-    missing = f" For one more such step {areas} are missing still; nothing was found that frees more."
-    return [_remedy(mended, plan, missing=missing.replace("1 reserved area are", "1 reserved area is"))]
+    areas = "1 reserved area is" if short == 1 else f"{short} reserved areas are"
+    missing = f" For one more such step {areas} missing still; nothing was found that frees more."
+    return [_remedy(mended, plan, missing=missing)]
 
 
 def _is_left(facts: HostFacts, mended: Mended) -> bool:
