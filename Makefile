@@ -13,12 +13,13 @@ STRATEGY ?= memory-regions
 SECONDS ?= 60
 
 .PHONY: help run demo plan test golden docs faults-page lint clean \
-  kernel-test boot-pairs remedy-test remedy-search vm-test reboot-test package-test python-test container-test \
+  kernel-test boot-pairs remedy-test remedy-search vm-test reboot-test package-test python-test \
+  ansible-test container-test prometheus-test \
   release bench journal-bench fuzz soak scale-bench
 .DEFAULT_GOAL := help
 
 help: ## show this
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 17
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -67,12 +68,10 @@ package-test: $(STAMP) ## the Debian package on fresh Debian 13 and 12; needs ro
 container-test: $(STAMP) ## the image, built and run by podman as docs/container.md says; needs root
 	@$(VENV)/bin/python -m tests.container $(ARGS)
 
-.PHONY: ansible-test
 ansible-test: $(STAMP) ## the Ansible role on a fresh Debian 13 under systemd; needs root
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --group ansible
 	@$(VENV)/bin/python -m tests.ansible $(ARGS)
 
-.PHONY: prometheus-test
 prometheus-test: $(STAMP) ## rules, rule tests and examples under Prometheus 2 and 3, and vmalert; needs root once
 	@$(VENV)/bin/python -m tests.prometheus $(ARGS)
 

@@ -66,7 +66,7 @@ def _run(*, fresh: bool) -> int:
         steps: dict[str, Callable[[], str | None]] = {
             "base image": partial(_import, engine, base),
             "image": partial(engine.build, shown["build"][0], CHECKOUT),
-            "the image's settings": partial(checks.image, engine, RECIPE),
+            "the image's settings": partial(checks.image, engine),
             "the agent": partial(checks.agent, engine, shown["run"]),
             "health check": partial(checks.health, engine),
             "restart": partial(checks.restart, engine),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric  # noqa: TC002  the registry looks at annotations
+from tests.tools.generated import assert_current
 
 from tdx_headroom.inputs.history import HostHistory, histories
 from tdx_headroom.inputs.named import Kind, Named
@@ -72,4 +73,4 @@ def test_outputs_of_a_history_are_as_recorded(kind: str, request: pytest.Fixture
     actual = show(kind)
     if request.config.getoption("--rewrite-golden"):
         path.write_text(actual, "utf-8")
-    assert actual == path.read_text("utf-8")
+    assert_current(path, actual, "make golden")

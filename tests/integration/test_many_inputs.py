@@ -11,9 +11,10 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 import pytest
@@ -93,8 +94,6 @@ def test_inputs_that_end_their_process(tmp_path: Path) -> None:
 def test_a_memory_limit(tmp_path: Path) -> None:
     """What needs more memory than there may be costs itself alone."""
     capture_of(tmp_path / "a.tar.gz")
-    with (tmp_path / "b.log").open("wb") as file:
-        file.truncate(200 << 20)
     (tmp_path / "c.tar.gz").write_bytes((tmp_path / "a.tar.gz").read_bytes())
     (tmp_path / "b.log").write_bytes(b"[    0.000000] Linux version 6.17.0 (x) #1\n" * (4 << 20))
     limit = 300 << 20
@@ -190,6 +189,7 @@ def test_killed(tmp_path: Path) -> None:
     )
     own = psutil.Process(process.pid)
     while len(children := own.children()) < 2:
+        assert process.poll() is None
         time.sleep(0.01)
     process.kill()
     process.wait()
@@ -218,6 +218,11 @@ def test_hostile_archives_among_good_ones(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 100
 
 
+def _write(stream: IO[str], text: str) -> None:
+    stream.write(text)
+    stream.flush()
+
+
 def test_answers_while_the_pipe_is_open() -> None:
     """Whoever writes a line, or many, and waits, has the answers before anything more is written."""
     line = json.dumps({"schema": "tdx-headroom/facts/1", "memory_regions": [[0, 1 << 31, 0]], "cmrs": None})
@@ -225,15 +230,16 @@ def test_answers_while_the_pipe_is_open() -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin
         assert process.stdout
+        # An answer that does not come ends the command, and with it the test.
+        clock = threading.Timer(300, process.kill)
+        clock.start()
         for count in (1, 3, 2000):
-            written = os.fork()
-            if not written:
-                process.stdin.write(f"{line}\n" * count)
-                process.stdin.flush()
-                os._exit(0)
+            writer = threading.Thread(target=_write, args=(process.stdin, f"{line}\n" * count))
+            writer.start()
             for _ in range(count):
                 assert json.loads(process.stdout.readline())["schema"] == "tdx-headroom/plan/1"
-            os.waitpid(written, 0)
+            writer.join()
+        clock.cancel()
         process.stdin.close()
         assert process.wait() == 0
 

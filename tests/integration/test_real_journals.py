@@ -171,6 +171,7 @@ def test_two_boots_of_one_second(folder: Path) -> None:
     for path in folder.iterdir():
         path.unlink()
     write_journal(folder / "system.journal", in_turns)
+    assert {boot_id for boot_id, _, _ in told()} == {first.id, second.id}
     for boot_id, needed, outcome in told():
         assert needed in (None, truth(first if boot_id == first.id else second)[1])
         assert outcome in (UP, UNKNOWN, ModuleState.NOT_ATTEMPTED)

@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     names = options.engine or NAMES
     failed = False
+    engines.others()
     if "installed" in names:
         failed |= not _prometheus(engines.installed())
     if {"newest", "vmalert"} & set(names):

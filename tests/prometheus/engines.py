@@ -67,11 +67,24 @@ def installed() -> Engines:
     Raises:
         MissingError: they could not be installed.
     """
-    needed = {"promtool": "prometheus", "amtool": "prometheus-alertmanager", "prometheus-node-exporter": ""}
-    install_packages([package or name for name, package in needed.items() if shutil.which(name) is None])
+    _get("promtool", "amtool")
     packages = ("prometheus", "prometheus-alertmanager")
     versions = {name: run(["dpkg-query", "--show", "--showformat=${Version}", name]) for name in packages}
     return Engines("installed here", versions, os.environ.get("PATH", os.defpath))
+
+
+def others() -> None:
+    """Have the programs that the tests need beside an engine.
+
+    Raises:
+        MissingError: they could not be installed.
+    """
+    _get("openssl", "prometheus-node-exporter")
+
+
+def _get(*names: str) -> None:
+    packages = {"promtool": "prometheus", "amtool": "prometheus-alertmanager"}
+    install_packages([packages.get(name, name) for name in names if shutil.which(name) is None])
 
 
 def newest(*, fresh: bool) -> Engines:
