@@ -6,7 +6,7 @@ from __future__ import annotations
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from tdx_headroom.verdict.history import between
+from tdx_headroom.verdict.history import beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -95,7 +95,13 @@ def _runs(records: Iterable[BootRecord]) -> list[list[BootRecord]]:
 
 
 def _step(before: Sequence[BootRecord], after: Sequence[BootRecord]) -> FirmwareStep | None:
+    tried = set()
     for newest in reversed(after):
+        # Boots that agree in these are alike to all others in the same way.
+        model = newest.arguments, newest.memory, newest.strategy
+        if model in tried:
+            continue
+        tried.add(model)
         old = _needed_like(before, newest)
         new = _needed_like(after, newest)
         if old and new:
@@ -108,7 +114,7 @@ def _needed_like(records: Iterable[BootRecord], model: BootRecord) -> list[int]:
     """What boots with the model's command line and memory need under its strategy."""
     found = []
     for record in records:
-        change = between(record, model)
+        change = beside(record, model)
         fullest = record.of(model.strategy)
         if change.line is False and change.memory == 0 and fullest is not None:
             found.append(fullest.needed)

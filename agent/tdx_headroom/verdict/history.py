@@ -47,6 +47,12 @@ def with_plans(record: BootRecord, assessment: Assessment) -> BootRecord:
     )
 
 
+def bios_of(facts: HostFacts) -> str | None:
+    """The firmware's version: of the DMI table, or else of the log."""
+    log, platform = facts.kernel_log, facts.platform
+    return (platform and platform.bios_version) or (log and log.bios_version) or None
+
+
 def of_facts(
     facts: HostFacts,
     known_from: RecordFrom,
@@ -64,7 +70,6 @@ def of_facts(
         bios: version of the firmware, where they do not.
     """
     log, platform = facts.kernel_log, facts.platform
-    known_bios = (platform and platform.bios_version) or (log and log.bios_version) or bios
     own_id = platform.boot_id if platform is not None and platform.boot_id else boot_id
     return BootRecord(
         known_from,
@@ -72,7 +77,7 @@ def of_facts(
         began=platform.boot_time if platform is not None and platform.boot_time else began,
         kernel_release=facts.kernel_release,
         arguments=facts.command_line,
-        bios_version=known_bios,
+        bios_version=bios_of(facts) or bios,
         regions=_regions(facts.memory_regions),
         cmrs=facts.cmrs if facts.cmr_source == CmrSource() else None,
         outcome=ModuleState.UNKNOWN if log is None else log.state,
@@ -179,15 +184,31 @@ class BootChange(NamedTuple):
         return tuple(name for name, changed in what if changed)
 
 
-def between(before: BootRecord, after: BootRecord) -> BootChange:
-    """What is different in a boot from one before it."""
+class Setting(NamedTuple):
+    """What is different beside the holes; the fields are those of :class:`BootChange`."""
+
+    kernel: bool | None
+    bios: bool | None
+    line: bool | None
+    memory: int | None
+
+
+def beside(before: BootRecord, after: BootRecord) -> Setting:
+    """What is different in a boot from one before it, without a look at holes: there may be many."""
     memory = None if None in (before.memory, after.memory) else (after.memory or 0) - (before.memory or 0)
-    old, new = before.of(after.strategy), after.fullest
-    return BootChange(
+    return Setting(
         kernel=_differ(before.kernel_release, after.kernel_release),
         bios=_differ(before.bios_version, after.bios_version),
         line=_differ(before.arguments, after.arguments),
         memory=0 if memory is not None and abs(memory) < MEMORY_STEP else memory,
+    )
+
+
+def between(before: BootRecord, after: BootRecord) -> BootChange:
+    """What is different in a boot from one before it."""
+    old, new = before.of(after.strategy), after.fullest
+    return BootChange(
+        *beside(before, after),
         holes=_holes_changed(before.regions, after.regions),
         areas=None if old is None or new is None else new.needed - old.needed,
     )
@@ -315,6 +336,6 @@ def headroom_range(records: Iterable[BootRecord]) -> tuple[tuple[str, int, int],
 
 def _alike(record: BootRecord, present: BootRecord) -> bool:
     """Whether nothing is known to be different but the map; what is unknown is not alike."""
-    found = between(record, present)
+    found = beside(record, present)
     same = (found.kernel, found.line, found.memory)
     return all(part is not None and not part for part in same) and record.bios_version == present.bios_version

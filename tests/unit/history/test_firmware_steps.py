@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 from tdx_headroom.address import GIB, MIB
 from tdx_headroom.facts.boot_record import Areas, BootRecord, RecordFrom, StrategyAreas
 from tdx_headroom.facts.host_facts import MemoryRegion
 from tdx_headroom.verdict.firmware_steps import Need, firmware_steps, newest_firmware_step
+from tdx_headroom.verdict.history import holes_before
 
 MR, WALK = "memory-regions", "cmr-walk"
 
@@ -51,6 +53,17 @@ def test_an_update_that_gives_back() -> None:
     """Fewer areas are a gain, and nothing was taken."""
     (step,) = firmware_steps([boot("2.1", 14), boot("2.3", 11)])
     assert (step.areas, step.took) == (-3, 0)
+
+
+def test_many_boots_that_do_not_compare() -> None:
+    """It takes no look at holes: 64 boots with hundreds each, and every update with another command line."""
+    regions = tuple(MemoryRegion((4 * i + 1) * MIB, (4 * i + 2) * MIB, 0) for i in range(500))
+    moved = tuple(MemoryRegion(r.start + MIB // 2, r.end + MIB // 2, 0) for r in regions)
+    old = [boot("1", 10, regions=regions, arguments=(f"a={i}",)) for i in range(32)]
+    new = [boot("2", 11, regions=moved, arguments=(f"b={i}",)) for i in range(32)]
+    with patch("tdx_headroom.verdict.history.intersect", side_effect=AssertionError):
+        assert firmware_steps([*old, *new]) == ()
+        holes_before([*old, *new[:-1]], new[-1])
 
 
 def test_forth_and_back() -> None:

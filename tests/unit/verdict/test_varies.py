@@ -14,8 +14,8 @@ from tdx_headroom.facts.host_facts import HostFacts, MemoryRegion
 from tdx_headroom.facts.observations import HolesBefore
 from tdx_headroom.output.remedy_report import remedy_text
 from tdx_headroom.output.terminal import Style
-from tdx_headroom.plan import Strategy
-from tdx_headroom.verdict import State
+from tdx_headroom.plan import Strategy, plan_host
+from tdx_headroom.verdict import State, judge
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.findings import RemedyKind
 from tdx_headroom.verdict.model import Sentence
@@ -42,6 +42,15 @@ def before(least: int, most: int, **more: object) -> HolesBefore:
     """What its first TDMR has needed in seven boots."""
     found = HolesBefore(MR, 0, GIB, 7, least, most)
     return found._replace(**more)  # type: ignore[arg-type]
+
+
+def test_an_audit_searches_for_nothing() -> None:
+    """Who does not ask what to do has no remedy that takes a search, for any TDMR."""
+    facts = host(12, before(9, 13))
+    asked, not_asked = (judge(facts, plan_host(facts), remedies=asks) for asks in (True, False))
+    assert any(r.computed for finding in asked.findings for r in finding.remedies)
+    assert not any(r.computed for finding in not_asked.findings for r in finding.remedies)
+    assert [finding.kind for finding in asked.findings] == [finding.kind for finding in not_asked.findings]
 
 
 @pytest.mark.parametrize(

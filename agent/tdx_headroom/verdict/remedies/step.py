@@ -31,7 +31,7 @@ def for_step(signs: Signs, plan: Plan, most: Mapping[Range, int]) -> tuple[Remed
         plan: that fits.
         most: what each of these TDMRs needs after one more step.
     """
-    if signs.log_is_to_blame:
+    if signs.log_is_to_blame or not signs.asks_what_to_do:
         return ()
     needed = {Range(tdmr.base, tdmr.end): tdmr.needed for tdmr in plan.tdmrs}
     spare = tuple((tdmr, count - (needed.get(tdmr) or 0)) for tdmr, count in most.items())
