@@ -21,6 +21,8 @@ RECORDS_PATH = "var/lib/tdx-headroom/boot-records.json"
 SCHEMA = "tdx-headroom/boot-records/1"
 MAX_HISTORY = 1 << 20
 """Bytes of all records together."""
+MAX_REGIONS = 100_000
+"""Memory regions of all maps together: told by differences they take few bytes, and much memory unpacked."""
 SOURCE = "boot-records"
 
 FIRMWARE_VERSION = re.compile(r"[A-Za-z0-9 ._()\[\]/-]{1,64}")
@@ -43,10 +45,11 @@ def parse_records(text: str) -> tuple[BootRecord, ...]:
     Raises:
         SourceError: it holds none.
     """
-    records = unpacked(document(SOURCE, SCHEMA, text).get("records"))
-    if not isinstance(records, list):
-        raise SourceError(SOURCE, "its records are no list")
+    value = document(SOURCE, SCHEMA, text).get("records")
     try:
+        records = unpacked(value)
+        if not isinstance(records, list):
+            raise SourceError(SOURCE, "its records are no list")
         return tuple(decode(BootRecord, record, f"record {n}") for n, record in enumerate(records, 1))
     except DecodeError as error:
         raise SourceError(SOURCE, str(error)) from None
@@ -76,16 +79,17 @@ def _matching(pattern: re.Pattern[str], text: str | None) -> str | None:
 def packed(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Records of boots with each memory map told by how it differs from that of the boot after it.
 
-    As many of the newest as fit into :data:`MAX_HISTORY` bytes.
+    As many of the newest as fit into :data:`MAX_HISTORY` bytes and :data:`MAX_REGIONS` regions.
 
     Args:
         records: as the codec writes them, the oldest first.
     """
     found: list[dict[str, Any]] = []
-    size = 0
+    size = count = 0
     newer: list[list[Any]] | None = None
     for record in reversed(records):
         regions = record["regions"]
+        count += len(regions or ())
         kept = record
         if regions is not None and newer is not None:
             own, other = {tuple(region) for region in regions}, {tuple(region) for region in newer}
@@ -94,27 +98,35 @@ def packed(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
             kept = {**record, "regions": {"come": come, "gone": gone}}
         newer = regions if regions is not None else newer
         size += len(json.dumps(kept))
-        if size > MAX_HISTORY:
+        if size > MAX_HISTORY or count > MAX_REGIONS:
             break
         found.insert(0, kept)
     return found
 
 
 def unpacked(records: object) -> object:
-    """The records that were packed; what is none is left as it is, for the codec to refuse."""
+    """The records that were packed; what is none is left as it is, for the codec to refuse.
+
+    Raises:
+        DecodeError: they hold more memory regions than were ever packed.
+    """
     if not isinstance(records, list):
         return records
     newer: list[Any] = []
+    count = 0
     for record in reversed(records):
         regions = record.get("regions") if isinstance(record, dict) else None
         if isinstance(regions, dict):
             come, gone = regions.get("come"), regions.get("gone")
             if isinstance(come, list) and isinstance(gone, list):
-                away = {json.dumps(region) for region in gone}
-                left = [region for region in newer if json.dumps(region) not in away]
+                away = set(map(repr, gone))
+                left = [region for region in newer if repr(region) not in away] if away else newer
                 record["regions"] = sorted([*left, *come], key=_start)
         if isinstance(record, dict) and isinstance(record.get("regions"), list):
             newer = record["regions"]
+            count += len(newer)
+        if count > MAX_REGIONS:
+            raise DecodeError(f"its maps have more than {MAX_REGIONS} memory regions together")
     return records
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tdx_headroom.address import MIB
 from tdx_headroom.facts.boot_record import BootRecord, RecordFrom
-from tdx_headroom.facts.codec import encode
+from tdx_headroom.facts.codec import DecodeError, encode
 from tdx_headroom.facts.host_facts import MemoryRegion
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.facts.record_file import MAX_HISTORY, packed, unpacked
@@ -50,6 +50,24 @@ def test_there_and_back(tmp_path: Path) -> None:
     one, other = record(0, regions=300), replace(record(0), regions=None)
     whole, rest = (len(json.dumps(encode(r))) for r in (one, other))
     assert (tmp_path / "state.json").stat().st_size < 2 * whole + MAX_BOOTS * (rest + 200)
+
+
+def test_differences_that_unpack_to_more_than_there_ever_was() -> None:
+    """A few bytes a boot may stand for a large map each: they are refused before they fill the memory."""
+    regions = [[i << 20, (i << 20) + 4096, 0] for i in range(1000)]
+    same = {"known_from": "log", "regions": {"come": [], "gone": []}}
+    records = [same] * 99 + [{"known_from": "log", "regions": regions}]
+    assert isinstance(unpacked(json.loads(json.dumps(records))), list)
+    with pytest.raises(DecodeError, match="more than 100000 memory regions"):
+        unpacked(json.loads(json.dumps([same, *records])))
+
+
+def test_what_is_written_can_be_read() -> None:
+    """Of maps with very many regions so many boots are kept as are read again."""
+    boots = [encode(record(i, regions=3000)) for i in range(MAX_BOOTS)]
+    kept = packed(boots)
+    assert 30 < len(kept) < MAX_BOOTS
+    assert unpacked(json.loads(json.dumps(kept))) == json.loads(json.dumps(boots[-len(kept) :]))
 
 
 MAPS = st.lists(st.lists(st.integers(1, 60), unique=True, max_size=12), max_size=6)
