@@ -39,9 +39,7 @@ def write_whole(path: str, data: Buffer, mode: int) -> None:
         AgentError: the folder cannot be written to, or is full; an old file stays as it is. Or what is there
             is a device, a pipe, or a link to one such as ``/dev/stdout``: root must not put a file there.
     """
-    if _is_special(path):
-        hint = "give a file's name, or - for standard output"
-        raise AgentError(f"{path} is no regular file", hint=hint, status=os.EX_CANTCREAT)
+    refuse_special(path)
     folder, name = os.path.split(path)
     try:
         folder_fd = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -56,6 +54,17 @@ def write_whole(path: str, data: Buffer, mode: int) -> None:
         raise _failed(path, error, os.EX_IOERR) from None
     finally:
         os.close(folder_fd)
+
+
+def refuse_special(path: str) -> None:
+    """Refuse a path at which there is a device, a pipe, or a link to one.
+
+    Raises:
+        AgentError: there is.
+    """
+    if _is_special(path):
+        hint = "give a file's name, or - for standard output"
+        raise AgentError(f"{path} is no regular file", hint=hint, status=os.EX_CANTCREAT)
 
 
 def replace_in(

@@ -73,6 +73,60 @@ def test_the_same_by_any_number(command: str, tmp_path: Path) -> None:
     assert one.stdout.count('"good-2-node"') >= 22
 
 
+@pytest.mark.parametrize("kind", ["trees", "lines"])
+def test_two_at_a_time(kind: str, tmp_path: Path) -> None:
+    """Several inputs, and the lines of one file, are worked on by two processes at once."""
+    program = """
+import os, sys, time
+from tdx_headroom.commands import answers
+assess, seen = answers.assess, sys.argv.pop(1)
+def meet(facts, what_if):
+    open(os.path.join(seen, str(os.getpid())), "w").close()
+    while len(os.listdir(seen)) < 2:
+        time.sleep(0.01)
+    return assess(facts, what_if)
+answers.assess = meet
+from tdx_headroom.cli import main
+sys.exit(main())
+"""
+    (tmp_path / "seen").mkdir()
+    facts = tmp_path / "facts.jsonl"
+    line = json.dumps({"schema": "tdx-headroom/facts/1", "memory_regions": [[0, 1 << 31, 0]], "cmrs": None})
+    facts.write_text(f"{line}\n" * 4000)
+    inputs = [str(GOOD), str(HOSTS / "no-tdx")] if kind == "trees" else ["--facts", str(facts)]
+    options = ["plan", "--format", "json", "--jobs", "2"]
+    done = run(str(tmp_path / "seen"), *options, *inputs, program=program, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == (2 if kind == "trees" else 4000)
+
+
+@pytest.mark.parametrize("command", ["plan", "history"])
+def test_a_line_with_an_error_of_our_own(command: str, tmp_path: Path) -> None:
+    """It is told where that happened, and the lines around it are answered."""
+    program = """
+import sys
+from tdx_headroom.commands import answers
+from tdx_headroom.inputs import history
+def broken(assess):
+    def judge(facts, *more):
+        return 1 / 0 if facts.host == "broken" else assess(facts, *more)
+    return judge
+answers.assess, history.assess = broken(answers.assess), broken(history.assess)
+from tdx_headroom.cli import main
+sys.exit(main())
+"""
+    facts = {"schema": "tdx-headroom/facts/1", "memory_regions": [[0, 1 << 31, 0]], "cmrs": None}
+    path = tmp_path / "facts.jsonl"
+    path.write_text("".join(json.dumps({**facts, "host": host}) + "\n" for host in ("a", "broken", "b")))
+    done = run(command, "--facts", str(path), program=program)
+    said = done.stdout + done.stderr
+    assert "internal error: ZeroDivisionError" in said
+    assert "Traceback" not in said
+    hosts = [json.loads(line)["host"] for line in done.stdout.splitlines()]
+    assert [host for host in hosts if host != "broken"] == ["a", "b"]
+    assert done.returncode == os.EX_DATAERR
+
+
 def test_inputs_that_end_their_process(tmp_path: Path) -> None:
     """Each is one line that names it; all others are audited."""
     data = capture_of(tmp_path / "good-0.tar.gz")

@@ -14,6 +14,7 @@ from tdx_headroom.commands.answers import style_of
 from tdx_headroom.commands.arguments import add_command_line, add_inputs, add_jobs, named_inputs, release
 from tdx_headroom.commands.canary import read_canary
 from tdx_headroom.commands.hosts import Hosts, print_complaint
+from tdx_headroom.commands.kept_records import kept_records
 from tdx_headroom.commands.output_file import whole_or_standard
 from tdx_headroom.commands.progress import Progress
 from tdx_headroom.commands.readers import warn, with_history
@@ -21,6 +22,7 @@ from tdx_headroom.inputs.named import STANDARD_STREAM
 from tdx_headroom.output import fleet_canary_report as canary_report
 from tdx_headroom.output import fleet_groups_report as groups_report
 from tdx_headroom.output import fleet_report as report
+from tdx_headroom.output.terminal import Style
 from tdx_headroom.verdict.firmware_steps import firmware_steps
 from tdx_headroom.verdict.fleet import Fit, Totals, audit_host, notes_of, targets_of
 from tdx_headroom.verdict.fleet_canary import LeftOut
@@ -110,6 +112,10 @@ def run(options: argparse.Namespace) -> int:
             out.write(text)
     for note in report.notes_behind(audit.totals):
         warn(note)
+    if options.group_by and options.format != "text":
+        # Groups are of those that are audited; text has the others behind its totals.
+        for line in canary_report.left_out_text(audit.left_out).splitlines():
+            warn(line)
     failed = options.fail_on is not None and audit.totals.any_as_bad_as(options.fail_on)
     return FAILED if failed else audit.status
 
@@ -136,7 +142,9 @@ def _texts(audit: _Audit, options: argparse.Namespace) -> Iterator[str]:
     if options.format == "json":
         yield _json_line(report.totals_json(audit.totals))
     elif options.format == "text":
-        yield ("\n" if listed else "") + report.totals_text(audit.totals, style_of(no_color=True))
+        # A file is as wide as it likes.
+        style = style_of(no_color=True) if options.output == STANDARD_STREAM else Style()
+        yield ("\n" if listed else "") + report.totals_text(audit.totals, style)
         yield canary_report.left_out_text(audit.left_out)
 
 
@@ -206,7 +214,7 @@ class _Audit:
         self._command_line: tuple[str, ...] | None = options.command_line
         self._progress = Progress(sys.stderr, len(inputs))
         self._group_by = bool(options.group_by)
-        reader = with_history() if options.group_by or trial else None
+        reader = with_history(kept_records) if options.group_by or trial else None
         self._hosts = Hosts(inputs, self._audit, self._complain, options.jobs, options.input_timeout, reader)
 
     def hosts(self) -> Iterator[tuple[HostAudit | LeftOut, tuple[FirmwareStep, ...]]]:

@@ -108,7 +108,7 @@ class Hosts(Generic[Result]):
         """What is made of every host that can be read, in order.
 
         Args:
-            step: told before an input how many have been dealt with, and its name.
+            step: told of each input how many were dealt with before it, and its name.
         """
         for answers in self._all(step):
             for answer in answers:
@@ -162,7 +162,9 @@ class Hosts(Generic[Result]):
     def _of_file(self, named: Named, workers: _Workers[Result]) -> Iterator[list[Answer[Result]]]:
         """The hosts of a stream of facts."""
         name = shown(named.path)
-        ready = standard_input_is_ready if named.path == STANDARD_STREAM else bool
+        # Of a file the next lines can be had at once. A pipe by a name may make whoever reads it wait.
+        file = os.path.isfile(named.path)  # noqa: PTH113  it may not be looked at
+        ready = standard_input_is_ready if named.path == STANDARD_STREAM else lambda: file
         try:
             with opened_lines(named) as stream:
                 yield from self._of_lines(name, stream, workers, ready)
@@ -218,7 +220,9 @@ class Hosts(Generic[Result]):
         try:
             return self._answer(self._reader.of_line(name, line, facts))
         except AgentError as error:
-            return self._answer(Found(name, error, line))
+            return Answer(name, line, error=_plain(error), host=facts.host)
+        except Exception as error:  # noqa: BLE001  it is this line's, whatever it is
+            return Answer(name, line, error=_internal(name, error), host=facts.host)
 
     def _read(self, named: Named) -> Iterator[Answer[Result]]:
         name = shown(named.path)
@@ -248,7 +252,7 @@ class Hosts(Generic[Result]):
         except AgentError as error:
             return Answer(name, line, error=_plain(error), host=facts.host)
         except Exception as error:
-            if self._alone:
+            if self._alone and line is None:
                 raise
             return Answer(name, line, error=_internal(name, error), host=facts.host)
 

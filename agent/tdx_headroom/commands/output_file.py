@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from tdx_headroom.errors import AgentError
 from tdx_headroom.inputs.named import STANDARD_STREAM
-from tdx_headroom.whole_file import write_whole
+from tdx_headroom.whole_file import refuse_special, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +46,9 @@ def whole_or_standard(output: str) -> Iterator[TextIO]:
     if output == STANDARD_STREAM:
         yield sys.stdout
         return
+    refuse_special(output)
+    if Path(output).is_dir():
+        raise AgentError(f"{output} is a directory", hint="name a file in it", status=os.EX_CANTCREAT)
     folder = Path(output).parent
     if not os.access(folder, os.W_OK | os.X_OK):
         why = "it may not be written to" if folder.is_dir() else "there is no such directory"

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from tdx_headroom import log
 from tdx_headroom.boots.inventory import boots_of
 from tdx_headroom.commands.arguments import add_assume_strategy, add_rootfs
+from tdx_headroom.commands.kept_records import kept_records
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import host_root
+from tdx_headroom.inputs.earlier import earlier_in_root, with_earlier
 from tdx_headroom.service.descriptors import take
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.what_if import WhatIf
@@ -38,4 +40,6 @@ def assess_host(options: argparse.Namespace) -> Assessment:
     """The host that the options name, as it is now."""
     log.configure("warn", "logfmt")
     root = host_root(options.rootfs).holding(take().files)
-    return assess(read_facts(root, boots=boots_of(root)), WhatIf(strategy=options.assume_strategy))
+    earlier = kept_records() if root.live else earlier_in_root(root)
+    facts = with_earlier(read_facts(root, boots=boots_of(root)), earlier)
+    return assess(facts, WhatIf(strategy=options.assume_strategy))

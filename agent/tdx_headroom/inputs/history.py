@@ -10,7 +10,7 @@ from tdx_headroom.facts.boot_record import BootRecord, RecordFrom
 from tdx_headroom.inputs.earlier import boots_in_texts, earlier_in_root, record_of, records_of, with_earlier
 from tdx_headroom.inputs.facts_lines import facts_stream
 from tdx_headroom.inputs.journal import boots_in_journal
-from tdx_headroom.inputs.read import facts_of_root, facts_of_texts, materials, shown
+from tdx_headroom.inputs.read import facts_of_material, facts_of_root, materials, shown
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.history import by_clock, merged, of_facts, with_plans
 
@@ -71,7 +71,7 @@ def histories(
             yield _of_root(found.root, name, warn, kept)
         else:
             texts = dict(found.texts or {})
-            facts = facts_of_texts(texts, name)
+            facts = facts_of_material(found, name)
             boots = boots_in_texts(texts)
             earlier = records_of(boots[:-1], RecordFrom.LOG)
             present = record_of(facts, RecordFrom.LOG, boots[-1])

@@ -123,8 +123,22 @@ def hosts_of(
             yield Found(name, with_earlier(of_root, kept() if root.live else earlier_in_root(root)))
         else:
             texts = found.texts or {}
-            of_text = _facts_of_log(texts[name], name) if found.is_log else facts_of_texts(texts, name)
+            of_text = facts_of_material(found, name)
             yield Found(name, with_earlier(of_text, _earlier_in(texts, of_text)))
+
+
+def facts_of_material(found: Material, name: str) -> HostFacts:
+    """What the texts of an input tell; where the user says that it is a log, as that alone.
+
+    Args:
+        found: with texts.
+        name: of the input.
+
+    Raises:
+        AgentError: they tell nothing, or not of one boot.
+    """
+    texts = found.texts or {}
+    return _facts_of_log(texts[name], name) if found.is_log else facts_of_texts(texts, name)
 
 
 def _earlier_in(texts: Mapping[str, str], facts: HostFacts) -> list[BootRecord]:

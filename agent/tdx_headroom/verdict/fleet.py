@@ -14,7 +14,7 @@ from tdx_headroom.facts.host_facts import HostFacts
 from tdx_headroom.plan import Strategy, plan_host
 from tdx_headroom.verdict import State, describe, judge, predict
 from tdx_headroom.verdict.boots import judge_boots, next_boot_of, why_none_comes
-from tdx_headroom.verdict.history import areas_of
+from tdx_headroom.verdict.history import areas_of, bios_of
 from tdx_headroom.verdict.kernels import why_unknown
 from tdx_headroom.verdict.late_memory import at_boot
 from tdx_headroom.verdict.model import Basis
@@ -230,7 +230,7 @@ def audit_host(
         state=own.state,
         targets=tuple(results),
         strategies={s: same or _of_plan(plan) for s, plan in own_plans.items()},
-        bios_version=bios_version if facts.platform is None else facts.platform.bios_version or bios_version,
+        bios_version=bios_of(facts) or bios_version,
         cpu_model=None if facts.platform is None else facts.platform.cpu_model,
         areas=None if no_tdx else _fullest(own.strategy, own_plans[own.strategy]),
     )
@@ -250,7 +250,10 @@ def _next_boot(
         if configured
         else None
     )
-    known = coming is not None and coming.start.known_from not in (None, TraitsFrom.MAINLINE)
+    # Where nothing is judged, nothing is judged as an unknown kernel's.
+    known = (
+        coming is None or coming.verdict is None or coming.start.known_from not in (None, TraitsFrom.MAINLINE)
+    )
     if no_tdx:
         return TargetResult(NEXT, own.strategy, Fit.NO_TDX, own.told, known)
     if coming is None or coming.verdict is None:

@@ -24,6 +24,7 @@ from tdx_headroom.plan import plan_host
 from tdx_headroom.verdict import judge
 
 HOSTS = Path(__file__).parents[2] / "hosts"
+HISTORY = Path(__file__).parents[2] / "history"
 NAMES = ["emerald-rapids", "good-2-node", "granite-rapids-like", "no-tdx", "small-vm"]
 PATHS = [str(HOSTS / name) for name in NAMES]
 FAILING = ["emerald-rapids", "granite-rapids-like"]
@@ -367,6 +368,32 @@ def test_own_kernels_that_nobody_knows(tmp_path: Path, capsys: pytest.CaptureFix
     assert status == 0
     assert "\nown kernel (1 unknown)  " in out
     assert err == "tdx-headroom: own kernel: 1 host has a kernel that nobody knows, judged as mainline\n"
+
+
+def test_a_next_boot_that_is_not_known_is_no_unknown_kernel(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is judged as mainline where nothing is judged."""
+    _, out, err = fleet(capsys, str(HOSTS / "good-2-node"), "--next-boot")
+    assert "CANNOT TELL" in out
+    assert "unknown kernel" not in out
+    assert "unknown)" not in out
+    assert err == ""
+
+
+def test_hosts_left_out_of_groups_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON and CSV of groups have no place for hosts to which a canary does not apply: stderr has."""
+    canary = [str(HISTORY / f"canary-{version}.json") for version in ("2.1", "2.3")]
+    for form in ("json", "csv"):
+        options = ["--canary", *canary, "--group-by", "bios", "--format", form]
+        _, _, err = fleet(capsys, str(HISTORY / "fleet.jsonl"), *options)
+        assert "left out" in err
+
+
+def test_a_log_alone_is_no_other_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is said to be a log is read as one, with earlier boots or without."""
+    (tmp_path / "iomem").write_text((HOSTS / "good-2-node/proc/iomem").read_text())
+    for options in ([], ["--group-by", "bios"]):
+        status, _, err = fleet(capsys, "--log", str(tmp_path / "iomem"), *options)
+        assert (status, "no kernel message" in err) == (os.EX_DATAERR, True)
 
 
 def test_csv_and_json_have_the_same_columns(capsys: pytest.CaptureFixture[str]) -> None:
