@@ -63,7 +63,8 @@ NUMBERS = (
     stat(
         "Mainline kernel fails",
         "TDX hosts on which a mainline kernel could not initialize TDX, whatever the kernel that runs does.",
-        f'sum(job_strategy_outcome:tdx_init_predicted:sum{{{JOB},strategy="memory-regions",outcome!="ok"}})',
+        f'sum(job_strategy_outcome:tdx_init_predicted:sum{{{JOB},strategy="memory-regions",outcome!="ok"}})'
+        " or vector(0)",
         colours=ANY_IS_A_WARNING,
     ),
     stat(
@@ -192,7 +193,7 @@ HOSTS = (
     table(
         "Failures by reason",
         "Hosts on which TDX failed in this boot.",
-        Query(f"sum by (reason) (job_reason:tdx_init_failure_info:sum{{{JOB}}})"),
+        Query(f"sum by (reason) (job_reason:tdx_init_failure_info:sum{{{JOB}}}) > 0"),
         columns=("reason",),
         value="hosts",
         width=6,

@@ -37,13 +37,13 @@ class Bar(NamedTuple):
 
     Args:
         x: of its left edge.
-        height: 0 where what it needed is unknown.
+        height: None where what it needed is unknown.
         look: ``up``, ``down`` or ``other``.
         title: what to say about it.
     """
 
     x: int
-    height: int
+    height: int | None
     look: str
     title: str
 
@@ -145,7 +145,7 @@ def chart(records: Sequence[BootRecord], changes: Sequence[BootChange | None]) -
 
 def _bar(x: int, record: BootRecord) -> Bar:
     fullest = record.fullest
-    height = 0 if fullest is None else AREA * min(fullest.needed, MOST_AREAS)
+    height = None if fullest is None else AREA * min(fullest.needed, MOST_AREAS)
     title = f"{when(record.began)}: {_needed(record)} areas, TDX {OUTCOMES[record.outcome]}"
     return Bar(x, height, _LOOKS.get(record.outcome, "other"), title)
 

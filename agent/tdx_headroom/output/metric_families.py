@@ -250,7 +250,9 @@ _TABLE = (
     ),
     Family("tdx_headroom_assessment_timestamp_seconds", "When the host was last assessed."),
     Family("tdx_headroom_assessment_duration_seconds", "How long the last assessment took."),
-    Family("tdx_headroom_assessment_stale", "1 when the last assessment failed and an older one is shown."),
+    Family(
+        "tdx_headroom_assessment_stale", "1 when the last assessment failed: an older one is shown, or none."
+    ),
     Family("tdx_headroom_state_write_success", "Whether what is known could be kept for after a restart."),
     Family(
         "tdx_headroom_http_requests_total",

@@ -173,7 +173,7 @@ class Agent:
         read_at |= {source.source: now for source in assessment.facts.sources if source.ok}
         log_health = assessment.facts.log_health
         before, current = self._state.previous, self._state.current
-        records = self._state.records
+        records = self.records
         return metrics.AgentStatus(
             assessed_at=now,
             duration=duration,

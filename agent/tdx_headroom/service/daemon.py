@@ -198,10 +198,15 @@ def _registry(settings: Settings) -> CollectorRegistry:
     return registry
 
 
+def _earlier_unread(why: str) -> None:
+    log.get().warning("earlier boots are not known", error=why)
+
+
 def _load_state(root: HostFiles, settings: Settings) -> tuple[StateFile | None, State]:
     """What was kept before, seen from this boot."""
     if not root.live and settings.state_directory is None:
-        return None, State(history=tuple(earlier_in_root(root)[-MAX_BOOTS:]))
+        earlier = earlier_in_root(root, _earlier_unread)
+        return None, State(history=tuple(earlier[-MAX_BOOTS:]))
     boot_id = read_boot_id(root)
     if settings.state_directory is None or boot_id is None:
         return None, State()

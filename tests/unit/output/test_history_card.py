@@ -39,12 +39,19 @@ def test_a_bar_a_boot() -> None:
     )
     assert section is not None
     chart = section["chart"]
-    assert [bar.height for bar in chart.bars] == [4 * AREA, 0, 17 * AREA]
+    assert [bar.height for bar in chart.bars] == [4 * AREA, None, 17 * AREA]
     assert [bar.look for bar in chart.bars] == ["up", "other", "down"]
     assert len({bar.x for bar in chart.bars}) == 3
     assert chart.base - chart.limit_y == 16 * AREA
-    assert min(chart.base - bar.height for bar in chart.bars) >= 0
+    assert min(chart.base - (bar.height or 0) for bar in chart.bars) >= 0
     assert chart.words == "3 boots, the newest on the right: 4 to 17 of 16 areas needed."
+
+
+def test_none_needed_is_not_unknown() -> None:
+    """A boot that needed no area has its place on the line, and no question mark."""
+    page = render_page(assess(HostFacts()), records=[boot(0), boot(1)])
+    assert ">?<" not in page
+    assert ">?<" in render_page(assess(HostFacts()), records=[boot(None), boot(1)])
 
 
 def test_marks_where_something_changed() -> None:

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from tdx_headroom.address import GIB, MIB
+from tdx_headroom.facts.boot_record import Areas, BootRecord, RecordFrom, StrategyAreas
 from tdx_headroom.facts.host_facts import HostFacts
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
@@ -22,7 +23,6 @@ from tdx_headroom.web.pages import MAX_AGE, SAVED, Pages
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tdx_headroom.facts.boot_record import BootRecord
     from tdx_headroom.output.metric_families import Collector
 
 
@@ -44,7 +44,7 @@ class Host:
         self.collected = 0
         registry = CollectorRegistry(auto_describe=False)
         registry.register(Scrape(self))
-        self.pages = Pages(self, registry, clock=lambda: self.now)
+        self.pages = Pages(self, registry, runbook_url="https://docs.example/r", clock=lambda: self.now)
 
     def collect(self, wanted: frozenset[Collector]) -> Iterable[Metric]:  # noqa: ARG002  a view has it
         self.own_collected += 1
@@ -66,6 +66,17 @@ class Scrape:
         self.host.collected += 1
         self.host.now += self.host.cost
         yield GaugeMetricFamily("collected", "Times.", value=self.host.collected)
+
+
+def test_the_page_has_what_the_view_has() -> None:
+    """Earlier boots are drawn, and findings lead to their runbooks."""
+    host = Host()
+    host.assessment = assess(read_facts(Root(EMERALD_RAPIDS)))
+    areas = (StrategyAreas("memory-regions", (Areas(0, 1 << 30, 9, 16, 9),)),)
+    host.records = (BootRecord(RecordFrom.AGENT, strategy="memory-regions", areas=areas),) * 2
+    page = host.pages.get("/", "", full=False).body.decode()
+    assert 'id="history"' in page
+    assert 'href="https://docs.example/r/TDX' in page
 
 
 def test_a_scrape_now_and_then_is_fresh() -> None:
