@@ -18,6 +18,7 @@ from tdx_headroom.output.metric_families import ALL, collector_of_sample, famili
 from tdx_headroom.output.next_boot_metrics import coming_state, next_boot_samples
 from tdx_headroom.plan import AreaKind, Strategy
 from tdx_headroom.plan.regions import tdx_memory_list
+from tdx_headroom.sources.registry import SOURCES
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.model import FORETOLD
 
@@ -38,8 +39,7 @@ STEP_IS_NEW = 7 * 86400.0
 Labels = tuple[tuple[str, ...], ...]
 """Values of the labels of several series."""
 
-REQUIRED = frozenset({"firmware-memmap", "kernel-log", "nodes", "platform", "zoneinfo"})
-"""Sources that every Linux host has, and for which no other stands in."""
+_REQUIRED = frozenset(source.name for source in SOURCES if source.required)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def missing_sources(assessment: Assessment) -> Labels:
     failing = {source.source for source in assessment.facts.sources if not source.ok}
     # Of the two that show memory as it is now, one is enough.
     alone = {MemorySource.IOMEM} if MemorySource.MEMBLOCK in failing else set()
-    return tuple((name,) for name in sorted(failing & (REQUIRED | alone)))
+    return tuple((name,) for name in sorted(failing & (_REQUIRED | alone)))
 
 
 def _is_tdx(assessment: Assessment) -> bool:

@@ -73,6 +73,7 @@ class Source(Generic[T]):
         files: that it reads.
         names: a pattern of paths of which nothing but the names is read.
         reported: whether facts tell how reading it went.
+        required: whether every Linux host has it, and no other stands in for it.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Source(Generic[T]):
     files: tuple[File, ...]
     names: str | None = None
     reported: bool = True
+    required: bool = False
 
 
 def _value(name: str, path: str, read: Callable[[HostFiles], T | None]) -> Callable[[HostFiles], Reading[T]]:
@@ -104,6 +106,7 @@ FIRMWARE = Source(
         File(r"sys/firmware/memmap/[0-9]{1,6}/(?:start|end)", reduce.firmware_address),
         File(r"sys/firmware/memmap/[0-9]{1,6}/type", reduce.firmware_type),
     ),
+    required=True,
 )
 NODES = Source(
     nodes.SOURCE,
@@ -111,6 +114,7 @@ NODES = Source(
     (File(nodes.BLOCK_SIZE_PATH, reduce.matching(r"[0-9a-f]{1,16}")),),
     # Whatever lies in a node's directory shows that there is the node.
     names=r"sys/devices/system/node/node[0-9]{1,5}(?:/(?:memory[0-9]{1,9}|meminfo|cpulist|distance))?",
+    required=True,
 )
 CPU_NODES = Source(
     "cpu-nodes",
@@ -122,6 +126,7 @@ ZONEINFO = Source(
     zoneinfo.SOURCE,
     zoneinfo.read_zoneinfo,
     (File(zoneinfo.PATH, reduce.zones, "where each zone lies", handed_over="zoneinfo"),),
+    required=True,
 )
 PLATFORM = Source(
     platform.SOURCE,
@@ -144,9 +149,13 @@ PLATFORM = Source(
         File("sys/class/dmi/id/bios_version", reduce.matching(FIRMWARE_VERSION.pattern)),
         File("sys/class/dmi/id/product_name", reduce.matching(r"[A-Za-z0-9 ._()\[\]/+-]{1,64}")),
     ),
+    required=True,
 )
 KERNEL_LOG: Source[KernelLog] = Source(
-    LOG, None, (File(kmsg.PATH, handed_over="kmsg", privileged=True), File(ALL_LOG_PATHS.pattern))
+    LOG,
+    None,
+    (File(kmsg.PATH, handed_over="kmsg", privileged=True), File(ALL_LOG_PATHS.pattern)),
+    required=True,
 )
 MEMBLOCK_RESERVED = Source(
     RESERVED,
