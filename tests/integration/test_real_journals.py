@@ -201,7 +201,7 @@ def test_a_forged_line(folder: Path) -> None:
     assert [record.kernel_release for record in records()] == [failed.release, up.release]
 
 
-def test_time_is_short(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_boots_than_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest boots are the ones that are not read."""
     monkeypatch.setattr("tdx_headroom.inputs.journal.MAX_BOOTS", 2)
     write_journal(folder / "system.journal", [entry for boot in BOOTS for entry in boot.entries()])
