@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from itertools import accumulate
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from tdx_headroom.address import Range, union
@@ -108,8 +109,8 @@ class _Step(NamedTuple):
 def search(facts: HostFacts, plan: Plan, goal: Goal, *, nearest: bool = False) -> Mended | None:
     """The cheapest memory to give up for a goal; None where none is found.
 
-    Every TDMR that has too many areas is treated, one move at a time, and after each move the whole plan is
-    made anew: a split takes another PAMT, which may lie in any TDMR.
+    Every TDMR that has too many areas is treated, and after each step the whole plan is made anew: a split
+    takes another PAMT, which may lie in any TDMR.
 
     Args:
         facts: of the host, its memory regions known.
@@ -138,8 +139,8 @@ def search(facts: HostFacts, plan: Plan, goal: Goal, *, nearest: bool = False) -
         elif best is None:
             if goal.short(tried) < goal.short(near[1]) and not _is_worse(tried, plan):
                 near = step, tried
-            for move in _moves(memory, changed, tried, goal, step.ranges):
-                _push(queue, seen, _after(memory, step, move))
+            for moves in _moves(memory, changed, tried, goal, step):
+                _push(queue, seen, _after(memory, step, moves))
     if best is None and nearest and near[0].ranges:
         best = near
     return None if best is None else Mended(best[0].ranges, best[0].cost, best[1])
@@ -155,28 +156,38 @@ def _is_better(plan: Plan, other: Plan) -> bool:
     return (quality(plan), -plan.tdmrs_needed) > (quality(other), -other.tdmrs_needed)
 
 
-def _moves(memory: Memory, facts: HostFacts, plan: Plan, goal: Goal, given_up: Sequence[Range]) -> list[Move]:
-    """What to give up next; nothing where it is no TDMR that keeps the plan from its goal."""
+def _moves(memory: Memory, facts: HostFacts, plan: Plan, goal: Goal, step: _Step) -> list[Sequence[Move]]:
+    """What to give up next, each together; nothing where it is no TDMR that keeps the plan from its goal."""
     if plan.outcome is Outcome.TDMRS:
-        return islands(memory, facts, given_up)[:1]
+        return [[move] for move in islands(memory, facts, step.ranges)[:1]]
     crowded = next((tdmr for tdmr in plan.tdmrs if goal.excess(tdmr) > 0), None)
     if plan.outcome not in (Outcome.OK, Outcome.RESERVED_AREAS) or crowded is None:
         return []
-    return _of_tdmr(memory, plan, crowded, goal, given_up)
+    return _of_tdmr(memory, plan, crowded, goal, step)
 
 
-def _of_tdmr(memory: Memory, plan: Plan, tdmr: Tdmr, goal: Goal, given_up: Sequence[Range]) -> list[Move]:
+def _of_tdmr(memory: Memory, plan: Plan, tdmr: Tdmr, goal: Goal, step: _Step) -> list[Sequence[Move]]:
     cell, count = crowded_gib(tdmr)
-    if count + goal.left(tdmr) > tdmr.limit:
-        # No split helps there: so many joins it takes, whatever else is done. Or the TDMR goes as a whole.
-        inside = [m for m in joins(memory, plan, tdmr, given_up) if cell.start <= m.range.start < cell.end]
-        whole = memory.move(tdmr.base, tdmr.end, given_up)
-        return [*inside[:1], *([whole] if whole is not None else [])]
-    return moves(memory, plan, tdmr, given_up)
+    joins_needed = count + goal.left(tdmr) - tdmr.limit
+    if joins_needed <= 0:
+        return [[move] for move in moves(memory, plan, tdmr, step.ranges)]
+    # No split helps there: so many joins it takes, whatever else is done. Or the TDMR goes as a whole.
+    all_joins = joins(memory, plan, tdmr, step.ranges)
+    inside = [move for move in all_joins if cell.start <= move.range.start < cell.end]
+    cheapest = _affordable(inside[:joins_needed], MAX_GIVEN_UP - step.cost)
+    whole = memory.move(tdmr.base, tdmr.end, step.ranges)
+    return [together for together in (cheapest, [whole] if whole is not None else []) if together]
 
 
-def _after(memory: Memory, step: _Step, move: Move) -> _Step:
-    return _Step(_merged(memory, union([*step.ranges, move.range])), step.cost + move.cost)
+def _affordable(found: Sequence[Move], most: int) -> Sequence[Move]:
+    """The first of some moves that cost no more than ``most`` bytes together."""
+    costs = accumulate(move.cost for move in found)
+    return found[: sum(cost <= most for cost in costs)]
+
+
+def _after(memory: Memory, step: _Step, moves: Sequence[Move]) -> _Step:
+    ranges = union([*step.ranges, *(move.range for move in moves)])
+    return _Step(_merged(memory, ranges), step.cost + sum(move.cost for move in moves))
 
 
 def _merged(memory: Memory, ranges: Sequence[Range]) -> tuple[Range, ...]:
