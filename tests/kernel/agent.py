@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from tdx_headroom.facts.host_facts import GivenBases, HostFacts, Limits, PamtEntrySize, Placement
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
-from tdx_headroom.output.plan_json import to_json
+from tdx_headroom.output.plan_json import observed_to_json, plan_to_json, to_json
+from tdx_headroom.plan import Strategy, plan_host
 from tdx_headroom.verdict.assessment import assess
+from tdx_headroom.verdict.late_memory import at_boot
 from tests.kernel.guestmap import MEMORY_REGIONS
 
 if TYPE_CHECKING:
@@ -36,8 +38,9 @@ def planner(strategy: str) -> Planner:
     """The agent's own planner for a strategy."""
 
     def made(facts: HostFacts) -> dict[str, Any] | None:
-        of_strategy: dict[str, Any] | None = to_json(assess(facts))["strategies"][strategy]
-        return of_strategy
+        name = Strategy(strategy)
+        plan = plan_host(at_boot(facts), (name,))[name]
+        return None if plan is None else plan_to_json(plan)
 
     return made
 
@@ -54,8 +57,7 @@ def proven_strategy(facts: HostFacts, module: Module) -> str | None:
 
 def observed(facts: HostFacts) -> dict[str, Any]:
     """What the agent read from the log about TDX in this boot."""
-    seen: dict[str, Any] = to_json(assess(facts))["observed"]
-    return seen
+    return observed_to_json(facts.kernel_log)
 
 
 def with_module(facts: HostFacts, module: Module) -> HostFacts:

@@ -30,7 +30,7 @@ def to_json(assessment: Assessment, *, full_addresses: bool = True) -> dict[str,
     """
     facts = assessment.facts
     plans = {
-        str(strategy): None if plan is None else _plan(plan, full_addresses=full_addresses)
+        str(strategy): None if plan is None else plan_to_json(plan, full_addresses=full_addresses)
         for strategy, plan in assessment.plans.items()
     }
     return {
@@ -38,7 +38,7 @@ def to_json(assessment: Assessment, *, full_addresses: bool = True) -> dict[str,
         "host": facts.host,
         "nodes_known": facts.nodes_known,
         "strategies": plans,
-        "observed": _observed(facts.kernel_log, full_addresses=full_addresses),
+        "observed": observed_to_json(facts.kernel_log, full_addresses=full_addresses),
         "verdict": {
             **verdict_to_json(assessment.verdict, full_addresses=full_addresses),
             **_next_boot(assessment, full_addresses=full_addresses),
@@ -91,7 +91,7 @@ def boot_to_json(boot: Boot, *, full_addresses: bool = True) -> dict[str, Any]:
         "findings": []
         if verdict is None
         else [_finding(found, full_addresses=full_addresses) for found in verdict.findings],
-        "plan": None if boot.plan is None else _plan(boot.plan, full_addresses=full_addresses),
+        "plan": None if boot.plan is None else plan_to_json(boot.plan, full_addresses=full_addresses),
     }
 
 
@@ -100,7 +100,8 @@ def error_to_json(line: int, host: str | None, error: str, hint: str | None) -> 
     return {"schema": ERROR_SCHEMA, "line": line, "host": host, "error": error, "hint": hint}
 
 
-def _plan(plan: Plan, *, full_addresses: bool) -> dict[str, Any]:
+def plan_to_json(plan: Plan, *, full_addresses: bool = True) -> dict[str, Any]:
+    """One strategy's plan; without ``full_addresses`` without addresses of PAMTs and reserved areas."""
     module = plan.module
     return {
         "errno": plan.errno,
@@ -145,7 +146,8 @@ def _tdmr(tdmr: Tdmr, *, full_addresses: bool) -> dict[str, Any]:
     }
 
 
-def _observed(log: KernelReport | None, *, full_addresses: bool) -> dict[str, Any]:
+def observed_to_json(log: KernelReport | None, *, full_addresses: bool = True) -> dict[str, Any]:
+    """What the kernel's log shows of TDX; without ``full_addresses`` no CMRs and no bounds of a TDMR."""
     if log is None:
         names = ("errno", "reason", "pamt_kib", "keyids", "module_version", "cmrs", "failed_tdmr")
         return {"module_state": "unknown", **dict.fromkeys(names)}
