@@ -41,8 +41,8 @@ demo: $(STAMP) ## serve a captured host on which TDX fails
 plan: $(STAMP) ## show this host's plan
 	@$(VENV)/bin/tdx-headroom plan $(ARGS)
 
-test: $(STAMP) ## all tests, ruff, mypy --strict, the architecture test
-	@$(VENV)/bin/python -m pytest $(ARGS)
+test: $(STAMP) ## all tests in several processes, ruff, mypy --strict, the architecture test
+	@$(VENV)/bin/python -m pytest --numprocesses auto $(ARGS)
 
 kernel-test: $(STAMP) ## the plan against a real kernel in QEMU: KERNEL=6.12|7.3 MAPS=n SEED=n STRATEGY=name
 	@$(VENV)/bin/python -m tests.kernel --kernel $(KERNEL) --maps $(MAPS) --seed $(SEED) --strategy $(STRATEGY) $(ARGS)
