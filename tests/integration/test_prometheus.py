@@ -180,7 +180,7 @@ def test_a_host_begins_to_fail_and_is_repaired(site: Site) -> None:
         **labels,
     }
     assert alert["annotations"] == {
-        "summary": "TDX failed to initialize in this boot.",
+        "summary": f"TDX failed to initialize on {site.instance} in this boot.",
         "description": f"On {site.instance} TDX failed to initialize in this boot: reserved-areas-exhausted"
         " (errno -28). It runs no confidential guests.",
         "runbook_url": "https://tdx-headroom.example/docs/runbooks/TDXInitFailed.md",

@@ -134,15 +134,15 @@ def test_there_is_a_test_for_every_recording() -> None:
 
 @pytest.mark.parametrize("name", ALERTS)
 def test_alerts_keep_to_the_conventions(name: str) -> None:
-    """CamelCase with the prefix, a known severity, a static sentence as summary, a description, a runbook."""
+    """CamelCase with the prefix, a known severity, the host in summary and description, a runbook."""
     alert = ALERTS[name]
     assert re.fullmatch(r"TDX[A-Za-z]+", name)
     assert alert["labels"]["severity"] in ("critical", "warning", "info")
     notes = alert["annotations"]
     assert set(notes) == {"summary", "description", "runbook_url"}
-    assert "{{" not in notes["summary"]
     assert notes["summary"].endswith(".")
-    assert "{{" in notes["description"] or name == "TDXAgentsAbsent"
+    for note in (notes["summary"], notes["description"]):
+        assert ("{{ $labels.instance }}" in note) == (name != "TDXAgentsAbsent")
     assert notes["runbook_url"].endswith(f"/docs/runbooks/{name}.md")
 
 
