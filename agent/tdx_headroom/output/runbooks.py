@@ -41,7 +41,7 @@ RUNBOOKS = {
     "TDXModuleWillReject": ("rejected-by-module", "cmr-table-invalid", "full-tdmr"),
     "TDXInitFailed": ("fails-again", "failed-in-this-boot"),
     "TDXGoneSinceLastBoot": ("gone-since-last-boot",),
-    "TDXMemoryNotConvertible": ("unlikely-convertible",),
+    "TDXMemoryNotConvertible": ("in-no-single-cmr", "unlikely-convertible"),
 }
 """Kinds of findings by the name of their runbook."""
 

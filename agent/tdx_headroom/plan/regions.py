@@ -32,6 +32,15 @@ def not_convertible(regions: Sequence[MemoryRegion], cmrs: Sequence[tuple[int, i
     return subtract(((r.start, r.end) for r in regions), ((base, base + size) for base, size in cmrs))
 
 
+def in_no_single(regions: Sequence[MemoryRegion], cmrs: Sequence[tuple[int, int]]) -> list[Range]:
+    """The regions that no CMR holds whole; CMRs that touch are not joined."""
+    return [
+        Range(r.start, r.end)
+        for r in regions
+        if not any(base <= r.start and r.end <= base + size for base, size in cmrs)
+    ]
+
+
 def not_convertible_bytes(regions: Sequence[MemoryRegion], cmrs: Sequence[tuple[int, int]]) -> int:
     """How many bytes of the regions no CMR covers."""
     return total(not_convertible(regions, cmrs))

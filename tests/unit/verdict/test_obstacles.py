@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tdx_headroom.address import GIB, MIB, Range
-from tdx_headroom.facts.boots import BootInventory
+from tdx_headroom.facts.boots import BootInventory, KernelTraits
 from tdx_headroom.facts.host_facts import HostFacts, Limits, MemoryRegion, Placement
 from tdx_headroom.facts.kernel_report import (
     Contradiction,
@@ -86,6 +86,12 @@ FULL = HostFacts(
     cmrs=((MIB, GIB // 2 - MIB), (4 * GIB, 8 * GIB)),
 )
 
+WALKED = replace(
+    ROOMY,
+    traits=KernelTraits(walks_cmrs=True),
+    cmrs=tuple((r.start, (r.end - r.start) // 2) for r in ROOMY.memory_regions or ()),
+)
+
 EXAMPLES: dict[str, HostFacts] = {
     "too-few-keyids": failed(FailureReason.KEYIDS),
     "module-not-loaded": failed(FailureReason.NOT_LOADED),
@@ -137,6 +143,7 @@ EXAMPLES: dict[str, HostFacts] = {
     "unlikely-convertible": replace(
         ROOMY, suspects=(Suspect(4 * GIB, 12 * GIB, Origin.KMEM, "dax0.0", late=True),)
     ),
+    "in-no-single-cmr": WALKED,
     "few-tdmrs": limited(tdmrs=6),
     "pamt-memory": HostFacts(memory_regions=(MemoryRegion(0, MIB, 0),)),
     "rejected-by-module": replace(ROOMY, cmrs=((MIB, GIB - MIB),)),
@@ -223,6 +230,37 @@ def test_every_output_tells_it(kind: str) -> None:
     if any(finding.severity is not NOTE for finding in findings):
         results = {check.result for check in run_checks(assessment) if check.group != "verdict"}
         assert results & {"FAIL", "WARN"}
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        replace(WALKED, traits=None),
+        replace(WALKED, traits=KernelTraits(walks_cmrs=False, reads_cmrs=True)),
+        replace(WALKED, kernel_log=UP),
+        replace(WALKED, cmrs=None),
+        replace(WALKED, cmrs=tuple((r.start, r.end - r.start) for r in WALKED.memory_regions or ())),
+        replace(WALKED, cmrs=((0, 1 << 52),)),
+    ],
+    ids=["image unknown", "does not walk", "is up", "CMRs unknown", "a CMR each", "one CMR"],
+)
+def test_nothing_lies_in_no_single_cmr(facts: HostFacts) -> None:
+    """Only a kernel that walks the CMRs refuses it, and only regions that none of them holds whole."""
+    kinds = [finding.kind for finding in assess(facts).verdict.findings]
+    assert kinds == [kind for kind in kinds if kind != "in-no-single-cmr"]
+
+
+def test_regions_across_cmrs_that_touch() -> None:
+    """The module takes them, and such a kernel may not: the host is at risk."""
+    halves = [
+        (at, (r.end - r.start) // 2)
+        for r in WALKED.memory_regions or ()
+        for at in (r.start, r.start + (r.end - r.start) // 2)
+    ]
+    verdict = assess(replace(WALKED, cmrs=tuple(halves))).verdict
+    assert verdict.next_boot is State.AT_RISK
+    (finding,) = [finding for finding in verdict.findings if finding.kind == "in-no-single-cmr"]
+    assert "may take none of these, and give up (errno -22)" in finding.text
 
 
 def test_checks_tell_what_no_other_check_does() -> None:

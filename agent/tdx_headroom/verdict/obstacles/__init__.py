@@ -114,6 +114,7 @@ REGISTRY: tuple[Row, ...] = (
     Row(reserved_areas.look, reserved_areas.KINDS, "whether reserved areas suffice", FAILS, None),
     Row(varies.look, varies.KINDS, "whether the need varies", RISK),
     Row(plan_fails.look, plan_fails.KINDS, "whether kernel and module take the plan", FAILS, None),
+    Row(not_convertible.refused_by_walk, (not_convertible.SEVERAL,), "what this kernel may refuse", RISK),
     Row(not_convertible.by_name, (not_convertible.BY_NAME,), "what may not be convertible", RISK),
     Row(without_tdx.look, without_tdx.KINDS, "whether this kernel does TDX", FAILS, told_in=_UP),
     Row(kvm_parameters.look, kvm_parameters.KINDS, "whether KVM is to start TDX", FAILS),

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 from tdx_headroom.address import intersect, show_size, total
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.facts.observations import Origin
-from tdx_headroom.plan import Outcome
+from tdx_headroom.plan import Outcome, Strategy
+from tdx_headroom.plan.regions import in_no_single, tdx_memory_list
 from tdx_headroom.verdict.findings import NOTE, RISK, Certainty, Finding, Findings, Remedy, RemedyKind, Signs
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
 
 BY_NAME = "unlikely-convertible"
+SEVERAL = "in-no-single-cmr"
 _SPECIAL = "efi=nosoftreserve"
 _WHAT = {
     Origin.KMEM: "that the driver kmem has added",
@@ -67,6 +69,25 @@ def look(signs: Signs) -> Findings:
     effect = "the TDX module rejects the plan" if rejected else "a guest that gets such a page fails later"
     text = f"{show_size(size)} of memory lie outside every CMR: {effect}."
     yield Finding("not-convertible", NOTE, text, {"not_convertible_bytes": size})
+
+
+def refused_by_walk(signs: Signs) -> Findings:
+    """Memory regions that lie in no single CMR: some kernels that walk the CMRs give up on the first of them.
+
+    The patches that do (2024, not merged) are known by the message that their image has too; which of them a
+    kernel has, it does not show.
+    """
+    facts, log = signs.facts, signs.facts.kernel_log
+    walks = facts.traits is not None and facts.traits.walks_cmrs
+    if not walks or signs.strategy.strategy is not Strategy.CMR_WALK or facts.cmrs is None:
+        return
+    if log is not None and log.state is ModuleState.INITIALIZED and not signs.what_if:
+        return
+    refused = in_no_single(tdx_memory_list(facts.memory_regions or ()), facts.cmrs)
+    if refused:
+        text = f"{show_size(total(refused))} of memory lie in regions that no single CMR holds: by its image,"
+        text += " this kernel may take none of these, and give up (errno -22)."
+        yield Finding(SEVERAL, RISK, text, {"bytes": total(refused)}, (), Certainty.HOLES)
 
 
 def by_name(signs: Signs) -> Findings:
