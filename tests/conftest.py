@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from tests.shares import scheduler
+from tests.shares import long_first, scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -85,6 +85,12 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
     """Where processes share the tests, those of one module go to one of them: they share its fixtures."""
     return scheduler(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Only where this is one of several processes: alone, tests run in the order of their files."""
+    if hasattr(config, "workerinput"):
+        long_first(items)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from tests.conftest import PACKAGES
 from tests.imports import impurities, modules_of
+from tests.shares import FAULTS, LONG
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGE = CHECKOUT / "agent" / "tdx_headroom"
@@ -229,3 +230,14 @@ def test_programs_are_named(path: Path) -> None:
     names = {Path(name).name for name in programs(ast.parse(text))}
     lacking = [name for name in names - ESSENTIAL if f'program("{name}")' not in text]
     assert not [name for name in lacking if not ("program(name)" in text and f'"{name}"' in text)]
+
+
+def test_long_modules_are_there() -> None:
+    """Those that `make test` begins with have not been renamed; those that inject faults are all of them."""
+    assert [module for module in LONG if not (CHECKOUT / module).is_file()] == []
+    recording = {
+        str(path.relative_to(CHECKOUT))
+        for path in (CHECKOUT / "tests" / "integration").glob("test_*.py")
+        if "tests.integration.recorded" in path.read_text("utf-8")
+    }
+    assert recording == set(FAULTS)
