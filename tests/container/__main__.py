@@ -71,6 +71,7 @@ def _run(*, fresh: bool) -> int:
             "health check": partial(checks.health, engine),
             "restart": partial(checks.restart, engine),
             "stop": partial(checks.stop, engine),
+            "health check under TLS": partial(checks.health_under_tls, engine, shown["run"]),
             "boot entries": partial(checks.boots, engine, shown["run"]),
             "textfile": partial(checks.textfile, engine, shown["run"]),
         }

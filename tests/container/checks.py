@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.container.podman import wait_for
+from tests.integration.certificates import make_authority
 from tests.kernel.tools import KernelTestError
 from tests.tools.machine_memory import memory_bytes
 
@@ -26,6 +27,16 @@ NEXT = "6.1.0-28-amd64"
 
 FROM_HOST = ("/boot", "/lib/modules", "/etc/modprobe.d", "/usr/lib/modprobe.d")
 """Folders of the host in docs/container.md that are made up here: not every machine has them."""
+
+WEB_CONFIG = """\
+tls_server_config:
+  cert_file: server.pem
+  key_file: server.key
+  client_ca_file: ca.pem
+  client_auth_type: RequireAndVerifyClientCert
+basic_auth_users:
+  prometheus: $2b$04$9kkEm/OKzei2Nv5bu8IQuuX1v2HZZfMX/4USdrhjTq7bIurh0gZwC
+"""
 
 
 class CheckError(KernelTestError):
@@ -72,13 +83,41 @@ def agent(engine: Podman, shown: list[list[str]]) -> str:
 
 def health(engine: Podman) -> str:
     """The recipe's health check tells an agent that answers from one that does not."""
+    _expect_health_told(engine)
+    return "passes, and fails where the agent does not answer"
+
+
+def health_under_tls(engine: Podman, shown: list[list[str]]) -> str:
+    """The same of an agent that wants TLS, a certificate and a password, of which the check has none."""
+    folder = engine.folder / "web"
+    authority = make_authority(folder)
+    authority.issue("server")
+    (folder / "web.yml").write_text(WEB_CONFIG)
+    for path in (folder, *folder.iterdir()):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    *words, name = _command(shown, AGENT)
+    serve = ["serve", "--path.rootfs", "/host", "--web.config.file", "/web/web.yml"]
+    engine.run([*words, f"--volume={folder}:/web:ro", name, *serve])
+    wait_for("listening agent", lambda: "msg=serving" in engine.logs(AGENT))
+    try:
+        engine.get("/-/healthy")
+    except KernelTestError:
+        pass
+    else:
+        raise CheckError("it answers without TLS")
+    _expect_health_told(engine)
+    engine("rm", "--force", "--time=60", AGENT)
+    return "passes, and fails where the agent does not answer"
+
+
+def _expect_health_told(engine: Podman) -> None:
     engine("healthcheck", "run", AGENT)
     pid = engine.inspect(AGENT, "{{.State.Pid}}")
     engine.inside("kill", "-STOP", pid)
     try:
         engine("healthcheck", "run", AGENT)
     except KernelTestError:
-        return "passes, and fails where the agent does not answer"
+        return
     finally:
         engine.inside("kill", "-CONT", pid)
     raise CheckError("the health check passes while the agent is stopped")
@@ -96,7 +135,7 @@ def restart(engine: Podman) -> str:
     expect(
         "the boot in the state", json.loads(_state(engine).read_text("utf-8"))["current"]["boot_id"] == boot
     )
-    expect("the state was set aside", "set aside" not in engine("logs", AGENT))
+    expect("the state was set aside", "set aside" not in engine.logs(AGENT))
     _expect_powerless(engine, AGENT, USER)
     return "the same answer, with the state of the volume"
 

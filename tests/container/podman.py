@@ -100,6 +100,10 @@ class Podman(NamedTuple):
         """A field of a container, as Go's template shows it."""
         return self("container", "inspect", "--format", template, name).strip()
 
+    def logs(self, name: str) -> str:
+        """What a container has printed; podman prints its errors as errors of its own."""
+        return self.inside("sh", "-c", '"$@" 2>&1', "sh", *self.engine, "logs", name)
+
     def get(self, path: str) -> str:
         """What the agent answers on the port that is published."""
         return self.inside("curl", "--silent", "--fail", "--max-time", "30", f"http://localhost:10110{path}")
@@ -110,7 +114,7 @@ class Podman(NamedTuple):
             wait_for("answer of the agent", lambda: self.get("/-/ready"))
         except KernelTestError as error:
             state = self.inspect(name, "{{.State.Status}}")
-            raise KernelTestError(f"{error}; {name} is {state}; {self('logs', name)!r}") from None
+            raise KernelTestError(f"{error}; {name} is {state}; {self.logs(name)!r}") from None
 
 
 def wait_for(what: str, get: Callable[[], object], seconds: float = SECONDS) -> None:
