@@ -60,6 +60,7 @@ local replaced(text, from, to, what) =
   local target(panel) = panel {
     [if 'targets' in panel then 'targets']:
       [query { expr: promql.withSelector(ofAgents(query.expr), config.selector) } for query in panel.targets],
+    [if 'panels' in panel then 'panels']: [target(inner) for inner in panel.panels],
   },
   local variable(one) = one {
     [if one.type == 'query' then 'query']+: { query: promql.withSelector(one.query.query, config.selector) },

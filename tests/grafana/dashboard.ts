@@ -28,10 +28,13 @@ interface Of<Kind extends string, Options, Custom = Record<string, never>>
 type AnyPanel =
   | Of<'bargauge', bargauge.Options>
   | Of<'stat', stat.Options>
-  | Of<'table', table.Options>
-  | Of<'timeseries', timeseries.Options, Partial<timeseries.FieldConfig>>
-  | RowPanel;
+  | Of<'table', table.Options, Partial<table.FieldConfig>>
+  | Of<'timeseries', timeseries.Options, Partial<timeseries.FieldConfig>>;
+
+interface Row extends Omit<RowPanel, 'panels'> {
+  panels: AnyPanel[];
+}
 
 export interface Shipped extends Omit<Dashboard, 'panels'> {
-  panels: AnyPanel[];
+  panels: (AnyPanel | Row)[];
 }

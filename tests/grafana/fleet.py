@@ -3,34 +3,33 @@
 
 from __future__ import annotations
 
-from tests.grafana.panels import (
+from tdx_headroom.plan import Strategy
+from tests.grafana.board import Row, choice_variable, dashboard, data_source_variable, label_variable
+from tests.grafana.colours import (
+    ALERT_SEVERITIES,
     ANY_IS_A_WARNING,
     ANY_IS_BAD,
-    HEADROOM,
-    NEUTRAL,
+    NONE,
+    UNKNOWN,
     Json,
-    Query,
-    Row,
-    bars,
-    dashboard,
-    data_source_variable,
-    figures,
-    graph,
-    label_variable,
-    stat,
-    table,
+    thresholds,
 )
+from tests.grafana.panels import HOST_COLUMNS, Query, bars, graph, stat, table, worst_first
 
 JOB = 'job=~"$job"'
-HOST_LINK = (
-    "/d/tdx-headroom-host?var-datasource=${datasource}"
+LINKS = {
+    "the host's dashboard": "/d/tdx-headroom-host?var-datasource=${datasource}"
     "&var-job=${__data.fields.job}&var-instance=${__data.fields.instance}"
-)
+}
 ROWS_SHOWN = 50
 
-
 NUMBERS = (
-    stat("Hosts", "Hosts that export metrics.", f"sum(job_version:tdx_headroom_build_info:sum{{{JOB}}})"),
+    stat(
+        "Hosts",
+        "Hosts that export metrics.",
+        f"sum(job_version:tdx_headroom_build_info:sum{{{JOB}}})",
+        width=2,
+    ),
     stat(
         "TDX is up",
         "Hosts on which TDX is initialized.",
@@ -43,7 +42,7 @@ NUMBERS = (
         colours=ANY_IS_BAD,
     ),
     stat(
-        "Will fail at the next boot",
+        "Next boot will fail",
         "Do not reboot these.",
         f'sum(job_verdict:tdx_next_boot:sum{{{JOB},verdict="will-fail"}})',
         colours=ANY_IS_BAD,
@@ -61,9 +60,9 @@ NUMBERS = (
         colours=ANY_IS_A_WARNING,
     ),
     stat(
-        "Mainline kernel fails",
-        "TDX hosts on which a mainline kernel could not initialize TDX, whatever the kernel that runs does.",
-        f'sum(job_strategy_outcome:tdx_init_predicted:sum{{{JOB},strategy="memory-regions",outcome!="ok"}})'
+        "Target kernel fails",
+        "TDX hosts on which the target kernel chosen above could not initialize TDX.",
+        f'sum(job_strategy_outcome:tdx_init_predicted:sum{{{JOB},strategy="$strategy",outcome!="ok"}})'
         " or vector(0)",
         colours=ANY_IS_A_WARNING,
     ),
@@ -71,13 +70,75 @@ NUMBERS = (
         "Cannot tell",
         "Hosts of which too little is known.",
         f'sum(job_verdict:tdx_verdict:sum{{{JOB},verdict="cannot-tell"}})',
-        colours=ANY_IS_A_WARNING,
+        colours=thresholds((1, UNKNOWN), base=NONE),
+        width=2,
     ),
     stat(
         "Agents down",
         "Agents that cannot be scraped: of jobs that have tdx-headroom in their names, as TDXAgentDown.",
         f'sum(1 - up{{{JOB},job=~".*tdx-headroom.*"}})',
         colours=ANY_IS_A_WARNING,
+        width=2,
+    ),
+)
+
+FAILING = f'tdx_init_predicted{{{JOB},strategy="$strategy",outcome!="ok"}} == 1'
+STAGED = f'tdx_staged_boot{{{JOB},verdict="will-fail"}} == 1'
+
+
+def _of(hosts: str, expr: str) -> str:
+    """What is said of these hosts besides."""
+    return f"{expr} and on (job, instance) ({hosts})"
+
+
+HOSTS = (
+    table(
+        "Hosts with alerts",
+        "Every alert that fires for a host, the worst first. Hosts link to their dashboards and pages.",
+        worst_first(
+            "ALERTS",
+            f'{JOB},instance!="",alertname=~"TDX.+",alertstate="firing"',
+            "severity",
+            ALERT_SEVERITIES,
+        ),
+        columns={**HOST_COLUMNS, "alert": "alertname", "severity": "severity"},
+        links={**LINKS, "its own page": "http://${__data.fields.instance}/"},
+        width=12,
+        none="None fires.",
+    ),
+    table(
+        "Hosts that the target kernel breaks",
+        "TDX would not come up under a kernel of the strategy chosen above; now: what it does today.",
+        # First those that come up today.
+        f"topk({ROWS_SHOWN}, ({FAILING})"
+        f' - on (job, instance) group_left () tdx_verdict{{{JOB},verdict="failed"}})',
+        _of(FAILING, f"tdx_verdict{{{JOB}}} == 1"),
+        _of(FAILING, f'tdx_reserved_areas_headroom_min{{{JOB},strategy="$strategy"}}'),
+        columns={**HOST_COLUMNS, "now": "verdict", "outcome": "outcome", "left": "Value #C"},
+        links=LINKS,
+        width=12,
+    ),
+    table(
+        "Hosts with a staged boot that fails",
+        "Another kernel or command line boots next, and TDX does not come up with it: do not reboot them.",
+        f"topk({ROWS_SHOWN}, {STAGED})",
+        _of(STAGED, f"tdx_next_boot_info{{{JOB}}}"),
+        columns={**HOST_COLUMNS, "kernel that boots next": "kernel_release"},
+        links=LINKS,
+    ),
+    table(
+        "Hosts on which TDX failed",
+        "The kernel's reason, in this boot.",
+        f"topk({ROWS_SHOWN}, tdx_init_failure_info{{{JOB}}} == 1)",
+        columns={**HOST_COLUMNS, "reason": "reason", "errno": "errno"},
+        links=LINKS,
+    ),
+    table(
+        "Hosts with the fewest areas left",
+        f"The {ROWS_SHOWN} TDX hosts with the fewest reserved areas left, under their own kernel.",
+        f"bottomk({ROWS_SHOWN}, tdx_reserved_areas_headroom_min_own_kernel{{{JOB}}})",
+        columns={**HOST_COLUMNS, "left": "Value"},
+        links=LINKS,
     ),
 )
 
@@ -94,117 +155,101 @@ TRENDS = (
         Query(f"sum by (verdict) (job_verdict:tdx_next_boot:sum{{{JOB}}})", "{{verdict}}"),
         stacked=True,
     ),
+    table(
+        "Alerts that fire",
+        "How many hosts each alert is about.",
+        'sort_desc(count by (alertname, severity) (ALERTS{alertname=~"TDX.+",alertstate="firing"}))',
+        columns={"alert": "alertname", "severity": "severity", "hosts": "Value"},
+        none="None fires.",
+    ),
 )
 
 CAUSES = (
     bars(
-        "TDX hosts by headroom",
+        "TDX hosts by areas left",
         "How many hosts have how many reserved areas left in their fullest TDMR, under their own kernel.",
         Query(
             f"sum by (headroom) (job_headroom:tdx_reserved_areas_headroom_min:count{{{JOB}}})",
             "{{headroom}} left",
         ),
-        colours=NEUTRAL,
-        limits=None,
+        colours=thresholds(base=UNKNOWN),
+        width=6,
     ),
     table(
         "Outcome by strategy",
         "How many TDX hosts would end how, under each way in which kernels look for holes.",
-        Query(f"sum by (strategy, outcome) (job_strategy_outcome:tdx_init_predicted:sum{{{JOB}}}) > 0"),
-        columns=("strategy", "outcome"),
-        value="hosts",
+        f"sum by (strategy, outcome) (job_strategy_outcome:tdx_init_predicted:sum{{{JOB}}}) > 0",
+        columns={"strategy": "strategy", "outcome": "outcome", "hosts": "Value"},
+        width=6,
     ),
     table(
         "Next boot by kernel",
-        "Which kernels boot next on the hosts that will fail, or are at risk.",
-        Query(
-            f"sum by (kernel_release, verdict) (job_kernel_release_verdict:tdx_next_boot:sum{{{JOB}}}) > 0"
-        ),
-        columns=("kernel_release", "verdict"),
-        value="hosts",
+        "Which kernels boot next, and what becomes of TDX.",
+        f"sum by (kernel_release, verdict) (job_kernel_release_verdict:tdx_next_boot:sum{{{JOB}}}) > 0",
+        columns={"kernel": "kernel_release", "verdict": "verdict", "hosts": "Value"},
+        width=6,
     ),
     table(
         "Next boot by BIOS",
         "A firmware version that breaks TDX shows here first.",
-        Query(f"sum by (bios_version, verdict) (job_bios_version_verdict:tdx_next_boot:sum{{{JOB}}}) > 0"),
-        columns=("bios_version", "verdict"),
-        value="hosts",
+        f"sum by (bios_version, verdict) (job_bios_version_verdict:tdx_next_boot:sum{{{JOB}}}) > 0",
+        columns={"BIOS": "bios_version", "verdict": "verdict", "hosts": "Value"},
+        width=6,
     ),
 )
 
 LEFT = "job_bios_version_cpu_model:tdx_firmware_reserved_areas_headroom_min"
 TAKEN = "job_bios_version_before_bios_version:tdx_firmware_step_reserved_areas"
+FIGURES = ("count", "min", "median", "max")
 
 FIRMWARE = (
-    figures(
+    table(
         "Areas left by BIOS and platform",
         "Reserved areas left in the fullest TDMR of TDX hosts, under their own kernel.",
-        columns=("job", "cpu_model", "bios_version"),
-        hosts=f"{LEFT}:count{{{JOB}}}",
-        least=f"{LEFT}:min{{{JOB}}}",
-        median=f"{LEFT}:median{{{JOB}}}",
-        most=f"{LEFT}:max{{{JOB}}}",
+        *(f"{LEFT}:{figure}{{{JOB}}}" for figure in FIGURES),
+        columns={
+            "job": "job",
+            "processor": "cpu_model",
+            "BIOS": "bios_version",
+            "hosts": "Value #A",
+            "least left": "Value #B",
+            "median": "Value #C",
+            "most": "Value #D",
+        },
+        width=12,
     ),
-    figures(
+    table(
         "What BIOS updates took",
         "How many more areas hosts need since their last update, from the median of the boots before to that"
         " of those since; negative: fewer.",
-        columns=("job", "bios_version_before", "bios_version"),
-        hosts=f"{TAKEN}:count{{{JOB}}}",
-        least=f"{TAKEN}:min{{{JOB}}}",
-        median=f"{TAKEN}:median{{{JOB}}}",
-        most=f"{TAKEN}:max{{{JOB}}}",
-    ),
-)
-
-HOSTS = (
-    table(
-        "Hosts with the least headroom",
-        f"The {ROWS_SHOWN} TDX hosts with the fewest reserved areas left, under their own kernel.",
-        Query(f"bottomk({ROWS_SHOWN}, tdx_reserved_areas_headroom_min_own_kernel{{{JOB}}})"),
-        columns=("instance", "job"),
-        value="headroom",
-        colours=HEADROOM,
-        link=HOST_LINK,
-    ),
-    table(
-        "Hosts with a staged boot that fails",
-        "Another kernel or command line boots next, and TDX does not come up with it: do not reboot them.",
-        Query(f'topk({ROWS_SHOWN}, tdx_staged_boot{{{JOB},verdict="will-fail"}} == 1)'),
-        columns=("instance", "job"),
-        value="fails",
-        link=HOST_LINK,
-    ),
-    table(
-        "Hosts on which TDX failed",
-        "The kernel's reason, in this boot.",
-        Query(f"topk({ROWS_SHOWN}, tdx_init_failure_info{{{JOB}}} == 1)"),
-        columns=("instance", "job", "reason", "errno"),
-        value="failed",
-        link=HOST_LINK,
-    ),
-    table(
-        "Alerts that fire",
-        "How many hosts each alert is about.",
-        Query('sort_desc(count by (alertname, severity) (ALERTS{alertname=~"TDX.+",alertstate="firing"}))'),
-        columns=("alertname", "severity"),
-        value="hosts",
+        *(f"{TAKEN}:{figure}{{{JOB}}}" for figure in FIGURES),
+        columns={
+            "job": "job",
+            "BIOS before": "bios_version_before",
+            "BIOS": "bios_version",
+            "hosts": "Value #A",
+            "least": "Value #B",
+            "median": "Value #C",
+            "most": "Value #D",
+        },
+        width=12,
+        none="No update of a BIOS is recorded.",
     ),
     table(
         "Failures by reason",
         "Hosts on which TDX failed in this boot.",
-        Query(f"sum by (reason) (job_reason:tdx_init_failure_info:sum{{{JOB}}}) > 0"),
-        columns=("reason",),
-        value="hosts",
-        width=6,
+        f"sum by (reason) (job_reason:tdx_init_failure_info:sum{{{JOB}}}) > 0",
+        columns={"reason": "reason", "hosts": "Value"},
+        width=12,
+        height=4,
     ),
     table(
         "Agents by version",
         "An upgrade of the agents, as it proceeds.",
-        Query(f"sum by (version) (job_version:tdx_headroom_build_info:sum{{{JOB}}})"),
-        columns=("version",),
-        value="hosts",
-        width=6,
+        f"sum by (version) (job_version:tdx_headroom_build_info:sum{{{JOB}}})",
+        columns={"version": "version", "hosts": "Value"},
+        width=12,
+        height=4,
     ),
 )
 
@@ -215,13 +260,20 @@ FLEET: Json = dashboard(
     [
         data_source_variable(),
         label_variable("job", "Job", "label_values(tdx_headroom_build_info, job)", several=True),
+        choice_variable(
+            "strategy",
+            "Target kernel's strategy",
+            "How the kernel that you want to move to looks for holes in TDMRs. All mainline kernels so far:"
+            " memory-regions. docs/kernels.md lists others.",
+            {s: f"{s} (mainline)" if s is Strategy.MEMORY_REGIONS else s for s in Strategy},
+        ),
     ],
     (
-        Row("Now and at the next boot", NUMBERS),
+        Row("", NUMBERS),
+        Row("Which hosts", HOSTS),
         Row("Over time", TRENDS),
         Row("What they have in common", CAUSES),
-        Row("Firmware", FIRMWARE),
-        Row("Which hosts", HOSTS),
+        Row("Firmware, failures, agents", FIRMWARE),
     ),
     [],
 )

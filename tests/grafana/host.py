@@ -3,167 +3,183 @@
 
 from __future__ import annotations
 
-from tests.grafana.panels import (
-    HEADROOM,
-    NEUTRAL,
+from tdx_headroom.verdict.findings import Severity
+from tests.grafana.board import Row, dashboard, data_source_variable, label_variable, link
+from tests.grafana.colours import (
+    ALERT_SEVERITIES,
+    BAD,
+    GOOD,
+    LIMIT,
+    NEEDED,
+    NONE,
+    PLAIN,
+    UNKNOWN,
     Json,
-    Query,
-    Row,
-    bars,
-    dashboard,
-    data_source_variable,
-    graph,
-    label_variable,
-    stat,
-    table,
-    thresholds,
+    headroom,
+    yes_no,
 )
+from tests.grafana.panels import Query, bars, graph, stat, table, word, worst_first
 
 HOST = 'job=~"$job",instance=~"$instance"'
 ANY_JOB = 'instance=~"$instance"'
 """Series that may come from a job of their own, which asks for them: docs/prometheus.md."""
 
+FULLEST = 7
+"""TDMRs that are shown first, of 64 that there may be."""
 
-def _names(metric: str) -> str:
+
+def _true(metric: str) -> str:
     return f"{metric}{{{HOST}}} == 1"
 
 
-VERDICT = (
-    stat(
-        "Verdict",
-        "What TDX did in this boot, or will do.",
-        _names("tdx_verdict"),
-        legend="{{verdict}}",
-        width=4,
-    ),
-    stat(
+STORY = (
+    word("Verdict", "What TDX did in this boot, or will do.", _true("tdx_verdict"), "verdict", width=5),
+    word(
         "Next boot",
-        "With the kernel and command line that are staged. Empty on a host without TDX.",
-        _names("tdx_next_boot"),
-        legend="{{verdict}}",
-        width=4,
+        "What TDX does with the kernel and command line that are staged.",
+        _true("tdx_next_boot"),
+        "verdict",
+        width=5,
+        none="not for TDX",
     ),
-    stat("Module state", "As the log tells.", _names("tdx_module_state"), legend="{{state}}", width=4),
-    stat(
-        "This kernel's strategy",
-        "How it looks for holes, and how that is known.",
-        _names("tdx_kernel_strategy"),
-        legend="{{strategy}} ({{evidence}})",
-        width=4,
-    ),
-    stat(
-        "Headroom under mainline",
-        "Reserved areas left in the fullest TDMR under memory-regions; negative: TDX fails.",
-        f'tdx_reserved_areas_headroom_min{{{HOST},strategy="memory-regions"}}',
-        colours=HEADROOM,
-        width=4,
+    word(
+        "TDX module",
+        "How far it got in this boot, as the kernel's log tells.",
+        _true("tdx_module_state"),
+        "state",
+        width=5,
+        none="unknown",
     ),
     stat(
-        "Plan agrees with the kernel",
-        "1: what is recomputed is what the kernel logged. Empty where it logged nothing.",
-        f"tdx_plan_matches_kernel{{{HOST}}}",
-        colours=thresholds((1, "green"), base="red"),
-        width=4,
+        "Areas left",
+        "Reserved areas left in the fullest TDMR under this boot's kernel; negative: TDX fails.",
+        f"tdx_reserved_areas_headroom_min_own_kernel{{{HOST}}}",
+        colours=headroom(NONE),
     ),
-)
-
-NEXT_BOOT = (
     stat(
         "Another boot is staged",
-        "1: another kernel or command line than the running one boots next. Empty where that is unknown.",
+        "Another kernel or command line than the running one boots next.",
         f"tdx_next_boot_pending{{{HOST}}}",
-        colours=NEUTRAL,
-        width=4,
+        answers=yes_no(yes=UNKNOWN, no=PLAIN),
     ),
     stat(
-        "The running kernel again",
-        "What the next initialization does with this boot's kernel, command line and memory map.",
-        _names("tdx_next_init"),
-        legend="{{verdict}}",
-        width=4,
+        "Plan agrees with kernel",
+        "What is recomputed is what the kernel logged; unknown where it logged nothing.",
+        f"tdx_plan_matches_kernel{{{HOST}}}",
+        answers=yes_no(yes=GOOD, no=BAD),
+    ),
+    table(
+        "This host",
+        "Kernel, its strategy (how it looks for holes), processor, firmware, and the TDX module.",
+        f"tdx_host_info{{{HOST}}}",
+        _true("tdx_kernel_strategy"),
+        f"tdx_module_info{{{HOST}}}",
+        columns={
+            "kernel": "kernel_release",
+            "strategy": "strategy",
+            "known from": "evidence",
+            "processor": "cpu_model",
+            "BIOS": "bios_version",
+            "module": "version",
+            "module's build": "build",
+        },
+        merge_by=("instance",),
+        width=24,
+        height=3,
     ),
     table(
         "What boots next",
-        "The kernel, and the files that tell it. Empty where it cannot be told.",
-        Query(f"tdx_next_boot_info{{{HOST}}}"),
-        columns=("kernel_release", "loader", "role", "known_from"),
-        value="next",
-        width=16,
+        "The kernel, and the files that tell it.",
+        f"tdx_next_boot_info{{{HOST}}}",
+        columns={"kernel": "kernel_release", "loader": "loader", "role": "role", "known from": "known_from"},
+        width=12,
+        height=3,
+        none="It cannot be told.",
+    ),
+    word(
+        "The running kernel again",
+        "What the next initialization does with this boot's kernel, command line and memory map.",
+        _true("tdx_next_init"),
+        "verdict",
+        width=4,
+        fill=False,
+        none="not foretold",
     ),
     table(
-        "Installed kernels",
-        "What TDX does under each, in the worst of its boot entries.",
-        Query(f"tdx_boot_verdict{{{HOST}}}"),
-        columns=("kernel_release", "verdict"),
-        value="boot",
-    ),
-    table(
-        "Headroom of installed kernels",
-        "Reserved areas left in the fullest TDMR, in the same boot entry.",
-        Query(f"tdx_boot_reserved_areas_headroom_min{{{HOST}}}"),
-        columns=("kernel_release",),
-        value="headroom",
-        colours=HEADROOM,
-        width=6,
+        "Why TDX failed",
+        "The kernel's reason, in this boot.",
+        _true("tdx_init_failure_info"),
+        columns={"reason": "reason", "errno": "errno"},
+        height=3,
+        none="It did not fail.",
     ),
     table(
         "Findings",
-        "What decides about the next boot.",
-        Query(f"tdx_finding{{{HOST}}}"),
-        columns=("kind", "severity"),
-        value="finding",
-        width=6,
+        "What decides about the next boot, the worst first.",
+        worst_first("tdx_finding", HOST, "severity", tuple(Severity)),
+        columns={"finding": "kind", "severity": "severity"},
     ),
-)
-
-TDMRS = (
     bars(
-        "Reserved areas by TDMR",
-        "What each TDMR needs under the strategy chosen above; more than 16 do not fit.",
-        Query(f'sum by (tdmr) (tdx_tdmr_reserved_areas{{{ANY_JOB},strategy="$strategy"}})', "{{tdmr}}"),
-        colours=thresholds((14, "orange"), (17, "red"), base="green"),
-        limits=(0, 20),
+        "Reserved areas of the fullest TDMRs",
+        f"How many each needs under this boot's kernel; more than {LIMIT} do not fit.",
+        Query(
+            f"topk({FULLEST}, sum by (tdmr) (tdx_tdmr_reserved_areas{{{HOST}}}"
+            f" and on (job, instance, strategy) tdx_kernel_strategy{{{HOST}}} == 1))",
+            "{{tdmr}}",
+        ),
+        colours=NEEDED,
+        limits=(0, LIMIT + 4),
     ),
     table(
-        "TDMRs",
-        "Reserved areas left in each TDMR; under other strategies than the kernel's where they are scraped.",
-        Query(f"tdx_tdmr_reserved_areas_headroom{{{ANY_JOB}}}"),
-        columns=("strategy", "tdmr"),
-        value="headroom",
-        colours=HEADROOM,
+        "Alerts of this host",
+        "Those that fire, the worst first.",
+        worst_first("ALERTS", f'{HOST},alertname=~"TDX.+",alertstate="firing"', "severity", ALERT_SEVERITIES),
+        columns={"alert": "alertname", "severity": "severity"},
+        none="None fires.",
+    ),
+    table(
+        "Installed kernels",
+        "What TDX does under each and the reserved areas left then, in the worst of its boot entries.",
+        f"tdx_boot_verdict{{{HOST}}}",
+        f"tdx_boot_reserved_areas_headroom_min{{{HOST}}}",
+        columns={"kernel": "kernel_release", "verdict": "verdict", "left": "Value #B"},
+        height=6,
+        none="Nobody has looked at them.",
     ),
     graph(
-        "Headroom of the fullest TDMR",
+        "Areas left in the fullest TDMR",
         "Where PAMTs are predicted to land; worst: if all came together; last boot: what it was before.",
         Query(f"tdx_reserved_areas_headroom_min{{{HOST}}}", "{{strategy}}"),
         Query(f"tdx_reserved_areas_headroom_worst_case_own_kernel{{{HOST}}}", "own kernel, worst"),
         Query(f"tdx_reserved_areas_headroom_min_own_kernel_last_boot{{{HOST}}}", "own kernel, last boot"),
+        height=6,
     ),
     table(
-        "How an initialization ends",
-        "The predicted outcome under every strategy.",
-        Query(f"tdx_init_predicted{{{HOST}}} == 1"),
-        columns=("strategy", "outcome"),
-        value="predicted",
+        "Outcome by strategy",
+        "How an initialization ends under each way in which kernels look for holes, and the areas left then.",
+        _true("tdx_init_predicted"),
+        f"tdx_reserved_areas_headroom_min{{{HOST}}}",
+        columns={"strategy": "strategy", "outcome": "outcome", "left": "Value #B"},
+        height=6,
     ),
 )
 
-MEMORY = (
-    graph(
-        "Memory",
-        "Memory regions, and what of them no CMR covers or is offline.",
-        Query(f"tdx_memory_bytes{{{HOST}}}", "memory regions"),
-        Query(f"tdx_cmr_bytes{{{HOST}}}", "CMRs"),
-        Query(f"tdx_memory_not_convertible_bytes{{{HOST}}}", "not convertible"),
-        Query(f"tdx_memory_offline_bytes{{{HOST}}}", "offline"),
-        unit="bytes",
-    ),
-    graph(
-        "PAMT",
-        "Memory that TDX takes for its own tables: recomputed, and as the kernel logged it.",
-        Query(f"tdx_pamt_bytes{{{ANY_JOB}}}", "{{strategy}}"),
-        Query(f"tdx_pamt_allocated_bytes{{{HOST}}}", "allocated"),
-        unit="bytes",
+DETAILS = (
+    table(
+        "TDMRs",
+        "Reserved areas that each needs and has left, the fullest first; of other strategies where scraped.",
+        f"sort(tdx_tdmr_reserved_areas_headroom{{{ANY_JOB}}})",
+        f'tdx_tdmr_reserved_areas{{{ANY_JOB},kind="hole"}}',
+        f'tdx_tdmr_reserved_areas{{{ANY_JOB},kind="pamt"}}',
+        columns={
+            "TDMR": "tdmr",
+            "strategy": "strategy",
+            "holes": "Value #B",
+            "PAMTs": "Value #C",
+            "left": "Value #A",
+        },
+        width=12,
+        height=8,
     ),
     graph(
         "Counts",
@@ -172,47 +188,44 @@ MEMORY = (
         Query(f"tdx_cmrs{{{HOST}}}", "CMRs"),
         Query(f"tdx_tdmrs_limit{{{HOST}}} - tdx_tdmrs_headroom{{{HOST}}}", "TDMRs"),
         Query(f"tdx_private_keyids{{{HOST}}}", "private KeyIDs"),
+        width=12,
+        height=8,
     ),
-    table(
-        "Host",
-        "Kernel, processor, firmware.",
-        Query(f"tdx_host_info{{{HOST}}}"),
-        columns=("kernel_release", "cpu_model", "bios_version"),
-        value="host",
+    graph(
+        "Memory",
+        "Memory regions, and what of them no CMR covers or is offline.",
+        Query(f"tdx_memory_bytes{{{HOST}}}", "memory regions"),
+        Query(f"tdx_cmr_bytes{{{HOST}}}", "CMRs"),
+        Query(f"tdx_memory_not_convertible_bytes{{{HOST}}}", "not convertible"),
+        Query(f"tdx_memory_offline_bytes{{{HOST}}}", "offline"),
+        width=12,
+        unit="bytes",
     ),
-    table(
-        "TDX module",
-        "As the kernel named it; empty on kernels that do not.",
-        Query(f"tdx_module_info{{{HOST}}}"),
-        columns=("version", "build"),
-        value="module",
-    ),
-    table(
-        "Failure",
-        "Why TDX failed in this boot; empty where it did not.",
-        Query(f"tdx_init_failure_info{{{HOST}}} == 1"),
-        columns=("reason", "errno"),
-        value="failed",
+    graph(
+        "PAMT",
+        "Memory that TDX takes for its own tables: recomputed, and as the kernel logged it.",
+        Query(f"tdx_pamt_bytes{{{ANY_JOB}}}", "{{strategy}}"),
+        Query(f"tdx_pamt_allocated_bytes{{{HOST}}}", "allocated"),
+        width=12,
+        unit="bytes",
     ),
 )
 
 AGENT = (
     table(
         "Sources",
-        "1: could be read.",
-        Query(f"tdx_headroom_source_success{{{HOST}}}"),
-        columns=("source",),
-        value="read",
-        colours=thresholds((1, "green"), base="red"),
+        "What the agent reads on the host.",
+        f"tdx_headroom_source_success{{{HOST}}}",
+        columns={"source": "source", "could be read": "Value"},
         width=6,
     ),
     table(
         "Sources that show other memory",
-        "1: differs from the one in use, as after a memmap= or when memory was added. Where it is scraped.",
-        Query(f"tdx_headroom_sources_disagree{{{ANY_JOB}}}"),
-        columns=("a", "b"),
-        value="differs",
+        "Whether one differs from that in use, as after a memmap= or when memory was added. Where scraped.",
+        f"tdx_headroom_sources_disagree{{{ANY_JOB}}}",
+        columns={"in use": "a", "other": "b", "differs": "Value"},
         width=6,
+        none="Not scraped.",
     ),
     graph(
         "Age of the assessment",
@@ -232,22 +245,16 @@ AGENT = (
         "The agent's memory",
         "Not with the textfile collector.",
         Query(f"process_resident_memory_bytes{{{HOST}}}", "resident"),
+        width=12,
         unit="bytes",
     ),
     graph(
         "Requests",
         "By HTTP status. Where it is scraped; not with the textfile collector.",
         Query(f"rate(tdx_headroom_http_requests_total{{{ANY_JOB}}}[$__rate_interval])", "{{code}}"),
+        width=12,
         unit="reqps",
     ),
-)
-
-ROWS = (
-    Row("Verdict", VERDICT),
-    Row("Next boot", NEXT_BOOT),
-    Row("TDMRs", TDMRS),
-    Row("Memory and module", MEMORY),
-    Row("Agent", AGENT),
 )
 
 SINGLE: Json = dashboard(
@@ -260,26 +267,14 @@ SINGLE: Json = dashboard(
         label_variable(
             "instance", "Host", 'label_values(tdx_headroom_build_info{job=~"$job"}, instance)', several=False
         ),
-        label_variable(
-            "strategy",
-            "Strategy",
-            'label_values(tdx_tdmrs{instance=~"$instance"}, strategy)',
-            several=False,
-        ),
     ],
-    ROWS,
+    (
+        Row("", STORY),
+        Row("TDMRs and memory", DETAILS),
+        Row("Agent", AGENT, collapsed=True),
+    ),
     [
-        {
-            "title": "Fleet",
-            "type": "link",
-            "url": "/d/tdx-headroom-fleet",
-            "icon": "dashboard",
-            "keepTime": True,
-            "targetBlank": False,
-            "includeVars": False,
-            "asDropdown": False,
-            "tags": [],
-            "tooltip": "",
-        }
+        link("Fleet", "/d/tdx-headroom-fleet", icon="dashboard"),
+        link("The host's own page", "http://${instance}/", icon="external link", new_tab=True),
     ],
 )

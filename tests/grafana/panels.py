@@ -1,34 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a dashboard is made of: panels, variables, and where they are."""
+"""The kinds of panels that the dashboards have."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
-Json = dict[str, Any]
+from tests.grafana.colours import BAD, GOOD, NEUTRAL, PLAIN, QUIET, WARN, WORDS, Json, headroom, words, yes_no
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 """The data source that the user has chosen; no dashboard names one of its own."""
-
-SCHEMA_VERSION = 39
-"""Grafana 11's; it reads older ones too, and newer Grafanas read this one."""
-
-GOOD, WARN, BAD = "green", "orange", "red"
-
-
-def thresholds(*steps: tuple[float, str], base: str) -> Json:
-    """Colours from a value on."""
-    return {
-        "mode": "absolute",
-        "steps": [{"value": None, "color": base}, *({"value": at, "color": to} for at, to in steps)],
-    }
-
-
-HEADROOM = thresholds((0, WARN), (3, GOOD), base=BAD)
-ANY_IS_BAD = thresholds((1, BAD), base=GOOD)
-ANY_IS_A_WARNING = thresholds((1, WARN), base=GOOD)
-NEUTRAL = thresholds(base="blue")
 
 
 @dataclass(frozen=True)
@@ -50,22 +34,15 @@ class Panel:
     description: str
     queries: tuple[Query, ...]
     width: int
-    height: int = 8
-    unit: str = "short"
+    height: int
     colours: Json = field(default_factory=lambda: NEUTRAL)
     options: Json = field(default_factory=dict)
-    custom: Json = field(default_factory=dict)
-    limits: tuple[float, float] | None = None
+    defaults: Json = field(default_factory=dict)
     transformations: tuple[Json, ...] = ()
     overrides: tuple[Json, ...] = ()
 
     def to_json(self, number: int, x: int, y: int) -> Json:
-        defaults: Json = {"unit": self.unit, "thresholds": self.colours, "color": {"mode": "thresholds"}}
-        if self.kind == "timeseries":
-            defaults["color"] = {"mode": "palette-classic"}
-            defaults["custom"] = self.custom
-        if self.limits is not None:
-            defaults["min"], defaults["max"] = self.limits
+        defaults: Json = {"thresholds": self.colours, "color": {"mode": "thresholds"}, **self.defaults}
         return {
             "id": number,
             "type": self.kind,
@@ -82,7 +59,7 @@ class Panel:
 
 def _target(query: Query, index: int) -> Json:
     return {
-        "refId": chr(ord("A") + index),
+        "refId": _letter(index),
         "datasource": SOURCE,
         "editorMode": "code",
         "expr": query.expr,
@@ -93,51 +70,113 @@ def _target(query: Query, index: int) -> Json:
     }
 
 
-@dataclass(frozen=True)
-class Row:
-    """Panels side by side under a heading; they wrap after 24 columns."""
-
-    title: str
-    panels: tuple[Panel, ...]
+def _letter(index: int) -> str:
+    return chr(ord("A") + index)
 
 
-def stat(
-    title: str, description: str, expr: str, *, colours: Json = NEUTRAL, width: int = 3, legend: str = ""
+def _override(name: str, **properties: object) -> Json:
+    """Settings of the fields of a name; a dot in a setting's name is written as two underscores."""
+    settings = [{"id": key.replace("__", "."), "value": value} for key, value in properties.items()]
+    return {"matcher": {"id": "byName", "options": name}, "properties": settings}
+
+
+def _stat(
+    title: str,
+    description: str,
+    query: Query,
+    *,
+    width: int,
+    fields: str,
+    colours: Json,
+    defaults: Json,
+    fill: bool,
 ) -> Panel:
-    """One number, or with a legend the names of what is true."""
     return Panel(
         "stat",
         title,
         description,
-        (Query(expr, legend),),
+        (query,),
         width,
-        height=4,
-        colours=colours,
+        height=3,
         options={
-            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-            "colorMode": "value" if legend else "background",
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": fields, "values": False},
+            "colorMode": "background_solid" if fill else "value",
             "graphMode": "none",
-            "textMode": "name" if legend else "value",
+            "textMode": "value",
             "justifyMode": "center",
+            "text": {"valueSize": 28},
         },
+        colours=colours,
+        defaults=defaults,
+    )
+
+
+def stat(
+    title: str,
+    description: str,
+    expr: str,
+    *,
+    colours: Json | None = None,
+    width: int = 3,
+    answers: list[Json] | None = None,
+) -> Panel:
+    """One number on a field of its colour, or with ``answers`` (value mappings) its word."""
+    defaults: Json = {"noValue": "unknown", **({} if answers is None else {"mappings": answers})}
+    fill = answers is None
+    colours = colours or (QUIET if fill else NEUTRAL)
+    return _stat(
+        title, description, Query(expr), width=width, fields="", fill=fill, colours=colours, defaults=defaults
+    )
+
+
+def word(
+    title: str,
+    description: str,
+    expr: str,
+    label: str,
+    *,
+    width: int,
+    none: str = "unknown",
+    fill: bool = True,
+) -> Panel:
+    """What a label says, in its colour; without a series ``none``."""
+    return _stat(
+        title,
+        description,
+        Query(expr, table=True),
+        width=width,
+        fields=f"/^{label}$/",
+        fill=fill,
+        colours=QUIET if fill else NEUTRAL,
+        defaults={"mappings": words(label), "noValue": none},
     )
 
 
 def graph(
-    title: str, description: str, *queries: Query, width: int = 12, unit: str = "short", stacked: bool = False
+    title: str,
+    description: str,
+    *queries: Query,
+    width: int = 8,
+    height: int = 7,
+    unit: str = "short",
+    stacked: bool = False,
 ) -> Panel:
-    """Lines over time."""
-    custom: Json = {"lineWidth": 1, "fillOpacity": 10, "showPoints": "never"}
+    """Lines over time, or with ``stacked`` how many hosts have which verdict, in its colour."""
+    custom: Json = {"lineWidth": 1, "fillOpacity": 0, "showPoints": "never"}
     if stacked:
         custom |= {"stacking": {"mode": "normal", "group": "A"}, "fillOpacity": 60}
+    coloured = (
+        _override(name, color={"mode": "fixed", "fixedColor": to}) for name, to in WORDS["verdict"].items()
+    )
     return Panel(
         "timeseries",
         title,
         description,
         tuple(Query(q.expr, q.legend, instant=False) for q in queries),
         width,
-        unit=unit,
-        custom=custom,
+        height,
+        defaults={"unit": unit, "color": {"mode": "palette-classic"}, "custom": custom},
+        overrides=tuple(coloured) if stacked else (),
         options={
             "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
             "tooltip": {"mode": "multi", "sort": "desc"},
@@ -151,8 +190,9 @@ def bars(
     query: Query,
     *,
     colours: Json,
-    limits: tuple[float, float] | None,
-    width: int = 12,
+    limits: tuple[float, float] | None = None,
+    width: int = 8,
+    height: int = 7,
 ) -> Panel:
     """A bar for each series, now."""
     return Panel(
@@ -161,59 +201,109 @@ def bars(
         description,
         (query,),
         width,
+        height,
         colours=colours,
-        limits=limits,
+        defaults=dict(zip(("min", "max"), limits or (0,), strict=False)),
         options={
             "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
             "displayMode": "basic",
             "orientation": "horizontal",
             "showUnfilled": True,
             "valueMode": "color",
+            "text": {"titleSize": 13, "valueSize": 16},
         },
     )
+
+
+_WIDTHS = {
+    "errno": 80,
+    "hosts": 80,
+    "holes": 80,
+    "job": 120,
+    "least": 80,
+    "least left": 90,
+    "left": 80,
+    "loader": 120,
+    "median": 80,
+    "most": 80,
+    "now": 120,
+    "PAMTs": 80,
+    "processor": 310,
+    "role": 90,
+    "severity": 100,
+    "verdict": 120,
+}
+"""Pixels of columns that need less or more than their share."""
+
+_LOOKS: dict[str, Json] = {
+    "left": {"thresholds": headroom(PLAIN)},
+    "least left": {"thresholds": headroom(PLAIN)},
+    "could be read": {"mappings": yes_no(yes=GOOD, no=BAD)},
+    "differs": {"mappings": yes_no(yes=WARN, no=PLAIN)},
+}
+"""What figures look like, by column; what labels look like is in WORDS."""
 
 
 def table(
     title: str,
     description: str,
-    query: Query,
-    *,
-    columns: tuple[str, ...],
-    value: str,
-    width: int = 12,
-    colours: Json = NEUTRAL,
-    link: str | None = None,
+    *exprs: str,
+    columns: Mapping[str, str],
+    width: int = 8,
+    height: int = 7,
+    links: Mapping[str, str] | None = None,
+    none: str = "None.",
+    merge_by: tuple[str, ...] = (),
 ) -> Panel:
-    """Series as rows: these labels, and the value under this name; ``link`` leads from a column elsewhere."""
-    overrides: list[Json] = [
-        {
-            "matcher": {"id": "byName", "options": value},
-            "properties": [{"id": "custom.cellOptions", "value": {"type": "color-text"}}],
-        }
+    """Series as rows; those of several queries that have the same labels are one row.
+
+    Args:
+        title: of the panel.
+        description: what it shows.
+        exprs: the queries; an order among the rows is theirs.
+        columns: labels, and ``Value`` or ``Value #A``, ``Value #B`` for what the queries return, by what
+            they are called in the table; nothing else is shown.
+        width: in the grid.
+        height: in the grid.
+        links: titles and where they lead, from the column of hosts.
+        none: what is shown without a series.
+        merge_by: labels that tell which series are one row besides, and are not shown.
+    """
+    names = list(columns.values())
+    overrides = [_override(name, custom__width=_WIDTHS[name]) for name in columns if name in _WIDTHS]
+    coloured: dict[str, Json] = {
+        **{name: {"mappings": words(label)} for name, label in columns.items() if label in WORDS},
+        **{name: _LOOKS[name] for name in columns if name in _LOOKS},
+    }
+    overrides += [
+        _override(name, **look, custom__cellOptions={"type": "color-text"}) for name, look in coloured.items()
     ]
-    if link is not None:
-        overrides.append(
-            {
-                "matcher": {"id": "byName", "options": "instance"},
-                "properties": [{"id": "links", "value": [{"title": "this host", "url": link}]}],
-            }
-        )
+    if len(exprs) > 1:
+        # A cell that one of the queries has nothing for: not the text of an empty table.
+        overrides += [_override(name, noValue="-") for name in columns]
+    if links:
+        to = [{"title": what, "url": url} for what, url in links.items()]
+        overrides.append(_override("host", links=to))
+    merge: list[Json] = [{"id": "merge", "options": {}}] if len(exprs) > 1 else []
     return Panel(
         "table",
         title,
         description,
-        (Query(query.expr, table=True),),
+        tuple(Query(expr, table=True) for expr in exprs),
         width,
-        colours=colours,
+        height,
+        defaults={"noValue": none, "custom": {"align": "left"}},
         options={"showHeader": True, "cellHeight": "sm"},
         transformations=(
-            {"id": "filterFieldsByName", "options": {"include": {"names": [*columns, "Value"]}}},
+            # First: what is merged must not differ in what is not shown, such as the name of the metric.
+            {"id": "filterFieldsByName", "options": {"include": {"names": [*names, *merge_by]}}},
+            *merge,
             {
                 "id": "organize",
                 "options": {
-                    "indexByName": {name: index for index, name in enumerate([*columns, "Value"])},
-                    "renameByName": {"Value": value},
-                    "excludeByName": {},
+                    "indexByName": {name: index for index, name in enumerate(names)},
+                    "renameByName": {name: title for title, name in columns.items() if title != name},
+                    "excludeByName": dict.fromkeys(merge_by, True),
                 },
             },
         ),
@@ -221,101 +311,21 @@ def table(
     )
 
 
-def figures(
-    title: str, description: str, *, columns: tuple[str, ...], width: int = 12, **exprs: str
-) -> Panel:
-    """Series of several queries as one table: a row for these labels, and a column for each query."""
-    values = {f"Value #{chr(ord('A') + index)}": name for index, name in enumerate(exprs)}
-    return Panel(
-        "table",
-        title,
-        description,
-        tuple(Query(expr, table=True) for expr in exprs.values()),
-        width,
-        options={"showHeader": True, "cellHeight": "sm"},
-        transformations=(
-            {"id": "merge", "options": {}},
-            {"id": "filterFieldsByName", "options": {"include": {"names": [*columns, *values]}}},
-            {
-                "id": "organize",
-                "options": {
-                    "indexByName": {name: index for index, name in enumerate([*columns, *values])},
-                    "renameByName": values,
-                    "excludeByName": {},
-                },
-            },
-        ),
+HOST_COLUMNS = {"host": "instance", "job": "job"}
+"""Columns of a table with a row for each host; what links from it need."""
+
+
+def worst_first(metric: str, selector: str, label: str, values: tuple[str, ...]) -> str:
+    """A query of series in the order of a label's values.
+
+    Args:
+        metric: its values are 1.
+        selector: matchers of other labels.
+        label: that is looked at.
+        values: of the label, the worst first.
+    """
+    parts = (
+        f'{metric}{{{selector},{label}="{value}"}} * {len(values) - index}'
+        for index, value in enumerate(values)
     )
-
-
-def data_source_variable() -> Json:
-    """Which Prometheus."""
-    return {
-        "name": "datasource",
-        "label": "Data source",
-        "type": "datasource",
-        "query": "prometheus",
-        "hide": 0,
-    }
-
-
-def label_variable(name: str, label: str, query: str, *, several: bool) -> Json:
-    """Values of a label, asked of Prometheus whenever the time range changes."""
-    made: Json = {
-        "name": name,
-        "label": label,
-        "type": "query",
-        "datasource": SOURCE,
-        "query": {"query": query, "refId": name},
-        "refresh": 2,
-        "sort": 1,
-        "hide": 0,
-        "multi": several,
-        "includeAll": several,
-    }
-    if several:
-        made |= {"allValue": ".+", "current": {"text": "All", "value": "$__all"}}
-    return made
-
-
-def dashboard(
-    uid: str, title: str, description: str, variables: list[Json], rows: tuple[Row, ...], links: list[Json]
-) -> Json:
-    """Everything in its place: rows from top to bottom, numbered panels from left to right."""
-    panels: list[Json] = []
-    y = 0
-    for row in rows:
-        panels.append(
-            {
-                "id": len(panels) + 1,
-                "type": "row",
-                "title": row.title,
-                "collapsed": False,
-                "gridPos": {"x": 0, "y": y, "w": 24, "h": 1},
-                "panels": [],
-            }
-        )
-        y += 1
-        x = height = 0
-        for panel in row.panels:
-            if x + panel.width > 24:
-                x, y, height = 0, y + height, 0
-            panels.append(panel.to_json(len(panels) + 1, x, y))
-            x, height = x + panel.width, max(height, panel.height)
-        y += height
-    return {
-        "uid": uid,
-        "title": title,
-        "description": description,
-        "tags": ["tdx"],
-        "schemaVersion": SCHEMA_VERSION,
-        "editable": True,
-        "graphTooltip": 1,
-        "refresh": "1m",
-        "time": {"from": "now-24h", "to": "now"},
-        "timezone": "browser",
-        "links": links,
-        "annotations": {"list": []},
-        "templating": {"list": variables},
-        "panels": panels,
-    }
+    return f"sort_desc({' or '.join(parts)})"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tests.tools.npm import NpmPackages
 
 if TYPE_CHECKING:
-    from tests.grafana.panels import Json
+    from tests.grafana.colours import Json
 
 SCHEMA = NpmPackages(
     "grafana-schema-11.6.16",

@@ -16,14 +16,23 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
+from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.output.metric_families import FAMILIES
+from tdx_headroom.plan import Outcome, Strategy
+from tdx_headroom.verdict import State
+from tdx_headroom.verdict.findings import Severity
+from tests.grafana.board import panels_of
+from tests.grafana.colours import BAD, WORDS
 from tests.grafana.files import DASHBOARDS, FOLDER, text_of
 from tests.grafana.panels import SOURCE
 from tests.grafana.schema import make
 from tests.tools.generated import assert_current
 
 if TYPE_CHECKING:
-    from tests.grafana.panels import Json
+    from tests.grafana.colours import Json
+
+SCREEN = 22
+"""Rows of Grafana's grid that a screen of 1920x1080 shows below Grafana's own bars."""
 
 RULES = Path(__file__).parents[2] / "packaging" / "prometheus" / "tdx-headroom.rules.yml"
 each_dashboard = pytest.mark.parametrize("name", DASHBOARDS)
@@ -40,7 +49,16 @@ def load(name: str) -> Json:
 
 
 def queries(board: Json) -> list[str]:
-    return [target["expr"] for panel in board["panels"] for target in panel.get("targets", [])]
+    return [target["expr"] for panel in panels_of(board) for target in panel["targets"]]
+
+
+def headings(board: Json) -> list[Json]:
+    return [panel for panel in board["panels"] if panel["type"] == "row"]
+
+
+def placed(board: Json) -> list[Json]:
+    """Headings and panels, those of the collapsed row too: it is the last one."""
+    return [*headings(board), *panels_of(board)]
 
 
 @each_dashboard
@@ -85,13 +103,8 @@ def test_it_can_be_imported_anywhere(name: str) -> None:
     board = load(name)
     assert "id" not in board
     assert "__inputs" not in board
-    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
-    sources = [
-        item["datasource"]
-        for panel in board["panels"]
-        for item in [panel, *panel.get("targets", [])]
-        if "datasource" in item
-    ]
+    assert len({panel["id"] for panel in placed(board)}) == len(placed(board))
+    sources = [item["datasource"] for panel in panels_of(board) for item in [panel, *panel["targets"]]]
     sources += [v["datasource"] for v in board["templating"]["list"] if "datasource" in v]
     assert all(source == SOURCE for source in sources)
     assert len({b["uid"] for b in DASHBOARDS.values()}) == len(DASHBOARDS)
@@ -114,7 +127,7 @@ def test_every_variable_is_there(name: str) -> None:
 def test_panels_lie_side_by_side(name: str) -> None:
     """No panel covers another or sticks out of the 24 columns."""
     taken: set[tuple[int, int]] = set()
-    for panel in load(name)["panels"]:
+    for panel in placed(load(name)):
         at = panel["gridPos"]
         cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
         assert not cells & taken, panel["title"]
@@ -125,7 +138,7 @@ def test_panels_lie_side_by_side(name: str) -> None:
 @each_dashboard
 def test_every_panel_says_what_it_shows(name: str) -> None:
     """Titles are unique, and every panel has a description."""
-    panels = [panel for panel in load(name)["panels"] if panel["type"] != "row"]
+    panels = list(panels_of(load(name)))
     assert len({panel["title"] for panel in panels}) == len(panels)
     assert all(panel["description"].endswith(".") for panel in panels)
 
@@ -154,3 +167,91 @@ def test_links_lead_to_the_other_dashboard() -> None:
     uids = {board["uid"] for board in DASHBOARDS.values()}
     for board in DASHBOARDS.values():
         assert set(re.findall(r"/d/([a-z-]+)", json.dumps(board))) <= uids
+
+
+def alert_severities() -> set[str]:
+    groups = yaml.safe_load(RULES.read_text("utf-8"))["groups"]
+    return {rule["labels"]["severity"] for group in groups for rule in group["rules"] if "alert" in rule}
+
+
+def test_every_word_of_the_agent_has_a_colour() -> None:
+    """Each value of a label that is coloured has one, and no colour is for a value that does not exist."""
+    values = {
+        "verdict": set(State),
+        "state": set(ModuleState),
+        "outcome": set(Outcome),
+        "severity": set(Severity) | alert_severities(),
+    }
+    assert {label: set(colours) for label, colours in WORDS.items()} == values
+    bad = {State.FAILED, State.WILL_FAIL, Severity.FAILS, "critical", *Outcome} - {Outcome.OK}
+    assert {word for colours in WORDS.values() for word, to in colours.items() if to == BAD} == bad
+
+
+@each_dashboard
+def test_coloured_labels_are_coloured_wherever_they_are_shown(name: str) -> None:
+    """A column or figure with a label of WORDS has the mappings of all its values."""
+    shown = 0
+    for panel in panels_of(load(name)):
+        for label, column in columns(panel):
+            if label in WORDS:
+                shown += 1
+                found = mappings(panel, column)
+                assert found is not None, (panel["title"], label)
+                assert set(found) == set(WORDS[label]), panel["title"]
+    assert shown > 4
+
+
+def columns(panel: Json) -> list[tuple[str, str]]:
+    """What a panel shows, and what it calls it."""
+    if panel["type"] == "stat":
+        field = panel["options"]["reduceOptions"]["fields"].strip("/^$")
+        return [(field, field)] if field else []
+    for transformation in panel["transformations"]:
+        if transformation["id"] == "organize":
+            options = transformation["options"]
+            return [(field, options["renameByName"].get(field, field)) for field in options["indexByName"]]
+    return []
+
+
+def mappings(panel: Json, column: str) -> Json | None:
+    config = panel["fieldConfig"]
+    rules = [rule for rule in config["overrides"] if rule["matcher"]["options"] == column]
+    found = [p["value"] for rule in rules for p in rule["properties"] if p["id"] == "mappings"]
+    found += [config["defaults"]["mappings"]] if "mappings" in config["defaults"] else []
+    options: Json | None = found[0][0]["options"] if found else None
+    return options
+
+
+ALWAYS_ONE = re.compile(r"== 1\)*$|_info\{|^tdx_boot_verdict\{|tdx_finding\{|ALERTS\{")
+
+
+@each_dashboard
+def test_no_column_is_always_one(name: str) -> None:
+    """What a query returns of a series that is there because it is 1 is in no table: its labels are."""
+    looked_at = 0
+    for panel in panels_of(load(name)):
+        several = len(panel["targets"]) > 1
+        for target in panel["targets"]:
+            first = target["expr"].split(" and on ")[0]
+            if ALWAYS_ONE.search(first) and not re.search(r"\b(?:count|sum) by", first):
+                looked_at += 1
+                field = f"Value #{target['refId']}" if several else "Value"
+                assert field not in [column for column, _ in columns(panel)], panel["title"]
+    assert looked_at > 3
+
+
+def test_a_hosts_story_fits_one_screen() -> None:
+    """What it needs is above the first heading, and that heading is on a screen of the usual size."""
+    board = load("tdx-headroom-host.json")
+    assert headings(board)[0]["gridPos"]["y"] <= SCREEN
+    above = {p["title"] for p in panels_of(board) if p["gridPos"]["y"] < headings(board)[0]["gridPos"]["y"]}
+    story = {"Verdict", "Next boot", "TDX module", "Findings", "Alerts of this host", "Why TDX failed"}
+    assert story < above
+
+
+def test_the_target_kernel_can_have_every_strategy() -> None:
+    """The variable of the fleet's dashboard offers all, mainline's first."""
+    board = load("tdx-headroom-fleet.json")
+    (variable,) = (one for one in board["templating"]["list"] if one["type"] == "custom")
+    assert [option["value"] for option in variable["options"]] == list(Strategy)
+    assert variable["current"]["value"] == Strategy.MEMORY_REGIONS

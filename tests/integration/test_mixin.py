@@ -16,6 +16,8 @@ import _jsonnet
 import pytest
 import yaml
 
+from tests.grafana.board import panels_of
+
 PACKAGING = Path(__file__).parents[2] / "packaging"
 RULES, TESTS = (PACKAGING / "prometheus" / f"tdx-headroom.{kind}.yml" for kind in ("rules", "test"))
 RULE_GROUPS = "mixin.prometheusRules.groups + mixin.prometheusAlerts.groups"
@@ -118,7 +120,7 @@ def test_no_query_goes_without_the_selector() -> None:
     config = json.dumps({"selector": SELECTOR})
     texts = [rule["expr"] for group in made(RULE_GROUPS, config) for rule in group["rules"]]
     for board in made(BOARDS, config).values():
-        texts += [target["expr"] for panel in board["panels"] for target in panel.get("targets", [])]
+        texts += [target["expr"] for panel in panels_of(board) for target in panel["targets"]]
         texts += [one["query"]["query"] for one in board["templating"]["list"] if one["type"] == "query"]
     for text in texts:
         for match in re.finditer(r"(?<![\w:])(?:tdx_\w+|up)\b(?!:)", re.sub(r'"[^"]*"', '""', text)):

@@ -19,6 +19,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tdx_headroom.output.metric_families import Collector
+from tests.grafana.board import panels_of
 from tests.grafana.files import DASHBOARDS
 from tests.integration.agent import agent
 from tests.integration.certificates import make_authority
@@ -296,8 +297,8 @@ def test_every_query_of_every_panel_returns_data(site: Site, name: str) -> None:
     wait_for("failing host", lambda: site.prometheus.alerts("TDXInitFailed", "firing"))
     titles = {
         (panel["title"], target["expr"])
-        for panel in DASHBOARDS[name]["panels"]
-        for target in panel.get("targets", [])
+        for panel in panels_of(DASHBOARDS[name])
+        for target in panel["targets"]
     }
     assert len(titles) > 15
     for title, query in sorted(titles):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tests.grafana.board import panels_of
 from tests.grafana.files import DASHBOARDS
 from tests.integration.agent import agent
 from tests.integration.servers import PACKAGING, Prometheus, run
@@ -143,8 +144,8 @@ def value(server: Prometheus, query: str) -> float:
 def slowest_query(server: Prometheus, name: str) -> float:
     """Seconds that the slowest query of a dashboard takes."""
     slowest = 0.0
-    for panel in DASHBOARDS[name]["panels"]:
-        for target in panel.get("targets", []):
+    for panel in panels_of(DASHBOARDS[name]):
+        for target in panel["targets"]:
             query = target["expr"].replace("$__rate_interval", "4m").replace("$job", ".+")
             query = query.replace("$instance", "host-000001:10110").replace("$strategy", "memory-regions")
             began = time.monotonic()
