@@ -14,7 +14,7 @@ SECONDS ?= 60
 
 .PHONY: help run demo plan test golden docs faults-page lint clean \
   kernel-test boot-pairs remedy-test remedy-search vm-test reboot-test package-test python-test \
-  ansible-test container-test prometheus-test \
+  ansible-test container-test prometheus-test dashboard-test \
   release bench journal-bench fuzz soak scale-bench
 .DEFAULT_GOAL := help
 
@@ -74,6 +74,9 @@ ansible-test: $(STAMP) ## the Ansible role on a fresh Debian 13 under systemd; n
 
 prometheus-test: $(STAMP) ## rules, rule tests and examples under Prometheus 2 and 3, and vmalert; needs root once
 	@$(VENV)/bin/python -m tests.prometheus $(ARGS)
+
+dashboard-test: $(STAMP) ## both dashboards drawn by Grafana's own components; ARGS=--pictures writes docs/dashboards
+	@$(VENV)/bin/python -m tests.dashboards $(ARGS)
 
 python-test: $(STAMP) ## unit, golden and fault tests under Debian's newest Python, as a plain user; needs root
 	@$(VENV)/bin/python -m tests.python $(ARGS)

@@ -125,8 +125,10 @@ def hurried_rules() -> dict[str, Any]:
 
 
 @contextmanager
-def prometheus(folder: Path, scrapes: list[dict[str, Any]], alertmanager: str) -> Iterator[Prometheus]:
-    """Scrapes every second and evaluates the shipped rules."""
+def prometheus(
+    folder: Path, scrapes: list[dict[str, Any]], alertmanager: str | None = None
+) -> Iterator[Prometheus]:
+    """Scrapes every second and evaluates the shipped rules; an Alertmanager is told, if there is one."""
     folder.mkdir(parents=True)
     (folder / "rules.yml").write_text(yaml.safe_dump(hurried_rules()))
     config = {
@@ -137,7 +139,9 @@ def prometheus(folder: Path, scrapes: list[dict[str, Any]], alertmanager: str) -
             "external_labels": {"cluster": "test"},
         },
         "rule_files": ["rules.yml"],
-        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
+        "alerting": {
+            "alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}] if alertmanager else []
+        },
         "scrape_configs": scrapes,
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))

@@ -54,7 +54,7 @@ def texts(tree: Path) -> Iterator[tuple[Path, str]]:
     for folder in (DOC, "usr/share/tdx-headroom", "etc/default", "etc/sysconfig"):
         for path in sorted((tree / folder).rglob("*")):
             kept = path.is_file() and not {"hosts", "history", "python"} & set(path.parts)
-            if kept and path.suffix not in (".png", ".gz"):
+            if kept and path.suffix not in (".png", ".webp", ".gz"):
                 yield path, path.read_text("utf-8")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""npm packages that .ci/run installs in a cache outside the checkout."""
+"""npm packages that .ci/run, or a test that is not part of it, installs in a cache outside the checkout."""
 
 from __future__ import annotations
 
