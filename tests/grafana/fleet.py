@@ -235,6 +235,9 @@ FIRMWARE = (
         width=12,
         none="No update of a BIOS is recorded.",
     ),
+)
+
+OTHERS = (
     table(
         "Failures by reason",
         "Hosts on which TDX failed in this boot.",
@@ -273,7 +276,8 @@ FLEET: Json = dashboard(
         Row("Which hosts", HOSTS),
         Row("Over time", TRENDS),
         Row("What they have in common", CAUSES),
-        Row("Firmware, failures, agents", FIRMWARE),
+        Row("Firmware", FIRMWARE),
+        Row("Failures and agents", OTHERS),
     ),
     [],
 )

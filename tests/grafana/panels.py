@@ -316,7 +316,7 @@ HOST_COLUMNS = {"host": "instance", "job": "job"}
 
 
 def worst_first(metric: str, selector: str, label: str, values: tuple[str, ...]) -> str:
-    """A query of series in the order of a label's values.
+    """A query of series in the order of a label's values; those with another value come last.
 
     Args:
         metric: its values are 1.
@@ -324,8 +324,6 @@ def worst_first(metric: str, selector: str, label: str, values: tuple[str, ...])
         label: that is looked at.
         values: of the label, the worst first.
     """
-    parts = (
-        f'{metric}{{{selector},{label}="{value}"}} * {len(values) - index}'
-        for index, value in enumerate(values)
-    )
-    return f"sort_desc({' or '.join(parts)})"
+    ranks = enumerate(reversed(values), start=1)
+    parts = [f'{metric}{{{selector},{label}="{value}"}} * {rank}' for rank, value in ranks]
+    return f"sort_desc({' or '.join([*parts, f'{metric}{{{selector}}} * 0'])})"
