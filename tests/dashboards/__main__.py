@@ -12,6 +12,7 @@ import argparse
 import sys
 import tempfile
 import time
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tests.browser.chromium import Browser
+    from tests.dashboards.expected import Seen
 
 PICTURES = Path(__file__).parents[2] / "docs" / "dashboards"
 HOST, FLEET_FILE = "tdx-headroom-host.json", "tdx-headroom-fleet.json"
@@ -67,20 +69,22 @@ class Viewer:
         for theme in THEMES:
             for host, expected in HOSTS.items():
                 self.open(HOST, theme, instance=f"{host}:10110")
-                panels = look(self.tab)
-                found = checks.complete(DASHBOARDS[HOST], panels, all_have_data=host == "failed")
+                found = self._shown(HOST, expected, all_have_data=host == "failed")
                 yield from (f"{host}, {theme}: {what}" for what in found)
-                yield from (f"{host}, {theme}: {what}" for what in checks.coloured(panels, expected))
             self.open(FLEET_FILE, theme)
-            panels = look(self.tab)
-            found = checks.complete(DASHBOARDS[FLEET_FILE], panels, all_have_data=True)
+            found = chain(self._shown(FLEET_FILE, FLEET, all_have_data=True), checks.linked(self.tab))
             yield from (f"fleet, {theme}: {what}" for what in found)
-            yield from (f"fleet, {theme}: {what}" for what in checks.coloured(panels, FLEET))
-            yield from (f"fleet, {theme}: {what}" for what in checks.linked(self.tab))
             self.open(FLEET_FILE, theme, strategy="cmr-subregion")
             found = checks.coloured(look(self.tab), STRATEGY_FLEET)
             yield from (f"fleet under cmr-subregion, {theme}: {what}" for what in found)
         yield from (f"the browser says: {line}" for line in self.tab.console())
+
+    def _shown(self, board: str, expected: Sequence[Seen], *, all_have_data: bool) -> Iterator[str]:
+        panels = look(self.tab)
+        yield from checks.complete(DASHBOARDS[board], panels, all_have_data=all_have_data)
+        yield from checks.coloured(panels, expected)
+        if all_have_data:
+            yield from checks.ordered(panels)
 
     def pictures(self, folder: Path) -> None:
         """Both dashboards in both themes; of the hosts that which failed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.dashboards.expected import LINKS, MAY_BE_EMPTY
+from tests.dashboards.expected import LINKS, MAY_BE_EMPTY, ORDER
 from tests.dashboards.seen import links
 from tests.grafana.board import panels_of
 
@@ -35,11 +35,11 @@ def complete(board: Json, panels: Mapping[str, Drawn], *, all_have_data: bool) -
         texts = [text for text, _ in panel.texts]
         if panel.error:
             yield f"{title}: {panel.error}"
-        elif panel.series and (not texts or empty in texts):
-            yield f"{title}: shows nothing of {panel.series} series"
-        elif all_have_data and not panel.series and title not in MAY_BE_EMPTY:
+        elif panel.frames and (not texts or empty in texts):
+            yield f"{title}: shows nothing of what Prometheus has returned"
+        elif all_have_data and not panel.frames and title not in MAY_BE_EMPTY:
             yield f"{title}: Prometheus has nothing for it"
-        elif not panel.series and empty not in texts:
+        elif not panel.frames and empty not in texts:
             yield f"{title}: shows {texts} where Prometheus has nothing"
         for text in panel.cut:
             yield f"{title}: {text} does not fit"
@@ -51,6 +51,14 @@ def coloured(panels: Mapping[str, Drawn], expected: Sequence[Seen]) -> Iterator[
         found = {c for t, c in panels[title].texts if t == text} if title in panels else set()
         if colour not in found:
             yield f"{title}: {text} should be {colour}, and is {' or '.join(sorted(found)) or 'not there'}"
+
+
+def ordered(panels: Mapping[str, Drawn]) -> Iterator[str]:
+    """The worst comes first, where a table scrolls."""
+    for title, (first, second) in ORDER.items():
+        texts = [text for text, _ in panels[title].texts] if title in panels else [first]
+        if first not in [text for text in texts if text in (first, second)][:1]:
+            yield f"{title}: {first} should come before {second}"
 
 
 def linked(tab: Browser) -> Iterator[str]:

@@ -107,6 +107,15 @@ STRATEGY_FLEET = (
 )
 """With cmr-subregion as the target kernel's strategy."""
 
+ORDER = {
+    "Findings": ("fails", "risk"),
+    "TDMRs": ("-1", "14"),
+    "Hosts with alerts": ("critical", "warning"),
+    "Hosts that the target kernel breaks": ("initialized", "failed"),
+    "Hosts with the fewest areas left": ("-1", "13"),
+}
+"""What comes before what, of the host that failed and of the fleet."""
+
 MAY_BE_EMPTY = {
     "What BIOS updates took": "no host of these has been booted twice",
 }

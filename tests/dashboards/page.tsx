@@ -6,9 +6,7 @@ import {
   getDisplayValueAlignmentFactors, getFieldDisplayValues, standardTransformers, standardTransformersRegistry,
   transformDataFrame,
 } from '@grafana/data';
-import {
-  BarGauge, BigValue, DataLinksContextMenu, GlobalStyles, PanelChrome, Table, TimeSeries, VizRepeater,
-} from '@grafana/ui';
+import { BarGauge, BigValue, GlobalStyles, PanelChrome, Table, TimeSeries, VizRepeater } from '@grafana/ui';
 import { Component } from 'react';
 import { createRoot } from 'react-dom/client';
 import { lastValueFrom } from 'rxjs';
@@ -64,7 +62,7 @@ async function frames(target, replace, several) {
     if (series.length === 0 && !several) return [createDataFrame({ refId: target.refId, fields: [] })];
     return [createDataFrame({ refId: target.refId, fields: [
       { name: 'Time', type: FieldType.time, values: series.map(({ points }) => points[0][0] * 1000) },
-      ...labels.map((label) => ({ name: label, type: FieldType.string, values: series.map((one) => one.metric[label]) })),
+      ...labels.map((name) => ({ name, type: FieldType.string, values: series.map(({ metric }) => metric[name]) })),
       { name: several ? `Value #${target.refId}` : 'Value', type: FieldType.number,
         values: series.map(({ points }) => number(points[0][1])) },
     ] })];
@@ -84,10 +82,11 @@ const Repeated = ({ panel, data, width, height, replace, draw }) => <VizRepeater
   autoGrid minVizHeight={16} minVizWidth={8} maxVizHeight={300} />;
 
 const KINDS = {
-  stat: ({ panel, ...rest }) => <Repeated panel={panel} {...rest} draw={({ value, width, height, alignmentFactors, count }) =>
-    <BigValue value={value.display} count={count} width={width} height={height} theme={theme} text={panel.options.text}
-      colorMode={panel.options.colorMode} graphMode="none" justifyMode={panel.options.justifyMode}
-      textMode={panel.options.textMode} alignmentFactors={alignmentFactors} />} />,
+  stat: ({ panel, ...rest }) => <Repeated panel={panel} {...rest}
+    draw={({ value, width, height, alignmentFactors, count }) =>
+      <BigValue value={value.display} count={count} width={width} height={height} theme={theme}
+        colorMode={panel.options.colorMode} graphMode="none" justifyMode={panel.options.justifyMode}
+        textMode={panel.options.textMode} text={panel.options.text} alignmentFactors={alignmentFactors} />} />,
   bargauge: ({ panel, ...rest }) => <Repeated panel={panel} {...rest}
     draw={({ value, width, height, alignmentFactors, orientation }) =>
       <BarGauge value={value.display} field={value.field} display={value.view?.getFieldDisplayProcessor(value.colIndex)}
@@ -116,9 +115,11 @@ const Panel = ({ panel, data, error, count, replace }) => {
   const { x, y, w, h } = panel.gridPos, Kind = KINDS[panel.type];
   const place = { position: 'absolute', left: left(x), top: y * (CELL + GAP) };
   if (panel.type === 'row') return <h3 style={{ ...place, ...theme.typography.h5, margin: 0, lineHeight: `${CELL}px` }}>
-    {panel.collapsed ? '›' : '⌄'} {panel.title} {panel.collapsed && <small>({panel.panels.length} panels)</small>}</h3>;
-  return <div style={place} data-panel={panel.title} data-series={count}>
-    <PanelChrome title={replace(panel.title)} width={left(w) - GAP} height={high(h)} padding={panel.type === 'table' ? 'none' : 'md'}>
+    {panel.collapsed ? '›' : '⌄'} {panel.title}
+    {panel.collapsed && <small> ({panel.panels.length} panels)</small>}</h3>;
+  return <div style={place} data-panel={panel.title} data-frames={count}>
+    <PanelChrome title={replace(panel.title)} width={left(w) - GAP} height={high(h)}
+      padding={panel.type === 'table' ? 'none' : 'md'}>
       {(width, height) => <Guard>{error ? <p className="error">{error}</p>
         : <Kind panel={panel} data={data} width={width} height={height} replace={replace} />}</Guard>}
     </PanelChrome></div>;
@@ -138,7 +139,8 @@ async function load(panel, replace) {
 }
 
 // As Grafana does when it opens a dashboard: JSON has no -Infinity.
-const endless = (_, value) => value?.steps ? { ...value, steps: value.steps.map((step) => ({ ...step, value: step.value ?? -Infinity })) } : value;
+const endless = (key, value) =>
+  key === 'steps' ? value.map((step) => ({ ...step, value: step.value ?? -Infinity })) : value;
 
 async function main() {
   const board = JSON.parse(await (await fetch(asked.get('board'))).text(), endless);
@@ -150,6 +152,8 @@ async function main() {
   const shown = board.templating.list.filter((one) => !one.hide && one.type !== 'datasource')
     .map((one) => `${one.label}: ${one.options?.find((o) => o.value === values(board)[one.name])?.text
       ?? (values(board)[one.name] === one.allValue ? 'All' : values(board)[one.name])}`);
+  // Grafana measures texts to find their size.
+  await Promise.all(['400 14px Inter', '500 14px Inter'].map((font) => document.fonts.load(font)));
   document.body.style.background = theme.colors.background.canvas;
   createRoot(document.getElementById('root')).render(<ThemeContext.Provider value={theme}>
     <GlobalStyles />
@@ -158,9 +162,14 @@ async function main() {
     <main style={{ position: 'relative', width: WIDTH, height: high(end) }}>
       {loaded.map((one) => <Panel key={one.panel.id} {...one} replace={replace} />)}</main>
   </ThemeContext.Provider>);
-  window.colours = { text: theme.colors.text.primary, link: theme.colors.text.link, canvas: theme.colors.background.primary,
-    ...Object.fromEntries(['green', 'orange', 'red', 'blue'].map((name) => [name, theme.visualization.getColorByName(name)])) };
-  await document.fonts.ready;
-  setTimeout(() => { window.drawn = true; }, 500);
+  const named = (name) => [name, theme.visualization.getColorByName(name)];
+  window.colours = { ...Object.fromEntries(['green', 'orange', 'red', 'blue'].map(named)),
+    text: theme.colors.text.primary, link: theme.colors.text.link, canvas: theme.colors.background.primary };
+  const frame = () => new Promise(requestAnimationFrame);
+  const expected = loaded.filter(({ panel }) => panel.type !== 'row').length;
+  while (document.querySelectorAll('[data-panel] .error, [data-panel] [data-testid$=content] > *').length < expected)
+    await frame();
+  await frame();  // uPlot draws in the one after that in which it is made
+  window.drawn = true;
 }
 main().catch((error) => { window.drawn = String(error.stack); });

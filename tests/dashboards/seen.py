@@ -49,7 +49,7 @@ _LOOK = """
     const body = panel.querySelector('[data-testid="data-testid panel content"]');
     const leaves = [...body.querySelectorAll('*')].filter((e) => !e.children.length && e.textContent.trim());
     return {
-      title: panel.dataset.panel, series: Number(panel.dataset.series),
+      title: panel.dataset.panel, frames: Number(panel.dataset.frames),
       error: body.querySelector('.error')?.textContent ?? '',
       texts: leaves.map((e) => [e.textContent.trim(), colour(e, panel)]),
       cut: leaves.filter((e) => e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0
@@ -78,14 +78,14 @@ class Drawn(NamedTuple):
 
     Args:
         title: of the panel.
-        series: how many, of all queries, Prometheus has returned.
+        frames: of data that the panel got from Prometheus.
         error: of a query or of Grafana; empty where all is well.
         texts: each text and the name of its colour, or what the browser calls it.
         cut: texts that are wider than their place.
     """
 
     title: str
-    series: int
+    frames: int
     error: str
     texts: list[tuple[str, str]]
     cut: list[str]
