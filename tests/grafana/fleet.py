@@ -14,7 +14,7 @@ from tests.grafana.colours import (
     Json,
     thresholds,
 )
-from tests.grafana.panels import HOST_COLUMNS, Query, bars, graph, stat, table, worst_first
+from tests.grafana.panels import HOST_COLUMNS, MOST_ROWS, Query, bars, graph, stat, table, worst_first
 
 JOB = 'job=~"$job"'
 LINKS = {
@@ -82,19 +82,23 @@ NUMBERS = (
     ),
 )
 
-FAILING = f'tdx_init_predicted{{{JOB},strategy="$strategy",outcome!="ok"}} == 1'
-STAGED = f'tdx_staged_boot{{{JOB},verdict="will-fail"}} == 1'
+# First the hosts on which TDX is up today.
+BROKEN = (
+    f'topk({ROWS_SHOWN}, (tdx_init_predicted{{{JOB},strategy="$strategy",outcome!="ok"}} == 1)'
+    f' - on (job, instance) group_left () tdx_verdict{{{JOB},verdict="failed"}})'
+)
+STAGED = f'topk({ROWS_SHOWN}, tdx_staged_boot{{{JOB},verdict="will-fail"}} == 1)'
 
 
 def _of(hosts: str, expr: str) -> str:
     """What is said of these hosts besides."""
-    return f"{expr} and on (job, instance) ({hosts})"
+    return f"{expr} and on (job, instance) {hosts}"
 
 
 HOSTS = (
     table(
         "Hosts with alerts",
-        "Every alert that fires for a host, the worst first. Hosts link to their dashboards and pages.",
+        f"Up to {MOST_ROWS} alerts, the worst first. Hosts link to their dashboards and their own pages.",
         worst_first(
             "ALERTS",
             f'{JOB},instance!="",alertname=~"TDX.+",alertstate="firing"',
@@ -108,27 +112,25 @@ HOSTS = (
     ),
     table(
         "Hosts that the target kernel breaks",
-        "TDX would not come up under a kernel of the strategy chosen above; now: what it does today.",
-        # First those that come up today.
-        f"topk({ROWS_SHOWN}, ({FAILING})"
-        f' - on (job, instance) group_left () tdx_verdict{{{JOB},verdict="failed"}})',
-        _of(FAILING, f"tdx_verdict{{{JOB}}} == 1"),
-        _of(FAILING, f'tdx_reserved_areas_headroom_min{{{JOB},strategy="$strategy"}}'),
+        f"Up to {ROWS_SHOWN} on which TDX fails under the strategy chosen above. Now: what it does today.",
+        BROKEN,
+        _of(BROKEN, f"tdx_verdict{{{JOB}}} == 1"),
+        _of(BROKEN, f'tdx_reserved_areas_headroom_min{{{JOB},strategy="$strategy"}}'),
         columns={**HOST_COLUMNS, "now": "verdict", "outcome": "outcome", "left": "Value #C"},
         links=LINKS,
         width=12,
     ),
     table(
         "Hosts with a staged boot that fails",
-        "Another kernel or command line boots next, and TDX does not come up with it: do not reboot them.",
-        f"topk({ROWS_SHOWN}, {STAGED})",
+        f"Up to {ROWS_SHOWN} on which another kernel or line boots next, and TDX fails: do not reboot.",
+        STAGED,
         _of(STAGED, f"tdx_next_boot_info{{{JOB}}}"),
         columns={**HOST_COLUMNS, "kernel that boots next": "kernel_release"},
         links=LINKS,
     ),
     table(
         "Hosts on which TDX failed",
-        "The kernel's reason, in this boot.",
+        f"Up to {ROWS_SHOWN}, with the kernel's reason in this boot.",
         f"topk({ROWS_SHOWN}, tdx_init_failure_info{{{JOB}}} == 1)",
         columns={**HOST_COLUMNS, "reason": "reason", "errno": "errno"},
         links=LINKS,

@@ -315,8 +315,12 @@ HOST_COLUMNS = {"host": "instance", "job": "job"}
 """Columns of a table with a row for each host; what links from it need."""
 
 
+MOST_ROWS = 200
+"""Of a table in which a whole fleet could have rows."""
+
+
 def worst_first(metric: str, selector: str, label: str, values: tuple[str, ...]) -> str:
-    """A query of series in the order of a label's values; those with another value come last.
+    """A query of MOST_ROWS series in the order of a label's values; those with another value come last.
 
     Args:
         metric: its values are 1.
@@ -326,4 +330,4 @@ def worst_first(metric: str, selector: str, label: str, values: tuple[str, ...])
     """
     ranks = enumerate(reversed(values), start=1)
     parts = [f'{metric}{{{selector},{label}="{value}"}} * {rank}' for rank, value in ranks]
-    return f"sort_desc({' or '.join([*parts, f'{metric}{{{selector}}} * 0'])})"
+    return f"topk({MOST_ROWS}, {' or '.join([*parts, f'{metric}{{{selector}}} * 0'])})"

@@ -182,7 +182,8 @@ def test_every_word_of_the_agent_has_a_colour() -> None:
         "outcome": set(Outcome),
         "severity": set(Severity) | alert_severities(),
     }
-    assert {label: set(colours) for label, colours in WORDS.items()} == values
+    coloured = {label: set(colours) for label, colours in WORDS.items()}
+    assert coloured == values, "WORDS in tests/grafana/colours.py, then make docs"
     bad = {State.FAILED, State.WILL_FAIL, Severity.FAILS, "critical", *Outcome} - {Outcome.OK}
     assert {word for colours in WORDS.values() for word, to in colours.items() if to == BAD} == bad
 
