@@ -60,6 +60,11 @@ def observed(facts: HostFacts) -> dict[str, Any]:
     return observed_to_json(facts.kernel_log)
 
 
+def with_limits(facts: HostFacts, module: Module) -> HostFacts:
+    """The facts with the limits that the stand-in reported; PAMTs are where the agent expects them."""
+    return replace(facts, limits=_limits(module))
+
+
 def with_module(facts: HostFacts, module: Module) -> HostFacts:
     """The facts with the limits and CMRs that the stand-in reported."""
     cmrs = None if module.cmrs is None else tuple((start, end - start) for start, end in module.cmrs)

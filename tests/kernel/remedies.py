@@ -3,7 +3,7 @@
 
 ``make remedy-test KERNEL=7.3 MAPS=100 SEED=1``. Each map is booted, the agent reads the guest's files, and
 the guest is booted again with each remedy that changes the command line. TDX has to come up, with as many
-areas left as was said.
+areas left as was said. With ``STRATEGY=cmr-walk`` the kernel looks for holes so, and the maps have CMRs.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tdx_headroom.facts.boots import KernelTraits
 from tdx_headroom.facts.command_line import map_edits
-from tdx_headroom.facts.host_facts import Placement
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.findings import RemedyKind
 from tests.kernel import agent
 from tests.kernel.boot import cost
 from tests.kernel.build import get_kernel
+from tests.kernel.guestmap import CMR_SUBREGION, CMR_WALK, MEMORY_REGIONS, STRATEGIES
 from tests.kernel.many import Budget, add_options, boot_each
 from tests.kernel.remedy_maps import generate
 from tests.kernel.strategies import boot_case
@@ -34,6 +35,7 @@ from tests.kernel.tools import cache_folder, exit_status
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.verdict.findings import Remedy
     from tests.kernel import store
     from tests.kernel.build import Kernel
@@ -41,6 +43,11 @@ if TYPE_CHECKING:
     from tests.kernel.truth import Truth
 
 SECONDS = 60
+
+RELEASES = {CMR_SUBREGION: "6.4.0-150600.23.7.3-default"}
+"""A release by which the agent knows of a strategy that no image shows."""
+TRAITS = {CMR_WALK: KernelTraits(walks_cmrs=True, reads_cmrs=True)}
+"""What an image shows (``own_image.py``: that of the test kernel does)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,20 +131,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.kernel.remedies", description=__doc__)
     add_options(parser, "maps")
     parser.add_argument("--maps", type=int, default=40, help="how many maps (default: 40)")
+    parser.add_argument(
+        "--strategy",
+        default=MEMORY_REGIONS,
+        choices=STRATEGIES,
+        help="how the kernel looks for holes: mainline's way, or another, on maps with CMRs",
+    )
     parser.add_argument("--out", metavar="FILE.jsonl", help="where the rows are kept (default: cache folder)")
     return exit_status("remedy-test", lambda: _run(parser.parse_args(arguments)))
 
 
 def _run(options: argparse.Namespace) -> int:
-    kernel = get_kernel(options.kernel, install=not options.no_install, extra=options.extra)
+    of_mainline = options.strategy == MEMORY_REGIONS
+    kernel = get_kernel(
+        options.kernel, install=not options.no_install, extra=options.extra, cmrs=not of_mainline
+    )
     folder = cache_folder() / "runs"
-    out = Path(options.out or folder / f"remedies-{kernel.series}-seed{options.seed}.jsonl")
+    under = "" if of_mainline else f"{options.strategy}-"
+    out = Path(options.out or folder / f"remedies-{kernel.series}-{under}seed{options.seed}.jsonl")
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = folder / f".remedies-{os.getpid()}"
     budget = Budget.of_this_machine()
     started = time.monotonic()
     rows = []
-    guests = generate(options.seed, options.maps)
+    guests = generate(options.seed, options.maps, options.strategy)
     with out.open("w") as file:
         try:
             for row in boot_each(
@@ -158,9 +175,7 @@ def _map(kernel: Kernel, guest: GuestMap, scratch: Path, budget: Budget) -> Row 
         case = _booted(kernel, guest, scratch, budget)
         if case.truth is None:
             return None
-        facts = agent.with_module(agent.read_root(case.root), guest.module)
-        facts = replace(facts, pamt_placement=Placement.PREDICTED)
-        assessment = assess(facts)
+        assessment = assess(_facts(case))
         plan = assessment.plans[assessment.verdict.strategy]
         remedies = [r for f in assessment.verdict.findings for r in f.remedies]
         trials = [trial for remedy in remedies for trial in _trials(guest.arguments, remedy)]
@@ -170,6 +185,21 @@ def _map(kernel: Kernel, guest: GuestMap, scratch: Path, budget: Budget) -> Row 
         return Row(guest, case.truth.initialized, foretold and str(foretold), outcome, tried)
     finally:
         shutil.rmtree(scratch / guest.name, ignore_errors=True)
+
+
+def _facts(case: store.Case) -> HostFacts:
+    """What the agent read from the guest; of the module it is told the limits, which no file tells.
+
+    CMRs are those that the kernel printed, if it did. How it looks for holes is learnt from its image or its
+    release; the test kernel's own release is mainline's.
+    """
+    facts = agent.with_limits(agent.read_root(case.root), case.guest.module)
+    strategy = case.guest.strategy
+    return replace(
+        facts,
+        kernel_release=RELEASES.get(strategy, facts.kernel_release),
+        traits=TRAITS.get(strategy, facts.traits),
+    )
 
 
 def _trials(line: Sequence[str], remedy: Remedy) -> Iterator[Trial]:
