@@ -50,8 +50,8 @@ kernel-test: $(STAMP) ## the plan against a real kernel in QEMU: KERNEL=6.12|7.3
 boot-pairs: $(STAMP) ## what one boot foretells of the next, in QEMU: KERNEL=6.12|7.3 PAIRS=n SEED=n
 	@$(VENV)/bin/python -m tests.kernel.boot_pairs --kernel $(KERNEL) --pairs $(PAIRS) --seed $(SEED) $(ARGS)
 
-remedy-test: $(STAMP) ## what the agent offers on maps that fail, booted, in QEMU: KERNEL=6.12|7.3 MAPS=n SEED=n
-	@$(VENV)/bin/python -m tests.kernel.remedies --kernel $(KERNEL) --maps $(MAPS) --seed $(SEED) $(ARGS)
+remedy-test: $(STAMP) ## what the agent offers on maps that fail, booted, in QEMU: KERNEL=6.12|7.3 MAPS=n SEED=n STRATEGY=name
+	@$(VENV)/bin/python -m tests.kernel.remedies --kernel $(KERNEL) --maps $(MAPS) --seed $(SEED) --strategy $(STRATEGY) $(ARGS)
 
 remedy-search: $(STAMP) ## the search for memory to give up against all sets of three: MAPS=n SEED=n
 	@$(VENV)/bin/python -m tests.kernel.brute_force --maps $(MAPS) --seed $(SEED)
