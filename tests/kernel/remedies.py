@@ -216,6 +216,9 @@ def _try(kernel: Kernel, guest: GuestMap, index: int, trial: Trial, scratch: Pat
     with_it = replace(guest, family=f"{guest.family}-{index}", arguments=trial.line)
     try:
         case = _booted(kernel, with_it, scratch, budget)
+        if case.error is not None:
+            # Is it lost, or was the machine busy with something else?
+            case = _booted(kernel, with_it, scratch, budget, seconds=5 * SECONDS)
         left = None if case.truth is None else _left(case.truth, guest.module.max_reserved)
         return Tried(trial.kind, trial.arguments, trial.said, left, case.error)
     finally:
@@ -242,9 +245,11 @@ def _left(truth: Truth, limit: int) -> int | None:
     return min((limit - len(tdmr.areas) for tdmr in truth.tdmrs or ()), default=None)
 
 
-def _booted(kernel: Kernel, guest: GuestMap, folder: Path, budget: Budget) -> store.Case:
+def _booted(
+    kernel: Kernel, guest: GuestMap, folder: Path, budget: Budget, *, seconds: int = SECONDS
+) -> store.Case:
     with budget.hold(cost(guest)):
-        return boot_case(kernel, guest, folder, seconds=SECONDS, may_hang=True)
+        return boot_case(kernel, guest, folder, seconds=seconds, may_hang=True)
 
 
 def tell(rows: Sequence[Row]) -> int:
