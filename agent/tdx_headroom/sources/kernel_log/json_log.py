@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -180,7 +181,7 @@ Record = tuple[int, int, str]
 """Priority (facility x 8 + level, as in ``/dev/kmsg``), microseconds since boot, text."""
 
 
-class JournalReader:
+class JournalReader(ABC):
     """Takes in ``journalctl --output=json`` line by line: it may be long."""
 
     def __init__(self) -> None:
@@ -197,9 +198,9 @@ class JournalReader:
         if found is not None:
             self.take(*found)
 
+    @abstractmethod
     def take(self, entry: dict[str, Any], record: Record | None) -> None:
         """Take an entry of the kernel's in, with the record that it is, if it is one."""
-        raise NotImplementedError
 
 
 class JournalEntries(JournalReader):
