@@ -217,12 +217,7 @@ class Hosts(Generic[Result]):
     def _of_line(self, name: str, line: int, facts: HostFacts | AgentError) -> Answer[Result]:
         if isinstance(facts, AgentError):
             return self._answer(Found(name, facts, line))
-        try:
-            return self._answer(self._reader.of_line(name, line, facts))
-        except AgentError as error:
-            return Answer(name, line, error=_plain(error), host=facts.host)
-        except Exception as error:  # noqa: BLE001  it is this line's, whatever it is
-            return Answer(name, line, error=_internal(name, error), host=facts.host)
+        return self._said(name, line, facts, lambda: self._answer(self._reader.of_line(name, line, facts)))
 
     def _read(self, named: Named) -> Iterator[Answer[Result]]:
         name = shown(named.path)
@@ -247,8 +242,14 @@ class Hosts(Generic[Result]):
         if isinstance(facts, AgentError):
             host = facts.host if isinstance(facts, FactsLineError) else None
             return Answer(name, line, error=_plain(facts), host=host)
+        return self._said(name, line, facts, lambda: Answer(name, line, self._judge(found, facts)))
+
+    def _said(
+        self, name: str, line: int | None, facts: HostFacts, make: Callable[[], Answer[Result]]
+    ) -> Answer[Result]:
+        """What is said of a host; an error of the agent's own ends it only where there is one input alone."""
         try:
-            return Answer(name, line, self._judge(found, facts))
+            return make()
         except AgentError as error:
             return Answer(name, line, error=_plain(error), host=facts.host)
         except Exception as error:

@@ -77,11 +77,11 @@ def refused_by_walk(signs: Signs) -> Findings:
     The patches that do (2024, not merged) are known by the message that their image has too; which of them a
     kernel has, it does not show.
     """
-    facts, log = signs.facts, signs.facts.kernel_log
+    facts = signs.facts
     walks = facts.traits is not None and facts.traits.walks_cmrs
     if not walks or signs.strategy.strategy is not Strategy.CMR_WALK or facts.cmrs is None:
         return
-    if log is not None and log.state is ModuleState.INITIALIZED and not signs.what_if:
+    if _is_up(signs):
         return
     refused = in_no_single(tdx_memory_list(facts.memory_regions or ()), facts.cmrs)
     if refused:
@@ -92,10 +92,8 @@ def refused_by_walk(signs: Signs) -> Findings:
 
 def by_name(signs: Signs) -> Findings:
     """Memory of kinds that firmware rarely makes convertible; CMRs, and a TDX that is up, know better."""
-    facts, log = signs.facts, signs.facts.kernel_log
-    if facts.memory_regions is None or facts.cmrs is not None:
-        return
-    if log is not None and log.state is ModuleState.INITIALIZED and not signs.what_if:
+    facts = signs.facts
+    if facts.memory_regions is None or facts.cmrs is not None or _is_up(signs):
         return
     sizes, devices = _in_use(facts)
     kinds = [f"{show_size(size)} {_WHAT[origin]}{devices[origin]}" for origin, size in sizes.items()]
@@ -109,6 +107,12 @@ def by_name(signs: Signs) -> Findings:
         figures = {f"{origin}_bytes": size for origin, size in sizes.items()}
         # More of the map mends it as little as too many holes.
         yield Finding(BY_NAME, RISK, text, figures, tuple(remedies), Certainty.HOLES)
+
+
+def _is_up(signs: Signs) -> bool:
+    """Whether the log of this boot shows that the module has taken this memory."""
+    log = signs.facts.kernel_log
+    return log is not None and log.state is ModuleState.INITIALIZED and not signs.what_if
 
 
 def _in_use(facts: HostFacts) -> tuple[Counter[Origin], dict[Origin, str]]:
