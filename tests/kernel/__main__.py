@@ -15,8 +15,8 @@ from tests.kernel import report, store
 from tests.kernel.boot import cost
 from tests.kernel.build import get_kernel
 from tests.kernel.check import Result, check, data
-from tests.kernel.guestmap import MEMORY_REGIONS, STRATEGIES
-from tests.kernel.many import Budget, add_options, boot_each
+from tests.kernel.guestmap import MEMORY_REGIONS
+from tests.kernel.many import Budget, add_options, add_strategy, boot_each, run_name
 from tests.kernel.maps import generate
 from tests.kernel.own_image import check_image
 from tests.kernel.strategies import boot_case
@@ -60,8 +60,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.build_only:
         print(kernel.image)
         return 0
-    under = "" if options.strategy == MEMORY_REGIONS else f"{options.strategy}-"
-    folder = Path(options.out or cache_folder() / "runs" / f"{kernel.series}-{under}seed{options.seed}")
+    folder = Path(options.out or cache_folder() / "runs" / run_name(kernel.series, options))
     started = time.monotonic()
     image = check_image(kernel, options.seed)
     _boot_all(kernel, generate(options.seed, options.maps, options.strategy), folder, options.jobs)
@@ -80,12 +79,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.kernel", description=__doc__)
     add_options(parser, "maps")
     parser.add_argument("--maps", type=int, default=60, help="how many maps (default: 60)")
-    parser.add_argument(
-        "--strategy",
-        default=MEMORY_REGIONS,
-        choices=STRATEGIES,
-        help="how the kernel looks for holes: mainline's way, or another, on maps with CMRs",
-    )
+    add_strategy(parser)
     parser.add_argument("--out", metavar="DIR", help="where boots are kept (default: in the cache folder)")
     parser.add_argument("--report", metavar="FILE", help="write a summary: .md or .json")
     parser.add_argument(

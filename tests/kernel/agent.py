@@ -51,7 +51,7 @@ plan = planner(MEMORY_REGIONS)
 
 def proven_strategy(facts: HostFacts, module: Module) -> str | None:
     """The strategy that the boot has proven to the agent, by the module's limits and the log's CMRs."""
-    verdict = to_json(assess(replace(facts, limits=_limits(module))))["verdict"]
+    verdict = to_json(assess(with_limits(facts, module)))["verdict"]
     return verdict["strategy"] if verdict["strategy_basis"] == "evidence" else None
 
 
@@ -62,17 +62,14 @@ def observed(facts: HostFacts) -> dict[str, Any]:
 
 def with_limits(facts: HostFacts, module: Module) -> HostFacts:
     """The facts with the limits that the stand-in reported; PAMTs are where the agent expects them."""
-    return replace(facts, limits=_limits(module))
+    sizes = PamtEntrySize(*module.pamt_entry_size)
+    return replace(facts, limits=Limits(module.max_tdmrs, module.max_reserved, sizes))
 
 
 def with_module(facts: HostFacts, module: Module) -> HostFacts:
     """The facts with the limits and CMRs that the stand-in reported."""
     cmrs = None if module.cmrs is None else tuple((start, end - start) for start, end in module.cmrs)
-    return replace(facts, limits=_limits(module), cmrs=cmrs, pamt_placement=Placement.NONE)
-
-
-def _limits(module: Module) -> Limits:
-    return Limits(module.max_tdmrs, module.max_reserved, PamtEntrySize(*module.pamt_entry_size))
+    return replace(with_limits(facts, module), cmrs=cmrs, pamt_placement=Placement.NONE)
 
 
 def with_places(facts: HostFacts, truth: Truth, planner: Planner) -> HostFacts:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from tests.kernel.guestmap import MEMORY_REGIONS, STRATEGIES
 from tests.kernel.source import SUITES
 from tests.kernel.tools import progress
 
@@ -68,6 +69,22 @@ def add_options(parser: argparse.ArgumentParser, what: str) -> None:
         help="a kernel with this folder's configuration and modules too",
     )
     parser.add_argument("--no-install", action="store_true", help="install no packages: say what is missing")
+
+
+def add_strategy(parser: argparse.ArgumentParser) -> None:
+    """How the kernel looks for holes."""
+    parser.add_argument(
+        "--strategy",
+        default=MEMORY_REGIONS,
+        choices=STRATEGIES,
+        help="how the kernel looks for holes: mainline's way, or another, on maps with CMRs",
+    )
+
+
+def run_name(series: str, options: argparse.Namespace) -> str:
+    """What a run is called: its kernel's series, its strategy if it is not mainline's, and its seed."""
+    under = "" if options.strategy == MEMORY_REGIONS else f"{options.strategy}-"
+    return f"{series}-{under}seed{options.seed}"
 
 
 def boot_each(

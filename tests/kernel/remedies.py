@@ -26,8 +26,8 @@ from tdx_headroom.verdict.findings import RemedyKind
 from tests.kernel import agent
 from tests.kernel.boot import cost
 from tests.kernel.build import get_kernel
-from tests.kernel.guestmap import CMR_SUBREGION, CMR_WALK, MEMORY_REGIONS, STRATEGIES
-from tests.kernel.many import Budget, add_options, boot_each
+from tests.kernel.guestmap import CMR_SUBREGION, CMR_WALK, MEMORY_REGIONS
+from tests.kernel.many import Budget, add_options, add_strategy, boot_each, run_name
 from tests.kernel.remedy_maps import generate
 from tests.kernel.strategies import boot_case
 from tests.kernel.tools import cache_folder, exit_status
@@ -131,24 +131,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.kernel.remedies", description=__doc__)
     add_options(parser, "maps")
     parser.add_argument("--maps", type=int, default=40, help="how many maps (default: 40)")
-    parser.add_argument(
-        "--strategy",
-        default=MEMORY_REGIONS,
-        choices=STRATEGIES,
-        help="how the kernel looks for holes: mainline's way, or another, on maps with CMRs",
-    )
+    add_strategy(parser)
     parser.add_argument("--out", metavar="FILE.jsonl", help="where the rows are kept (default: cache folder)")
     return exit_status("remedy-test", lambda: _run(parser.parse_args(arguments)))
 
 
 def _run(options: argparse.Namespace) -> int:
-    of_mainline = options.strategy == MEMORY_REGIONS
     kernel = get_kernel(
-        options.kernel, install=not options.no_install, extra=options.extra, cmrs=not of_mainline
+        options.kernel,
+        install=not options.no_install,
+        extra=options.extra,
+        cmrs=options.strategy != MEMORY_REGIONS,
     )
     folder = cache_folder() / "runs"
-    under = "" if of_mainline else f"{options.strategy}-"
-    out = Path(options.out or folder / f"remedies-{kernel.series}-{under}seed{options.seed}.jsonl")
+    out = Path(options.out or folder / f"remedies-{run_name(kernel.series, options)}.jsonl")
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = folder / f".remedies-{os.getpid()}"
     budget = Budget.of_this_machine()

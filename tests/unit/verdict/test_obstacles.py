@@ -246,8 +246,7 @@ def test_every_output_tells_it(kind: str) -> None:
 )
 def test_nothing_lies_in_no_single_cmr(facts: HostFacts) -> None:
     """Only a kernel that walks the CMRs refuses it, and only regions that none of them holds whole."""
-    kinds = [finding.kind for finding in assess(facts).verdict.findings]
-    assert kinds == [kind for kind in kinds if kind != "in-no-single-cmr"]
+    assert "in-no-single-cmr" not in [finding.kind for finding in assess(facts).verdict.findings]
 
 
 def test_regions_across_cmrs_that_touch() -> None:
