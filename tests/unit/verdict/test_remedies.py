@@ -15,7 +15,7 @@ from tdx_headroom.address import GIB, MIB, PAGE, Range, subtract, union
 from tdx_headroom.boots.movable import movable_starts
 from tdx_headroom.facts.boots import KernelTraits
 from tdx_headroom.facts.command_line import map_edits
-from tdx_headroom.facts.host_facts import HostFacts, Limits, MemoryRegion, Placement
+from tdx_headroom.facts.host_facts import HostFacts, Limits, MemoryRegion
 from tdx_headroom.facts.observations import FirmwareRange
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
@@ -199,19 +199,6 @@ def test_what_takes_the_pamts_room_is_named() -> None:
     (remedy,) = offered(failing, RemedyKind.REMOVE_ARGUMENTS)
     assert remedy.arguments == ("kernelcore=100M",)
     assert "or have kernelcore=" in remedy.text
-
-
-def test_memory_outside_the_cmrs_is_kept_off() -> None:
-    """What no CMR has is named by size and arguments, with which the module accepts the plan."""
-    facts = replace(
-        host([(MIB, 2 * GIB), (4 * GIB, 8 * GIB)]),
-        cmrs=((MIB, 2 * GIB - MIB), (4 * GIB, 3 * GIB)),
-        pamt_placement=Placement.NONE,
-    )
-    assert plan_of(facts).outcome is Outcome.REJECTED
-    remedy = offered(facts)[0]
-    assert remedy.bytes_given_up == GIB
-    assert remedy.arguments == ("memmap=1048576K%0x1c0000000-1+2",)
 
 
 class TestInPlace:

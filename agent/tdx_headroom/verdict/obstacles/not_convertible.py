@@ -12,6 +12,7 @@ from tdx_headroom.facts.observations import Origin
 from tdx_headroom.plan import Outcome, Strategy
 from tdx_headroom.plan.regions import in_no_single, tdx_memory_list
 from tdx_headroom.verdict.findings import NOTE, RISK, Certainty, Finding, Findings, Remedy, RemedyKind, Signs
+from tdx_headroom.verdict.remedies import keep_apart
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
@@ -85,9 +86,15 @@ def refused_by_walk(signs: Signs) -> Findings:
         return
     refused = in_no_single(tdx_memory_list(facts.memory_regions or ()), facts.cmrs)
     if refused:
+        plan = signs.plan
+        remedies: list[Remedy] = []
+        if plan is not None and signs.asks_what_to_do:
+            remedies = signs.guard.part(
+                "remedies (which memory to keep off)", lambda: keep_apart(facts, plan), list[Remedy]()
+            )
         text = f"{show_size(total(refused))} of memory lie in regions that no single CMR holds: by its image,"
         text += " this kernel may take none of these, and give up (errno -22)."
-        yield Finding(SEVERAL, RISK, text, {"bytes": total(refused)}, (), Certainty.HOLES)
+        yield Finding(SEVERAL, RISK, text, {"bytes": total(refused)}, tuple(remedies), Certainty.HOLES)
 
 
 def by_name(signs: Signs) -> Findings:

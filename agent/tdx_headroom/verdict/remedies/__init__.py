@@ -2,10 +2,19 @@
 """What to change on a host so that TDX comes up: computed, not guessed."""
 
 from tdx_headroom.verdict.remedies.areas import for_areas
-from tdx_headroom.verdict.remedies.convertible import keep_off
+from tdx_headroom.verdict.remedies.convertible import keep_apart, keep_off
 from tdx_headroom.verdict.remedies.kernels import for_plan
 from tdx_headroom.verdict.remedies.room import for_room, for_set_aside
 from tdx_headroom.verdict.remedies.step import for_step
 from tdx_headroom.verdict.remedies.tdmrs import for_tdmrs
 
-__all__ = ["for_areas", "for_plan", "for_room", "for_set_aside", "for_step", "for_tdmrs", "keep_off"]
+__all__ = [
+    "for_areas",
+    "for_plan",
+    "for_room",
+    "for_set_aside",
+    "for_step",
+    "for_tdmrs",
+    "keep_apart",
+    "keep_off",
+]

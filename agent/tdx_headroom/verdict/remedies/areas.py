@@ -12,6 +12,7 @@ from tdx_headroom.address import GIB, MIB, Range, show, show_size
 from tdx_headroom.plan import Strategy
 from tdx_headroom.verdict.findings import Remedy, RemedyKind
 from tdx_headroom.verdict.model import Sentence
+from tdx_headroom.verdict.remedies.convertible import keep_off
 from tdx_headroom.verdict.remedies.give_up import give_up
 from tdx_headroom.verdict.remedies.kernels import for_plan
 from tdx_headroom.verdict.remedies.moves import holes_of
@@ -41,7 +42,7 @@ def for_areas(signs: Signs, plan: Plan) -> tuple[Remedy, ...]:
     parts: tuple[tuple[str, Callable[[], list[Remedy]]], ...] = (
         ("how many reserved areas are too many", lambda: [_excess(crowded, goal)] if crowded else []),
         ("which holes the command line makes", partial(own_holes, facts, plan, goal)),
-        ("which memory to give up", partial(give_up, facts, plan)),
+        ("which memory to give up", lambda: give_up(facts, plan) or keep_off(facts, plan)),
         ("which holes are the smallest", partial(_smallest, facts, plan, crowded)),
         ("whether splitting would help", partial(_split, plan, crowded, facts.limits.max_tdmrs)),
     )

@@ -1,51 +1,124 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What to do about memory that the module refuses because no CMR has it."""
+"""What to do about memory that no CMR has, or no single one."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from tdx_headroom.address import page_round, show_size, total
-from tdx_headroom.plan.regions import not_convertible, tdx_memory_list
+from tdx_headroom.address import PAGE, Range, page_round, show_size, total, union
+from tdx_headroom.plan.regions import in_no_single, not_convertible, tdx_memory_list
 from tdx_headroom.verdict.findings import Remedy, RemedyKind
 from tdx_headroom.verdict.model import Sentence, describe
 from tdx_headroom.verdict.remedies.moves import Memory, without
-from tdx_headroom.verdict.remedies.search import Goal
+from tdx_headroom.verdict.remedies.search import Goal, Mended, search
 from tdx_headroom.verdict.remedies.trial import arguments_for, is_left, planned
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.plan import Plan
 
-MAX_ARGUMENTS = 16
-"""More than this nobody types; the memory map is another one then than the CMRs were made for."""
+MAX_ARGUMENTS = 33
+"""What 32 CMRs, the most that a module has reported, leave between them and at both ends."""
+
+_OUTSIDE = "outside every CMR"
+_APART = "outside every CMR and beside borders between CMRs"
 
 
 def keep_off(facts: HostFacts, plan: Plan) -> list[Remedy]:
-    """To keep the kernel off all memory outside the CMRs, where that makes the module accept the plan.
+    """To keep the kernel off all memory outside the CMRs, and off what makes the rest fit.
+
+    Without that memory TDMRs may have more holes than before, or lie elsewhere: what is too much then is
+    searched as for any other plan.
 
     Args:
-        facts: of the host, its CMRs known.
-        plan: of it, that the module refuses.
+        facts: of the host.
+        plan: of it, that the module refuses or would refuse.
     """
-    if facts.cmrs is None or facts.memory_regions is None:
+    return [] if not facts.cmrs else _without(facts, plan, _outside(facts), _OUTSIDE)
+
+
+def keep_apart(facts: HostFacts, plan: Plan) -> list[Remedy]:
+    """The same where each memory region has to lie in one CMR: a page less where CMRs touch parts them there.
+
+    Args:
+        facts: of the host.
+        plan: of it.
+    """
+    if not facts.cmrs:
         return []
+    pieces = union([*_outside(facts), *_borders(facts)])
+    changed = tdx_memory_list(without(facts, pieces).memory_regions or ())
+    return [] if in_no_single(changed, facts.cmrs) else _without(facts, plan, pieces, _APART)
+
+
+def _outside(facts: HostFacts) -> list[Range]:
+    regions = tdx_memory_list(facts.memory_regions or ())
+    return page_round(not_convertible(regions, facts.cmrs or ()))
+
+
+def _borders(facts: HostFacts) -> Iterator[Range]:
+    """The page below each place inside a memory region where two CMRs touch."""
+    regions = tdx_memory_list(facts.memory_regions or ())
+    for (base, size), (following, _) in pairwise(sorted(facts.cmrs or ())):
+        if base + size == following and any(r.start < following < r.end for r in regions):
+            yield Range(following - PAGE, following)
+
+
+def _without(facts: HostFacts, plan: Plan, pieces: Sequence[Range], where: str) -> list[Remedy]:
+    """The arguments that keep the kernel off these pieces, so that the rest fits, and with room to spare."""
     memory = Memory(facts)
-    outside = page_round(not_convertible(tdx_memory_list(facts.memory_regions), facts.cmrs))
-    if not 0 < len(outside) <= MAX_ARGUMENTS or any(memory.must_stay(*piece) for piece in outside):
+    if not pieces or any(memory.must_stay(*piece) for piece in pieces):
         return []
-    changed = without(facts, outside)
+    changed = without(facts, pieces)
     tried = planned(changed, plan.strategy)
-    if tried is None or not Goal.FITS.is_met(tried):
+    if tried is None:
         return []
-    if not is_left(facts, outside, changed.memory_regions or ()):
-        return []
-    arguments = arguments_for(outside)
-    size = total(outside)
+    found: list[Remedy] = []
+    before: Mended | None = None
+    for goal in (Goal.FITS, Goal.ROOMY):
+        if before is not None and goal.is_met(before.plan):
+            continue
+        mended = Mended((), 0, tried) if goal.is_met(tried) else search(changed, tried, goal)
+        if mended is None:
+            continue
+        ranges = memory.merged(union([*pieces, *mended.ranges]))
+        left = without(facts, ranges).memory_regions or ()
+        if len(ranges) <= MAX_ARGUMENTS and is_left(facts, ranges, left):
+            found.append(_remedy(ranges, total(pieces), where, mended, for_room=bool(found)))
+            before = mended
+    return found
+
+
+def _remedy(ranges: Sequence[Range], size: int, where: str, mended: Mended, *, for_room: bool) -> Remedy:
+    """The arguments, and what comes of them.
+
+    Args:
+        ranges: to keep off, an argument each.
+        size: bytes of memory in the pieces that have to go in any case.
+        where: those pieces are.
+        mended: what is given up besides.
+        for_room: whether this is for room to spare, in the place of what only makes the plan fit.
+    """
+    arguments = arguments_for(ranges)
+    start, end = ("For room to spare keep", " instead") if for_room else ("Keep", "")
+    after = f"With that: {describe(mended.plan)}"
+    also = f" and off {show_size(mended.bytes)} beside them" if mended.bytes else ""
+    little = " and off a little more" if mended.bytes else ""
     text = Sentence(
-        f"Or keep the kernel off the {show_size(size)} that lie outside every CMR: {' '.join(arguments)} at"
-        f" the end of its command line. With that: {describe(tried)}",
-        public="Or keep the kernel off the memory outside every CMR with memmap= at the end of its command"
-        f" line: `tdx-headroom remedy` on the host shows which. With that: {describe(tried)}",
+        f"{start} the kernel off the {show_size(size)} {where}{also}{end}: {' '.join(arguments)} at the end"
+        f" of its command line. {after}",
+        public=f"{start} the kernel off the memory {where}{little}{end} with memmap= at the end of its"
+        f" command line: `tdx-headroom remedy` on the host shows which. {after}",
     )
-    return [Remedy(RemedyKind.ADD_ARGUMENTS, text, arguments, None, size, computed=True, left=tried.headroom)]
+    return Remedy(
+        RemedyKind.ADD_ARGUMENTS,
+        text,
+        arguments,
+        None,
+        size + mended.bytes,
+        computed=True,
+        left=mended.plan.headroom,
+    )

@@ -94,6 +94,16 @@ class Memory:
         # The arguments are about whole pages, and no longer than what they take.
         return Move(Range(memory[0].start, memory[-1].end), cost)
 
+    def merged(self, ranges: Iterable[Range]) -> tuple[Range, ...]:
+        """Ranges, by address, with nothing but holes between them as one: it takes one argument."""
+        merged: list[Range] = []
+        for found in ranges:
+            if merged and not self.within(merged[-1].end, found.start):
+                merged[-1] = Range(merged[-1].start, found.end)
+            else:
+                merged.append(found)
+        return tuple(merged)
+
     def must_stay(self, start: int, end: int) -> bool:
         """Whether some of the memory between two addresses must not be given up."""
         return bool(intersect(self.within(start, end), self.kept))

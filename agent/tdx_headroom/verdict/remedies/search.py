@@ -187,18 +187,7 @@ def _affordable(found: Sequence[Move], most: int) -> Sequence[Move]:
 
 def _after(memory: Memory, step: _Step, moves: Sequence[Move]) -> _Step:
     ranges = union([*step.ranges, *(move.range for move in moves)])
-    return _Step(_merged(memory, ranges), step.cost + sum(move.cost for move in moves))
-
-
-def _merged(memory: Memory, ranges: Sequence[Range]) -> tuple[Range, ...]:
-    """Ranges with nothing but holes between them as one: it takes one argument."""
-    merged: list[Range] = []
-    for found in ranges:
-        if merged and not memory.within(merged[-1].end, found.start):
-            merged[-1] = Range(merged[-1].start, found.end)
-        else:
-            merged.append(found)
-    return tuple(merged)
+    return _Step(memory.merged(ranges), step.cost + sum(move.cost for move in moves))
 
 
 def _push(queue: list[tuple[int, int, int, _Step]], seen: set[tuple[Range, ...]], step: _Step) -> None:

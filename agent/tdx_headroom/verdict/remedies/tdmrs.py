@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.verdict.findings import Remedy, RemedyKind
 from tdx_headroom.verdict.model import describe
+from tdx_headroom.verdict.remedies.convertible import keep_off
 from tdx_headroom.verdict.remedies.give_up import give_up
 from tdx_headroom.verdict.remedies.kernels import for_plan
 from tdx_headroom.verdict.remedies.search import Goal
@@ -31,7 +32,7 @@ def for_tdmrs(signs: Signs, plan: Plan) -> tuple[Remedy, ...]:
         " between memory ranges, or fewer NUMA nodes (sub-NUMA clustering off)."
     )
     parts = (
-        ("which memory to give up", lambda: give_up(facts, plan)),
+        ("which memory to give up", lambda: give_up(facts, plan) or keep_off(facts, plan)),
         ("whether fewer nodes would help", lambda: _one_node(facts, plan)),
     )
     found = for_plan(signs)

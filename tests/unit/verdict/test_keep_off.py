@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory outside the CMRs, or in no single one, is kept off the kernel: the rest has to fit, too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tdx_headroom.address import GIB, MIB, PAGE, Range, subtract, union
+from tdx_headroom.facts.boots import KernelTraits
+from tdx_headroom.facts.host_facts import HostFacts, Limits, MemoryRegion, Placement
+from tdx_headroom.facts.observations import FirmwareRange
+from tdx_headroom.plan import Outcome, Plan, Strategy
+from tdx_headroom.plan.regions import in_no_single, tdx_memory_list
+from tdx_headroom.verdict.assessment import assess
+from tdx_headroom.verdict.model import Sentence
+from tdx_headroom.verdict.what_if import WhatIf
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tdx_headroom.verdict.findings import Remedy
+
+MAINLINE, SUBREGION = "7.3.0", "6.4.0-150600.23.7.3-default"
+RAM = [Range(MIB, 2 * GIB), Range(4 * GIB, 8 * GIB)]
+
+
+def host(cmrs: Sequence[tuple[int, int]], ram: Sequence[tuple[int, int]] = RAM) -> HostFacts:
+    """A host whose firmware's map is its memory; CMRs are ``[start, end)``."""
+    ram = union(ram)
+    return HostFacts(
+        kernel_release=MAINLINE,
+        memory_regions=tuple(MemoryRegion(start, end, 0) for start, end in ram),
+        firmware_map=tuple(FirmwareRange(start, end, "System RAM") for start, end in ram),
+        firmware_map_certain=True,
+        command_line=(),
+        cmrs=tuple((start, end - start) for start, end in cmrs),
+        pamt_placement=Placement.NONE,
+    )
+
+
+def gaps(first: int, count: int, size: int = PAGE, step: int = 4 * MIB) -> list[Range]:
+    """So many places that no CMR has."""
+    return [Range(first + i * step, first + i * step + size) for i in range(count)]
+
+
+def offered(facts: HostFacts) -> list[Remedy]:
+    """The remedies with arguments to add."""
+    return [r for f in assess(facts).verdict.findings for r in f.remedies if r.computed and r.arguments]
+
+
+def plan_after(facts: HostFacts, remedy: Remedy) -> Plan:
+    """That of a boot with the arguments at the end of its line."""
+    assessment = assess(facts, WhatIf(command_line=remedy.arguments))
+    plan = assessment.plans[assessment.verdict.strategy]
+    assert plan is not None
+    return plan
+
+
+def outcome(facts: HostFacts) -> Outcome:
+    """What comes of this boot once more."""
+    assessment = assess(facts)
+    plan = assessment.plans[assessment.verdict.strategy]
+    assert plan is not None
+    return plan.outcome
+
+
+def test_a_piece() -> None:
+    """What no CMR has is named by size and arguments, with which the module accepts the plan."""
+    facts = host([(MIB, 2 * GIB), (4 * GIB, 7 * GIB)])
+    assert outcome(facts) is Outcome.REJECTED
+    remedy = offered(facts)[0]
+    assert remedy.bytes_given_up == GIB
+    assert remedy.arguments == ("memmap=1048576K%0x1c0000000-1+2",)
+    assert plan_after(facts, remedy).outcome is Outcome.OK
+
+
+def test_pieces_with_nothing_but_holes_between() -> None:
+    """They take one argument, however many they are."""
+    ram = subtract(RAM, gaps(7 * GIB + 64 * MIB, 14))
+    facts = host([(MIB, 2 * GIB), (4 * GIB, 7 * GIB)], ram)
+    (remedy,) = offered(facts)
+    assert remedy.bytes_given_up == GIB - 14 * PAGE
+    assert len(remedy.arguments) == 1
+    assert plan_after(facts, remedy).outcome is Outcome.OK
+
+
+def test_pieces_that_make_too_many_holes() -> None:
+    """What is too much once they are kept off is given up as well; room to spare costs more."""
+    facts = host(subtract(RAM, gaps(512 * MIB, 19)))
+    assert outcome(facts) is Outcome.REJECTED
+    fits, roomy = offered(facts)
+    for remedy, left in ((fits, 0), (roomy, 3)):
+        plan = plan_after(facts, remedy)
+        assert (plan.outcome, plan.headroom, remedy.left) == (Outcome.OK, left, left)
+    assert " and off " in fits.text
+    assert isinstance(fits.text, Sentence)
+    assert "0x" not in fits.text.public
+    assert roomy.text.startswith("For room to spare keep")
+    assert (fits.bytes_given_up or 0) < (roomy.bytes_given_up or 0)
+
+
+@pytest.mark.parametrize("limit", [64, 2], ids=["reserved areas", "TDMRs"])
+def test_where_the_plan_fails_before_the_module_is_asked(limit: int) -> None:
+    """Holes, or TDMRs, too many in memory that no CMR has: it goes as a whole."""
+    high = subtract([(8 * GIB, 10 * GIB)], gaps(8 * GIB + 64 * MIB, 20, PAGE, 48 * MIB))
+    facts = replace(host([(MIB, 2 * GIB), (4 * GIB, 6 * GIB)], [*RAM[:1], (4 * GIB, 6 * GIB), *high]))
+    facts = replace(facts, limits=Limits(max_tdmrs=limit))
+    assert outcome(facts) is (Outcome.TDMRS if limit == 2 else Outcome.RESERVED_AREAS)
+    (remedy,) = offered(facts)
+    assert len(remedy.arguments) == 1
+    assert plan_after(facts, remedy).outcome is Outcome.OK
+
+
+def test_what_must_stay() -> None:
+    """Where the kernel's image will lie nothing can be kept off."""
+    assert offered(host([(MIB, 32 * MIB), (33 * MIB, 2 * GIB), (4 * GIB, 8 * GIB)])) == []
+
+
+class TestNoSingleCmr:
+    WALKS = KernelTraits(walks_cmrs=True, reads_cmrs=True)
+
+    def test_touching(self) -> None:
+        """A page less at each border parts the memory regions there; the finding is gone."""
+        facts = replace(
+            host([(MIB, GIB), (GIB, 2 * GIB), (4 * GIB, 6 * GIB), (6 * GIB, 8 * GIB)]), traits=self.WALKS
+        )
+        (remedy,) = offered(facts)
+        assert remedy.arguments == ("memmap=4K%0x3ffff000-1+2", "memmap=4K%0x17ffff000-1+2")
+        assert remedy.bytes_given_up == 2 * PAGE
+        verdict = assess(facts, WhatIf(command_line=remedy.arguments)).verdict
+        assert "in-no-single-cmr" not in [finding.kind for finding in verdict.findings]
+
+    def test_outside_too(self) -> None:
+        """What lies outside goes at the same time."""
+        facts = replace(host([(MIB, GIB), (GIB, 2 * GIB), (4 * GIB, 7 * GIB)]), traits=self.WALKS)
+        (remedy,) = offered(facts)
+        assert remedy.bytes_given_up == GIB + PAGE
+
+    def test_not_where_it_does_not_help(self) -> None:
+        """A border below the kernel's image cannot be taken out."""
+        facts = replace(host([(MIB, 32 * MIB), (32 * MIB, 2 * GIB), (4 * GIB, 8 * GIB)]), traits=self.WALKS)
+        assert offered(facts) == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_what_is_offered_holds(data: st.DataObject) -> None:
+    """Whatever the CMRs, the kernel and the map: with it the boot fits, with as many areas left as said."""
+    places = st.tuples(st.integers(50_000, 2_000_000), st.sampled_from((1, 16, 256, 75_000)))
+    holes, gone, touching = (
+        [Range(page * PAGE, (page + count) * PAGE) for page, count in data.draw(st.lists(places, max_size=n))]
+        for n in (20, 12, 3)
+    )
+    cmrs = []
+    for start, end in subtract(RAM, gone):
+        borders = sorted(r.start for r in touching if start < r.start < end)
+        cmrs += [Range(*ends) for ends in pairwise([start, *borders, end]) if ends[0] < ends[1]]
+    facts = replace(
+        host(cmrs, subtract(RAM, holes)),
+        kernel_release=data.draw(st.sampled_from((MAINLINE, SUBREGION))),
+        traits=data.draw(st.sampled_from((None, TestNoSingleCmr.WALKS))),
+    )
+    for remedy in offered(facts):
+        plan = plan_after(facts, remedy)
+        assert (plan.outcome, plan.headroom) == (Outcome.OK, remedy.left)
+        if plan.strategy is Strategy.CMR_WALK and " beside borders " in remedy.text:
+            changed = assess(facts, WhatIf(command_line=remedy.arguments)).facts
+            assert not in_no_single(tdx_memory_list(changed.memory_regions or ()), facts.cmrs or ())
