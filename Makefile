@@ -53,8 +53,8 @@ boot-pairs: $(STAMP) ## what one boot foretells of the next, in QEMU: KERNEL=6.1
 remedy-test: $(STAMP) ## what the agent offers on maps that fail, booted, in QEMU: KERNEL=6.12|7.3 MAPS=n SEED=n STRATEGY=name
 	@$(VENV)/bin/python -m tests.kernel.remedies --kernel $(KERNEL) --maps $(MAPS) --seed $(SEED) --strategy $(STRATEGY) $(ARGS)
 
-remedy-search: $(STAMP) ## the search for memory to give up against all sets of three: MAPS=n SEED=n
-	@$(VENV)/bin/python -m tests.kernel.brute_force --maps $(MAPS) --seed $(SEED)
+remedy-search: $(STAMP) ## the search for memory to give up against all sets of three: MAPS=n SEED=n STRATEGY=name
+	@$(VENV)/bin/python -m tests.kernel.brute_force --maps $(MAPS) --seed $(SEED) --strategy $(STRATEGY)
 
 vm-test: $(STAMP) ## the package under real systemd in QEMU (Debian 13 and 12); not part of make test
 	@$(VENV)/bin/python -m tests.vm $(ARGS)

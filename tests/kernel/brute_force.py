@@ -3,7 +3,8 @@
 
 ``make remedy-search MAPS=100 SEED=1``. Pieces are the memory between two holes and the pages below GiB
 borders, in the TDMRs that are too full, at most 40, the cheapest first. The search must find something
-where one of these sets helps, and not give up more than the cheapest of them.
+where one of these sets helps, and not give up more than the cheapest of them. With ``STRATEGY=cmr-walk``
+holes are looked for so, and the maps have CMRs.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tdx_headroom.plan import Outcome, Strategy
 from tdx_headroom.verdict.remedies.moves import Memory, holes_of, without
 from tdx_headroom.verdict.remedies.search import Goal, search
 from tdx_headroom.verdict.remedies.trial import planned
+from tests.kernel.many import add_strategy
 from tests.kernel.tools import exit_status, progress
 
 if TYPE_CHECKING:
@@ -29,9 +31,9 @@ if TYPE_CHECKING:
     from tdx_headroom.plan import Plan
     from tdx_headroom.verdict.remedies.moves import Move
 
-STRATEGY = Strategy.MEMORY_REGIONS
 GOALS = {Goal.FITS: "fits", Goal.ROOMY: "roomy"}
 CANDIDATES = 40
+MAX_CMRS = 32
 PAGES = 10
 """So many of the candidates at least are pages below borders, where there are so many."""
 
@@ -53,8 +55,11 @@ class Found(NamedTuple):
         return self.mine is not None and self.best is not None and self.mine > self.best
 
 
-def make(r: Random) -> HostFacts:
-    """A host: memory below a PCI hole and above it, nodes, holes that crowd in some GiBs."""
+def make(r: Random, strategy: Strategy = Strategy.MEMORY_REGIONS) -> HostFacts:
+    """A host: memory below a PCI hole and above it, nodes, holes that crowd in some GiBs.
+
+    For a strategy that looks at CMRs it has some: all memory lies in them, and most of the holes do not.
+    """
     low = r.choice((2 * GIB, 3 * GIB, GIB + 512 * MIB, GIB + 700 * MIB))
     top = 4 * GIB + r.choice((2, 5, 12, 60, 250, 1000)) * GIB + r.choice((0, 512 * MIB, 3 * MIB))
     nodes = r.choice((1, 1, 1, 2, 4, 8))
@@ -75,7 +80,16 @@ def make(r: Random) -> HostFacts:
     for start, end in ram:
         cuts = [start, *(b for b in borders if start < b < end), end]
         regions += [MemoryRegion(a, b, sum(b > border for border in borders)) for a, b in pairwise(cuts)]
-    return HostFacts(kernel_release="7.3.0", memory_regions=tuple(regions))
+    cmrs = _cmrs(r, ram) if strategy.needs_cmrs else None
+    return HostFacts(kernel_release="7.3.0", memory_regions=tuple(regions), cmrs=cmrs)
+
+
+def _cmrs(r: Random, ram: Sequence[Range]) -> tuple[tuple[int, int], ...]:
+    """The memory with some of its holes, the smallest where a module could not report so many CMRs."""
+    holes = [Range(a.end, b.start) for a, b in pairwise(ram)]
+    closed = {hole for hole in holes if r.random() < 0.1}
+    closed.update(sorted(holes, key=lambda hole: hole.size)[: max(0, len(ram) - MAX_CMRS)])
+    return tuple((start, end - start) for start, end in union([*ram, *closed]))
 
 
 def _holes(r: Random, start: int, end: int, count: int) -> Iterator[tuple[int, int]]:
@@ -84,9 +98,9 @@ def _holes(r: Random, start: int, end: int, count: int) -> Iterator[tuple[int, i
         yield at, min(end, at + r.choice((PAGE, 4 * PAGE, MIB, 20 * MIB, r.randrange(1, 64) * PAGE)))
 
 
-def goal_of(facts: HostFacts) -> tuple[Plan, Goal] | None:
+def goal_of(facts: HostFacts, strategy: Strategy = Strategy.MEMORY_REGIONS) -> tuple[Plan, Goal] | None:
     """The plan of a host, and what it lacks; None where that is nothing, or nothing of areas."""
-    plan = planned(facts, STRATEGY)
+    plan = planned(facts, strategy)
     if plan is None or plan.outcome not in (Outcome.OK, Outcome.RESERVED_AREAS):
         return None
     goal = Goal.ROOMY if Goal.FITS.is_met(plan) else Goal.FITS
@@ -99,7 +113,7 @@ def compare(facts: HostFacts, plan: Plan, goal: Goal, most: int = CANDIDATES) ->
     best = None
     sets = [s for size in (1, 2, 3) for s in combinations(_candidates(facts, plan, goal, most), size)]
     for moves in sorted(sets, key=lambda s: (sum(move.cost for move in s), len(s))):
-        tried = planned(without(facts, [move.range for move in moves]), STRATEGY)
+        tried = planned(without(facts, [move.range for move in moves]), plan.strategy)
         if tried is not None and goal.is_met(tried):
             best = sum(move.cost for move in moves)
             break
@@ -135,17 +149,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.kernel.brute_force", description=__doc__)
     parser.add_argument("--maps", type=int, default=100, help="how many maps (default: 100)")
     parser.add_argument("--seed", type=int, default=1, help="which maps (default: 1)")
+    add_strategy(parser)
     return exit_status("remedy-search", lambda: _run(parser.parse_args(arguments)))
 
 
 def _run(options: argparse.Namespace) -> int:
     r = Random(f"{options.seed}/brute-force")
+    strategy = Strategy(options.strategy)
     started = time.monotonic()
     found: dict[Goal, list[Found]] = {goal: [] for goal in GOALS}
     with progress(options.maps, "comparing", "map") as bar:
         while sum(map(len, found.values())) < options.maps:
-            facts = make(r)
-            lacking = goal_of(facts)
+            facts = make(r, strategy)
+            lacking = goal_of(facts, strategy)
             if lacking is not None:
                 found[lacking[1]].append(compare(facts, *lacking))
                 bar.update()

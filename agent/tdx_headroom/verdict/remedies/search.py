@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from itertools import accumulate
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from tdx_headroom.address import Range, union
+from tdx_headroom.address import PAGE, Range, union
 from tdx_headroom.plan import Outcome
 from tdx_headroom.verdict.model import AT_RISK_HEADROOM, State, predict
 from tdx_headroom.verdict.remedies.moves import (
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 MAX_PLANS = 400
 """So many plans are made at most."""
+
+MAX_SPLITS = 200
+"""So many of them give up no more than a page an argument: sets of borders to split at are many and cheap."""
 
 MAX_REGIONS = 200_000
 """So many memory regions they have at most, all together: hosts with very many get fewer plans."""
@@ -105,6 +108,11 @@ class _Step(NamedTuple):
         """By which the better is tried first: memory, then arguments."""
         return self.cost, len(self.ranges)
 
+    @property
+    def only_splits(self) -> bool:
+        """Whether it is pages only."""
+        return self.cost <= PAGE * len(self.ranges)
+
 
 def search(facts: HostFacts, plan: Plan, goal: Goal, *, nearest: bool = False) -> Mended | None:
     """The cheapest memory to give up for a goal; None where none is found.
@@ -125,10 +133,13 @@ def search(facts: HostFacts, plan: Plan, goal: Goal, *, nearest: bool = False) -
     best: tuple[_Step, Plan] | None = None
     near: tuple[_Step, Plan] = _Step((), 0), plan
     _push(queue, seen, _Step((), 0))
-    for _ in range(most):
-        if not queue or (best is not None and queue[0][:2] > best[0].order):
-            break
+    plans = splits = 0
+    while queue and plans < most and (best is None or queue[0][:2] <= best[0].order):
         step = heappop(queue)[-1]
+        splits += step.only_splits
+        if step.only_splits and splits > MAX_SPLITS:
+            continue
+        plans += 1
         changed = without(facts, step.ranges)
         tried = planned(changed, plan.strategy) if step.ranges else plan
         if tried is None:
