@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -64,10 +64,14 @@ def page_round(ranges: Iterable[tuple[int, int]]) -> list[Range]:
 
 def subtract(ranges: Iterable[tuple[int, int]], holes: Iterable[tuple[int, int]]) -> list[Range]:
     """What is in ``ranges`` and not in ``holes``, sorted and disjoint; linear after sorting."""
+    return cut_out(union(ranges), union(holes))
+
+
+def cut_out(ranges: Iterable[Range], cut: Sequence[Range]) -> list[Range]:
+    """The same where both are sorted and disjoint already; ranges that touch stay apart."""
     rest: list[Range] = []
-    cut = union(holes)
     first = 0
-    for start, end in union(ranges):
+    for start, end in ranges:
         while first < len(cut) and cut[first].end <= start:
             first += 1
         at = start
@@ -113,6 +117,15 @@ def clip(ranges: Iterable[Range], start: int, end: int) -> list[Range]:
 def total(ranges: Iterable[tuple[int, int]]) -> int:
     """Bytes in the ranges, each address counted as often as it appears."""
     return sum(r[1] - r[0] for r in ranges)
+
+
+def overlap(ranges: Iterable[Range], others: Sequence[Range]) -> bool:
+    """Whether an address is in both; ``others`` are sorted and disjoint."""
+    for start, end in ranges:
+        i = bisect_left(others, (end, 0)) - 1
+        if i >= 0 and others[i].end > start:
+            return True
+    return False
 
 
 class Containment:

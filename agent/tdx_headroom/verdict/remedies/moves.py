@@ -16,8 +16,8 @@ from tdx_headroom.address import (
     align_down,
     align_up,
     clip,
-    intersect,
-    subtract,
+    cut_out,
+    overlap,
     total,
     union,
 )
@@ -85,9 +85,11 @@ class Memory:
         Args:
             start: the first byte.
             end: the byte after the last.
-            given_up: what is given up already, and costs nothing any more.
+            given_up: what is given up already, by address, and costs nothing any more.
         """
-        memory = subtract(self.within(start, end), given_up)
+        memory = self.within(start, end)
+        if given_up:
+            memory = cut_out(memory, given_up)
         cost = total(memory)
         if not 0 < cost <= MAX_GIVEN_UP or self.must_stay(start, end):
             return None
@@ -106,7 +108,7 @@ class Memory:
 
     def must_stay(self, start: int, end: int) -> bool:
         """Whether some of the memory between two addresses must not be given up."""
-        return bool(intersect(self.within(start, end), self.kept))
+        return overlap(self.within(start, end), self.kept)
 
 
 def kept(facts: HostFacts, memory: Sequence[Range]) -> list[Range]:
@@ -132,7 +134,7 @@ def without(facts: HostFacts, given_up: Iterable[Range]) -> HostFacts:
     for region in facts.memory_regions or ():
         # Most regions stay whole, and this is done for every step of a search.
         if any(hole.start < region.end and region.start < hole.end for hole in holes):
-            pieces = subtract([(region.start, region.end)], holes)
+            pieces = cut_out([Range(region.start, region.end)], holes)
             left += [MemoryRegion(*piece, region.node) for piece in pieces]
         elif region.end > region.start:
             left.append(region)
