@@ -72,8 +72,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _run(options: argparse.Namespace) -> int:
     started = time.monotonic()
     _check_machine(install=not options.no_install)
+    # No remedy is about another kernel, and one takes minutes to compile.
+    needed = (FIRST,) if options.remedies else SERIES
     kernels = {
-        series: get_kernel(series, install=not options.no_install, extra=KERNEL_CONFIG) for series in SERIES
+        series: get_kernel(series, install=not options.no_install, extra=KERNEL_CONFIG) for series in needed
     }
     packages = get_packages(kernels)
     all_steps = remedy_steps.STEPS if options.remedies else STEPS
