@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.bench.audits import audits
 from tests.bench.captures import captures
 from tests.bench.instructions import instructions
 from tests.bench.planning import growth, hosts_a_second, plan_time
@@ -38,6 +39,7 @@ PARTS: dict[str, tuple[Callable[[], Iterable[Row]], Callable[[], Iterable[Row]]]
     "growth": (growth, growth),
     "fleet": (lambda: hosts_a_second(500), lambda: hosts_a_second(50)),
     "captures": (lambda: captures(200), lambda: captures(20)),
+    "audits": (lambda: audits(1000, 10_000), lambda: audits(20, 100)),
     "idle": (lambda: idle(60), lambda: idle(5)),
     "instructions": (instructions, tuple),
 }

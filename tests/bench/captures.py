@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An audit of many inputs: trees, captures and logs, by one process and by two."""
+"""An audit of many inputs: trees, captures, sosreports and logs, by one process and by two."""
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import shutil
 import subprocess
+import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 HOSTS = ("emerald-rapids", "good-2-node")
 LOG = CHECKOUT / "tests/hosts/granite-rapids-like/dmesg"
+OTHERS = 200
+"""So many files that are no business of the agent's, of 60 kB each, are in a sosreport beside its host's."""
 READ = """
 import os, sys
 for folder in sys.argv[1:]:
@@ -45,6 +49,7 @@ def captures(copies: int) -> Iterator[Row]:
         for what, peer, make in (
             ("trees", _reading, _trees),
             ("tar.gz", _unpacking, _archives),
+            ("sosreports", _unpacking_sosreports, _sosreports),
             ("logs", _reading_files, _logs),
         ):
             folder = Path(name) / what
@@ -63,7 +68,7 @@ def _rows(what: str, folder: str, peer: Sequence[str], count: int) -> Iterator[R
             costs[jobs].append(_cost([*audit, "--jobs", str(jobs)]))
     cpu = {jobs: min(cost.cpu for cost in found) for jobs, found in costs.items()}
     wall = {jobs: min(cost.wall for cost in found) for jobs, found in costs.items()}
-    against = "tar -xzO" if what == "tar.gz" else "read by Python"
+    against = {"tar.gz": "tar -xzO", "sosreports": "tar -xJO"}.get(what, "read by Python")
     yield Row(f"fleet, {what}, by CPU time", count / cpu[1], count / cpu[0], against, "hosts/s", more=True)
     yield Row(
         f"fleet, {what}, --jobs 2", count / wall[2], count / wall[1], "--jobs 1", "hosts/s", 1.8, more=True
@@ -76,16 +81,36 @@ def _trees(folder: Path, copies: int) -> None:
         shutil.copytree(CHECKOUT / "tests/hosts" / name, folder / f"{number:04}-{name}")
 
 
+def capture(folder: Path, name: str) -> Path:
+    """The capture of a host of the golden tests, made in a folder."""
+    path = folder / f"{name}.tar.gz"
+    root = ["--path.rootfs", str(CHECKOUT / "tests/hosts" / name)]
+    command = [PYTHON, "-m", "tdx_headroom", "capture", "-o", str(path), *root]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    return path
+
+
 def _archives(folder: Path, copies: int) -> None:
-    made = []
-    for name in HOSTS:
-        path = folder.parent / f"{name}.tar.gz"
-        root = ["--path.rootfs", str(CHECKOUT / "tests/hosts" / name)]
-        command = [PYTHON, "-m", "tdx_headroom", "capture", "-o", str(path), *root]
-        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-        made.append(path)
+    made = [capture(folder.parent, name) for name in HOSTS]
     for number in range(copies):
         shutil.copy(made[number % len(made)], folder / f"{number:04}.tar.gz")
+
+
+def _sosreports(folder: Path, copies: int) -> None:
+    """Each host's files among many others, about as large and as well packed as reports are."""
+    made = []
+    for name in HOSTS:
+        path = folder.parent / f"sosreport-{name}.tar.xz"
+        with tarfile.open(path, "w:xz", preset=1) as tar:
+            tar.add((CHECKOUT / "tests/hosts" / name).resolve(), f"sosreport-{name}")
+            for number in range(OTHERS):
+                data = f"row {number} of a command's output\n".encode() * 2000
+                member = tarfile.TarInfo(f"sosreport-{name}/sos_commands/other/command_{number}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+        made.append(path)
+    for number in range(copies):
+        shutil.copy(made[number % len(made)], folder / f"{number:04}.tar.xz")
 
 
 def _logs(folder: Path, copies: int) -> None:
@@ -99,6 +124,10 @@ def _reading(paths: Sequence[str]) -> list[str]:
 
 def _unpacking(paths: Sequence[str]) -> list[str]:
     return ["sh", "-c", UNPACK, "sh", *paths]
+
+
+def _unpacking_sosreports(paths: Sequence[str]) -> list[str]:
+    return ["sh", "-c", UNPACK.replace("-xzO", "-xJO"), "sh", *paths]
 
 
 def _reading_files(paths: Sequence[str]) -> list[str]:
