@@ -36,7 +36,7 @@ def fault(*_: object, **__: object) -> NoReturn:
     params=[
         "remedies.areas._split",
         "remedies.own.map_edits",
-        "remedies.give_up.search",
+        "remedies.search.search",
         "remedies.areas._what",
         "remedies.kernels._other_kernels",
         "crosscheck.estimate",

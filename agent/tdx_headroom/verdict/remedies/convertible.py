@@ -11,7 +11,7 @@ from tdx_headroom.plan.regions import in_no_single, not_convertible, tdx_memory_
 from tdx_headroom.verdict.findings import Remedy, RemedyKind
 from tdx_headroom.verdict.model import Sentence, describe
 from tdx_headroom.verdict.remedies.moves import Memory, without
-from tdx_headroom.verdict.remedies.search import Goal, Mended, search
+from tdx_headroom.verdict.remedies.search import Goal, Mended, for_each_goal
 from tdx_headroom.verdict.remedies.trial import arguments_for, is_left, planned
 
 if TYPE_CHECKING:
@@ -76,19 +76,13 @@ def _without(facts: HostFacts, plan: Plan, pieces: Sequence[Range], where: str) 
     tried = planned(changed, plan.strategy)
     if tried is None:
         return []
+    alone = [Mended((), 0, tried)] if Goal.FITS.is_met(tried) else []
     found: list[Remedy] = []
-    before: Mended | None = None
-    for goal in (Goal.FITS, Goal.ROOMY):
-        if before is not None and goal.is_met(before.plan):
-            continue
-        mended = Mended((), 0, tried) if goal.is_met(tried) else search(changed, tried, goal)
-        if mended is None:
-            continue
+    for mended in (*alone, *for_each_goal(changed, tried)):
         ranges = memory.merged(union([*pieces, *mended.ranges]))
         left = without(facts, ranges).memory_regions or ()
         if len(ranges) <= MAX_ARGUMENTS and is_left(facts, ranges, left):
             found.append(_remedy(ranges, total(pieces), where, mended, for_room=bool(found)))
-            before = mended
     return found
 
 

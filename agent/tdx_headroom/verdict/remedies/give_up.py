@@ -9,13 +9,13 @@ from tdx_headroom.address import show_size
 from tdx_headroom.verdict.findings import Remedy, RemedyKind
 from tdx_headroom.verdict.model import Sentence, describe
 from tdx_headroom.verdict.remedies.moves import without
-from tdx_headroom.verdict.remedies.search import Goal, search
+from tdx_headroom.verdict.remedies.search import for_each_goal, search
 from tdx_headroom.verdict.remedies.trial import arguments_for, is_left
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.plan import Plan
-    from tdx_headroom.verdict.remedies.search import Mended
+    from tdx_headroom.verdict.remedies.search import Goal, Mended
 
 _ON_THE_HOST = "`tdx-headroom remedy` on the host shows which"
 
@@ -28,15 +28,9 @@ def give_up(facts: HostFacts, plan: Plan) -> list[Remedy]:
         plan: of it, under the strategy of its kernel.
     """
     found: list[Remedy] = []
-    before: Mended | None = None
-    for goal in (Goal.FITS, Goal.ROOMY):
-        if goal.is_met(plan) or (before is not None and goal.is_met(before.plan)):
-            continue
-        mended = search(facts, plan, goal)
-        if mended is None or not _is_left(facts, mended):
-            continue
-        found.append(_more(mended, plan) if found else _remedy(mended, plan))
-        before = mended
+    for mended in for_each_goal(facts, plan):
+        if _is_left(facts, mended):
+            found.append(_more(mended, plan) if found else _remedy(mended, plan))
     return found
 
 

@@ -23,7 +23,7 @@ from tdx_headroom.verdict.remedies.moves import (
 from tdx_headroom.verdict.remedies.trial import planned, quality
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.plan import Plan, Tdmr
@@ -155,6 +155,22 @@ def search(facts: HostFacts, plan: Plan, goal: Goal, *, nearest: bool = False) -
     if best is None and nearest and near[0].ranges:
         best = near
     return None if best is None else Mended(best[0].ranges, best[0].cost, best[1])
+
+
+def for_each_goal(facts: HostFacts, plan: Plan) -> Iterator[Mended]:
+    """The cheapest memory to give up so that a plan fits, then so that there is room, where that takes more.
+
+    Args:
+        facts: of the host, its memory regions known.
+        plan: of it.
+    """
+    for goal in (Goal.FITS, Goal.ROOMY):
+        if not goal.is_met(plan):
+            mended = search(facts, plan, goal)
+            if mended is not None:
+                yield mended
+                if Goal.ROOMY.is_met(mended.plan):
+                    return
 
 
 def _is_worse(plan: Plan, other: Plan) -> bool:
