@@ -24,9 +24,10 @@ from tdx_headroom.output.moods import MOODS, WORSE
 from tdx_headroom.output.runbooks import runbooks_of
 from tdx_headroom.output.sources import only_in, used_for
 from tdx_headroom.output.tdmr_table import in_words
-from tdx_headroom.plan import Outcome, Strategy
+from tdx_headroom.plan import Outcome
 from tdx_headroom.verdict import State, describe, predict
 from tdx_headroom.verdict.kernels import names_with
+from tdx_headroom.verdict.model import WHAT_TAKES_AREAS
 from tdx_headroom.verdict.obstacles import doubt_of, other_kernels
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from tdx_headroom.facts.boot_record import BootRecord
     from tdx_headroom.facts.sources import Disagreement, SourceStatus
-    from tdx_headroom.plan import Plan
+    from tdx_headroom.plan import Plan, Strategy
     from tdx_headroom.verdict import Verdict
     from tdx_headroom.verdict.assessment import Assessment
     from tdx_headroom.verdict.findings import Finding
@@ -65,11 +66,6 @@ _HEADLINES_ALONE = {
     State.CANNOT_TELL: "Whether TDX comes up cannot be told",
 }
 _ERRNO = re.compile(r"(errno -?[0-9]+)")
-_RULES = {
-    Strategy.MEMORY_REGIONS: "Whatever lies between memory regions is a hole.",
-    Strategy.CMR_SUBREGION: "As memory-regions, but what lies inside one CMR is no hole.",
-    Strategy.CMR_WALK: "Only what lies outside every CMR is a hole.",
-}
 
 
 def render_page(
@@ -269,10 +265,11 @@ def _answer(label: str, state: State, text: str) -> dict[str, str]:
 def _strategy(
     assessment: Assessment, strategy: Strategy, plan: Plan | None, shown: Callable[[str], str]
 ) -> dict[str, Any]:
+    rule = WHAT_TAKES_AREAS[strategy]
     common = {
         "name": str(strategy),
         "own": strategy is assessment.verdict.strategy,
-        "rule": _RULES[strategy],
+        "rule": f"{rule[:1].upper()}{rule[1:]}.",
         "kernels": ", ".join(names_with({strategy})) or "no kernel that is known",
     }
     if plan is None:
