@@ -98,10 +98,14 @@ def _question(assessment: Assessment) -> _Question:
 
 
 def _remedies(verdict: Verdict | None) -> list[tuple[Finding, Remedy]]:
-    """Those of all findings, those that were computed first."""
+    """Those of all findings, each once and with the first that has it; those that were computed first."""
     findings = () if verdict is None else verdict.findings
-    found = [(finding, remedy) for finding in findings for remedy in finding.remedies]
-    return sorted(found, key=lambda pair: not pair[1].computed)
+    found: dict[Remedy, Finding] = {}
+    for finding in findings:
+        for remedy in finding.remedies:
+            found.setdefault(remedy, finding)
+    pairs = [(finding, remedy) for remedy, finding in found.items()]
+    return sorted(pairs, key=lambda pair: not pair[1].computed)
 
 
 def _in_place(verdict: Verdict | None) -> list[Finding]:

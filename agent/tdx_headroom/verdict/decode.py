@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tdx_headroom.address import show
 from tdx_headroom.errors import one_line
 from tdx_headroom.facts.kernel_report import FailureReason, ModuleState, NoTdx
-from tdx_headroom.verdict.findings import Remedy, RemedyKind
+from tdx_headroom.verdict.findings import CONFIG_ERRORS, Remedy, RemedyKind
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
@@ -74,7 +74,6 @@ STATUSES = {
     0xC0000C00: "TDX_METADATA_FIELD_ID_INCORRECT",
     0xC0000C02: "TDX_METADATA_FIELD_NOT_READABLE",
 }
-CONFIG_ERRORS = range(0xC0000A00, 0xC0000A22)
 _READ = 0x22
 _NOT_READY = 0xC0000505
 

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from tdx_headroom.verdict.staged import Staged
 
 MAP_REASONS = (FailureReason.RESERVED_AREAS, FailureReason.TDMRS, FailureReason.AREAS_OR_TDMRS)
+CONFIG_ERRORS = range(0xC0000A00, 0xC0000A22)
+"""Upper 32 bits of the completion statuses by which TDH.SYS.CONFIG refuses TDMRs, PAMTs or reserved areas."""
 _NO_FIGURES: Mapping[str, int] = MappingProxyType({})
+
+
+def is_the_maps(log: KernelReport) -> bool:
+    """Whether the memory map, with the CMRs, alone has decided that TDX failed."""
+    if log.reason is FailureReason.SEAMCALL:
+        return log.seamcall is not None and log.seamcall.status >> 32 in CONFIG_ERRORS
+    return log.reason in (*MAP_REASONS, FailureReason.NOT_CONVERTIBLE)
 
 
 class Severity(StrEnum):
@@ -155,4 +164,4 @@ class Signs(NamedTuple):
     @property
     def log_is_to_blame(self) -> bool:
         """Whether TDX failed in this boot for a reason that the memory map has no part in."""
-        return self.failed is not None and self.failed.reason not in MAP_REASONS
+        return self.failed is not None and not is_the_maps(self.failed)

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from tdx_headroom.address import GIB, MIB, PAGE, Range, subtract, union
 from tdx_headroom.facts.boots import KernelTraits
 from tdx_headroom.facts.host_facts import HostFacts, Limits, MemoryRegion, Placement
+from tdx_headroom.facts.kernel_report import FailureReason, KernelReport, ModuleState, SeamcallFailure
 from tdx_headroom.facts.observations import FirmwareRange
+from tdx_headroom.output.remedy_report import remedy_json
 from tdx_headroom.plan import Outcome, Plan, Strategy
 from tdx_headroom.plan.regions import in_no_single, tdx_memory_list
 from tdx_headroom.verdict.assessment import assess
@@ -120,6 +122,49 @@ def test_where_the_plan_fails_before_the_module_is_asked(limit: int) -> None:
 def test_what_must_stay() -> None:
     """Where the kernel's image will lie nothing can be kept off."""
     assert offered(host([(MIB, 32 * MIB), (33 * MIB, 2 * GIB), (4 * GIB, 8 * GIB)])) == []
+
+
+REFUSED = SeamcallFailure(leaf=45, status=0xC0000A0200000000)
+FAILED = {
+    "the module": KernelReport(ModuleState.FAILED, FailureReason.SEAMCALL, errno=-5, seamcall=REFUSED),
+    "the kernel": KernelReport(ModuleState.FAILED, FailureReason.NOT_CONVERTIBLE, errno=-22),
+}
+
+
+@pytest.mark.parametrize("log", FAILED.values(), ids=FAILED)
+def test_after_it_was_refused(log: KernelReport) -> None:
+    """The boot that failed for it is why somebody asks; nothing is said twice."""
+    facts = replace(host([(MIB, 2 * GIB), (4 * GIB, 7 * GIB)]), kernel_log=log)
+    assert [remedy.bytes_given_up for remedy in offered(facts)] == [GIB]
+    told = remedy_json(assess(facts))["remedies"]
+    assert [remedy["kind"] for remedy in told] == ["add-arguments", "convertible-memory"]
+
+
+def test_another_failure_comes_first() -> None:
+    """What the memory map has no part in is mended first."""
+    log = KernelReport(ModuleState.FAILED, FailureReason.KEYIDS, errno=-19)
+    assert not offered(replace(host([(MIB, 2 * GIB), (4 * GIB, 7 * GIB)]), kernel_log=log))
+
+
+@pytest.mark.parametrize(
+    ("line", "moves"),
+    [
+        ((), True),
+        (("hugepagesz=2M", "hugepages=64"), True),
+        (("crashkernel=256M",), False),
+        (("default_hugepagesz=1G", "hugepages=1"), False),
+        (("cma=64M",), False),
+        (None, False),
+    ],
+    ids=["nothing", "small pages", "crash kernel", "large pages", "CMA", "unknown line"],
+)
+def test_what_boot_has_reserved_there(line: tuple[str, ...] | None, *, moves: bool) -> None:
+    """Struct pages and buffers find another place; what an argument has asked for may not."""
+    reserved = (Range(8 * GIB - 64 * MIB, 8 * GIB),)
+    facts = replace(
+        host([(MIB, 2 * GIB), (4 * GIB, 7 * GIB)]), reserved=reserved, command_line=line, firmware_map=None
+    )
+    assert bool(offered(facts)) is moves
 
 
 class TestNoSingleCmr:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.facts.kernel_report import FailureReason
 from tdx_headroom.plan import Strategy
-from tdx_headroom.verdict.decode import CONFIG_ERRORS, failed_in_words, is_persistent, remedies_for
+from tdx_headroom.verdict.decode import failed_in_words, is_persistent, remedies_for
 from tdx_headroom.verdict.findings import (
     FAILS,
-    MAP_REASONS,
     NOTE,
     RISK,
     Finding,
@@ -18,6 +17,7 @@ from tdx_headroom.verdict.findings import (
     Remedy,
     RemedyKind,
     Signs,
+    is_the_maps,
 )
 from tdx_headroom.verdict.kernels import names_with
 from tdx_headroom.verdict.model import Basis, State
@@ -55,7 +55,7 @@ def look(signs: Signs) -> Findings:
     found = remedies_for(log)
     if log.reason is FailureReason.NO_MEMORY and signs.plan is not None:
         found = (*for_set_aside(signs, signs.plan), *found)
-    if (signs.plan is None or _refused_as_it_is(signs, log)) and _is_the_maps(log) and not override:
+    if (signs.plan is None or _refused_as_it_is(signs, log)) and is_the_maps(log) and not override:
         text = f"{failed_in_words(log)} The same kernel on the same memory map fails again."
         kernels = _other_kernels(log, signs.strategy.strategy)
         yield Finding(AGAIN, FAILS, text, remedies=found or (*kernels, _HOLES, _RUN_HERE))
@@ -65,13 +65,6 @@ def look(signs: Signs) -> Findings:
     elif signs.predicted is State.WILL_INITIALIZE and not found:
         found = (_NOT_SHOWN,)
     yield Finding("failed-in-this-boot", NOTE if override else RISK, failed_in_words(log), remedies=found)
-
-
-def _is_the_maps(log: KernelReport) -> bool:
-    """Whether the memory map alone has decided."""
-    if log.reason is FailureReason.SEAMCALL:
-        return log.seamcall is not None and log.seamcall.status >> 32 in CONFIG_ERRORS
-    return log.reason in (*MAP_REASONS, FailureReason.NOT_CONVERTIBLE)
 
 
 def _refused_as_it_is(signs: Signs, log: KernelReport) -> bool:

@@ -6,7 +6,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from tdx_headroom.address import PAGE, Range, page_round, show_size, total, union
+from tdx_headroom.address import PAGE, Range, overlap, page_round, show_size, total, union
+from tdx_headroom.boots.map_risks import MapRisk, argument_risks
 from tdx_headroom.plan.regions import in_no_single, not_convertible, tdx_memory_list
 from tdx_headroom.verdict.findings import Remedy, RemedyKind
 from tdx_headroom.verdict.model import Sentence, describe
@@ -22,6 +23,17 @@ if TYPE_CHECKING:
 
 MAX_ARGUMENTS = 33
 """What 32 CMRs, the most that a module has reported, leave between them and at both ends."""
+
+_ASKED_FOR = frozenset(
+    {
+        MapRisk.GIGANTIC_PAGES,
+        MapRisk.CMA,
+        MapRisk.CRASH_KERNEL,
+        MapRisk.RESERVED_MEMORY,
+        MapRisk.HANDOVER,
+    }
+)
+"""What an argument sets aside in large pieces."""
 
 _OUTSIDE = "outside every CMR"
 _APART = "outside every CMR and beside borders between CMRs"
@@ -70,7 +82,7 @@ def _borders(facts: HostFacts) -> Iterator[Range]:
 def _without(facts: HostFacts, plan: Plan, pieces: Sequence[Range], where: str) -> list[Remedy]:
     """The arguments that keep the kernel off these pieces, so that the rest fits, and with room to spare."""
     memory = Memory(facts)
-    if not pieces or any(memory.must_stay(*piece) for piece in pieces):
+    if not pieces or overlap(pieces, _stays(facts, memory)):
         return []
     changed = without(facts, pieces)
     tried = planned(changed, plan.strategy)
@@ -84,6 +96,18 @@ def _without(facts: HostFacts, plan: Plan, pieces: Sequence[Range], where: str) 
         if len(ranges) <= MAX_ARGUMENTS and is_left(facts, ranges, left):
             found.append(_remedy(ranges, total(pieces), where, mended, for_room=bool(found)))
     return found
+
+
+def _stays(facts: HostFacts, memory: Memory) -> Sequence[Range]:
+    """What must stay.
+
+    Memory outside the CMRs is most often that of a node, or the end of one: there boot has reserved the
+    struct pages of that very memory (``sparse_init_nid()``), and what else it takes from the top. That finds
+    another place, other than what an argument has asked for.
+    """
+    line = facts.command_line
+    asked = line is None or not _ASKED_FOR.isdisjoint(argument_risks(line))
+    return memory.kept if asked else [memory.kernels]
 
 
 def _remedy(ranges: Sequence[Range], size: int, where: str, mended: Mended, *, for_room: bool) -> Remedy:

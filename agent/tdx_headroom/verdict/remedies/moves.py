@@ -66,13 +66,21 @@ class Memory:
 
     Args:
         facts: of the host.
+
+    Attributes:
+        ranges: all of it.
+        kernels: the place of the kernel's image, and what lies below.
+        kept: that, and all that boot has reserved in one large piece, such as the crash kernel's memory or
+            pages of 1 GiB: it may find no other place.
     """
 
     def __init__(self, facts: HostFacts) -> None:
         regions = facts.memory_regions or ()
         self.ranges = union((r.start, r.end) for r in tdx_memory_list(regions))
         self._starts = [r.start for r in self.ranges]
-        self.kept = kept(facts, self.ranges)
+        self.kernels = _kernels(self.ranges)
+        large = (r for r in facts.reserved or () if r.size >= LARGE)
+        self.kept = union([self.kernels, *large])
 
     def within(self, start: int, end: int) -> list[Range]:
         """What of the memory lies between two addresses."""
@@ -111,16 +119,10 @@ class Memory:
         return overlap(self.within(start, end), self.kept)
 
 
-def kept(facts: HostFacts, memory: Sequence[Range]) -> list[Range]:
-    """Memory that must not be given up.
-
-    What lies below the place of the kernel's image, and that place: the kernel makes it RAM again
-    (``e820_add_kernel_range()``). Also all that boot has reserved in one large piece, such as the crash
-    kernel's memory or pages of 1 GiB: it may find no other place.
-    """
+def _kernels(memory: Sequence[Range]) -> Range:
+    """The place of the kernel's image, which the kernel makes RAM again (``e820_add_kernel_range()``)."""
     first = next((max(r.start, KERNEL_FROM) for r in memory if _has_room(r)), KERNEL_FROM)
-    large = (r for r in facts.reserved or () if r.size >= LARGE)
-    return union([(0, max(first + KERNEL_ROOM, KERNEL_HIGH)), *large])
+    return Range(0, max(first + KERNEL_ROOM, KERNEL_HIGH))
 
 
 def _has_room(memory: Range) -> bool:
