@@ -167,6 +167,19 @@ def test_what_boot_has_reserved_there(line: tuple[str, ...] | None, *, moves: bo
     assert bool(offered(facts)) is moves
 
 
+@pytest.mark.parametrize(("pages", "enough"), [(2600, False), (2400, True)])
+def test_what_is_left_holds_what_is_set_aside(pages: int, *, enough: bool) -> None:
+    """Huge pages take what they can get: a kernel to which they leave nothing does not come up."""
+    facts = host([(MIB, 2 * GIB), (4 * GIB, 7 * GIB)])
+    assert bool(offered(replace(facts, command_line=(f"hugepages={pages}",)))) is enough
+
+
+def test_too_little_memory_is_left() -> None:
+    """Nor does one that has hardly any memory."""
+    assert offered(host([(MIB, GIB)], [(MIB, 2 * GIB)]))
+    assert not offered(host([(MIB, 128 * MIB)], [(MIB, 2 * GIB)]))
+
+
 class TestNoSingleCmr:
     WALKS = KernelTraits(walks_cmrs=True, reads_cmrs=True)
 

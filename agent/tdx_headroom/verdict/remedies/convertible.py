@@ -6,8 +6,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from tdx_headroom.address import PAGE, Range, overlap, page_round, show_size, total, union
-from tdx_headroom.boots.map_risks import MapRisk, argument_risks
+from tdx_headroom.address import MIB, PAGE, Range, overlap, page_round, show_size, total, union
+from tdx_headroom.boots.map_risks import MapRisk, argument_risks, set_aside
 from tdx_headroom.plan.regions import in_no_single, not_convertible, tdx_memory_list
 from tdx_headroom.verdict.findings import Remedy, RemedyKind
 from tdx_headroom.verdict.model import Sentence, describe
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 MAX_ARGUMENTS = 33
 """What 32 CMRs, the most that a module has reported, leave between them and at both ends."""
+
+FOR_THE_SYSTEM = 256 * MIB
+"""So much has to be left beside what is set aside, where there was as much before."""
 
 _ASKED_FOR = frozenset(
     {
@@ -82,7 +85,7 @@ def _borders(facts: HostFacts) -> Iterator[Range]:
 def _without(facts: HostFacts, plan: Plan, pieces: Sequence[Range], where: str) -> list[Remedy]:
     """The arguments that keep the kernel off these pieces, so that the rest fits, and with room to spare."""
     memory = Memory(facts)
-    if not pieces or overlap(pieces, _stays(facts, memory)):
+    if not pieces or overlap(pieces, _stays(facts, memory)) or not _is_enough(facts, memory, pieces):
         return []
     changed = without(facts, pieces)
     tried = planned(changed, plan.strategy)
@@ -108,6 +111,13 @@ def _stays(facts: HostFacts, memory: Memory) -> Sequence[Range]:
     line = facts.command_line
     asked = line is None or not _ASKED_FOR.isdisjoint(argument_risks(line))
     return memory.kept if asked else [memory.kernels]
+
+
+def _is_enough(facts: HostFacts, memory: Memory, pieces: Sequence[Range]) -> bool:
+    """Whether what is left holds the huge pages and all else that is set aside, and a system beside them."""
+    taken = max(set_aside(facts.command_line or ()), facts.hugetlb_bytes or 0)
+    before = total(memory.ranges) - taken
+    return before - total(pieces) >= min(before, FOR_THE_SYSTEM)
 
 
 def _remedy(ranges: Sequence[Range], size: int, where: str, mended: Mended, *, for_room: bool) -> Remedy:
