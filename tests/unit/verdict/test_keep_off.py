@@ -13,13 +13,16 @@ from hypothesis import strategies as st
 
 from tdx_headroom.address import GIB, MIB, PAGE, Range, subtract, union
 from tdx_headroom.facts.boots import KernelTraits
+from tdx_headroom.facts.command_line import map_edits
 from tdx_headroom.facts.host_facts import HostFacts, Limits, MemoryRegion, Placement
 from tdx_headroom.facts.kernel_report import FailureReason, KernelReport, ModuleState, SeamcallFailure
 from tdx_headroom.facts.observations import FirmwareRange
 from tdx_headroom.output.remedy_report import remedy_json
 from tdx_headroom.plan import Outcome, Plan, Strategy
 from tdx_headroom.plan.regions import in_no_single, tdx_memory_list
+from tdx_headroom.verdict import State
 from tdx_headroom.verdict.assessment import assess
+from tdx_headroom.verdict.findings import RemedyKind
 from tdx_headroom.verdict.model import Sentence
 from tdx_headroom.verdict.what_if import WhatIf
 
@@ -230,3 +233,62 @@ def test_what_is_offered_holds(data: st.DataObject) -> None:
         if plan.strategy is Strategy.CMR_WALK and " beside borders " in remedy.text:
             changed = assess(facts, WhatIf(command_line=remedy.arguments)).facts
             assert not in_no_single(tdx_memory_list(changed.memory_regions or ()), facts.cmrs or ())
+
+
+def booted(facts: HostFacts, arguments: tuple[str, ...]) -> HostFacts:
+    """The host in a boot with these arguments on its line."""
+    gone = [edit.range for edit in map_edits(arguments)]
+    left = subtract(((r.start, r.end) for r in facts.memory_regions or ()), gone)
+    return replace(facts, command_line=arguments, memory_regions=tuple(MemoryRegion(*r, 0) for r in left))
+
+
+class TestInPlace:
+    @pytest.mark.parametrize(
+        ("cmrs", "traits", "why"),
+        [
+            ([(MIB, 2 * GIB), (4 * GIB, 7 * GIB)], None, "keeps TDX up"),
+            ([(MIB, 2 * GIB), (4 * GIB, 7 * GIB)], TestNoSingleCmr.WALKS, "memory that no CMR has"),
+            ([(MIB, GIB), (GIB, 2 * GIB), (4 * GIB, 8 * GIB)], TestNoSingleCmr.WALKS, "in a single CMR"),
+        ],
+        ids=["refused", "guests", "in no single one"],
+    )
+    def test_it_is_needed(self, cmrs: list[tuple[int, int]], traits: KernelTraits | None, why: str) -> None:
+        """After the reboot nobody is told to take it off, whatever it is there for."""
+        facts = replace(host(cmrs), traits=traits)
+        arguments = offered(facts)[0].arguments
+        verdict = assess(booted(facts, arguments)).verdict
+        assert verdict.next_boot is State.WILL_INITIALIZE
+        (found,) = [f for f in verdict.findings if f.kind.startswith("remedy-")]
+        assert found.kind == "remedy-in-place"
+        assert why in found.text
+        assert not [r for f in verdict.findings for r in f.remedies if r.kind is RemedyKind.REMOVE_ARGUMENTS]
+
+    def test_it_stays_where_areas_are_short(self) -> None:
+        """A kernel that walks the CMRs is not told to make room by taking in what no CMR has."""
+        cmrs = [*subtract(RAM[:1], gaps(512 * MIB, 14)), (4 * GIB, 7 * GIB)]
+        facts = replace(host(cmrs), traits=TestNoSingleCmr.WALKS)
+        here = booted(facts, ("memmap=1048576K%0x1c0000000-1+2",))
+        assert assess(here).verdict.next_boot is State.AT_RISK
+        remedies = [r for f in assess(here).verdict.findings for r in f.remedies]
+        assert not [r for r in remedies if r.kind is RemedyKind.REMOVE_ARGUMENTS]
+
+    def test_two_of_which_one_is_enough(self) -> None:
+        """Both are not called unneeded: without the two of them the host would be at risk."""
+        facts = replace(host([]), cmrs=None)
+        facts = replace(
+            booted(facts, tuple(f"memmap=4K${r.start:#x}" for r in gaps(512 * MIB, 13))), command_line=()
+        )
+        facts = replace(
+            facts,
+            firmware_map=tuple(
+                FirmwareRange(r.start, r.end, "System RAM") for r in facts.memory_regions or ()
+            ),
+        )
+        joins = tuple(f"memmap=4092K%{512 * MIB + PAGE + i * 8 * MIB:#x}-1+2" for i in range(2))
+        kinds = {}
+        for line in ((), joins[:1], joins):
+            verdict = assess(booted(facts, line)).verdict
+            kinds[len(line)] = (verdict.next_boot, [f.kind for f in verdict.findings])
+        assert kinds[0][0] is State.AT_RISK
+        assert kinds[1] == (State.WILL_INITIALIZE, kinds[1][1])
+        assert kinds[2][1].count("remedy-not-needed") == 1

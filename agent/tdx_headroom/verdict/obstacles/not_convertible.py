@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from tdx_headroom.address import intersect, show_size, total
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.facts.observations import Origin
-from tdx_headroom.plan import Outcome, Strategy
-from tdx_headroom.plan.regions import in_no_single, tdx_memory_list
+from tdx_headroom.plan import Outcome
 from tdx_headroom.verdict.findings import NOTE, RISK, Certainty, Finding, Findings, Remedy, RemedyKind, Signs
-from tdx_headroom.verdict.remedies import keep_apart
+from tdx_headroom.verdict.remedies import keep_apart, refused_regions
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.host_facts import HostFacts
@@ -73,19 +72,10 @@ def look(signs: Signs) -> Findings:
 
 
 def refused_by_walk(signs: Signs) -> Findings:
-    """Memory regions that lie in no single CMR: some kernels that walk the CMRs give up on the first of them.
-
-    The patches that do (2024, not merged) are known by the message that their image has too; which of them a
-    kernel has, it does not show.
-    """
+    """Memory regions in no single CMR: some kernels that walk the CMRs give up on the first of them."""
     facts = signs.facts
-    walks = facts.traits is not None and facts.traits.walks_cmrs
-    if not walks or signs.strategy.strategy is not Strategy.CMR_WALK or facts.cmrs is None:
-        return
-    if _is_up(signs):
-        return
-    refused = in_no_single(tdx_memory_list(facts.memory_regions or ()), facts.cmrs)
-    if refused:
+    refused = refused_regions(facts, signs.strategy.strategy)
+    if refused and not _is_up(signs):
         plan = signs.plan
         remedies: list[Remedy] = []
         if plan is not None and signs.asks_what_to_do:

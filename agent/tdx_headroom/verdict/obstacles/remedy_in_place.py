@@ -10,12 +10,14 @@ from tdx_headroom.facts.command_line import Action, map_edits
 from tdx_headroom.facts.e820 import RAM, RESERVED
 from tdx_headroom.verdict.findings import NOTE, Finding, Findings, Signs
 from tdx_headroom.verdict.model import Sentence, describe
+from tdx_headroom.verdict.remedies import is_let_in
 from tdx_headroom.verdict.remedies.own import MAX_TRIED
 from tdx_headroom.verdict.remedies.search import Goal
-from tdx_headroom.verdict.remedies.trial import plan_without
+from tdx_headroom.verdict.remedies.trial import facts_without, plan_without, planned
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.command_line import MapEdit
+    from tdx_headroom.plan import Plan
 
 NEEDED = "remedy-in-place"
 SPARE = "remedy-not-needed"
@@ -28,20 +30,29 @@ def look(signs: Signs) -> Findings:
     if plan is None or not Goal.FITS.is_met(plan):
         return
     edits = (edit for edit in map_edits(signs.facts.command_line or ()) if edit.punches)
+    spare: list[MapEdit] = []
     for edit in islice(edits, MAX_TRIED):
-        without = plan_without(signs.facts, plan.strategy, [edit])
-        if without is None:
+        changed = facts_without(signs.facts, [edit])
+        without = None if changed is None else planned(changed, plan.strategy)
+        if changed is None or without is None:
             continue
         if not Goal.FITS.is_met(without):
             text = f"keeps TDX up; without it: {describe(without)} Leave it there."
             yield Finding(NEEDED, NOTE, _told(edit, text))
-        elif _is_ours(edit) and Goal.ROOMY.is_met(without):
+        elif clause := is_let_in(signs.facts, plan, changed, without):
+            yield Finding(NEEDED, NOTE, _told(edit, f"{clause}. Leave it there."))
+        elif _is_ours(edit) and _is_roomy(plan_without(signs.facts, plan.strategy, [*spare, edit])):
+            spare.append(edit)
             # Boots without it are not like this one: how far they spread is not known here.
             text = (
                 f"is not needed with this boot's memory map; without it: {describe(without)} It may be there"
                 " because maps differ from boot to boot: `tdx-headroom history` shows that."
             )
             yield Finding(SPARE, NOTE, _told(edit, text))
+
+
+def _is_roomy(plan: Plan | None) -> bool:
+    return plan is not None and Goal.ROOMY.is_met(plan)
 
 
 def _told(edit: MapEdit, what: str) -> Sentence:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.address import MIB, PAGE, Range, overlap, page_round, show_size, total, union
 from tdx_headroom.boots.map_risks import MapRisk, argument_risks, set_aside
+from tdx_headroom.plan import Strategy
 from tdx_headroom.plan.regions import in_no_single, not_convertible, tdx_memory_list
 from tdx_headroom.verdict.findings import Remedy, RemedyKind
 from tdx_headroom.verdict.model import Sentence, describe
@@ -40,6 +41,33 @@ _ASKED_FOR = frozenset(
 
 _OUTSIDE = "outside every CMR"
 _APART = "outside every CMR and beside borders between CMRs"
+
+
+def refused_regions(facts: HostFacts, strategy: Strategy) -> list[Range]:
+    """The memory regions that this kernel may refuse since no single CMR holds them; none for most kernels.
+
+    The patches that refuse them (2024, not merged) are known by the message that the kernel's image has too;
+    which of them a kernel has, it does not show.
+
+    Args:
+        facts: of the host.
+        strategy: of its kernel.
+    """
+    walks = facts.traits is not None and facts.traits.walks_cmrs
+    if not walks or strategy is not Strategy.CMR_WALK or facts.cmrs is None:
+        return []
+    return in_no_single(tdx_memory_list(facts.memory_regions or ()), facts.cmrs)
+
+
+def is_let_in(facts: HostFacts, plan: Plan, changed: HostFacts, without: Plan) -> str | None:
+    """What an argument keeps the kernel off, by the facts and plan without it, a clause; None: nothing.
+
+    A plan may fit with memory that no CMR has: then it is guests that fail.
+    """
+    if (without.not_convertible_bytes or 0) > (plan.not_convertible_bytes or 0):
+        return "keeps the kernel off memory that no CMR has"
+    before, after = (total(refused_regions(f, plan.strategy)) for f in (facts, changed))
+    return "keeps each memory region in a single CMR" if after > before else None
 
 
 def keep_off(facts: HostFacts, plan: Plan) -> list[Remedy]:

@@ -60,9 +60,14 @@ def planned(facts: HostFacts, strategy: Strategy) -> Plan | None:
         return None
 
 
+def facts_without(facts: HostFacts, edits: Collection[MapEdit]) -> HostFacts | None:
+    """The facts without some of what ``memmap=`` does; None where the memory map cannot be told then."""
+    return under(facts, arguments_without(facts.command_line or (), edits))
+
+
 def plan_without(facts: HostFacts, strategy: Strategy, edits: Collection[MapEdit]) -> Plan | None:
-    """The plan without some of what ``memmap=`` does; None where the memory map cannot be told then."""
-    changed = under(facts, arguments_without(facts.command_line or (), edits))
+    """The plan of :func:`facts_without`."""
+    changed = facts_without(facts, edits)
     return None if changed is None else planned(changed, strategy)
 
 
