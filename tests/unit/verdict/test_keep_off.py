@@ -16,7 +16,7 @@ from tdx_headroom.facts.boots import KernelTraits
 from tdx_headroom.facts.command_line import map_edits
 from tdx_headroom.facts.host_facts import HostFacts, Limits, MemoryRegion, Placement
 from tdx_headroom.facts.kernel_report import FailureReason, KernelReport, ModuleState, SeamcallFailure
-from tdx_headroom.facts.observations import FirmwareRange
+from tdx_headroom.facts.observations import FirmwareRange, Origin, Suspect
 from tdx_headroom.output.remedy_report import remedy_json
 from tdx_headroom.plan import Outcome, Plan, Strategy
 from tdx_headroom.plan.regions import in_no_single, tdx_memory_list
@@ -168,6 +168,15 @@ def test_what_boot_has_reserved_there(line: tuple[str, ...] | None, *, moves: bo
         host([(MIB, 2 * GIB), (4 * GIB, 7 * GIB)]), reserved=reserved, command_line=line, firmware_map=None
     )
     assert bool(offered(facts)) is moves
+
+
+@pytest.mark.parametrize(("late", "there"), [(True, False), (False, True)])
+def test_what_a_driver_adds_later(*, late: bool, there: bool) -> None:
+    """No memmap= keeps kmem from adding it: that has remedies of its own."""
+    suspect = Suspect(7 * GIB, 8 * GIB, Origin.KMEM, "dax0.0", late)
+    facts = replace(host([(MIB, 2 * GIB), (4 * GIB, 7 * GIB)]), suspects=(suspect,), kernel_release=SUBREGION)
+    assert outcome(facts) is Outcome.REJECTED
+    assert bool(offered(facts)) is there
 
 
 @pytest.mark.parametrize(("pages", "enough"), [(2600, False), (2400, True)])

@@ -138,7 +138,7 @@ def _stays(facts: HostFacts, memory: Memory) -> Sequence[Range]:
     """
     line = facts.command_line
     asked = line is None or not _ASKED_FOR.isdisjoint(argument_risks(line))
-    return memory.kept if asked else [memory.kernels]
+    return memory.kept if asked else memory.never
 
 
 def _is_enough(facts: HostFacts, memory: Memory, pieces: Sequence[Range]) -> bool:

@@ -69,7 +69,8 @@ class Memory:
 
     Attributes:
         ranges: all of it.
-        kernels: the place of the kernel's image, and what lies below.
+        never: what no ``memmap=`` takes away: the place of the kernel's image with what lies below, and
+            what a driver adds after the boot.
         kept: that, and all that boot has reserved in one large piece, such as the crash kernel's memory or
             pages of 1 GiB: it may find no other place.
     """
@@ -78,9 +79,10 @@ class Memory:
         regions = facts.memory_regions or ()
         self.ranges = union((r.start, r.end) for r in tdx_memory_list(regions))
         self._starts = [r.start for r in self.ranges]
-        self.kernels = _kernels(self.ranges)
+        late = (Range(s.start, s.end) for s in facts.suspects if s.late)
+        self.never = union([_kernels(self.ranges), *late])
         large = (r for r in facts.reserved or () if r.size >= LARGE)
-        self.kept = union([self.kernels, *large])
+        self.kept = union([*self.never, *large])
 
     def within(self, start: int, end: int) -> list[Range]:
         """What of the memory lies between two addresses."""
