@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tdx_headroom.address import MIB, PAGE, Range, align_down, align_up, subtract, total
+from tdx_headroom.address import MIB, PAGE, Containment, Range, align_down, align_up, subtract, total
 from tdx_headroom.facts.host_facts import MemoryRegion
 
 if TYPE_CHECKING:
@@ -34,11 +34,8 @@ def not_convertible(regions: Sequence[MemoryRegion], cmrs: Sequence[tuple[int, i
 
 def in_no_single(regions: Sequence[MemoryRegion], cmrs: Sequence[tuple[int, int]]) -> list[Range]:
     """The regions that no CMR holds whole; CMRs that touch are not joined."""
-    return [
-        Range(r.start, r.end)
-        for r in regions
-        if not any(base <= r.start and r.end <= base + size for base, size in cmrs)
-    ]
+    single = Containment((base, base + size) for base, size in cmrs)
+    return [Range(r.start, r.end) for r in regions if not single.holds(r.start, r.end)]
 
 
 def not_convertible_bytes(regions: Sequence[MemoryRegion], cmrs: Sequence[tuple[int, int]]) -> int:

@@ -113,7 +113,9 @@ def _borders(facts: HostFacts) -> Iterator[Range]:
 def _without(facts: HostFacts, plan: Plan, pieces: Sequence[Range], where: str) -> list[Remedy]:
     """The arguments that keep the kernel off these pieces, so that the rest fits, and with room to spare."""
     memory = Memory(facts)
-    if not pieces or overlap(pieces, _stays(facts, memory)) or not _is_enough(facts, memory, pieces):
+    if not 0 < len(memory.merged(pieces)) <= MAX_ARGUMENTS:
+        return []
+    if overlap(pieces, _stays(facts, memory)) or not _is_enough(facts, memory, pieces):
         return []
     changed = without(facts, pieces)
     tried = planned(changed, plan.strategy)
