@@ -92,7 +92,8 @@ SYSTEMD_BOOT = Loader(
 UKI = replace(
     SYSTEMD_BOOT,
     name="uki",
-    packages=("systemd-boot", "systemd-ukify"),
+    # The signed loader, which systemd-boot prefers, comes without the stub of unified images.
+    packages=("systemd-boot", "systemd-boot-efi", "systemd-ukify"),
     files={**SYSTEMD_BOOT.files, "etc/kernel/install.conf": "layout=uki\n"},
 )
 """systemd-boot again, with unified images that the guest builds itself."""
