@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
-import shlex
 import shutil
 import sys
 import tempfile
@@ -21,25 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.container import checks
-from tests.container.podman import PROGRAMS, Podman, podman
-from tests.kernel.tools import (
-    KernelTestError,
-    MissingError,
-    bootstrap,
-    cache_folder,
-    exit_status,
-    install_packages,
-    new_folder,
-)
+from tests.container.image import CHECKOUT, base_tar, commands, import_base
+from tests.container.podman import PROGRAMS, podman
+from tests.kernel.tools import MissingError, exit_status, install_packages
+from tests.tools.steps import run_steps, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-RECIPE = CHECKOUT / "packaging/container/Containerfile"
+NAME = "container-test"
 PAGE = CHECKOUT / "docs/container.md"
-SUITE = "trixie"
-PACKAGES = ("python3", "python3-venv", "python3-pip", "python-is-python3")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.container", description=__doc__)
     parser.add_argument("--fresh", action="store_true", help="make the base image anew")
     options = parser.parse_args(arguments)
-    return exit_status("container-test", lambda: _run(fresh=options.fresh))
+    return exit_status(NAME, lambda: _run(fresh=options.fresh))
 
 
 def _run(*, fresh: bool) -> int:
@@ -59,12 +48,12 @@ def _run(*, fresh: bool) -> int:
         raise MissingError("root: the image is run as root")
     install_packages([package for name, package in PROGRAMS.items() if shutil.which(name) is None])
     began = time.monotonic()
-    base = _base(fresh=fresh)
-    _say("root file system of the base image", began)
+    base = base_tar(fresh=fresh)
+    say(NAME, "root file system of the base image", began)
     with tempfile.TemporaryDirectory(prefix="tdx-container-") as name, podman(Path(name)) as engine:
         shown = commands(PAGE.read_text("utf-8"))
         steps: dict[str, Callable[[], str | None]] = {
-            "base image": partial(_import, engine, base),
+            "base image": partial(import_base, engine, base),
             "image": partial(engine.build, shown["build"][0], CHECKOUT),
             "the image's settings": partial(checks.image, engine),
             "the agent": partial(checks.agent, engine, shown["run"]),
@@ -75,52 +64,7 @@ def _run(*, fresh: bool) -> int:
             "boot entries": partial(checks.boots, engine, shown["run"]),
             "textfile": partial(checks.textfile, engine, shown["run"]),
         }
-        for what, step in steps.items():
-            began = time.monotonic()
-            try:
-                _say(what, began, step() or "")
-            except checks.CheckError as error:
-                print(f"container-test: FAILED: {what}: {error}", file=sys.stderr)
-                return 1
-    return 0
-
-
-def _say(what: str, began: float, said: str = "") -> None:
-    text = f"{what}: {said}" if said else what
-    print(f"container-test: {text} ({time.monotonic() - began:.1f} s)", flush=True)
-
-
-def commands(page: str) -> dict[str, list[list[str]]]:
-    """The page's podman commands: by the first word the others, in their order."""
-    found: dict[str, list[list[str]]] = {}
-    for line in re.findall(r"(?m)^podman (.*)$", re.sub(r" *\\\n *", " ", page)):
-        first, *words = shlex.split(line)
-        found.setdefault(first, []).append(words)
-    return found
-
-
-def _base(*, fresh: bool) -> Path:
-    """The tar of the base image's root file system, from the cache or made now."""
-    folder = cache_folder().with_name("container") / SUITE
-    if fresh or not folder.exists():
-        with new_folder(folder) as made:
-            bootstrap(SUITE, made / "base.tar", PACKAGES)
-    return folder / "base.tar"
-
-
-def _import(engine: Podman, base: Path) -> str:
-    """Give the root file system the name that the recipe builds from; it must have that Python."""
-    recipe = RECIPE.read_text("utf-8")
-    version = re.search(r"(?m)^ARG PYTHON=(\S+)$", recipe)
-    names = set(re.findall(r"(?m)^FROM (\S+)", recipe))
-    if version is None or len(names) != 1:
-        raise KernelTestError(f"{RECIPE.name} names no Python, or several images to start from")
-    name = names.pop().replace("${PYTHON}", version[1])
-    engine("import", "--quiet", base, f"docker.io/library/{name}")
-    said = engine.once("--network=none", name, "python", "--version").strip()
-    if not said.startswith(f"Python {version[1]}."):
-        raise KernelTestError(f"Debian {SUITE} has {said}, the recipe wants {version[1]}")
-    return f"{said} of Debian {SUITE} as {name}"
+        return int(not run_steps(NAME, steps))
 
 
 if __name__ == "__main__":

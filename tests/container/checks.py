@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.container.podman import wait_for
 from tests.integration.certificates import make_authority
 from tests.kernel.tools import KernelTestError
 from tests.tools.machine_memory import memory_bytes
+from tests.tools.steps import CheckError, expect, wait_for
 
 if TYPE_CHECKING:
     from tests.container.podman import Podman
@@ -37,15 +37,6 @@ tls_server_config:
 basic_auth_users:
   prometheus: $2b$04$9kkEm/OKzei2Nv5bu8IQuuX1v2HZZfMX/4USdrhjTq7bIurh0gZwC
 """
-
-
-class CheckError(KernelTestError):
-    """A check has failed."""
-
-
-def expect(what: str, is_so: object) -> None:
-    if not is_so:
-        raise CheckError(what)
 
 
 def image(engine: Podman) -> str:
@@ -189,7 +180,7 @@ def textfile(engine: Podman, shown: list[list[str]]) -> str:
         *(f"{folder}:{word.partition(':')[2]}" if word.endswith(":/textfile") else word for word in words)
     )
     (path,) = folder.iterdir()
-    served = _samples(path.read_text("utf-8"))["tdx_memory_bytes",]
+    served = samples(path.read_text("utf-8"))["tdx_memory_bytes",]
     expect(f"{served:.0f} bytes are served, {memory_bytes()} are in /proc/iomem", served == memory_bytes())
     expect("node_exporter may read it", path.stat().st_mode & 0o444 == 0o444)
     return f"{path.name}, {served:.0f} bytes of memory planned"
@@ -206,10 +197,10 @@ def _made_up(words: list[str], host: Path) -> list[str]:
 
 
 def _metrics(engine: Podman) -> dict[tuple[str, ...], float]:
-    return _samples(engine.get("/metrics"))
+    return samples(engine.get("/metrics"))
 
 
-def _samples(text: str) -> dict[tuple[str, ...], float]:
+def samples(text: str) -> dict[tuple[str, ...], float]:
     """By name and values of labels."""
     return {
         (sample.name, *sample.labels.values()): sample.value
@@ -229,11 +220,13 @@ def _state(engine: Podman) -> Path:
 
 
 def _expect_powerless(engine: Podman, name: str, user: int) -> None:
-    """No capability in any set but for what a root without privileges may not have either."""
     pid = engine.inspect(name, "{{.State.Pid}}")
-    status = dict(
-        line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line
-    )
+    expect_powerless(name, Path(f"/proc/{pid}/status").read_text(), user)
+
+
+def expect_powerless(name: str, text: str, user: int) -> None:
+    """By its /proc/PID/status: that user, and not what a root without privileges may not have either."""
+    status = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
     users = {int(number) for number in status["Uid"].split()}
     expect(f"{name} is the users {users}", users == {user})
     for key in ("CapEff", "CapPrm", "CapInh", "CapAmb", "CapBnd"):

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.kernel.tools import KernelTestError, run
+from tests.tools.steps import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 PROGRAMS = {
@@ -47,8 +47,6 @@ _NAMESPACES = """
     echo ready
     exec cat
 """
-SECONDS = 120.0
-"""What a loaded machine may take for what takes one or two."""
 
 
 class Podman(NamedTuple):
@@ -115,25 +113,6 @@ class Podman(NamedTuple):
         except KernelTestError as error:
             state = self.inspect(name, "{{.State.Status}}")
             raise KernelTestError(f"{error}; {name} is {state}; {self.logs(name)!r}") from None
-
-
-def wait_for(what: str, get: Callable[[], object], seconds: float = SECONDS) -> None:
-    """Ask again and again until the answer is something; a failing program is no answer.
-
-    Raises:
-        KernelTestError: there was none in time.
-    """
-    end = time.monotonic() + seconds
-    while True:
-        why = ""
-        try:
-            if get():
-                return
-        except KernelTestError as error:
-            why = f": {error}"
-        if time.monotonic() > end:
-            raise KernelTestError(f"no {what} within {seconds:.0f} s{why}")
-        time.sleep(0.2)
 
 
 @contextmanager
