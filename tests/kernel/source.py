@@ -104,8 +104,13 @@ def _mirrors() -> list[str]:
     return [line.partition("|")[2] for line in targets.splitlines() if line.startswith("Debian|")]
 
 
-def suite_options(suite: str | None) -> tuple[str, ...]:
-    """apt options for another suite of the mirror in use; the machine's own sources stay as they are."""
+def suite_options(suite: str | None, *, sources: bool = False) -> tuple[str, ...]:
+    """apt options for another suite of the mirror in use; the machine's own sources stay as they are.
+
+    Args:
+        suite: its name; None for those of this machine.
+        sources: whether source packages are wanted, and those alone.
+    """
     if suite is None:
         return ()
     mirrors = _mirrors()
@@ -114,10 +119,11 @@ def suite_options(suite: str | None) -> tuple[str, ...]:
         mirrors = _mirrors()
     if not mirrors:
         raise MissingError(f"{suite}: apt knows no Debian mirror; is this Debian, and is there a network?")
-    apt = cache_folder() / f"apt-{suite}"
+    kind = "deb-src" if sources else "deb"
+    apt = cache_folder() / (f"apt-{suite}-sources" if sources else f"apt-{suite}")
     for name in ("lists/partial", "cache/archives/partial"):
         (apt / name).mkdir(parents=True, exist_ok=True)
-    (apt / "sources.list").write_text(f"deb [signed-by={KEYRING}] {mirrors[0]} {suite} main\n")
+    (apt / "sources.list").write_text(f"{kind} [signed-by={KEYRING}] {mirrors[0]} {suite} main\n")
     return (
         f"-oDir::Etc::sourcelist={apt / 'sources.list'}",
         "-oDir::Etc::sourceparts=-",

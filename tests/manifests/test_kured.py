@@ -14,27 +14,13 @@ import yaml
 
 from tdx_headroom.cli import command_parser
 from tdx_headroom.output.labels import PREFIX
+from tests.manifests.kured import KUREDS, Json
 from tests.manifests.models import COMPILER, MODELS, complaints
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
 KURED = PACKAGING / "kubernetes/kured"
 RULES = PACKAGING / "prometheus/tdx-headroom.rules.yml"
 PAGE = (PACKAGING.parent / "docs/reboot-gate.md").read_text("utf-8")
-Json = dict[str, Any]
-
-KUREDS: Json = {
-    "apiVersion": "apps/v1",
-    "kind": "DaemonSet",
-    "metadata": {"name": "kured", "namespace": "kube-system"},
-    "spec": {
-        "selector": {"matchLabels": {"name": "kured"}},
-        "template": {
-            "metadata": {"labels": {"name": "kured"}},
-            "spec": {"containers": [{"name": "kured", "image": "kured", "command": ["/usr/bin/kured"]}]},
-        },
-    },
-}
-"""Where kured's own manifest has its name and flags, from 1.13 to 1.20."""
 
 FLAGS = {
     "prometheus-url": "prometheusUrl",
