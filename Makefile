@@ -14,7 +14,7 @@ SECONDS ?= 60
 
 .PHONY: help run demo plan test golden docs faults-page lint clean \
   kernel-test boot-pairs remedy-test remedy-search vm-test reboot-test package-test python-test \
-  ansible-test container-test prometheus-test dashboard-test \
+  ansible-test container-test kubernetes-test prometheus-test dashboard-test \
   release bench journal-bench fuzz soak scale-bench
 .DEFAULT_GOAL := help
 
@@ -67,6 +67,9 @@ package-test: $(STAMP) ## the Debian package on fresh Debian 13 and 12; needs ro
 
 container-test: $(STAMP) ## the image, built and run by podman as docs/container.md says; needs root
 	@$(VENV)/bin/python -m tests.container $(ARGS)
+
+kubernetes-test: $(STAMP) ## the manifests on a real node, made here, as docs/kubernetes.md says; needs root
+	@$(VENV)/bin/python -m tests.kubernetes $(ARGS)
 
 ansible-test: $(STAMP) ## the Ansible role on a fresh Debian 13 under systemd; needs root
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --group ansible

@@ -88,7 +88,7 @@ def _steps(made: cluster.Cluster, engine: Podman, base: Path) -> dict[str, Calla
         "the base": partial(checks.base, made, shown),
         "metrics": partial(checks.served, made),
         "who it is": partial(checks.powerless, made),
-        "looking at the node": partial(checks.looked_at, made, shown),
+        "looking at the node": partial(checks.looked_at, made, shown, page),
         "another pod": partial(checks.restarted, made),
         "boots on a node that lacks a folder": partial(overlays.folder_lacks, made, shown),
         "boots": partial(overlays.sidecar, made),

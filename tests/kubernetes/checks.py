@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 from tests.container.checks import USER
@@ -111,22 +112,23 @@ def powerless(cluster: Cluster) -> str:
     return f"the user {USER} without a capability"
 
 
-def looked_at(cluster: Cluster, shown: Shown) -> str:
-    """The page's commands find the pod of a node, and run `check` in it."""
+def looked_at(cluster: Cluster, shown: Shown, page: str) -> str:
+    """The page's commands find the pod of a node, run `check` in it, and bring its page here."""
     pod = agents_pod(cluster)
     place = {"POD": pod["metadata"]["name"], "NODE": pod["spec"]["nodeName"]}
-    for flag, *words in shown["-n"]:
-        here = [_put(word, place) for word in (flag, *words)]
-        if "port-forward" in here:
-            continue
-        done = cluster.call("-n", *here)
-        if "exec" not in here:
-            expect(f"{place['POD']} is not found: {done.stdout}", place["POD"] in done.stdout)
-            continue
-        # This machine has no TDX, so that the status may be 3; what counts is that it was looked at.
-        expect(f"check printed {done.stdout}{done.stderr}", "status: " in done.stdout)
-        said = done.stdout.strip().splitlines()[-1]
-    return f"check says {said}"
+    (find,), (check,) = (
+        [["-n", *words] for words in shown["-n"] if verb in words] for verb in ("get", "exec")
+    )
+    found = cluster(*(_put(word, place) for word in find))
+    expect(f"{place['POD']} is not found: {found}", place["POD"] in found)
+    # Whatever the status is, it was looked at.
+    done = cluster.call(*(_put(word, place) for word in check))
+    expect(f"check printed {done.stdout}{done.stderr}", "\nstatus: " in done.stdout)
+    (forward,) = re.findall(r"`kubectl (.* port-forward [^`]*)`, then `(http://[^`]*)`", page)
+    with cluster.during(*(_put(word, place) for word in forward[0].split())):
+        ask = ("curl", "--silent", "--fail", forward[1])
+        wait_for("page", lambda: "<!doctype html>" in cluster.node.run(*ask).lower())
+    return f"check says {done.stdout.strip().splitlines()[-1]}; its page is served here"
 
 
 def restarted(cluster: Cluster) -> str:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +16,7 @@ from tests.kubernetes.node import ADDRESS, NAME, PATIENCE
 from tests.tools.steps import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tests.kubernetes.build import Programs
     from tests.kubernetes.node import Node
@@ -100,7 +101,7 @@ class Cluster(NamedTuple):
     checkout: Path
     configuration: Path
 
-    def __call__(self, *words: str | Path, stdin: str | None = None) -> str:
+    def __call__(self, *words: str | Path, stdin: str = "") -> str:
         """What kubectl prints, run in the checkout.
 
         Raises:
@@ -112,15 +113,29 @@ class Cluster(NamedTuple):
             raise KernelTestError(f"kubectl {shown}: status {done.returncode}: {last_line(done.stderr)}")
         return done.stdout
 
-    def call(self, *words: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    def call(self, *words: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """kubectl with this outcome, whatever it is."""
-        enter = ["nsenter", f"--target={self.node.leader}", "--net", "--"]
+        command, env = self._command(*words)
+        return subprocess.run(
+            command, cwd=self.checkout, env=env, input=stdin, capture_output=True, text=True
+        )
+
+    @contextmanager
+    def during(self, *words: str | Path) -> Iterator[None]:
+        """kubectl for as long as the block lasts."""
+        command, env = self._command(*words)
+        process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+    def _command(self, *words: str | Path) -> tuple[list[str | Path], dict[str, str]]:
+        """In the node's network, with this machine's files; and the environment of it."""
         # It keeps what it learns of a server, by address, and the next test's server has the same.
         env = {**os.environ, "KUBECONFIG": str(self.configuration), "HOME": str(self.node.folder)}
-        command = [*enter, self.kubectl, *words]
-        return subprocess.run(
-            command, cwd=self.checkout, env=env, input=stdin or "", capture_output=True, text=True
-        )
+        return ["nsenter", f"--target={self.node.leader}", "--net", "--", self.kubectl, *words], env
 
     def get(self, *words: str) -> Json:
         """An object or a list of them."""
