@@ -24,12 +24,18 @@ def host_root(path: str) -> Root:
     """The root of a host that a user names.
 
     Raises:
-        AgentError: there is no such directory.
+        AgentError: there is no such directory, or it is only there under a link of the kernel's.
     """
     root = Root(path)
     if not os.path.isdir(root.path):
         raise AgentError(
             f"{path} is no directory", hint="give what stands for the host's /", status=os.EX_NOINPUT
+        )
+    # /proc/PID/root leads into that process's mounts but reads as a name in them, often just /: as a path
+    # that would be this machine.
+    if not os.path.samefile(path, root.path):
+        raise AgentError(
+            f"{path} leads to other mounts than ours", hint="run it there: nsenter", status=os.EX_NOINPUT
         )
     return root
 

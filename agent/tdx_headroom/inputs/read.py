@@ -16,7 +16,7 @@ from tdx_headroom.errors import AgentError
 from tdx_headroom.facts.boot_record import RecordFrom
 from tdx_headroom.host.choose import facts_from_log, read_facts
 from tdx_headroom.hostfs.memory import MemoryRoot
-from tdx_headroom.hostfs.root import Root
+from tdx_headroom.hostfs.root import Root, host_root
 from tdx_headroom.inputs.archive import MAX_UNPACKED, is_tar, read_archive
 from tdx_headroom.inputs.compressed import decompressed, with_start
 from tdx_headroom.inputs.earlier import boots_in_texts, earlier_in_root, records_of, with_earlier
@@ -164,7 +164,7 @@ def materials(named: Named, name: str, read_lines: ReadLines = facts_stream) -> 
         yield Material(root=Root("/"))
         return
     if named.path != STANDARD_STREAM and is_folder(Path(named.path)) and named.kind in (Kind.ROOT, Kind.ANY):
-        yield Material(root=Root(named.path))
+        yield Material(root=host_root(named.path))
         return
     if named.kind is Kind.ROOT:
         hint = "give a captured tree, or an archive without --root"

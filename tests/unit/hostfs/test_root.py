@@ -2,13 +2,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tdx_headroom.errors import SourceError
+from tdx_headroom.errors import AgentError, SourceError
 from tdx_headroom.hostfs.files import MAX_FILE
-from tdx_headroom.hostfs.root import Root
+from tdx_headroom.hostfs.root import Root, host_root
 
 
 def fails(root: Root, relative: str, **options: int) -> str:
@@ -35,6 +36,27 @@ def test_live_or_captured(tmp_path: Path) -> None:
     assert Root().live
     assert Root("/proc/..").live
     assert not Root(tmp_path).live
+
+
+@pytest.mark.root("can mount")
+def test_mounts_of_another_process(tmp_path: Path) -> None:
+    """/proc/PID/root of a process with another / is refused, since by its name it would be this machine."""
+    assert host_root("/proc/self/root").live
+    folder = tmp_path / "node"
+    folder.mkdir()
+    script = (
+        'mount -t tmpfs node "$1" && cd "$1" && mkdir old && pivot_root . old && echo ready && read -r end'
+    )
+    words = ["unshare", "--mount", "sh", "-c", script, "sh", str(folder)]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        if other.stdout.readline() != b"ready\n":
+            pytest.skip("no mounts in this container")
+        with pytest.raises(AgentError, match=f"^/proc/{other.pid}/root leads to other mounts"):
+            host_root(f"/proc/{other.pid}/root")
+        other.communicate()
 
 
 def test_file_that_claims_to_be_empty() -> None:
