@@ -93,6 +93,7 @@ def _steps(made: cluster.Cluster, engine: Podman, base: Path) -> dict[str, Calla
         "boots on a node that lacks a folder": partial(overlays.folder_lacks, made, shown),
         "boots": partial(overlays.sidecar, made),
         "what boots can write": partial(overlays.writable, made),
+        "boots/read-only": partial(overlays.read_only, made, page, CHECKOUT),
         "kernel-log": partial(checks.kernel_log, made, shown),
         "boots/of-host with kernel-log": partial(overlays.of_host, made, page, CHECKOUT),
         "node labels, kured/hold": partial(labels.labels_and_hold, made, page, CHECKOUT),

@@ -90,7 +90,7 @@ def of_host(cluster: Cluster, page: str, checkout: Path) -> str:
     (cluster.node.root / folder.lstrip("/")).mkdir()
     # What the package's service runs on the node.
     run_on_node(cluster, folder, "take-boots", "--output", f"{folder}/boots.json")
-    own = kustomization(cluster, page, checkout, "boots/sidecar")
+    own = kustomization(cluster, page, checkout, "boots/sidecar", to="of-host")
     own.write_text(own.read_text("utf-8").replace("boots/sidecar", "boots/of-host"))
     cluster("apply", "-k", own.parent)
     pod = agents_pod(cluster)
@@ -102,9 +102,21 @@ def of_host(cluster: Cluster, page: str, checkout: Path) -> str:
     return f"{NEXT} boots next, the log is read; {AGENT} 1/1 without a capability"
 
 
+def read_only(cluster: Cluster, page: str, checkout: Path) -> str:
+    """The component for newer servers is built with the sidecar's; this one knows no such field."""
+    own = kustomization(cluster, page, checkout, "boots/sidecar", to="read-only")
+    own.write_text(own.read_text("utf-8") + "  - boots/read-only\n")
+    mounts = cluster("kustomize", own.parent).count("recursiveReadOnly: Enabled")
+    expect(f"{mounts} mounts are read-only with all below", mounts == 7)
+    done = cluster.call("apply", "--dry-run=server", "-k", own.parent)
+    (said,) = re.findall(r'unknown field "[^"]*recursiveReadOnly"', done.stderr)[:1] or [done.stderr]
+    expect(f"the server says {said}", done.returncode == 1 and said.startswith("unknown field"))
+    return f"{mounts} mounts; refused by this server: {said}"
+
+
 def alerts(cluster: Cluster, page: str, checkout: Path) -> str:
     """kured's manifest with our flags, by the page's kustomization: the server takes it."""
-    own = kustomization(cluster, page, checkout, "alerts", below="kured")
+    own = kustomization(cluster, page, checkout, "alerts", to="alerts", below="kured")
     (own.parent / "kured.yaml").write_text(json.dumps(KUREDS))
     made = json.loads(cluster("apply", "--dry-run=server", "--output=json", "-k", own.parent))
     command = made["spec"]["template"]["spec"]["containers"][0]["command"]
@@ -112,11 +124,13 @@ def alerts(cluster: Cluster, page: str, checkout: Path) -> str:
     return f"{len(command) - 1} flags, taken by the server (--dry-run=server)"
 
 
-def kustomization(cluster: Cluster, page: str, checkout: Path, component: str, below: str = "") -> Path:
+def kustomization(
+    cluster: Cluster, page: str, checkout: Path, component: str, *, to: str, below: str = ""
+) -> Path:
     """The page's kustomization that has this component, as a file beside copies of ours."""
     blocks = re.findall(r"(?ms)^```yaml\n(.*?)^```$", page)
     (shown,) = (block for block in blocks if re.search(rf"(?m)^  - {component}$", block))
-    copy = cluster.node.folder / f"manifests-{component.replace('/', '-')}"
+    copy = cluster.node.folder / f"manifests-{to}"
     shutil.copytree(checkout / "packaging/kubernetes", copy)
     path = copy / below / "kustomization.yaml"
     path.write_text(shown)

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.kubernetes import runtime
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ALL = (1 << 41) - 1
 WITHOUT_RESOURCE = ALL & ~(1 << 24)

@@ -14,8 +14,9 @@ from tests.manifests.kustomize import Json, daemon_set
 from tests.manifests.models import COMPILER, MODELS, complaints
 
 KUBERNETES = Path(__file__).parents[2] / "packaging" / "kubernetes"
-SIDECAR, OF_HOST, LOG = (
+SIDECAR, READ_ONLY, OF_HOST, LOG = (
     "boots/sidecar/sidecar.yaml",
+    "boots/read-only/read-only.yaml",
     "boots/of-host/of-host.yaml",
     "kernel-log/privileged.yaml",
 )
@@ -29,7 +30,10 @@ SEEN = {
 }
 """Where a container sees which folder of the host."""
 
-COMBINATIONS = [(SIDECAR,), (OF_HOST,), (LOG, SIDECAR), (LOG, OF_HOST)]
+NAMES = ("sidecar", "read-only", "of-host")
+"""The components."""
+
+COMBINATIONS = [(SIDECAR,), (OF_HOST,), (LOG, SIDECAR), (LOG, OF_HOST), (LOG, SIDECAR, READ_ONLY)]
 
 
 def containers(found: Json) -> dict[str, Json]:
@@ -66,10 +70,10 @@ def test_the_files_are_named() -> None:
     assert found["kustomization.yaml"]["components"] == ["sidecar"]
     patches = {
         f"{name}/{patch['path']}"
-        for name in ("sidecar", "of-host")
+        for name in NAMES
         for patch in found[f"{name}/kustomization.yaml"]["patches"]
     }
-    kustomizations = {"kustomization.yaml", "sidecar/kustomization.yaml", "of-host/kustomization.yaml"}
+    kustomizations = {"kustomization.yaml", *(f"{name}/kustomization.yaml" for name in NAMES)}
     assert set(found) == patches | kustomizations
 
 
@@ -83,7 +87,7 @@ def test_nothing_of_the_host_is_written_or_made(patches: tuple[str, ...]) -> Non
         writable = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
         assert {host[path] for path in writable & set(host)} <= {"/var/lib/tdx-headroom"}
         (boot,) = [mount for mount in container["volumeMounts"] if mount["mountPath"] == "/host/boot"]
-        assert boot["mountPropagation"] == "HostToContainer"
+        assert boot["mountPropagation"] == ("None" if "recursiveReadOnly" in boot else "HostToContainer")
     types = {v["hostPath"]["path"]: v["hostPath"]["type"] for v in volumes(found).values() if "hostPath" in v}
     made = [path for path, kind in types.items() if kind not in ("Directory", "CharDevice")]
     assert made == ["/var/lib/tdx-headroom"]
@@ -100,6 +104,17 @@ def test_who_is_root_has_neither_port_nor_capability(patches: tuple[str, ...]) -
     assert not context.get("privileged")
     assert "ports" not in boots
     assert "--user=61110" in agent["args"]
+
+
+def test_read_only_is_all_that_is_mounted_below() -> None:
+    """With the component for it no mount below a volume of the host is writable for who stays root."""
+    boots = containers(daemon_set(KUBERNETES, SIDECAR, READ_ONLY))["boots"]
+    volumes_of_host = [mount for mount in boots["volumeMounts"] if mount["mountPath"] != INVENTORY]
+    assert len(volumes_of_host) == len(of_host(daemon_set(KUBERNETES, SIDECAR), boots)) == 7
+    for mount in volumes_of_host:
+        assert (mount["readOnly"], mount["recursiveReadOnly"]) == (True, "Enabled")
+        # The server takes no other together with it.
+        assert mount.get("mountPropagation", "None") == "None"
 
 
 def test_the_agent_reads_what_the_sidecar_writes() -> None:
