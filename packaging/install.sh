@@ -35,7 +35,7 @@ install -D -p -m 755 $hooks/say-next-boot "$share/tdx-headroom/kernel-hooks/say-
 install -D -p -m 755 $hooks/99-tdx-headroom.install "$tree/usr/lib/kernel/install.d/99-tdx-headroom.install"
 put "$share/tdx-headroom/mixin" packaging/mixin/*.libsonnet
 for folder in prometheus grafana kubernetes/base kubernetes/kernel-log kubernetes/boots kubernetes/boots/sidecar \
-  kubernetes/boots/of-host kubernetes/kured kubernetes/kured/alerts kubernetes/kured/hold sos; do
+  kubernetes/boots/of-host kubernetes/boots/read-only kubernetes/kured kubernetes/kured/alerts kubernetes/kured/hold sos; do
   put "$share/tdx-headroom/$folder" "packaging/$folder"/*.yml "packaging/$folder"/*.yaml "packaging/$folder"/*.json \
     "packaging/$folder"/*.py
 done
