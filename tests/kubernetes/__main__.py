@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from tests.container.image import CHECKOUT, base_tar, commands, import_base
 from tests.container.podman import PROGRAMS, podman
 from tests.kernel.tools import MissingError, exit_status, install_packages
-from tests.kubernetes import build, checks, cluster, labels, node, overlays
+from tests.kubernetes import build, checks, cluster, labels, node, overlays, tls
 from tests.tools.steps import run_steps, say
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def _steps(made: cluster.Cluster, engine: Podman, base: Path) -> dict[str, Calla
         "who it is": partial(checks.powerless, made),
         "looking at the node": partial(checks.looked_at, made, shown, page),
         "another pod": partial(checks.restarted, made),
+        "TLS": partial(tls.tls, made, CHECKOUT),
         "boots on a node that lacks a folder": partial(overlays.folder_lacks, made, shown),
         "boots": partial(overlays.sidecar, made),
         "what boots can write": partial(overlays.writable, made),
