@@ -67,7 +67,7 @@ class Programs(NamedTuple):
 
 
 def programs(test: str) -> Programs:
-    """Them from the cache, or built now, which takes a quarter of an hour.
+    """Them from the cache, or built now, which takes ten minutes.
 
     Raises:
         MissingError: packages or the network are not there.
