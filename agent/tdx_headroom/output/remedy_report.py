@@ -98,14 +98,17 @@ def _question(assessment: Assessment) -> _Question:
 
 
 def _remedies(verdict: Verdict | None) -> list[tuple[Finding, Remedy]]:
-    """Those of all findings, each once and with the first that has it; those that were computed first."""
+    """Those of all findings, each once and with the first that has it; those that were computed first.
+
+    Two that ask for the same arguments are one, whatever they are for.
+    """
     findings = () if verdict is None else verdict.findings
-    found: dict[Remedy, Finding] = {}
+    found: dict[object, tuple[Finding, Remedy]] = {}
     for finding in findings:
         for remedy in finding.remedies:
-            found.setdefault(remedy, finding)
-    pairs = [(finding, remedy) for remedy, finding in found.items()]
-    return sorted(pairs, key=lambda pair: not pair[1].computed)
+            same = (remedy.kind, remedy.arguments) if remedy.arguments else remedy
+            found.setdefault(same, (finding, remedy))
+    return sorted(found.values(), key=lambda pair: not pair[1].computed)
 
 
 def _in_place(verdict: Verdict | None) -> list[Finding]:

@@ -9,6 +9,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.facts.kernel_report import FailureReason
+from tdx_headroom.plan import Outcome
+from tdx_headroom.plan.regions import in_no_single, tdx_memory_list
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -163,5 +165,16 @@ class Signs(NamedTuple):
 
     @property
     def log_is_to_blame(self) -> bool:
-        """Whether TDX failed in this boot for a reason that the memory map has no part in."""
-        return self.failed is not None and not is_the_maps(self.failed)
+        """Whether TDX failed in this boot for a reason in which the plan that is made here has no part."""
+        return self.failed is not None and not self._explains(self.failed)
+
+    def _explains(self, log: KernelReport) -> bool:
+        """Whether the plan shows the failure; of holes and TDMRs it need not: PAMTs may lie elsewhere."""
+        if log.reason in MAP_REASONS:
+            return True
+        if self.plan is None or not is_the_maps(log):
+            return False
+        if log.reason is FailureReason.NOT_CONVERTIBLE and self.facts.cmrs is not None:
+            regions = tdx_memory_list(self.facts.memory_regions or ())
+            return bool(in_no_single(regions, self.facts.cmrs))
+        return self.plan.outcome is Outcome.REJECTED

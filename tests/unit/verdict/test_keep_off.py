@@ -143,6 +143,18 @@ def test_after_it_was_refused(log: KernelReport) -> None:
     assert [remedy["kind"] for remedy in told] == ["add-arguments", "convertible-memory"]
 
 
+@pytest.mark.parametrize("log", FAILED.values(), ids=FAILED)
+@pytest.mark.parametrize("cmrs", [None, RAM], ids=["unknown CMRs", "all convertible"])
+@pytest.mark.parametrize("holes", [0, 13, 18])
+def test_after_a_refusal_that_the_plan_does_not_show(
+    log: KernelReport, cmrs: list[Range] | None, holes: int
+) -> None:
+    """Nothing that is computed from such a plan is said to bring TDX up."""
+    facts = replace(host(RAM, subtract(RAM, gaps(512 * MIB, holes))), kernel_log=log)
+    facts = facts if cmrs else replace(facts, cmrs=None)
+    assert not [r for f in assess(facts).verdict.findings for r in f.remedies if r.computed]
+
+
 def test_another_failure_comes_first() -> None:
     """What the memory map has no part in is mended first."""
     log = KernelReport(ModuleState.FAILED, FailureReason.KEYIDS, errno=-19)
@@ -179,10 +191,14 @@ def test_what_a_driver_adds_later(*, late: bool, there: bool) -> None:
     assert bool(offered(facts)) is there
 
 
-@pytest.mark.parametrize(("pages", "enough"), [(2600, False), (2400, True)])
-def test_what_is_left_holds_what_is_set_aside(pages: int, *, enough: bool) -> None:
+@pytest.mark.parametrize(
+    ("end", "pages", "enough"),
+    [(8, 2600, False), (8, 2300, True), (258, 114_538, False), (258, 112_000, False), (258, 100_000, True)],
+)
+def test_what_is_left_holds_what_is_set_aside(end: int, pages: int, *, enough: bool) -> None:
     """Huge pages take what they can get: a kernel to which they leave nothing does not come up."""
-    facts = host([(MIB, 2 * GIB), (4 * GIB, 7 * GIB)])
+    high = (4 * GIB, end * GIB)
+    facts = host([(MIB, 2 * GIB), (4 * GIB, (end - end // 8) * GIB)], [RAM[0], high])
     assert bool(offered(replace(facts, command_line=(f"hugepages={pages}",)))) is enough
 
 
@@ -190,6 +206,35 @@ def test_too_little_memory_is_left() -> None:
     """Nor does one that has hardly any memory."""
     assert offered(host([(MIB, GIB)], [(MIB, 2 * GIB)]))
     assert not offered(host([(MIB, 128 * MIB)], [(MIB, 2 * GIB)]))
+
+
+@pytest.mark.parametrize("line", [("crashkernel=256M@0x1f0000000",), ("crashkernel=256M",)])
+def test_where_the_next_line_asks(line: tuple[str, ...]) -> None:
+    """Where it will lie under another line is unknown."""
+    facts = host([(MIB, 2 * GIB), (4 * GIB, 7 * GIB)])
+    verdict = assess(facts, WhatIf(command_line=line)).verdict
+    assert verdict.next_boot is State.WILL_FAIL
+    assert not [r for f in verdict.findings for r in f.remedies if r.computed]
+
+
+def test_guests_that_fail_later() -> None:
+    """A kernel that walks the CMRs comes up with such memory: its remedy is for the guests."""
+    facts = replace(
+        host([(MIB, 2 * GIB), (4 * GIB, 7 * GIB)]),
+        traits=TestNoSingleCmr.WALKS,
+        kernel_log=KernelReport(ModuleState.INITIALIZED),
+    )
+    assert [remedy.bytes_given_up for remedy in offered(facts)] == [GIB]
+
+
+def test_what_frees_nothing_is_not_offered_for_areas() -> None:
+    """A plan that is short of areas as before is no remedy for that; the same arguments are told once."""
+    cmrs = [*subtract(RAM[:1], gaps(512 * MIB, 14)), (4 * GIB, 8 * GIB)]
+    facts = replace(host(cmrs), traits=TestNoSingleCmr.WALKS)
+    found = {f.kind: f.remedies for f in assess(facts).verdict.findings}
+    assert not [r for r in found["few-reserved-areas"] if r.computed and r.arguments]
+    told = [r["arguments"] for r in remedy_json(assess(facts))["remedies"] if r["arguments"]]
+    assert len(told) == len({tuple(arguments) for arguments in told}) == 1
 
 
 class TestNoSingleCmr:
@@ -272,14 +317,12 @@ class TestInPlace:
         assert why in found.text
         assert not [r for f in verdict.findings for r in f.remedies if r.kind is RemedyKind.REMOVE_ARGUMENTS]
 
-    def test_it_stays_where_areas_are_short(self) -> None:
-        """A kernel that walks the CMRs is not told to make room by taking in what no CMR has."""
-        cmrs = [*subtract(RAM[:1], gaps(512 * MIB, 14)), (4 * GIB, 7 * GIB)]
-        facts = replace(host(cmrs), traits=TestNoSingleCmr.WALKS)
-        here = booted(facts, ("memmap=1048576K%0x1c0000000-1+2",))
-        assert assess(here).verdict.next_boot is State.AT_RISK
-        remedies = [r for f in assess(here).verdict.findings for r in f.remedies]
-        assert not [r for r in remedies if r.kind is RemedyKind.REMOVE_ARGUMENTS]
+    def test_two_that_overlap(self) -> None:
+        """Each alone may go, and both together would let in what no CMR has."""
+        facts = replace(host([(MIB, 2 * GIB), (4 * GIB, 7 * GIB)]), traits=TestNoSingleCmr.WALKS)
+        line = ("memmap=1048576K%0x1c0000000-1+2", "memmap=1052672K%0x1bfc00000-1+2")
+        verdict = assess(booted(facts, line)).verdict
+        assert [f.kind for f in verdict.findings].count("remedy-not-needed") == 1
 
     def test_two_of_which_one_is_enough(self) -> None:
         """Both are not called unneeded: without the two of them the host would be at risk."""

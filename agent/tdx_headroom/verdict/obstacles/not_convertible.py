@@ -11,9 +11,12 @@ from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.facts.observations import Origin
 from tdx_headroom.plan import Outcome
 from tdx_headroom.verdict.findings import NOTE, RISK, Certainty, Finding, Findings, Remedy, RemedyKind, Signs
-from tdx_headroom.verdict.remedies import keep_apart, refused_regions
+from tdx_headroom.verdict.remedies import keep_apart, keep_off, refused_regions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tdx_headroom.address import Range
     from tdx_headroom.facts.host_facts import HostFacts
 
 BY_NAME = "unlikely-convertible"
@@ -68,20 +71,28 @@ def look(signs: Signs) -> Findings:
     rejected = plan.outcome is Outcome.REJECTED
     effect = "the TDX module rejects the plan" if rejected else "a guest that gets such a page fails later"
     text = f"{show_size(size)} of memory lie outside every CMR: {effect}."
-    yield Finding("not-convertible", NOTE, text, {"not_convertible_bytes": size})
+    remedies: list[Remedy] = []
+    # Where the plan fails, or the kernel may refuse such memory, they belong to that.
+    if plan.outcome is Outcome.OK and signs.asks_what_to_do and not _may_be_refused(signs):
+        remedies = _kept_off(signs, lambda: keep_off(signs.facts, plan))
+    yield Finding("not-convertible", NOTE, text, {"not_convertible_bytes": size}, tuple(remedies))
+
+
+def _may_be_refused(signs: Signs) -> list[Range]:
+    return [] if _is_up(signs) else refused_regions(signs.facts, signs.strategy.strategy)
+
+
+def _kept_off(signs: Signs, make: Callable[[], list[Remedy]]) -> list[Remedy]:
+    return signs.guard.part("remedies (which memory to keep off)", make, list[Remedy]())
 
 
 def refused_by_walk(signs: Signs) -> Findings:
     """Memory regions in no single CMR: some kernels that walk the CMRs give up on the first of them."""
-    facts = signs.facts
-    refused = refused_regions(facts, signs.strategy.strategy)
-    if refused and not _is_up(signs):
-        plan = signs.plan
+    facts, plan = signs.facts, signs.plan
+    if refused := _may_be_refused(signs):
         remedies: list[Remedy] = []
         if plan is not None and signs.asks_what_to_do:
-            remedies = signs.guard.part(
-                "remedies (which memory to keep off)", lambda: keep_apart(facts, plan), list[Remedy]()
-            )
+            remedies = _kept_off(signs, lambda: keep_apart(facts, plan))
         text = f"{show_size(total(refused))} of memory lie in regions that no single CMR holds: by its image,"
         text += " this kernel may take none of these, and give up (errno -22)."
         yield Finding(SEVERAL, RISK, text, {"bytes": total(refused)}, tuple(remedies), Certainty.HOLES)

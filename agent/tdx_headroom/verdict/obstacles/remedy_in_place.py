@@ -13,10 +13,13 @@ from tdx_headroom.verdict.model import Sentence, describe
 from tdx_headroom.verdict.remedies import is_let_in
 from tdx_headroom.verdict.remedies.own import MAX_TRIED
 from tdx_headroom.verdict.remedies.search import Goal
-from tdx_headroom.verdict.remedies.trial import facts_without, plan_without, planned
+from tdx_headroom.verdict.remedies.trial import facts_without, planned
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tdx_headroom.facts.command_line import MapEdit
+    from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.plan import Plan
 
 NEEDED = "remedy-in-place"
@@ -41,7 +44,7 @@ def look(signs: Signs) -> Findings:
             yield Finding(NEEDED, NOTE, _told(edit, text))
         elif clause := is_let_in(signs.facts, plan, changed, without):
             yield Finding(NEEDED, NOTE, _told(edit, f"{clause}. Leave it there."))
-        elif _is_ours(edit) and _is_roomy(plan_without(signs.facts, plan.strategy, [*spare, edit])):
+        elif _is_ours(edit) and _are_spare(signs.facts, plan, [*spare, edit]):
             spare.append(edit)
             # Boots without it are not like this one: how far they spread is not known here.
             text = (
@@ -51,8 +54,13 @@ def look(signs: Signs) -> Findings:
             yield Finding(SPARE, NOTE, _told(edit, text))
 
 
-def _is_roomy(plan: Plan | None) -> bool:
-    return plan is not None and Goal.ROOMY.is_met(plan)
+def _are_spare(facts: HostFacts, plan: Plan, edits: Sequence[MapEdit]) -> bool:
+    """Whether there is room without all of these together, and they keep the kernel off nothing."""
+    changed = facts_without(facts, edits)
+    without = None if changed is None else planned(changed, plan.strategy)
+    if changed is None or without is None:
+        return False
+    return Goal.ROOMY.is_met(without) and is_let_in(facts, plan, changed, without) is None
 
 
 def _told(edit: MapEdit, what: str) -> Sentence:

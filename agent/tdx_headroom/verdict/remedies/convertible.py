@@ -6,7 +6,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from tdx_headroom.address import MIB, PAGE, Range, overlap, page_round, show_size, total, union
+from tdx_headroom.address import PAGE, Containment, Range, overlap, page_round, show_size, total, union
 from tdx_headroom.boots.map_risks import MapRisk, argument_risks, set_aside
 from tdx_headroom.plan import Strategy
 from tdx_headroom.plan.regions import in_no_single, not_convertible, tdx_memory_list
@@ -14,19 +14,20 @@ from tdx_headroom.verdict.findings import Remedy, RemedyKind
 from tdx_headroom.verdict.model import Sentence, describe
 from tdx_headroom.verdict.remedies.moves import Memory, without
 from tdx_headroom.verdict.remedies.search import Goal, Mended, for_each_goal
+from tdx_headroom.verdict.remedies.set_aside import OWN, OWN_SHARE
 from tdx_headroom.verdict.remedies.trial import arguments_for, is_left, planned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from tdx_headroom.facts.host_facts import HostFacts
+    from tdx_headroom.facts.host_facts import HostFacts, MemoryRegion
     from tdx_headroom.plan import Plan
 
 MAX_ARGUMENTS = 33
 """What 32 CMRs, the most that a module has reported, leave between them and at both ends."""
 
-FOR_THE_SYSTEM = 256 * MIB
-"""So much has to be left beside what is set aside, where there was as much before."""
+MAX_PIECES = 200
+"""More of them are no host's, and would only take time."""
 
 _ASKED_FOR = frozenset(
     {
@@ -70,7 +71,7 @@ def is_let_in(facts: HostFacts, plan: Plan, changed: HostFacts, without: Plan) -
     return "keeps each memory region in a single CMR" if after > before else None
 
 
-def keep_off(facts: HostFacts, plan: Plan) -> list[Remedy]:
+def keep_off(facts: HostFacts, plan: Plan, least: Goal = Goal.FITS) -> list[Remedy]:
     """To keep the kernel off all memory outside the CMRs, and off what makes the rest fit.
 
     Without that memory TDMRs may have more holes than before, or lie elsewhere: what is too much then is
@@ -78,9 +79,10 @@ def keep_off(facts: HostFacts, plan: Plan) -> list[Remedy]:
 
     Args:
         facts: of the host.
-        plan: of it, that the module refuses or would refuse.
+        plan: of it.
+        least: what has to come of it.
     """
-    return [] if not facts.cmrs else _without(facts, plan, _outside(facts), _OUTSIDE)
+    return [] if not facts.cmrs else _without(facts, plan, _outside(facts), _OUTSIDE, least)
 
 
 def keep_apart(facts: HostFacts, plan: Plan) -> list[Remedy]:
@@ -92,9 +94,14 @@ def keep_apart(facts: HostFacts, plan: Plan) -> list[Remedy]:
     """
     if not facts.cmrs:
         return []
-    pieces = union([*_outside(facts), *_borders(facts)])
+    borders = _borders(facts)
+    pieces = union([*_outside(facts), *borders])
+    if len(pieces) > MAX_PIECES:
+        return []
     changed = tdx_memory_list(without(facts, pieces).memory_regions or ())
-    return [] if in_no_single(changed, facts.cmrs) else _without(facts, plan, pieces, _APART)
+    if in_no_single(changed, facts.cmrs):
+        return []
+    return _without(facts, plan, pieces, _APART if borders else _OUTSIDE, Goal.FITS)
 
 
 def _outside(facts: HostFacts) -> list[Range]:
@@ -102,20 +109,22 @@ def _outside(facts: HostFacts) -> list[Range]:
     return page_round(not_convertible(regions, facts.cmrs or ()))
 
 
-def _borders(facts: HostFacts) -> Iterator[Range]:
+def _borders(facts: HostFacts) -> list[Range]:
     """The page below each place inside a memory region where two CMRs touch."""
-    regions = tdx_memory_list(facts.memory_regions or ())
-    for (base, size), (following, _) in pairwise(sorted(facts.cmrs or ())):
-        if base + size == following and any(r.start < following < r.end for r in regions):
-            yield Range(following - PAGE, following)
+    inside = Containment((r.start, r.end) for r in tdx_memory_list(facts.memory_regions or ()))
+    touching = [
+        second for (base, size), (second, _) in pairwise(sorted(facts.cmrs or ())) if base + size == second
+    ]
+    return [Range(at - PAGE, at) for at in touching if inside.holds(at - PAGE, at + PAGE)]
 
 
-def _without(facts: HostFacts, plan: Plan, pieces: Sequence[Range], where: str) -> list[Remedy]:
+def _without(facts: HostFacts, plan: Plan, pieces: Sequence[Range], where: str, least: Goal) -> list[Remedy]:
     """The arguments that keep the kernel off these pieces, so that the rest fits, and with room to spare."""
-    memory = Memory(facts)
-    if not 0 < len(memory.merged(pieces)) <= MAX_ARGUMENTS:
+    if not 0 < len(pieces) <= MAX_PIECES:
         return []
-    if overlap(pieces, _stays(facts, memory)) or not _is_enough(facts, memory, pieces):
+    memory = Memory(facts)
+    stays = _stays(facts, memory)
+    if stays is None or overlap(pieces, stays):
         return []
     changed = without(facts, pieces)
     tried = planned(changed, plan.strategy)
@@ -126,28 +135,31 @@ def _without(facts: HostFacts, plan: Plan, pieces: Sequence[Range], where: str) 
     for mended in (*alone, *for_each_goal(changed, tried)):
         ranges = memory.merged(union([*pieces, *mended.ranges]))
         left = without(facts, ranges).memory_regions or ()
-        if len(ranges) <= MAX_ARGUMENTS and is_left(facts, ranges, left):
+        is_good = least.is_met(mended.plan) and len(ranges) <= MAX_ARGUMENTS
+        if is_good and _is_enough(facts, left) and is_left(facts, ranges, left):
             found.append(_remedy(ranges, total(pieces), where, mended, for_room=bool(found)))
     return found
 
 
-def _stays(facts: HostFacts, memory: Memory) -> Sequence[Range]:
-    """What must stay.
+def _stays(facts: HostFacts, memory: Memory) -> Sequence[Range] | None:
+    """What must stay; None where that cannot be told.
 
     Memory outside the CMRs is most often that of a node, or the end of one: there boot has reserved the
     struct pages of that very memory (``sparse_init_nid()``), and what else it takes from the top. That finds
     another place, other than what an argument has asked for.
     """
-    line = facts.command_line
-    asked = line is None or not _ASKED_FOR.isdisjoint(argument_risks(line))
-    return memory.kept if asked else memory.never
+    if facts.command_line is None:
+        return memory.kept
+    if _ASKED_FOR.isdisjoint(argument_risks(facts.command_line)):
+        return memory.never
+    return None if facts.reserved is None else memory.kept
 
 
-def _is_enough(facts: HostFacts, memory: Memory, pieces: Sequence[Range]) -> bool:
+def _is_enough(facts: HostFacts, left: Sequence[MemoryRegion]) -> bool:
     """Whether what is left holds the huge pages and all else that is set aside, and a system beside them."""
+    memory = sum(region.end - region.start for region in left)
     taken = max(set_aside(facts.command_line or ()), facts.hugetlb_bytes or 0)
-    before = total(memory.ranges) - taken
-    return before - total(pieces) >= min(before, FOR_THE_SYSTEM)
+    return memory >= taken + memory // OWN_SHARE + OWN
 
 
 def _remedy(ranges: Sequence[Range], size: int, where: str, mended: Mended, *, for_room: bool) -> Remedy:

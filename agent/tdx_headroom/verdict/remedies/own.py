@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from tdx_headroom.facts.command_line import map_edits
 from tdx_headroom.verdict.findings import Remedy, RemedyKind
 from tdx_headroom.verdict.model import Sentence, describe
-from tdx_headroom.verdict.remedies.convertible import is_let_in
 from tdx_headroom.verdict.remedies.moves import holes_of
 from tdx_headroom.verdict.remedies.search import Goal
-from tdx_headroom.verdict.remedies.trial import facts_without, plan_without, planned, quality
+from tdx_headroom.verdict.remedies.trial import plan_without, quality
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,13 +76,9 @@ def _best(facts: HostFacts, plan: Plan, edits: Sequence[MapEdit], goal: Goal) ->
     """
     wanted = goal if goal.roomy else Goal.ROOMY
     alone = []
-    stay = []
     for edit in edits:
-        changed = facts_without(facts, [edit])
-        tried = None if changed is None else planned(changed, plan.strategy)
-        if changed is None or tried is None or is_let_in(facts, plan, changed, tried):
-            stay.append(edit)
-        elif quality(tried) > quality(plan):
+        tried = plan_without(facts, plan.strategy, [edit])
+        if tried is not None and quality(tried) > quality(plan):
             alone.append((quality(tried), edit))
     chosen: list[MapEdit] = []
     best = plan
@@ -93,12 +88,11 @@ def _best(facts: HostFacts, plan: Plan, edits: Sequence[MapEdit], goal: Goal) ->
         tried = plan_without(facts, plan.strategy, [*chosen, edit])
         if tried is not None and quality(tried) > quality(best):
             chosen, best = [*chosen, edit], tried
-    rest = [edit for edit in edits if edit not in stay]
-    if not goal.is_met(best) and len(rest) > 1:
+    if not goal.is_met(best) and len(edits) > 1:
         # Two that touch make one hole.
-        tried = plan_without(facts, plan.strategy, rest)
+        tried = plan_without(facts, plan.strategy, edits)
         if tried is not None:
-            chosen, best = rest, tried
+            chosen, best = list(edits), tried
     return (chosen, best) if goal.is_met(best) else ([], plan)
 
 
