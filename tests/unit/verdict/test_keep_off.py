@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdx_headroom.address import GIB, MIB, PAGE, Range, subtract, union
+from tdx_headroom.boots.movable import movable_starts
 from tdx_headroom.facts.boots import KernelTraits
 from tdx_headroom.facts.command_line import map_edits
 from tdx_headroom.facts.host_facts import HostFacts, Limits, MemoryRegion, Placement
@@ -20,6 +21,7 @@ from tdx_headroom.facts.observations import FirmwareRange, Origin, Suspect
 from tdx_headroom.output.remedy_report import remedy_json
 from tdx_headroom.plan import Outcome, Plan, Strategy
 from tdx_headroom.plan.regions import in_no_single, tdx_memory_list
+from tdx_headroom.plan.zones import zones_of
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.findings import RemedyKind
@@ -344,3 +346,18 @@ class TestInPlace:
         assert kinds[0][0] is State.AT_RISK
         assert kinds[1] == (State.WILL_INITIALIZE, kinds[1][1])
         assert kinds[2][1].count("remedy-not-needed") == 1
+
+
+def test_movable_memory_keeps_its_size() -> None:
+    """What is kept off is the kernel's own then, and has to leave enough of it."""
+    ram = [(MIB, 128 * MIB), (4 * GIB, 8 * GIB)]
+    for movable, enough in (("movablecore=2G", True), ("movablecore=3000M", False)):
+        facts = replace(
+            host([(MIB, 2 * GIB), (4 * GIB, 7 * GIB)], ram),
+            command_line=(movable,),
+            pamt_placement=Placement.PREDICTED,
+        )
+        starts = movable_starts(facts.memory_regions or (), facts.command_line or ())
+        facts = replace(facts, zones=tuple(zones_of(facts.memory_regions or (), movable=starts)))
+        assert outcome(facts) is Outcome.REJECTED
+        assert bool(offered(facts)) is enough, movable

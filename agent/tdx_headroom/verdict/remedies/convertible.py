@@ -6,10 +6,21 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from tdx_headroom.address import PAGE, Containment, Range, overlap, page_round, show_size, total, union
+from tdx_headroom.address import (
+    PAGE,
+    Containment,
+    Range,
+    intersect,
+    overlap,
+    page_round,
+    show_size,
+    total,
+    union,
+)
 from tdx_headroom.boots.map_risks import MapRisk, argument_risks, set_aside
 from tdx_headroom.plan import Strategy
 from tdx_headroom.plan.regions import in_no_single, not_convertible, tdx_memory_list
+from tdx_headroom.plan.zones import MOVABLE
 from tdx_headroom.verdict.findings import Remedy, RemedyKind
 from tdx_headroom.verdict.model import Sentence, describe
 from tdx_headroom.verdict.remedies.moves import Memory, without
@@ -20,7 +31,7 @@ from tdx_headroom.verdict.remedies.trial import arguments_for, is_left, planned
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tdx_headroom.facts.host_facts import HostFacts, MemoryRegion
+    from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.plan import Plan
 
 MAX_ARGUMENTS = 33
@@ -134,9 +145,9 @@ def _without(facts: HostFacts, plan: Plan, pieces: Sequence[Range], where: str, 
     found: list[Remedy] = []
     for mended in (*alone, *for_each_goal(changed, tried)):
         ranges = memory.merged(union([*pieces, *mended.ranges]))
-        left = without(facts, ranges).memory_regions or ()
+        left = without(facts, ranges)
         is_good = least.is_met(mended.plan) and len(ranges) <= MAX_ARGUMENTS
-        if is_good and _is_enough(facts, left) and is_left(facts, ranges, left):
+        if is_good and _is_enough(left) and is_left(facts, ranges, left.memory_regions or ()):
             found.append(_remedy(ranges, total(pieces), where, mended, for_room=bool(found)))
     return found
 
@@ -155,10 +166,17 @@ def _stays(facts: HostFacts, memory: Memory) -> Sequence[Range] | None:
     return None if facts.reserved is None else memory.kept
 
 
-def _is_enough(facts: HostFacts, left: Sequence[MemoryRegion]) -> bool:
-    """Whether what is left holds the huge pages and all else that is set aside, and a system beside them."""
-    memory = sum(region.end - region.start for region in left)
-    taken = max(set_aside(facts.command_line or ()), facts.hugetlb_bytes or 0)
+def _is_enough(facts: HostFacts) -> bool:
+    """Whether there is memory for the kernel beside what is set aside, and beside what is movable.
+
+    Args:
+        facts: with what is left.
+    """
+    regions = [(region.start, region.end) for region in facts.memory_regions or ()]
+    movable = ((zone.start, zone.end) for zone in facts.zones or () if zone.name == MOVABLE)
+    aside = max(set_aside(facts.command_line or ()), facts.hugetlb_bytes or 0)
+    taken = max(aside, total(intersect(regions, movable)))
+    memory = total(regions)
     return memory >= taken + memory // OWN_SHARE + OWN
 
 

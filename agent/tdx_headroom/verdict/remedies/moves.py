@@ -22,15 +22,18 @@ from tdx_headroom.address import (
     union,
 )
 from tdx_headroom.boots.memory_map import KERNEL_HIGH
+from tdx_headroom.boots.movable import movable_starts
 from tdx_headroom.facts.host_facts import MemoryRegion
 from tdx_headroom.plan import AreaKind, Strategy
 from tdx_headroom.plan.regions import tdx_memory_list
 from tdx_headroom.plan.tdmrs import tdmr_ranges
+from tdx_headroom.plan.zones import MOVABLE, zones_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from tdx_headroom.facts.host_facts import HostFacts
+    from tdx_headroom.facts.observations import Zone
     from tdx_headroom.plan import Plan, Tdmr
 
 KERNEL_ROOM = 112 * MIB
@@ -142,7 +145,15 @@ def without(facts: HostFacts, given_up: Iterable[Range]) -> HostFacts:
             left += [MemoryRegion(*piece, region.node) for piece in pieces]
         elif region.end > region.start:
             left.append(region)
-    return replace(facts, memory_regions=tuple(left))
+    return replace(facts, memory_regions=tuple(left), zones=_zones(facts, left))
+
+
+def _zones(facts: HostFacts, left: Sequence[MemoryRegion]) -> tuple[Zone, ...] | None:
+    """The zones with less memory: ``movablecore=`` keeps its size, and what is given up is the kernel's."""
+    if not any(zone.name == MOVABLE for zone in facts.zones or ()):
+        return facts.zones
+    starts = movable_starts(left, facts.command_line or ())
+    return tuple(zones_of(left, movable=starts)) if starts else facts.zones
 
 
 def moves(memory: Memory, plan: Plan, tdmr: Tdmr, given_up: Sequence[Range]) -> list[Move]:
