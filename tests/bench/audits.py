@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import psutil
 
@@ -58,11 +58,11 @@ def _hostile(folder: Path, count: int) -> None:
         path.write_bytes(kinds[number % len(kinds)])
 
 
-def _start(folder: Path) -> subprocess.Popen[bytes]:
+def _start(folder: Path, out: int | IO[bytes]) -> subprocess.Popen[bytes]:
     command = [PYTHON, "-m", "tdx_headroom", "fleet", str(folder), "--format", "csv", "--jobs", "2"]
     return subprocess.Popen(
         command,
-        stdout=subprocess.PIPE,
+        stdout=out,
         stderr=subprocess.DEVNULL,
         # A shell lets what it runs in the background ignore it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  one thread
@@ -73,8 +73,7 @@ def _most_memory(folder: Path) -> int:
     """Bytes, seen from outside while the audit runs."""
     most = 0
     with tempfile.TemporaryFile() as out:
-        command = [PYTHON, "-m", "tdx_headroom", "fleet", str(folder), "--format", "csv", "--jobs", "2"]
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL)
+        process = _start(folder, out)
         while process.poll() is None:
             most = max(most, _memory(psutil.Process(process.pid)))
             time.sleep(EVERY)
@@ -95,7 +94,7 @@ def _memory(process: psutil.Process) -> int:
 
 def _end(folder: Path) -> float:
     """Seconds from Ctrl-C, in the middle of an audit, until no process is left."""
-    process = _start(folder)
+    process = _start(folder, subprocess.PIPE)
     assert process.stdout
     for _ in range(10):
         process.stdout.readline()

@@ -9,8 +9,6 @@ what was read, the capabilities that are left, the health check, a restart, a st
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import sys
 import tempfile
 import time
@@ -20,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from tests.container import checks
 from tests.container.image import CHECKOUT, base_tar, commands, import_base
-from tests.container.podman import PROGRAMS, podman
-from tests.kernel.tools import MissingError, exit_status, install_packages
+from tests.container.podman import podman, require
+from tests.kernel.tools import exit_status
 from tests.tools.steps import run_steps, say
 
 if TYPE_CHECKING:
@@ -44,9 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(*, fresh: bool) -> int:
-    if os.geteuid() != 0:
-        raise MissingError("root: the image is run as root")
-    install_packages([package for name, package in PROGRAMS.items() if shutil.which(name) is None])
+    require("the image is run as root")
     began = time.monotonic()
     base = base_tar(fresh=fresh)
     say(NAME, "root file system of the base image", began)

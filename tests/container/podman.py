@@ -8,11 +8,12 @@ systemd or without CAP_SYS_RESOURCE; they change nothing of what a container may
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from tests.kernel.tools import KernelTestError, run
+from tests.kernel.tools import KernelTestError, MissingError, install_packages, run
 from tests.tools.steps import wait_for
 
 if TYPE_CHECKING:
@@ -47,6 +48,20 @@ _NAMESPACES = """
     echo ready
     exec cat
 """
+
+
+def require(why: str) -> None:
+    """Root, and the programs; installed if need be.
+
+    Args:
+        why: root it has to be.
+
+    Raises:
+        MissingError: this is a plain user, or there are no packages.
+    """
+    if os.geteuid() != 0:
+        raise MissingError(f"root: {why}")
+    install_packages([package for name, package in PROGRAMS.items() if shutil.which(name) is None])
 
 
 class Podman(NamedTuple):

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.boots.map_risks import set_aside
 from tdx_headroom.boots.memory_map import boot_time_map, nodes_of_boot, simulate
-from tdx_headroom.boots.movable import movable_starts
 from tdx_headroom.facts.host_facts import HostFacts, Limits, MemoryRegion, PamtEntrySize
 from tdx_headroom.facts.observations import FirmwareRange, NodeRange
 from tdx_headroom.host.readings import read_all
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.plan import Outcome, Strategy, plan_host
-from tdx_headroom.plan.zones import zones_of
 from tdx_headroom.sources.platform import relevant_arguments
+from tdx_headroom.verdict.staged import movable_zones
 from tests.kernel.check import Result
 from tests.kernel.guestmap import HIGH
 from tests.kernel.seabios import firmware_map, srat
@@ -100,12 +99,11 @@ def foretell(row: dict[str, Any]) -> Foretold:
     running, arguments = (relevant_arguments(" ".join(row[key])) for key in ("running", "arguments"))
     nodes = nodes_of_boot(before, running, srat=in_srat)
     simulated = simulate(firmware, arguments, nodes, srat=bool(in_srat), running=running)
-    movable = movable_starts(simulated.regions, arguments)
     facts = HostFacts(
         limits=Limits(row.get("max_tdmrs", 64), row["max_reserved"], PamtEntrySize(*row.get("entries", ()))),
         memory_regions=simulated.regions,
         command_line=arguments,
-        zones=tuple(zones_of(simulated.regions, movable=movable)) if movable else None,
+        zones=movable_zones(simulated.regions, arguments),
         hugetlb_bytes=set_aside(arguments),
     )
     plan = plan_host(facts, [Strategy.MEMORY_REGIONS])[Strategy.MEMORY_REGIONS]

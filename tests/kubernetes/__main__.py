@@ -11,7 +11,6 @@ the end nothing of it is left.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 import tempfile
@@ -22,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.container.image import CHECKOUT, base_tar, commands, import_base
-from tests.container.podman import PROGRAMS, podman
-from tests.kernel.tools import MissingError, exit_status, install_packages
+from tests.container.podman import podman, require
+from tests.kernel.tools import exit_status
 from tests.kubernetes import build, checks, cluster, labels, node, overlays, tls
 from tests.tools.steps import run_steps, say
 
@@ -55,9 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if os.geteuid() != 0:
-        raise MissingError("root: a node needs it")
-    install_packages([package for name, package in PROGRAMS.items() if shutil.which(name) is None])
+    require("a node needs it")
     programs = build.programs(TEST)
     began = time.monotonic()
     base, tree = base_tar(fresh=options.fresh), node.node_tree(fresh=options.fresh)

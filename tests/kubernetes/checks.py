@@ -140,10 +140,10 @@ def restarted(cluster: Cluster) -> str:
     before, pod = metrics(cluster)["tdx_memory_bytes",], agents_pod(cluster)["metadata"]
     cluster("delete", "pod", f"--namespace={NAMESPACE}", pod["name"], "--timeout=300s")
     new = agents_pod(cluster)
-    expect("it is another pod", new["metadata"]["uid"] != pod["uid"])
-    expect("it serves the same memory", metrics(cluster)["tdx_memory_bytes",] == before)
+    expect("it is the same pod", new["metadata"]["uid"] != pod["uid"])
+    expect("it serves other memory", metrics(cluster)["tdx_memory_bytes",] == before)
     expect("the state was set aside", "set aside" not in logs(cluster, new))
-    expect("it is the same boot", json.loads(state.read_text("utf-8"))["current"]["boot_id"] == boot)
+    expect("the state is of another boot", json.loads(state.read_text("utf-8"))["current"]["boot_id"] == boot)
     expect_powerless_container(cluster, new, AGENT, USER)
     return "another pod, the same answer and state"
 

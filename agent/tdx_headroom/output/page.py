@@ -27,7 +27,7 @@ from tdx_headroom.output.tdmr_table import in_words
 from tdx_headroom.plan import Outcome
 from tdx_headroom.verdict import State, describe, predict
 from tdx_headroom.verdict.kernels import names_with
-from tdx_headroom.verdict.model import WHAT_TAKES_AREAS
+from tdx_headroom.verdict.model import WHAT_TAKES_AREAS, capitalized
 from tdx_headroom.verdict.obstacles import doubt_of, other_kernels
 
 if TYPE_CHECKING:
@@ -265,11 +265,10 @@ def _answer(label: str, state: State, text: str) -> dict[str, str]:
 def _strategy(
     assessment: Assessment, strategy: Strategy, plan: Plan | None, shown: Callable[[str], str]
 ) -> dict[str, Any]:
-    rule = WHAT_TAKES_AREAS[strategy]
     common = {
         "name": str(strategy),
         "own": strategy is assessment.verdict.strategy,
-        "rule": f"{rule[:1].upper()}{rule[1:]}.",
+        "rule": f"{capitalized(WHAT_TAKES_AREAS[strategy])}.",
         "kernels": ", ".join(names_with({strategy})) or "no kernel that is known",
     }
     if plan is None:

@@ -17,7 +17,7 @@ from tdx_headroom.verdict.boots import judge_boots, next_boot_of, why_none_comes
 from tdx_headroom.verdict.history import areas_of, bios_of
 from tdx_headroom.verdict.kernels import why_unknown
 from tdx_headroom.verdict.late_memory import at_boot
-from tdx_headroom.verdict.model import Basis
+from tdx_headroom.verdict.model import Basis, capitalized
 from tdx_headroom.verdict.obstacles import doubt_of
 from tdx_headroom.verdict.obstacles.module_checks import CMR_TABLE
 from tdx_headroom.verdict.this_kernel import why_without_tdx
@@ -165,7 +165,7 @@ def notes_of(targets: Sequence[Target]) -> list[str]:
         why_without_tdx(HostFacts(kernel_release=target.kernel)) or why_unknown(target.kernel)
         for target in targets
     ]
-    return [f"{note[:1].upper()}{note[1:]}" for note in found if note is not None]
+    return [capitalized(note) for note in found if note is not None]
 
 
 def audit_host(

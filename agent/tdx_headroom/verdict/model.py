@@ -30,6 +30,11 @@ class State(StrEnum):
     CANNOT_TELL = "cannot-tell"
 
 
+def capitalized(clause: str) -> str:
+    """A clause as a sentence begins; its other letters stay as they are."""
+    return clause[:1].upper() + clause[1:]
+
+
 WHAT_TAKES_AREAS = {
     Strategy.MEMORY_REGIONS: "every gap between memory regions takes a reserved area",
     Strategy.CMR_SUBREGION: "a gap between memory regions takes a reserved area unless one CMR holds it",

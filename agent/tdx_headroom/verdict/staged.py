@@ -20,8 +20,11 @@ from tdx_headroom.verdict.decode import is_persistent
 from tdx_headroom.verdict.this_boot import NOTHING, Shown, is_up, kvm_is_asked_elsewhere, of_other_kernel
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tdx_headroom.facts.boots import KernelTraits
-    from tdx_headroom.facts.host_facts import HostFacts
+    from tdx_headroom.facts.host_facts import HostFacts, MemoryRegion
+    from tdx_headroom.facts.observations import Zone
 
 
 class MapFrom(StrEnum):
@@ -125,6 +128,17 @@ def facts_under(
     return replace(changed, traits=traits, platform=platform), staged
 
 
+def movable_zones(regions: Sequence[MemoryRegion], arguments: Sequence[str]) -> tuple[Zone, ...] | None:
+    """The zones of a boot with movable memory; None where its command line makes none, or it cannot be told.
+
+    Args:
+        regions: memory regions at boot.
+        arguments: of the command line.
+    """
+    starts = movable_starts(regions, arguments)
+    return tuple(zones_of(regions, movable=starts)) if starts else None
+
+
 def _with_command_line(facts: HostFacts, arguments: tuple[str, ...]) -> tuple[HostFacts, Staged]:
     """The facts under another command line.
 
@@ -143,10 +157,9 @@ def _with_command_line(facts: HostFacts, arguments: tuple[str, ...]) -> tuple[Ho
     if known and map_arguments(arguments) == map_arguments(now):
         if placing_arguments(arguments) == placing_arguments(now):
             return changed, staged
-        movable = movable_starts(facts.memory_regions or (), arguments)
         moved = replace(
             changed,
-            zones=tuple(zones_of(facts.memory_regions or (), movable=movable)) if movable else None,
+            zones=movable_zones(facts.memory_regions or (), arguments),
             hugetlb_bytes=set_aside(arguments),
             placement_source=PlacementSource(),
         )
@@ -157,13 +170,12 @@ def _with_command_line(facts: HostFacts, arguments: tuple[str, ...]) -> tuple[Ho
     srat = facts.node_ranges
     nodes = nodes_of_boot(facts.memory_regions or (), now, srat=srat)
     found = simulate(facts.firmware_map, arguments, nodes, srat=srat is not None, running=now)
-    movable = movable_starts(found.regions, arguments)
     changed = replace(
         changed,
         memory_regions=found.regions,
         memory_source=None,
         reserved=None,
-        zones=tuple(zones_of(found.regions, movable=movable)) if movable else None,
+        zones=movable_zones(found.regions, arguments),
         hugetlb_bytes=set_aside(arguments),
         placement_source=PlacementSource(),
         suspects=(),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tdx_headroom.facts.boots import Starts, TraitsFrom
 from tdx_headroom.plan import Strategy
 from tdx_headroom.verdict.kernels import built_from, look_up, why_unknown
-from tdx_headroom.verdict.model import WHAT_TAKES_AREAS, Basis, StrategyFinding
+from tdx_headroom.verdict.model import WHAT_TAKES_AREAS, Basis, StrategyFinding, capitalized
 
 if TYPE_CHECKING:
     from tdx_headroom.facts.boots import KernelTraits
@@ -71,9 +71,8 @@ def why_without_tdx(facts: HostFacts) -> str | None:
     if row is not None and row.starts is Starts.NOT_BUILT:
         return f"{row.name} builds its kernels without TDX for hosts ({release}): boot another vendor's."
     if row is not None and row.starts is Starts.NEVER:
-        name = row.name[:1].upper() + row.name[1:]
         text = "never initializes TDX, since KVM does not ask for it: this is about a kernel that does"
-        return f"{name} {text}, with the same memory map."
+        return f"{capitalized(row.name)} {text}, with the same memory map."
     if predates_tdx(facts):
         text = "Mainline has TDX for hosts since 6.8"
         return f"{text}: kernel {release} initializes it only if its vendor has put it in."
@@ -101,7 +100,7 @@ def known_strategy(facts: HostFacts) -> StrategyFinding:
         return StrategyFinding(row.strategy, Basis.TABLE, (text,))
     regions = Strategy.MEMORY_REGIONS
     known = why_unknown(release) or f"the kernel is unknown; mainline uses {regions}"
-    return StrategyFinding(regions, Basis.MAINLINE, (f"{known[:1].upper()}{known[1:]}.",))
+    return StrategyFinding(regions, Basis.MAINLINE, (f"{capitalized(known)}.",))
 
 
 def _told(strategy: Strategy) -> str:

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdx_headroom.address import GIB, MIB, PAGE, Range, subtract, union
-from tdx_headroom.boots.movable import movable_starts
 from tdx_headroom.facts.boots import KernelTraits
 from tdx_headroom.facts.command_line import map_edits
 from tdx_headroom.facts.host_facts import HostFacts, Limits, MemoryRegion, Placement
@@ -21,11 +20,11 @@ from tdx_headroom.facts.observations import FirmwareRange, Origin, Suspect
 from tdx_headroom.output.remedy_report import remedy_json
 from tdx_headroom.plan import Outcome, Plan, Strategy
 from tdx_headroom.plan.regions import in_no_single, tdx_memory_list
-from tdx_headroom.plan.zones import zones_of
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.findings import RemedyKind
 from tdx_headroom.verdict.model import Sentence
+from tdx_headroom.verdict.staged import movable_zones
 from tdx_headroom.verdict.what_if import WhatIf
 
 if TYPE_CHECKING:
@@ -357,7 +356,6 @@ def test_movable_memory_keeps_its_size() -> None:
             command_line=(movable,),
             pamt_placement=Placement.PREDICTED,
         )
-        starts = movable_starts(facts.memory_regions or (), facts.command_line or ())
-        facts = replace(facts, zones=tuple(zones_of(facts.memory_regions or (), movable=starts)))
+        facts = replace(facts, zones=movable_zones(facts.memory_regions or (), (movable,)))
         assert outcome(facts) is Outcome.REJECTED
         assert bool(offered(facts)) is enough, movable

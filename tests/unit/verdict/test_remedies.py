@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdx_headroom.address import GIB, MIB, PAGE, Range, subtract, union
-from tdx_headroom.boots.movable import movable_starts
 from tdx_headroom.facts.boots import KernelTraits
 from tdx_headroom.facts.command_line import map_edits
 from tdx_headroom.facts.host_facts import HostFacts, Limits, MemoryRegion
@@ -20,12 +19,12 @@ from tdx_headroom.facts.observations import FirmwareRange
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.plan import Outcome, Plan, Strategy, plan_host
-from tdx_headroom.plan.zones import zones_of
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.findings import Remedy, RemedyKind
 from tdx_headroom.verdict.remedies.moves import Memory, joins
 from tdx_headroom.verdict.remedies.search import Goal, search
+from tdx_headroom.verdict.staged import movable_zones
 from tdx_headroom.verdict.what_if import WhatIf
 
 if TYPE_CHECKING:
@@ -193,8 +192,7 @@ class TestTdmrs:
 def test_what_takes_the_pamts_room_is_named() -> None:
     """The argument that leaves no room for a PAMT is named, with the value at which there is enough."""
     facts = host([(MIB, 128 * MIB), (4 * GIB, 68 * GIB)], line=("kernelcore=100M", "nohibernate"))
-    starts = movable_starts(facts.memory_regions or (), facts.command_line or ())
-    failing = replace(facts, zones=tuple(zones_of(facts.memory_regions or (), movable=starts)))
+    failing = replace(facts, zones=movable_zones(facts.memory_regions or (), facts.command_line or ()))
     assert plan_of(failing).outcome is Outcome.NO_MEMORY
     (remedy,) = offered(failing, RemedyKind.REMOVE_ARGUMENTS)
     assert remedy.arguments == ("kernelcore=100M",)

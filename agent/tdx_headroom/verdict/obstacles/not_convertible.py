@@ -74,7 +74,7 @@ def look(signs: Signs) -> Findings:
     remedies: list[Remedy] = []
     # Where the plan fails, or the kernel may refuse such memory, they belong to that.
     if plan.outcome is Outcome.OK and signs.asks_what_to_do and not _may_be_refused(signs):
-        remedies = _kept_off(signs, lambda: keep_off(signs.facts, plan))
+        remedies = _kept_off(signs, lambda: keep_off(signs.facts, plan.strategy))
     yield Finding("not-convertible", NOTE, text, {"not_convertible_bytes": size}, tuple(remedies))
 
 
@@ -92,7 +92,7 @@ def refused_by_walk(signs: Signs) -> Findings:
     if refused := _may_be_refused(signs):
         remedies: list[Remedy] = []
         if plan is not None and signs.asks_what_to_do:
-            remedies = _kept_off(signs, lambda: keep_apart(facts, plan))
+            remedies = _kept_off(signs, lambda: keep_apart(facts, plan.strategy))
         text = f"{show_size(total(refused))} of memory lie in regions that no single CMR holds: by its image,"
         text += " this kernel may take none of these, and give up (errno -22)."
         yield Finding(SEVERAL, RISK, text, {"bytes": total(refused)}, tuple(remedies), Certainty.HOLES)

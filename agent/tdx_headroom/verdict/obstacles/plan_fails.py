@@ -22,7 +22,7 @@ def _rejected(signs: Signs, plan: Plan) -> tuple[Remedy, ...]:
     if plan.module is None or plan.module.status not in outside or not signs.asks_what_to_do:
         return for_plan(signs, KERNELS_PLAN)
     found = signs.guard.part(
-        "remedies (which memory to keep off)", lambda: keep_off(signs.facts, plan), list[Remedy]()
+        "remedies (which memory to keep off)", lambda: keep_off(signs.facts, plan.strategy), list[Remedy]()
     )
     return for_plan(signs, CONVERTIBLE, *found)
 

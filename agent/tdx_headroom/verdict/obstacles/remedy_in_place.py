@@ -35,10 +35,9 @@ def look(signs: Signs) -> Findings:
     edits = (edit for edit in map_edits(signs.facts.command_line or ()) if edit.punches)
     spare: list[MapEdit] = []
     for edit in islice(edits, MAX_TRIED):
-        changed = facts_without(signs.facts, [edit])
-        without = None if changed is None else planned(changed, plan.strategy)
-        if changed is None or without is None:
+        if (found := _without(signs.facts, plan, [edit])) is None:
             continue
+        changed, without = found
         if not Goal.FITS.is_met(without):
             text = f"keeps TDX up; without it: {describe(without)} Leave it there."
             yield Finding(NEEDED, NOTE, _told(edit, text))
@@ -56,11 +55,14 @@ def look(signs: Signs) -> Findings:
 
 def _are_spare(facts: HostFacts, plan: Plan, edits: Sequence[MapEdit]) -> bool:
     """Whether there is room without all of these together, and they keep the kernel off nothing."""
+    found = _without(facts, plan, edits)
+    return found is not None and Goal.ROOMY.is_met(found[1]) and is_let_in(facts, plan, *found) is None
+
+
+def _without(facts: HostFacts, plan: Plan, edits: Sequence[MapEdit]) -> tuple[HostFacts, Plan] | None:
     changed = facts_without(facts, edits)
     without = None if changed is None else planned(changed, plan.strategy)
-    if changed is None or without is None:
-        return False
-    return Goal.ROOMY.is_met(without) and is_let_in(facts, plan, changed, without) is None
+    return None if changed is None or without is None else (changed, without)
 
 
 def _told(edit: MapEdit, what: str) -> Sentence:

@@ -42,7 +42,7 @@ def for_areas(signs: Signs, plan: Plan) -> tuple[Remedy, ...]:
     parts: tuple[tuple[str, Callable[[], list[Remedy]]], ...] = (
         ("how many reserved areas are too many", lambda: [_excess(crowded, goal)] if crowded else []),
         ("which holes the command line makes", partial(own_holes, facts, plan, goal)),
-        ("which memory to give up", lambda: give_up(facts, plan) or keep_off(facts, plan, goal)),
+        ("which memory to give up", lambda: give_up(facts, plan) or keep_off(facts, plan.strategy, goal)),
         ("which holes are the smallest", partial(_smallest, facts, plan, crowded)),
         ("whether splitting would help", partial(_split, plan, crowded, facts.limits.max_tdmrs)),
     )

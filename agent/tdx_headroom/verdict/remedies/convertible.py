@@ -25,7 +25,7 @@ from tdx_headroom.verdict.findings import Remedy, RemedyKind
 from tdx_headroom.verdict.model import Sentence, describe
 from tdx_headroom.verdict.remedies.moves import Memory, without
 from tdx_headroom.verdict.remedies.search import Goal, Mended, for_each_goal
-from tdx_headroom.verdict.remedies.set_aside import OWN, OWN_SHARE
+from tdx_headroom.verdict.remedies.set_aside import kernels_own
 from tdx_headroom.verdict.remedies.trial import arguments_for, is_left, planned
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def is_let_in(facts: HostFacts, plan: Plan, changed: HostFacts, without: Plan) -
     return "keeps each memory region in a single CMR" if after > before else None
 
 
-def keep_off(facts: HostFacts, plan: Plan, least: Goal = Goal.FITS) -> list[Remedy]:
+def keep_off(facts: HostFacts, strategy: Strategy, least: Goal = Goal.FITS) -> list[Remedy]:
     """To keep the kernel off all memory outside the CMRs, and off what makes the rest fit.
 
     Without that memory TDMRs may have more holes than before, or lie elsewhere: what is too much then is
@@ -90,18 +90,18 @@ def keep_off(facts: HostFacts, plan: Plan, least: Goal = Goal.FITS) -> list[Reme
 
     Args:
         facts: of the host.
-        plan: of it.
+        strategy: of its kernel.
         least: what has to come of it.
     """
-    return [] if not facts.cmrs else _without(facts, plan, _outside(facts), _OUTSIDE, least)
+    return [] if not facts.cmrs else _without(facts, strategy, _outside(facts), _OUTSIDE, least)
 
 
-def keep_apart(facts: HostFacts, plan: Plan) -> list[Remedy]:
+def keep_apart(facts: HostFacts, strategy: Strategy) -> list[Remedy]:
     """The same where each memory region has to lie in one CMR: a page less where CMRs touch parts them there.
 
     Args:
         facts: of the host.
-        plan: of it.
+        strategy: of its kernel.
     """
     if not facts.cmrs:
         return []
@@ -112,7 +112,7 @@ def keep_apart(facts: HostFacts, plan: Plan) -> list[Remedy]:
     changed = tdx_memory_list(without(facts, pieces).memory_regions or ())
     if in_no_single(changed, facts.cmrs):
         return []
-    return _without(facts, plan, pieces, _APART if borders else _OUTSIDE, Goal.FITS)
+    return _without(facts, strategy, pieces, _APART if borders else _OUTSIDE, Goal.FITS)
 
 
 def _outside(facts: HostFacts) -> list[Range]:
@@ -129,7 +129,9 @@ def _borders(facts: HostFacts) -> list[Range]:
     return [Range(at - PAGE, at) for at in touching if inside.holds(at - PAGE, at + PAGE)]
 
 
-def _without(facts: HostFacts, plan: Plan, pieces: Sequence[Range], where: str, least: Goal) -> list[Remedy]:
+def _without(
+    facts: HostFacts, strategy: Strategy, pieces: Sequence[Range], where: str, least: Goal
+) -> list[Remedy]:
     """The arguments that keep the kernel off these pieces, so that the rest fits, and with room to spare."""
     if not 0 < len(pieces) <= MAX_PIECES:
         return []
@@ -138,7 +140,7 @@ def _without(facts: HostFacts, plan: Plan, pieces: Sequence[Range], where: str, 
     if stays is None or overlap(pieces, stays):
         return []
     changed = without(facts, pieces)
-    tried = planned(changed, plan.strategy)
+    tried = planned(changed, strategy)
     if tried is None:
         return []
     alone = [Mended((), 0, tried)] if Goal.FITS.is_met(tried) else []
@@ -177,7 +179,7 @@ def _is_enough(facts: HostFacts) -> bool:
     aside = max(set_aside(facts.command_line or ()), facts.hugetlb_bytes or 0)
     taken = max(aside, total(intersect(regions, movable)))
     memory = total(regions)
-    return memory >= taken + memory // OWN_SHARE + OWN
+    return memory >= taken + kernels_own(memory)
 
 
 def _remedy(ranges: Sequence[Range], size: int, where: str, mended: Mended, *, for_room: bool) -> Remedy:

@@ -22,12 +22,12 @@ from tdx_headroom.address import (
     union,
 )
 from tdx_headroom.boots.memory_map import KERNEL_HIGH
-from tdx_headroom.boots.movable import movable_starts
 from tdx_headroom.facts.host_facts import MemoryRegion
 from tdx_headroom.plan import AreaKind, Strategy
 from tdx_headroom.plan.regions import tdx_memory_list
 from tdx_headroom.plan.tdmrs import tdmr_ranges
-from tdx_headroom.plan.zones import MOVABLE, zones_of
+from tdx_headroom.plan.zones import MOVABLE
+from tdx_headroom.verdict.staged import movable_zones
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -152,8 +152,7 @@ def _zones(facts: HostFacts, left: Sequence[MemoryRegion]) -> tuple[Zone, ...] |
     """The zones with less memory: ``movablecore=`` keeps its size, and what is given up is the kernel's."""
     if not any(zone.name == MOVABLE for zone in facts.zones or ()):
         return facts.zones
-    starts = movable_starts(left, facts.command_line or ())
-    return tuple(zones_of(left, movable=starts)) if starts else facts.zones
+    return movable_zones(left, facts.command_line or ()) or facts.zones
 
 
 def moves(memory: Memory, plan: Plan, tdmr: Tdmr, given_up: Sequence[Range]) -> list[Move]:

@@ -28,6 +28,11 @@ _REDUCED = ("hugepages", "cma", "hugetlb_cma")
 """Arguments with one number, in whose place a smaller one can be put."""
 
 
+def kernels_own(memory: int) -> int:
+    """Bytes of so much memory that the kernel needs for itself."""
+    return memory // OWN_SHARE + OWN
+
+
 class Budget(NamedTuple):
     """Memory in which PAMTs can lie, in bytes.
 
@@ -47,7 +52,7 @@ class Budget(NamedTuple):
 
         A free run twice as long as a PAMT has a block in it that ``alloc_contig_pages()`` can take.
         """
-        return self.memory - 2 * self.pamts - self.memory // OWN_SHARE - OWN
+        return self.memory - 2 * self.pamts - kernels_own(self.memory)
 
 
 def fewer_set_aside(facts: HostFacts, plan: Plan) -> tuple[Remedy, ...]:

@@ -32,7 +32,7 @@ def for_tdmrs(signs: Signs, plan: Plan) -> tuple[Remedy, ...]:
         " between memory ranges, or fewer NUMA nodes (sub-NUMA clustering off)."
     )
     parts = (
-        ("which memory to give up", lambda: give_up(facts, plan) or keep_off(facts, plan)),
+        ("which memory to give up", lambda: give_up(facts, plan) or keep_off(facts, plan.strategy)),
         ("whether fewer nodes would help", lambda: _one_node(facts, plan)),
     )
     found = for_plan(signs)
