@@ -9,6 +9,7 @@ root; the instruction counts need valgrind.
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import platform
 import sys
@@ -20,7 +21,7 @@ from tests.bench.audits import audits
 from tests.bench.captures import captures
 from tests.bench.instructions import instructions
 from tests.bench.planning import growth, hosts_a_second, plan_time
-from tests.bench.programs import has_node_exporter
+from tests.bench.programs import CHECKOUT, has_node_exporter
 from tests.bench.record import records
 from tests.bench.serving import idle, memory, scrapes, start
 from tests.bench.table import render
@@ -53,6 +54,9 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=list(PARTS), help="repeatable")
     parser.add_argument("--quick", action="store_true", help="rough figures, to see that all of it runs")
     options = parser.parse_args()
+    # An installed program is compiled, and so is each peer.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    compileall.compile_dir(CHECKOUT / "agent", quiet=1)
     rows: list[Row] = []
     for name in options.only or PARTS:
         print(f"{name} ...", file=sys.stderr, flush=True)
