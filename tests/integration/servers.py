@@ -82,14 +82,24 @@ class Prometheus(Server):
 
 
 @contextmanager
-def run(kind: type[Server], words: list[str], ready: str, folder: Path) -> Iterator[Any]:
-    """A server that answers, in a folder of its own; its log is shown when it does not."""
+def run(
+    kind: type[Server], words: list[str], ready: str, folder: Path, listen: str = "--web.listen-address="
+) -> Iterator[Any]:
+    """A server that answers, in a folder of its own; its log is shown when it does not.
+
+    Args:
+        kind: what to give for it.
+        words: the command, without an address.
+        ready: a path that it answers once it is up.
+        folder: in which it runs.
+        listen: the option for its address.
+    """
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log"
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            [*words, f"--web.listen-address=127.0.0.1:{port}"], cwd=folder, stdout=stream, stderr=stream
+            [*words, f"{listen}127.0.0.1:{port}"], cwd=folder, stdout=stream, stderr=stream
         )
     server = kind(process, port)
 

@@ -57,6 +57,17 @@ class Engines(NamedTuple):
         """In which the programs are found by their names."""
         return {**os.environ, "PATH": self.path}
 
+    def find(self, name: str) -> str:
+        """The path of one of the programs.
+
+        Raises:
+            MissingError: it is not there.
+        """
+        path = shutil.which(name, path=self.path)
+        if path is None:
+            raise MissingError(f"{name}, of {self.origin}")
+        return path
+
     def __str__(self) -> str:
         return ", ".join(f"{name} {version}" for name, version in self.versions.items()) + f" ({self.origin})"
 
