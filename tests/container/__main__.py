@@ -58,6 +58,7 @@ def _run(*, fresh: bool) -> int:
             "stop": partial(checks.stop, engine),
             "health check under TLS": partial(checks.health_under_tls, engine, shown["run"]),
             "boot entries": partial(checks.boots, engine, shown["run"]),
+            "ESP below /boot": partial(checks.esp, engine, shown["run"]),
             "textfile": partial(checks.textfile, engine, shown["run"]),
         }
         return int(not run_steps(NAME, steps))

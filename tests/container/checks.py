@@ -171,6 +171,25 @@ def boots(engine: Podman, shown: list[list[str]]) -> str:
     return f"{NEXT} boots next; the container that reads them has no capability"
 
 
+def esp(engine: Podman, shown: list[list[str]]) -> str:
+    """What is mounted below a volume is not read-only with it, but has to be made so, as the page says."""
+    host = engine.folder / "with-esp"
+    for name in (*FROM_HOST, "/boot/efi"):
+        (host / name.lstrip("/")).mkdir(parents=True, exist_ok=True)
+    engine.inside("mount", "-t", "tmpfs", "tmpfs", host / "boot/efi")
+    reader = _made_up(_command(shown, READER), host)
+    boot = next(i for i, word in enumerate(reader) if word.endswith("/boot:/host/boot:ro,rslave"))
+    closed = [*reader[: boot + 1], f"--volume={host}/boot/efi:/host/boot/efi:ro", *reader[boot + 1 :]]
+    for words, may_write in ((reader, True), (closed, False)):
+        engine.run(words)
+        # Root without capabilities can still write to folders that it owns.
+        said = engine("exec", READER, "sh", "-c", "touch /host/boot/efi/kept 2>&1 || true")
+        expect(f"writing to the ESP: {said!r}", may_write == (not said))
+        expect(f"writing to the ESP: {said!r}", may_write or "Read-only file system" in said)
+        engine("rm", "--force", READER)
+    return "writable below a read-only /boot, and read-only with a volume of its own"
+
+
 def textfile(engine: Podman, shown: list[list[str]]) -> str:
     """The page's textfile is what node_exporter reads, and says the same of this machine."""
     folder = engine.folder / "textfiles"
