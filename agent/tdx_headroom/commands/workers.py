@@ -166,7 +166,12 @@ class Workers(Generic[Task, Result]):
             args=(self._work, theirs, inherited, os.getpid(), end_with_parent),
             daemon=True,
         )
-        process.start()
+        # Until it ignores it, Ctrl-C would be answered by the process too, with a traceback.
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
         theirs.close()
         worker: _Worker[Task, Result] = _Worker(process, ours)
         self._workers.append(worker)
@@ -233,6 +238,7 @@ def _serve(
     # What had been set up for the parent would be no answer of a process that is told to end.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
         while True:
             task = connection.recv()
