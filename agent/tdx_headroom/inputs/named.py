@@ -6,11 +6,12 @@ from __future__ import annotations
 import os
 import re
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.errors import AgentError
-from tdx_headroom.inputs.together import of_one_host
+from tdx_headroom.inputs.together import MOST_FILES, of_one_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -120,16 +121,16 @@ def expand(named: Sequence[Named]) -> list[Named]:
 
 def _captures(folder: Path, kind: Kind, depth: int) -> Iterator[Named]:
     try:
-        paths = sorted(folder.iterdir())
-        together = of_one_host(_inputs_in(folder)) if kind is Kind.ANY else []
+        # Names, for there may be very many: a Path takes several times as much.
+        names = sorted(path.name for path in folder.iterdir())
+        few = list(islice(_inputs_in(folder), MOST_FILES + 1))
+        together = of_one_host(few) if kind is Kind.ANY else []
     except OSError:
         yield Named(kind, str(folder))  # reading it says why not
         return
     if together:
         yield Named(Kind.MERGE, str(folder), tuple(map(str, together)))
-    for path in paths:
-        if path.name.startswith("."):
-            continue
+    for path in (folder / name for name in names if not name.startswith(".")):
         if is_folder(path):
             if looks_like_root(path):
                 yield Named(Kind.ROOT, str(path))
@@ -139,8 +140,8 @@ def _captures(folder: Path, kind: Kind, depth: int) -> Iterator[Named]:
             yield Named(Kind.ANY, str(path))
 
 
-def _inputs_in(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if not path.name.startswith(".") and _is_input(path)]
+def _inputs_in(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if not path.name.startswith(".") and _is_input(path))
 
 
 def _is_input(path: Path) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tdx_headroom.sources.kernel_log.records import KernelLog
     from tdx_headroom.sources.reading import Reading
 
-_MOST_FILES = 16
+MOST_FILES = 16
 """No host has more kinds of files."""
 _START = 1 << 16
 """Bytes by which it is told what a file holds."""
@@ -44,7 +44,7 @@ def of_one_host(paths: Collection[Path]) -> list[Path]:
     together: list[Path] = []
     files: dict[str, str] = {}
     log = None
-    for path in sorted(paths) if len(paths) <= _MOST_FILES else ():
+    for path in sorted(paths) if len(paths) <= MOST_FILES else ():
         with path.open("rb") as stream:
             start = stream.read(_START)
         if b"\0" in start or start.lstrip().startswith(b"{"):

@@ -22,6 +22,7 @@ from tdx_headroom.hostfs.root import Root
 from tdx_headroom.inputs.named import Kind, Named, expand
 from tdx_headroom.inputs.printed import files_in
 from tdx_headroom.inputs.read import read_hosts
+from tdx_headroom.inputs.together import MOST_FILES
 from tdx_headroom.verdict.assessment import assess
 
 if TYPE_CHECKING:
@@ -533,6 +534,17 @@ def test_other_kernels_in_a_directory(other: str, tmp_path: Path, capsys: pytest
     assert (status, err, inputs) == (0, "", ["boot.log", "uname.txt"])
     status, out, err = run(capsys, "plan", "--merge", str(tmp_path))
     assert (status, out, "different kernels" in err) == (os.EX_DATAERR, "", True)
+
+
+@pytest.mark.parametrize("notes", [MOST_FILES - 2, MOST_FILES - 1])
+def test_many_files_in_a_directory(notes: int, tmp_path: Path) -> None:
+    """No host has more kinds of files than it has outputs: then all of them are inputs by themselves."""
+    place(tmp_path, "iomem", "boot.log")
+    for number in range(notes):
+        (tmp_path / f"note-{number}.txt").write_text("seen on Monday\n")
+    kinds = [one.kind for one in expand([Named(Kind.ANY, str(tmp_path))])]
+    together = notes + 2 <= MOST_FILES
+    assert kinds == ([Kind.MERGE] if together else []) + [Kind.ANY] * (notes + (0 if together else 2))
 
 
 def test_no_root_is_taken_apart(tmp_path: Path) -> None:
