@@ -50,9 +50,10 @@ def check_shown(error: Exception) -> None:
 
 def facts_line(data: bytes) -> None:
     """One line of `plan --facts`, with all that can be shown of it."""
-    _, facts = next(facts_stream(io.BytesIO(data)), (0, None))
-    if facts is None:
+    line = next(facts_stream(io.BytesIO(data)), None)
+    if line is None:
         return
+    facts = line.facts
     if isinstance(facts, FactsLineError):
         check_shown(facts)
         return

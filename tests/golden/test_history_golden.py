@@ -12,9 +12,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric  # noqa: TC002  the registry looks at annotations
 from tests.tools.generated import assert_current
 
-from tdx_headroom.inputs.history import HostHistory, histories
+from tdx_headroom.inputs.history import history_of
 from tdx_headroom.inputs.named import Kind, Named
-from tdx_headroom.inputs.read import read_hosts
+from tdx_headroom.inputs.read import Found, read_hosts
 from tdx_headroom.output import metrics
 from tdx_headroom.output.history_report import history_json, history_text
 from tdx_headroom.output.metrics import AgentStatus
@@ -36,10 +36,10 @@ def assessed() -> Assessment:
     return assess(found.facts)
 
 
-def history() -> HostHistory:
-    (found,) = histories(Named(Kind.LOG, str(JOURNAL)), lambda _: None)
-    assert isinstance(found, HostHistory)
-    return found
+def history() -> Found:
+    with history_of(Named(Kind.LOG, str(JOURNAL)), lambda _: None) as found:
+        assert isinstance(found, Found)
+        return found
 
 
 class _Agent:
@@ -58,8 +58,8 @@ def show(kind: str) -> str:
         registry.register(_Agent())
         return re.sub(r"e\+0([0-9]{2})\b", r"e+\1", generate_latest(registry).decode())
     return {
-        "txt": lambda: history_text(found.host, found.records, Style()),
-        "json": lambda: json.dumps(history_json(found.host, found.records), indent=1) + "\n",
+        "txt": lambda: history_text(assessed().facts.host, found.records, Style()),
+        "json": lambda: json.dumps(history_json(assessed().facts.host, found.records), indent=1) + "\n",
         "plan.txt": lambda: render(assessed(), Style()),
         "plan.json": lambda: json.dumps(to_json(assessed()), indent=1) + "\n",
         "html": lambda: render_page(assessed(), records=found.records),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -29,16 +30,16 @@ KILLED = """
 import os, signal, sys, time
 from tdx_headroom.commands import hosts
 read = hosts.PLAIN.of_input
-def of_input(named, name, read_lines):
-    if "killed" in name:
+def of_input(named):
+    if "killed" in named.path:
         os.kill(os.getpid(), signal.SIGKILL)
-    if "hanging" in name:
+    if "hanging" in named.path:
         time.sleep(1000)
-    if "hungry" in name:
+    if "hungry" in named.path:
         bytearray(1 << 40)
-    if "broken" in name:
+    if "broken" in named.path:
         1 / 0
-    return read(named, name, read_lines)
+    return read(named)
 hosts.PLAIN = hosts.PLAIN._replace(of_input=of_input)
 from tdx_headroom.cli import main
 sys.exit(main())
@@ -54,7 +55,7 @@ def capture_of(path: Path) -> bytes:
 def run(*arguments: str, program: str | None = None, **more: Any) -> subprocess.CompletedProcess[str]:  # noqa: ANN401
     start = ["-c", program] if program else ["-m", "tdx_headroom"]
     command = [sys.executable, *start, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **more)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, **more)
 
 
 @pytest.mark.parametrize("command", ["fleet", "plan", "check", "history"])
@@ -95,7 +96,7 @@ sys.exit(main())
     facts.write_text(f"{line}\n" * 4000)
     inputs = [str(GOOD), str(HOSTS / "no-tdx")] if kind == "trees" else ["--facts", str(facts)]
     options = ["plan", "--format", "json", "--jobs", "2"]
-    done = run(str(tmp_path / "seen"), *options, *inputs, program=program, timeout=300)
+    done = run(str(tmp_path / "seen"), *options, *inputs, program=program)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == (2 if kind == "trees" else 4000)
 
@@ -125,6 +126,38 @@ sys.exit(main())
     hosts = [json.loads(line)["host"] for line in done.stdout.splitlines()]
     assert [host for host in hosts if host != "broken"] == ["a", "b"]
     assert done.returncode == os.EX_DATAERR
+
+
+def test_a_damaged_stream_in_a_pipe(tmp_path: Path) -> None:
+    """Whatever came before the damage is answered; then it is told what is wrong with the input."""
+    facts = {"schema": "tdx-headroom/facts/1", "memory_regions": [[0, 1 << 31, 0]], "cmrs": None}
+    # Without repetition, so that half of what it is packed into is half of the lines.
+    lines = [
+        json.dumps({**facts, "host": f"h{i}", "kernel_release": os.urandom(8).hex()}) for i in range(2000)
+    ]
+    packed = gzip.compress("\n".join(lines).encode())
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_bytes, args=(packed[: len(packed) // 2],), daemon=True).start()
+    done = run("plan", "--format", "json", str(pipe), str(GOOD))
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    *of_pipe, good = [answer["host"] for answer in answers]
+    assert of_pipe == [f"h{i}" for i in range(len(of_pipe))]
+    assert 500 < len(of_pipe) < 1500
+    assert good == json.loads(run("plan", "--format", "json", str(GOOD)).stdout)["host"]
+    assert f"{pipe} is cut short" in done.stderr
+    assert done.returncode == os.EX_DATAERR
+
+
+def test_bad_lines_of_several_streams(tmp_path: Path) -> None:
+    """Each answer names the stream that it is about."""
+    for name in ("a", "b"):
+        (tmp_path / name).write_text("{}\n")
+    done = run("plan", "--facts", str(tmp_path / "a"), "--facts", str(tmp_path / "b"))
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(answer["input"], answer["line"]) for answer in answers] == [
+        (str(tmp_path / name), 1) for name in ("a", "b")
+    ]
 
 
 def test_inputs_that_end_their_process(tmp_path: Path) -> None:

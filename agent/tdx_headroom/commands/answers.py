@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The answers of ``plan`` and ``check`` about one host or many, whatever they are kept in."""
+"""The answers of commands about one host or many, whatever they are kept in."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tdx_headroom.commands.hosts import Answer
+    from tdx_headroom.commands.readers import Reader
     from tdx_headroom.errors import AgentError
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.inputs.read import Found
@@ -36,7 +37,7 @@ _RANKED = (Status.OK, Status.WARNING, Status.UNKNOWN, Status.CRITICAL)
 
 
 def add_format(parser: argparse._ActionsContainer) -> None:
-    """The option that chooses between the two."""
+    """The option for text or JSON."""
     parser.add_argument("--format", choices=("text", "json"), help="text, or JSON (the default with --facts)")
 
 
@@ -48,23 +49,82 @@ def add_no_color(parser: argparse.ArgumentParser) -> None:
 class Answers:
     """Prints what there is to say about each host, and about each input that cannot be read, in their order.
 
+    Args:
+        options: of the command.
+        reader: how hosts are read.
+
     Attributes:
         json: whether answers are JSON.
         style: of answers that are text.
         status: the exit status that the inputs so far make.
     """
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, reader: Reader | None = None) -> None:
         self.json = (options.format or ("json" if only_facts(options) else "text")) == "json"
         self.style = style_of(no_color=options.no_color)
         self.status = os.EX_OK
+        self._inputs = named_inputs(options)
+        self._several = len(self._inputs) > 1
+        self._jobs, self._seconds = options.jobs, options.input_timeout
+        self._reader = reader
+        self._gap = ""
+
+    def print_hosts(
+        self, answer: Callable[[Found, HostFacts], tuple[Kept, dict[str, Any] | str]]
+    ) -> list[Kept]:
+        """Print what there is to say about each host; of those of which nothing can be said, why.
+
+        Args:
+            answer: what to keep of a host, and what to print: JSON, or a text, of which an empty one is none.
+
+        Returns:
+            What was kept, each once.
+        """
+
+        def judge(found: Found, facts: HostFacts) -> tuple[Kept, str]:
+            kept, shown = answer(found, facts)
+            return kept, shown if isinstance(shown, str) else json.dumps(self._from(found.name, shown)) + "\n"
+
+        hosts = Hosts(self._inputs, judge, self._complain, self._jobs, self._seconds, self._reader)
+        seen: dict[Kept, None] = {}
+        for told in hosts.each():
+            if told.value is not None:
+                kept, text = told.value
+                seen[kept] = None
+                self._print(told.name, text)
+        self.status = hosts.status
+        return [*seen]
+
+    def _from(self, name: str, value: dict[str, Any]) -> dict[str, Any]:
+        """JSON of a host; which input it comes from is said when there are several."""
+        return {**value, "input": name} if self._several else value
+
+    def _print(self, name: str, text: str) -> None:
+        """One host's answer; a report is printed under the name of its input when there are several."""
+        if self._several and text and not self.json:
+            text = f"{self._gap}==> {one_line(name)} <==\n{text}"
+            self._gap = "\n"
+        sys.stdout.write(text)
+
+    def _complain(self, answer: Answer[Any], error: AgentError) -> None:
+        if self.json and answer.line is not None:
+            print(json.dumps(self._from(answer.name, error_to_json(answer.line, answer.host, error))))
+        else:
+            print_complaint(answer, error)
+
+
+class AssessmentAnswers(Answers):
+    """Prints what there is to say about each host's assessment, with the changes that the options ask for.
+
+    Args:
+        options: of the command.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        super().__init__(options)
         self._what_if = what_if_of(options)
         if unknown := why_unknown(self._what_if.kernel):
             print(f"tdx-headroom: {unknown}", file=sys.stderr)
-        self._options = options
-        self._inputs = named_inputs(options)
-        self._several = len(self._inputs) > 1
-        self._gap = ""
 
     def worst(self, seen: set[Status]) -> int:
         """The exit status for monitoring: of the worst host; an input that cannot be read is unknown.
@@ -76,8 +136,10 @@ class Answers:
             seen = {*seen, Status.UNKNOWN}
         return max(seen, key=_RANKED.index).exit_status
 
-    def print_each(self, answer: Callable[[Assessment], tuple[Kept, dict[str, Any] | str]]) -> list[Kept]:
-        """Print what there is to say about each host; of those that cannot be assessed, why.
+    def print_assessments(
+        self, answer: Callable[[Assessment], tuple[Kept, dict[str, Any] | str]]
+    ) -> list[Kept]:
+        """Print what there is to say about each host's assessment.
 
         Args:
             answer: what to keep of a host, and what to print: JSON, or a text, of which an empty one is none.
@@ -85,31 +147,7 @@ class Answers:
         Returns:
             What was kept, each once.
         """
-
-        def judge(found: Found, facts: HostFacts) -> tuple[Kept, str]:
-            kept, shown = answer(self._assess(found, facts))
-            return kept, shown if isinstance(shown, str) else self._json(found, shown)
-
-        hosts = Hosts(self._inputs, judge, self._complain, self._options.jobs, self._options.input_timeout)
-        seen: dict[Kept, None] = {}
-        for told in hosts.each():
-            if told.value is not None:
-                kept, text = told.value
-                seen[kept] = None
-                self._print(told.name, text)
-        self.status = hosts.status
-        return [*seen]
-
-    def _json(self, found: Found, value: dict[str, Any]) -> str:
-        """One host's JSON; which input it comes from is said when there are several."""
-        return json.dumps({**value, "input": found.name} if self._several else value) + "\n"
-
-    def _print(self, name: str, text: str) -> None:
-        """One host's answer; a report is printed under the name of its input when there are several."""
-        if self._several and text and not self.json:
-            text = f"{self._gap}==> {one_line(name)} <==\n{text}"
-            self._gap = "\n"
-        sys.stdout.write(text)
+        return self.print_hosts(lambda found, facts: answer(self._assess(found, facts)))
 
     def _assess(self, found: Found, facts: HostFacts) -> Assessment:
         assessment = assess(facts, self._what_if)
@@ -120,12 +158,6 @@ class Answers:
             )
             print(f"tdx-headroom: {where}{what}", file=sys.stderr)
         return assessment
-
-    def _complain(self, answer: Answer[Any], error: AgentError) -> None:
-        if self.json and answer.line is not None:
-            print(json.dumps(error_to_json(answer.line, answer.host, error.message, error.hint)))
-        else:
-            print_complaint(answer, error)
 
 
 def style_of(*, no_color: bool) -> Style:

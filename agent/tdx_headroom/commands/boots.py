@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tdx_headroom.commands.answers import Answers, add_format, add_no_color
+from tdx_headroom.commands.answers import AssessmentAnswers, add_format, add_no_color
 from tdx_headroom.commands.arguments import add_inputs, add_jobs, add_what_if
 from tdx_headroom.output.boots_brief import WIDTH, brief
 from tdx_headroom.output.boots_report import boots_text
@@ -47,7 +47,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """The boots of all inputs; the worst status of the next boots, as ``check`` has it."""
-    answers = Answers(options)
+    answers = AssessmentAnswers(options)
 
     def answer(assessment: Assessment) -> tuple[Status, dict[str, Any] | str]:
         status = _status_of(assessment)
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
             return status, said
         return status, to_json(assessment) if answers.json else boots_text(assessment, answers.style)
 
-    return answers.worst(set(answers.print_each(answer)))
+    return answers.worst(set(answers.print_assessments(answer)))
 
 
 def _status_of(assessment: Assessment) -> Status:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.commands.readers import warn
 from tdx_headroom.errors import AgentError
-from tdx_headroom.inputs.history import histories
+from tdx_headroom.inputs.history import history_of, history_of_line
 from tdx_headroom.inputs.named import STANDARD_STREAM, Kind, Named, expand
+from tdx_headroom.inputs.read import each_host
 from tdx_headroom.verdict.fleet_canary import Shown, audit_after, canary_of
 
 if TYPE_CHECKING:
@@ -58,16 +59,17 @@ def read_canary(paths: Sequence[str]) -> CanaryTrial:
 def _one_host(path: str) -> Shown:
     if path == STANDARD_STREAM:
         raise AgentError("--canary takes no standard input", status=os.EX_USAGE)
-    found = []
+    found: list[Shown] = []
     for named in expand([Named(Kind.ANY, path)]):
         try:
-            for history in histories(named, warn):
-                if isinstance(history, AgentError):
-                    raise history
-                found.append(Shown(history.facts, history.records[-1]))
-                if len(found) > 1:
-                    hint = "give one capture of one host"
-                    raise AgentError(f"--canary: {path} holds several hosts", hint=hint)
+            with history_of(named, warn) as history:
+                for host in each_host(history, named.path, history_of_line):
+                    if isinstance(host.facts, AgentError):
+                        raise AgentError(f"{host.name} line {host.line}: {host.facts}", status=os.EX_DATAERR)
+                    found.append(Shown(host.facts, host.records[-1]))
+                    if len(found) > 1:
+                        hint = "give one capture of one host"
+                        raise AgentError(f"--canary: {path} holds several hosts", hint=hint)
         except OSError as error:
             raise AgentError(f"{path}: {error.strerror}", status=os.EX_NOINPUT) from None
     if not found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tdx_headroom.commands.answers import Answers, add_format, add_no_color
+from tdx_headroom.commands.answers import AssessmentAnswers, add_format, add_no_color
 from tdx_headroom.commands.arguments import add_inputs, add_jobs, add_what_if
 from tdx_headroom.output.check_report import check_json, check_text
 from tdx_headroom.verdict.checks import run_checks, status_of
@@ -29,7 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Checks of all inputs; the worst status of all hosts. An input that cannot be read is unknown."""
-    answers = Answers(options)
+    answers = AssessmentAnswers(options)
 
     def answer(assessment: Assessment) -> tuple[Status, dict[str, Any] | str]:
         checks = run_checks(assessment)
@@ -38,4 +38,4 @@ def run(options: argparse.Namespace) -> int:
             return status, check_json(assessment, checks, status)
         return status, check_text(checks, status, answers.style, short=options.short)
 
-    return answers.worst(set(answers.print_each(answer)))
+    return answers.worst(set(answers.print_assessments(answer)))

@@ -3,17 +3,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tdx_headroom.commands.answers import add_format, add_no_color, style_of
-from tdx_headroom.commands.arguments import add_inputs, add_jobs, named_inputs, only_facts
-from tdx_headroom.commands.hosts import Hosts, print_complaint
+from tdx_headroom.commands.answers import Answers, add_format, add_no_color
+from tdx_headroom.commands.arguments import add_inputs, add_jobs
 from tdx_headroom.commands.kept_records import add_state_directory, kept_records
 from tdx_headroom.commands.readers import warn, with_history
-from tdx_headroom.errors import one_line
 from tdx_headroom.output.history_report import history_json, history_text
 
 if TYPE_CHECKING:
@@ -34,23 +30,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """The boots of all inputs; the exit status."""
-    as_json = (options.format or ("json" if only_facts(options) else "text")) == "json"
-    inputs = named_inputs(options)
-    several = len(inputs) > 1
-    style = style_of(no_color=options.no_color)
+    answers = Answers(options, with_history(partial(kept_records, options.state_directory, warn)))
 
-    def tell(found: Found, facts: HostFacts) -> str:
-        if not as_json:
-            return history_text(facts.host, found.records, style)
-        value = history_json(facts.host, found.records)
-        return json.dumps({**value, "input": found.name} if several else value) + "\n"
+    def tell(found: Found, facts: HostFacts) -> tuple[None, dict[str, Any] | str]:
+        if answers.json:
+            return None, history_json(facts.host, found.records)
+        return None, history_text(facts.host, found.records, answers.style)
 
-    reader = with_history(partial(kept_records, options.state_directory, warn))
-    hosts = Hosts(inputs, tell, print_complaint, options.jobs, options.input_timeout, reader)
-    gap = ""
-    for answer in hosts.each():
-        if several and not as_json:
-            sys.stdout.write(f"{gap}==> {one_line(answer.name)} <==\n")
-            gap = "\n"
-        sys.stdout.write(answer.value or "")
-    return hosts.status
+    answers.print_hosts(tell)
+    return answers.status

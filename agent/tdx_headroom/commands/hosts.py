@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 from io import BytesIO
 from itertools import groupby, repeat
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from tdx_headroom.commands.readers import PLAIN, FactsFound, not_here, standard_input_is_ready, warn
+from tdx_headroom.commands.readers import PLAIN, standard_input_is_ready, warn
 from tdx_headroom.commands.workers import Workers
 from tdx_headroom.errors import AgentError, one_line, place_of
 from tdx_headroom.inputs.facts_lines import FactsLineError, Lines, batches, facts_stream
 from tdx_headroom.inputs.named import STANDARD_STREAM, Kind, Named
-from tdx_headroom.inputs.read import Found, opened_lines, shown
+from tdx_headroom.inputs.read import FactsStream, Found, host_of_line, shown
 
 if TYPE_CHECKING:
     import io
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tdx_headroom.commands.readers import Reader
     from tdx_headroom.commands.workers import Done
     from tdx_headroom.facts.host_facts import HostFacts
+    from tdx_headroom.inputs.facts_lines import FactsLine
 
 Result = TypeVar("Result")
 
@@ -147,31 +149,17 @@ class Hosts(Generic[Result]):
         elif done is not None and done.result is not None:
             _say(done)
             yield done.result
-        elif named.kind is Kind.FACTS or done is not None:
-            yield from self._of_file(named, workers)
         else:
-            try:
-                for answer in self._read(named):
-                    yield [answer]
-            except FactsFound as found:
-                if named.path == STANDARD_STREAM:
-                    yield from self._of_lines(name, found.stream, workers, standard_input_is_ready)
+            # Of a file the next lines can be had at once. A pipe by a name may make whoever reads it wait.
+            file = _is_file(named)
+            ready = standard_input_is_ready if named.path == STANDARD_STREAM else lambda: file
+            wrong: list[Answer[Result]] = []
+            with self._answered(name, wrong), self._reader.of_input(named) as found:
+                if isinstance(found, FactsStream):
+                    yield from self._of_lines(name, found.lines, workers, ready)
                 else:
-                    yield from self._of_file(named, workers)
-
-    def _of_file(self, named: Named, workers: _Workers[Result]) -> Iterator[list[Answer[Result]]]:
-        """The hosts of a stream of facts."""
-        name = shown(named.path)
-        # Of a file the next lines can be had at once. A pipe by a name may make whoever reads it wait.
-        file = os.path.isfile(named.path)  # noqa: PTH113  it may not be looked at
-        ready = standard_input_is_ready if named.path == STANDARD_STREAM else lambda: file
-        try:
-            with opened_lines(named) as stream:
-                yield from self._of_lines(name, stream, workers, ready)
-        except AgentError as error:
-            yield [Answer(name, None, error=error)]
-        except OSError as error:
-            yield [Answer(name, None, error=_unread(name, error))]
+                    yield [self._answer(found)]
+            yield wrong
 
     def _of_lines(
         self, name: str, stream: io.BufferedReader, workers: _Workers[Result], ready: Callable[[], bool]
@@ -205,37 +193,42 @@ class Hosts(Generic[Result]):
         return done.result or []
 
     def _work(self, task: Named | _Batch) -> list[Answer[Result]] | None:
-        """What is said of one input, or of some lines; None where the input turns out to be such lines."""
-        try:
-            if isinstance(task, _Batch):
-                lines = facts_stream(BytesIO(task.lines.data), task.lines.first)
-                return [self._of_line(task.name, number, facts) for number, facts in lines]
-            return list(self._read(task))
-        except FactsFound:
-            return None
+        """What is said of one input, or of some lines; None where it turns out to be a file of such lines."""
+        if isinstance(task, _Batch):
+            lines = facts_stream(BytesIO(task.lines.data), task.lines.first)
+            return [self._of_line(task.name, line) for line in lines]
+        name = shown(task.path)
+        answers: list[Answer[Result]] = []
+        with self._answered(name, answers), self._reader.of_input(task) as found:
+            if isinstance(found, Found):
+                answers.append(self._answer(found))
+            elif _is_file(task):
+                return None
+            else:
+                # What came through a pipe cannot be read again. Lines before damage have their answers.
+                answers.extend(self._of_line(name, line) for line in facts_stream(found.lines))
+        return answers
 
-    def _of_line(self, name: str, line: int, facts: HostFacts | AgentError) -> Answer[Result]:
-        if isinstance(facts, AgentError):
-            return self._answer(Found(name, facts, line))
-        return self._said(name, line, facts, lambda: self._answer(self._reader.of_line(name, line, facts)))
+    def _of_line(self, name: str, line: FactsLine) -> Answer[Result]:
+        if isinstance(line.facts, AgentError):
+            return self._answer(host_of_line(name, line))
+        return self._said(
+            name, line.number, line.facts, lambda: self._answer(self._reader.of_line(name, line))
+        )
 
-    def _read(self, named: Named) -> Iterator[Answer[Result]]:
-        name = shown(named.path)
-        # What came through a pipe cannot be read again.
-        again = named.path == STANDARD_STREAM or os.path.isfile(named.path)  # noqa: PTH113  it may not be looked at
+    @contextmanager
+    def _answered(self, name: str, answers: list[Answer[Result]]) -> Iterator[None]:
+        """What goes wrong with an input is the last that is said of it."""
         try:
-            for found in self._reader.of_input(named, name, not_here if again else facts_stream):
-                yield self._answer(found)
+            yield
         except AgentError as error:
-            yield Answer(name, None, error=_plain(error))
+            answers.append(Answer(name, None, error=_plain(error)))
         except OSError as error:
-            yield Answer(name, None, error=_unread(name, error))
-        except (FactsFound, GeneratorExit):
-            raise
+            answers.append(Answer(name, None, error=_unread(name, error)))
         except Exception as error:
             if self._alone:
                 raise
-            yield Answer(name, None, error=_internal(name, error))
+            answers.append(Answer(name, None, error=_internal(name, error)))
 
     def _answer(self, found: Found) -> Answer[Result]:
         name, line, facts = found.name, found.line, found.facts
@@ -256,6 +249,11 @@ class Hosts(Generic[Result]):
             if self._alone and line is None:
                 raise
             return Answer(name, line, error=_internal(name, error), host=facts.host)
+
+
+def _is_file(named: Named) -> bool:
+    """Whether an input can be read again, and does not make anybody wait."""
+    return named.path != STANDARD_STREAM and os.path.isfile(named.path)  # noqa: PTH113  it may not be looked at
 
 
 def _plain(error: AgentError) -> AgentError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tdx_headroom.commands.answers import Answers, add_format, add_no_color
+from tdx_headroom.commands.answers import AssessmentAnswers, add_format, add_no_color
 from tdx_headroom.commands.arguments import add_inputs, add_jobs, add_what_if, strategy
 from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.output.text import render, render_short
@@ -35,7 +35,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Plans of all inputs; the exit status."""
-    answers = Answers(options)
+    answers = AssessmentAnswers(options)
 
     def answer(assessment: Assessment) -> tuple[None, dict[str, Any] | str]:
         if answers.json:
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
             return None, render_short(assessment, answers.style)
         return None, render(assessment, answers.style, options.strategy)
 
-    answers.print_each(answer)
+    answers.print_assessments(answer)
     return answers.status
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tdx_headroom.commands.answers import Answers, add_format, add_no_color
+from tdx_headroom.commands.answers import AssessmentAnswers, add_format, add_no_color
 from tdx_headroom.commands.arguments import add_inputs, add_jobs, add_what_if
 from tdx_headroom.output.remedy_report import remedy_json, remedy_text
 
@@ -26,10 +26,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """The remedies for all inputs; the exit status."""
-    answers = Answers(options)
+    answers = AssessmentAnswers(options)
 
     def answer(assessment: Assessment) -> tuple[None, dict[str, Any] | str]:
         return None, remedy_json(assessment) if answers.json else remedy_text(assessment, answers.style)
 
-    answers.print_each(answer)
+    answers.print_assessments(answer)
     return answers.status

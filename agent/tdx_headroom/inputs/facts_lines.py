@@ -28,6 +28,18 @@ class FactsLineError(AgentError):
         self.host = host
 
 
+class FactsLine(NamedTuple):
+    """One line.
+
+    Args:
+        number: from 1.
+        facts: of a host, or why there are none.
+    """
+
+    number: int
+    facts: HostFacts | FactsLineError
+
+
 class Lines(NamedTuple):
     """Some lines of a stream.
 
@@ -73,8 +85,8 @@ def batches(stream: io.BufferedReader, ready: Callable[[], bool]) -> Iterator[Li
         first += lines.number
 
 
-def facts_stream(stream: BinaryIO, first: int = 1) -> Iterator[tuple[int, HostFacts | FactsLineError]]:
-    """Facts lines with their numbers, in order; a line that cannot be read comes as the reason why.
+def facts_stream(stream: BinaryIO, first: int = 1) -> Iterator[FactsLine]:
+    """The lines in order; one that cannot be read comes as the reason why.
 
     Args:
         stream: to read.
@@ -86,12 +98,10 @@ def facts_stream(stream: BinaryIO, first: int = 1) -> Iterator[tuple[int, HostFa
         if len(raw) == MAX_LINE and not raw.endswith(b"\n"):
             while (rest := stream.readline(MAX_LINE)) and not rest.endswith(b"\n"):
                 pass
-            yield (
-                number,
-                FactsLineError(number, None, FactsError(f"the line is longer than {MAX_LINE >> 20} MiB")),
-            )
+            cause = FactsError(f"the line is longer than {MAX_LINE >> 20} MiB")
+            yield FactsLine(number, FactsLineError(number, None, cause))
         elif raw.strip():
-            yield number, _facts_line(number, raw)
+            yield FactsLine(number, _facts_line(number, raw))
 
 
 def _facts_line(number: int, raw: bytes) -> HostFacts | FactsLineError:

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import AgentError, SourceError
 from tdx_headroom.facts.boot_record import BootRecord, RecordFrom
 from tdx_headroom.inputs.earlier import boots_in_texts, earlier_in_root, record_of, records_of, with_earlier
-from tdx_headroom.inputs.facts_lines import facts_stream
 from tdx_headroom.inputs.journal import boots_in_journal
-from tdx_headroom.inputs.read import facts_of_material, facts_of_root, materials, shown
+from tdx_headroom.inputs.read import Found, facts_of_material, facts_of_root, host_of_line, material_of, shown
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.history import by_clock, merged, of_facts, with_plans
 
@@ -19,54 +19,30 @@ if TYPE_CHECKING:
 
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.hostfs.files import HostFiles
+    from tdx_headroom.inputs.facts_lines import FactsLine
     from tdx_headroom.inputs.named import Named
-    from tdx_headroom.inputs.read import ReadLines
+    from tdx_headroom.inputs.read import FactsStream
 
 
-class HostHistory(NamedTuple):
-    """The boots of one host.
-
-    Args:
-        name: of the input.
-        host: its name, where that is known.
-        records: the oldest first; the last one is the boot that the input is about.
-        line: of a stream of facts.
-        facts: of the present boot.
-    """
-
-    name: str
-    host: str | None
-    records: tuple[BootRecord, ...]
-    line: int | None
-    facts: HostFacts
-
-
-def histories(
-    named: Named,
-    warn: Callable[[str], None],
-    kept: Callable[[], Iterable[BootRecord]] = tuple,
-    read_lines: ReadLines = facts_stream,
-) -> Iterator[HostHistory | AgentError]:
-    """The boots of the hosts of one input; of a stream of facts also what is wrong with a line.
+@contextmanager
+def history_of(
+    named: Named, warn: Callable[[str], None], kept: Callable[[], Iterable[BootRecord]] = tuple
+) -> Iterator[Found | FactsStream]:
+    """The host of one input, with the records of its boots, or the stream that the input is.
 
     Args:
         named: the input.
         warn: told what could not be read, where the rest can.
         kept: gives the boots of this host that an agent has on record; asked where the input is this host.
-        read_lines: what makes of a stream of facts what is in it.
 
     Raises:
         AgentError: the input cannot be read.
         OSError: the file cannot.
     """
     name = shown(named.path)
-    for found in materials(named, name, read_lines):
-        if found.facts is not None:
-            number, facts = found.facts
-            if isinstance(facts, AgentError):
-                yield AgentError(f"{name} line {number}: {facts}", status=facts.status)
-            else:
-                yield history_of_facts(name, number, facts)
+    with material_of(named) as found:
+        if found.stream is not None:
+            yield found.stream
         elif found.root is not None:
             yield _of_root(found.root, name, warn, kept)
         else:
@@ -75,24 +51,23 @@ def histories(
             boots = boots_in_texts(texts)
             earlier = records_of(boots[:-1], RecordFrom.LOG)
             present = record_of(facts, RecordFrom.LOG, boots[-1])
-            records = with_present(earlier, present)
-            yield HostHistory(name, facts.host, records, None, with_earlier(facts, earlier))
+            yield Found(name, with_earlier(facts, earlier), None, with_present(earlier, present))
 
 
-def history_of_facts(name: str, line: int, facts: HostFacts) -> HostHistory:
-    """The one boot that facts tell of.
+def history_of_line(name: str, line: FactsLine) -> Found:
+    """A host of which facts tell one boot, or why there is none.
 
     Args:
         name: of the stream.
-        line: in it.
-        facts: of the host.
+        line: of it.
     """
-    return HostHistory(name, facts.host, (_present(facts),), line, facts)
+    host = host_of_line(name, line)
+    return host if isinstance(line.facts, AgentError) else host._replace(records=(_present(line.facts),))
 
 
 def _of_root(
     root: HostFiles, name: str, warn: Callable[[str], None], kept: Callable[[], Iterable[BootRecord]]
-) -> HostHistory:
+) -> Found:
     facts = facts_of_root(root, name)
     if root.live:
         earlier = [*kept(), *journal_records(warn)]
@@ -100,7 +75,7 @@ def _of_root(
     else:
         earlier = earlier_in_root(root, warn)
         present = _present(facts)
-    return HostHistory(name, facts.host, with_present(earlier, present), None, with_earlier(facts, earlier))
+    return Found(name, with_earlier(facts, earlier), None, with_present(earlier, present))
 
 
 def with_present(earlier: Iterable[BootRecord], present: BootRecord) -> tuple[BootRecord, ...]:

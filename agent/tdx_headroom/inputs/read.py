@@ -33,13 +33,11 @@ from tdx_headroom.sources.registry import SELECTION
 if TYPE_CHECKING:
     import io
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import BinaryIO, TypeAlias
 
     from tdx_headroom.facts.boot_record import BootRecord
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.hostfs.files import HostFiles
-
-    ReadLines: TypeAlias = Callable[[BinaryIO], Iterator[tuple[int, HostFacts | AgentError]]]
+    from tdx_headroom.inputs.facts_lines import FactsLine
 
 _START = 4096
 """Bytes by which a file's kind is told."""
@@ -63,16 +61,54 @@ class Found(NamedTuple):
     records: tuple[BootRecord, ...] = ()
 
 
+class FactsStream(NamedTuple):
+    """The stream of facts that an input is, of however many hosts.
+
+    Args:
+        lines: open as long as the input is.
+    """
+
+    lines: io.BufferedReader
+
+
 def read_hosts(inputs: Iterable[Named]) -> Iterator[Found]:
     """The hosts of all inputs, in order; an input that cannot be read comes as the reason why."""
     for named in inputs:
         name = shown(named.path)
         try:
-            yield from hosts_of(named, name)
+            with host_of(named) as found:
+                yield from each_host(found, name, host_of_line)
         except AgentError as error:
             yield Found(name, error)
         except OSError as error:
             yield Found(name, AgentError(f"{name}: {error.strerror}", status=os.EX_NOINPUT))
+
+
+def each_host(
+    found: Found | FactsStream, name: str, of_line: Callable[[str, FactsLine], Found]
+) -> Iterator[Found]:
+    """The host of an input, or those of its stream one by one.
+
+    Args:
+        found: in the input.
+        name: of it.
+        of_line: the host of a line of the stream of this name.
+    """
+    if isinstance(found, Found):
+        yield found
+        return
+    for line in facts_stream(found.lines):
+        yield of_line(name, line)
+
+
+def host_of_line(name: str, line: FactsLine) -> Found:
+    """The host of a line of facts, as it stands, or why there is none.
+
+    Args:
+        name: of the stream.
+        line: of it.
+    """
+    return Found(name, line.facts, line.number)
 
 
 def shown(path: str) -> str:
@@ -81,43 +117,37 @@ def shown(path: str) -> str:
 
 
 class Material(NamedTuple):
-    """What an input holds; one of these is not None.
+    """What an input holds: one host, or a stream of facts; one of these is not None.
 
     Args:
         root: a host's files.
         texts: a log and what was printed of a host's files, by the names of their files.
-        facts: of one host, or what is wrong with the line of it, and its number.
+        stream: of facts.
         is_log: whether the user says that the text is a log, and nothing else.
     """
 
     root: HostFiles | None = None
     texts: Mapping[str, str] | None = None
-    facts: tuple[int, HostFacts | AgentError] | None = None
+    stream: FactsStream | None = None
     is_log: bool = False
 
 
-def hosts_of(
-    named: Named,
-    name: str,
-    read_lines: ReadLines = facts_stream,
-    kept: Callable[[], Iterable[BootRecord]] = tuple,
-) -> Iterator[Found]:
-    """The hosts of one input; facts tell how many holes there were in earlier boots, as far as it shows them.
+@contextmanager
+def host_of(named: Named, kept: Callable[[], Iterable[BootRecord]] = tuple) -> Iterator[Found | FactsStream]:
+    """The host of one input, or its stream; facts tell of holes in earlier boots, as far as it shows them.
 
     Args:
         named: the input.
-        name: of it, for people.
-        read_lines: what makes of a stream of facts what is in it.
         kept: gives the boots of this host that an agent has on record; asked where the input is this host.
 
     Raises:
         AgentError: it is not what it is said to be, or cannot be unpacked.
         OSError: it cannot be read.
     """
-    for found in materials(named, name, read_lines):
-        if found.facts is not None:
-            number, facts = found.facts
-            yield Found(name, facts, number)
+    name = shown(named.path)
+    with material_of(named) as found:
+        if found.stream is not None:
+            yield found.stream
         elif (root := found.root) is not None:
             of_root = facts_of_root(root, name)
             yield Found(name, with_earlier(of_root, kept() if root.live else earlier_in_root(root)))
@@ -148,18 +178,18 @@ def _earlier_in(texts: Mapping[str, str], facts: HostFacts) -> list[BootRecord]:
     return records_of(boots_in_texts(texts)[:-1], RecordFrom.LOG)
 
 
-def materials(named: Named, name: str, read_lines: ReadLines = facts_stream) -> Iterator[Material]:
-    """What an input holds: one host, or many where it is a stream of facts.
+@contextmanager
+def material_of(named: Named) -> Iterator[Material]:
+    """What an input holds.
 
     Args:
         named: the input.
-        name: of it, for people.
-        read_lines: what makes of a stream of facts what is in it.
 
     Raises:
         AgentError: it is not what it is said to be, or cannot be unpacked.
         OSError: it cannot be read.
     """
+    name = shown(named.path)
     if named.kind is Kind.HOST:
         yield Material(root=Root("/"))
         return
@@ -181,8 +211,7 @@ def materials(named: Named, name: str, read_lines: ReadLines = facts_stream) -> 
         if kind is Kind.CAPTURE:
             yield Material(root=read_archive(stream, name, SELECTION))
         elif kind is Kind.FACTS:
-            for line in read_lines(stream):
-                yield Material(facts=line)
+            yield Material(stream=FactsStream(stream))
         else:
             yield Material(texts={name: _text_of(stream, name)}, is_log=named.kind is Kind.LOG)
 
@@ -309,22 +338,6 @@ def _kind_of(start: bytes, name: str) -> Kind:
         if b'"tdx-headroom/' in start:
             raise AgentError(f"{name} is output of this agent, not a host", hint="give facts or a capture")
     return Kind.LOG
-
-
-@contextmanager
-def opened_lines(named: Named) -> Iterator[io.BufferedReader]:
-    """The stream of facts of an input that is one.
-
-    Raises:
-        AgentError: it cannot be unpacked.
-        OSError: it cannot be read.
-    """
-    name = shown(named.path)
-    with _opened(named.path) as raw:
-        start, stream = with_start(decompressed(raw, name, MAX_UNPACKED), _START, _is_facts_line)
-        if is_tar(start):
-            raise _of_other_kind(name, Kind.FACTS, "is a tar archive")
-        yield stream
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from tdx_headroom.verdict.findings import RemedyKind
 from tdx_headroom.verdict.model import Sentence
 
 if TYPE_CHECKING:
+    from tdx_headroom.errors import AgentError
     from tdx_headroom.facts.kernel_report import KernelReport
     from tdx_headroom.plan import Plan, Tdmr
     from tdx_headroom.verdict import Verdict
@@ -95,9 +96,9 @@ def boot_to_json(boot: Boot, *, full_addresses: bool = True) -> dict[str, Any]:
     }
 
 
-def error_to_json(line: int, host: str | None, error: str, hint: str | None) -> dict[str, Any]:
+def error_to_json(line: int, host: str | None, error: AgentError) -> dict[str, Any]:
     """The answer for a facts line that cannot be read."""
-    return {"schema": ERROR_SCHEMA, "line": line, "host": host, "error": error, "hint": hint}
+    return {"schema": ERROR_SCHEMA, "line": line, "host": host, "error": error.message, "hint": error.hint}
 
 
 def plan_to_json(plan: Plan, *, full_addresses: bool = True) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from tdx_headroom.errors import AgentError
 from tdx_headroom.facts.boot_record import BootRecord, RecordFrom
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.inputs.earlier import records_of
-from tdx_headroom.inputs.history import histories
+from tdx_headroom.inputs.history import history_of
 from tdx_headroom.inputs.named import Kind, Named
+from tdx_headroom.inputs.read import Found
 from tdx_headroom.sources.kernel_log.journal_boot import JournalBoot
 
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ def read(text: str, folder: Path) -> list[BootRecord]:
     """What a journal in a file becomes."""
     path = folder / "journal.json"
     path.write_text(text)
-    (found,) = histories(Named(Kind.ANY, str(path)), pytest.fail)
-    return list(found.records)  # type: ignore[union-attr]
+    with history_of(Named(Kind.ANY, str(path)), pytest.fail) as found:
+        assert isinstance(found, Found)
+        return list(found.records)
 
 
 def needed(record: BootRecord) -> int | None:
@@ -174,12 +176,10 @@ def test_damaged_journals(tmp_path: Path) -> None:
     """Whatever bytes are missing: one line that says so, or records, and never an unexpected error."""
     text = of(*BOOTS)
     chance = random.Random(1)
-    for number in range(30):
+    for _ in range(30):
         start, end = sorted(chance.sample(range(len(text)), 2))
-        path = tmp_path / f"{number}.json"
-        path.write_text(text[:start] + text[end:])
         try:
-            (found,) = histories(Named(Kind.ANY, str(path)), pytest.fail)
+            records = read(text[:start] + text[end:], tmp_path)
         except AgentError:
             continue
-        assert {needed(r) for r in found.records} <= {None, 10, 12, 11, 17}  # type: ignore[union-attr]
+        assert {needed(r) for r in records} <= {None, 10, 12, 11, 17}

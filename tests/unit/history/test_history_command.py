@@ -36,15 +36,19 @@ def test_many_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_facts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A stream of facts: a boot each, as JSON; a bad line costs itself alone."""
+    """A stream of facts: a boot each, as JSON; a bad line is answered in its place."""
     good = HostFacts("h1", memory_regions=(MemoryRegion(0, 1 << 30, 0),)).to_json()
     lines = [json.dumps(good), '{"schema": "tdx-headroom/facts/1", "host": 5}', json.dumps(good)]
     (tmp_path / "facts").write_text("\n".join(lines) + "\n")
     status = main(["history", "--facts", str(tmp_path / "facts")])
     out, err = capsys.readouterr()
-    assert status != os.EX_OK
-    assert [json.loads(line)["host"] for line in out.splitlines()] == ["h1", "h1"]
-    assert "line 2" in err
+    assert err == ""
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert status == os.EX_DATAERR
+    assert [answers[0]["host"], answers[2]["host"]] == ["h1", "h1"]
+    assert (answers[1]["schema"], answers[1]["line"]) == ("tdx-headroom/error/1", 2)
+    assert main(["history", "--format", "text", "--facts", str(tmp_path / "facts")]) == os.EX_DATAERR
+    assert "facts line 2: memory_regions is missing" in capsys.readouterr().err
 
 
 def test_this_host(

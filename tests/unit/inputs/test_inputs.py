@@ -304,10 +304,10 @@ def test_a_line_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line longer than any host's facts is answered as an error, and the next one is read."""
     monkeypatch.setattr(facts_lines, "MAX_LINE", 1 << 17)
     stream = io.BytesIO(b"x" * (1 << 18) + b"\n" + FACTS.encode())
-    (one, bad), (two, good) = facts_stream(stream)
-    assert (one, two) == (1, 2)
-    assert isinstance(bad, FactsLineError)
-    assert not isinstance(good, FactsLineError)
+    bad, good = facts_stream(stream)
+    assert (bad.number, good.number) == (1, 2)
+    assert isinstance(bad.facts, FactsLineError)
+    assert not isinstance(good.facts, FactsLineError)
 
 
 SOS = {

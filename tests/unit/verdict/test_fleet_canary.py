@@ -216,6 +216,9 @@ def test_inputs_that_are_no_canary(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["fleet", one, "--canary", one, two]) == os.EX_DATAERR
     assert "holds several hosts" in capsys.readouterr().err
     assert main(["fleet", one, "--canary", one, "/nope"]) == os.EX_NOINPUT
+    bad = write(tmp_path / "c.json", {**facts("a", SOME), "cmrs": 5})
+    assert main(["fleet", one, "--canary", one, bad]) == os.EX_DATAERR
+    assert f"{bad} line 1: cmrs: expected a list or null" in capsys.readouterr().err
     assert main(["fleet", one, "--canary", "-", one]) == os.EX_USAGE
 
 
