@@ -100,7 +100,7 @@ fuzz: $(STAMP) ## fuzz every parser, SECONDS=60 each; not part of make test
 soak: $(STAMP) ## two agents under constant trouble for 30 minutes, as root; not part of make test
 	@$(VENV)/bin/python -m tests.soak --svg docs/dev/soak.svg $(ARGS)
 
-scale-bench: $(STAMP) ## what a fleet costs one Prometheus: HOSTS=1000; docs/prometheus.md
+scale-bench: $(STAMP) ## what a fleet costs Prometheus, or VictoriaMetrics: HOSTS=1000; docs/prometheus.md
 	@$(VENV)/bin/python -m tests.scale --hosts $(HOSTS) $(ARGS)
 
 golden: $(STAMP) ## rewrite the outputs of captured hosts from what the code says now; read the diff

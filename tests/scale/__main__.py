@@ -144,6 +144,13 @@ def slowest_query(server: Prometheus, name: str) -> float:
     return slowest
 
 
+def alerts(server: Prometheus) -> str:
+    """How many there are, by name."""
+    found = server.query("count by (alertname) (ALERTS)")
+    counts = {sample["metric"]["alertname"]: sample["value"][1] for sample in found}
+    return ", ".join(f"{name} {counts[name]}" for name in sorted(counts))
+
+
 def cores(engine: Engine, seconds: float) -> float:
     """How many processors it keeps busy."""
     before, began = engine.own("process_cpu_seconds_total"), time.monotonic()
@@ -171,6 +178,7 @@ def report(engine: Engine, options: argparse.Namespace, rules: dict[str, list[fl
         **{f"rules, {name}": _spread(times) for name, times in rules.items()},
         **{f"slowest query, {name}": f"{slowest_query(server, name) * 1000:.0f} ms" for name in DASHBOARDS},
         "recorded series of the fleet": f"{recorded:.0f}",
+        "alerts, pending or firing": alerts(server),
     }
     processor = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     print(f"\n{engine.version}, {processor[1] if processor else '?'}, {os.cpu_count()} cores")
