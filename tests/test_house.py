@@ -21,7 +21,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 PACKAGE = CHECKOUT / "agent" / "tdx_headroom"
 
 LAYERS = [
-    {"address", "errors", "textlines"},
+    {"address", "errors", "textlines", "kept"},
     {"child", "log", "whole_file"},
     {"hostfs"},
     {"facts"},

@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 
 WORK = {
     "plan": "plan_host(host)",
-    "plan and verdict": "assess(host)",
-    "facts line to plan line": "json.dumps(to_json(assess(HostFacts.from_json(json.loads(text)))))",
+    "plan and verdict": "forget(); assess(host)",
+    "plan and verdict, once more": "assess(host)",
+    "facts line to plan line": "forget(); json.dumps(to_json(assess(HostFacts.from_json(json.loads(text)))))",
     "metrics of a scrape": "pages.get('/metrics', '', full=False).body",
 }
 PEERS = {
     "plan": ("json.loads(text)", "json.loads()"),
     "plan and verdict": ("json.loads(text)", "json.loads()"),
+    "plan and verdict, once more": ("json.loads(text)", "json.loads()"),
     "facts line to plan line": ("json.dumps(json.loads(text))", "json in and out"),
     "metrics of a scrape": ("generate_latest(registry)", "bare prometheus_client"),
 }
@@ -44,7 +46,7 @@ from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.plan import plan_host
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.web.pages import Pages
-from tests.bench.planning import layout
+from tests.bench.planning import forget, layout
 configure("error", "logfmt")
 host = read_facts(Root({str(HOST)!r}))
 text = json.dumps(host.to_json())

@@ -55,7 +55,7 @@ def scrape_anew(running: Running) -> None:
 
 
 PLANTS: dict[str, tuple[Callable[[Running], object], str, str]] = {
-    "tdx_headroom.plan.build.holes_of": (hang_up, "assessment failed", "plan/build.py"),
+    "tdx_headroom.plan.shared.what_counts": (hang_up, "assessment failed", "plan/shared.py"),
     "tdx_headroom.output.page.tdmr_section": (lambda a: a.get("/"), "a page cannot", "output/page.py"),
     "tdx_headroom.output.metrics.collect": (scrape_anew, "a page cannot", "service/agent.py"),
     "tdx_headroom.service.notify.Notifier.reloading": (hang_up, "internal error", "service/daemon.py"),

@@ -10,6 +10,7 @@ and 640 KiB to 1 MiB; ``e820__memblock_setup()`` adds what is RAM and trims part
 from __future__ import annotations
 
 from bisect import bisect_left
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,6 +30,7 @@ from tdx_headroom.facts.e820 import KINDS, SOFT_RESERVED, entries_of, ram_of, ty
 from tdx_headroom.facts.host_facts import MemoryRegion
 from tdx_headroom.facts.node_map import NodeMap
 from tdx_headroom.facts.observations import FirmwareRange, NodeRange
+from tdx_headroom.kept import KEPT, may_be_kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -74,7 +76,7 @@ def simulate(
     srat: bool = False,
     running: Sequence[str] = (),
 ) -> Simulated:
-    """The memory regions of the next boot.
+    """The memory regions of the next boot. The last results are kept.
 
     Args:
         firmware: the firmware's map, as it was at boot (see :func:`boot_time_map`).
@@ -84,6 +86,21 @@ def simulate(
         srat: whether they are SRAT's: memory that those leave out then has no node, not an unknown one.
         running: the arguments under which the firmware's map was seen.
     """
+    given = tuple(firmware), tuple(arguments), None if nodes is None else tuple(nodes)
+    past = tuple(running)
+    texts = (*(row.kind for row in firmware), *arguments, *past)
+    work = _kept if may_be_kept((*given, past), texts) else _simulate
+    return work(*given, srat=srat, running=past)
+
+
+def _simulate(
+    firmware: tuple[FirmwareRange, ...],
+    arguments: tuple[str, ...],
+    nodes: tuple[NodeRange, ...] | None,
+    *,
+    srat: bool,
+    running: tuple[str, ...],
+) -> Simulated:
     edits = map_edits(arguments)
     table = edited(entries_of(firmware), edits)
     ram = page_round(subtract(ram_of(table), NO_RAM))
@@ -101,6 +118,9 @@ def simulate(
         risks.append(MapRisk.NODES)
     unique = tuple(dict.fromkeys(risks))
     return Simulated(tuple(regions), unique, not any(risk.of_regions for risk in unique))
+
+
+_kept = lru_cache(KEPT)(_simulate)
 
 
 def _regions(

@@ -13,6 +13,7 @@ from tdx_headroom.plan.model import (
     Strategy,
     Tdmr,
 )
+from tdx_headroom.plan.shared import plans_of
 
 __all__ = [
     "AreaKind",
@@ -25,4 +26,5 @@ __all__ = [
     "Strategy",
     "Tdmr",
     "plan_host",
+    "plans_of",
 ]

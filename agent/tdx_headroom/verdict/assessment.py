@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tdx_headroom.facts.boots import BootEntry, Change, Role
-from tdx_headroom.plan import plan_host
+from tdx_headroom.plan import plans_of
 from tdx_headroom.verdict import State, judge
 from tdx_headroom.verdict.boots import judge_boots, next_boot_of
 from tdx_headroom.verdict.late_memory import at_boot
@@ -83,7 +83,7 @@ def assess(facts: HostFacts, what_if: WhatIf = UNCHANGED) -> Assessment:
     """
     applied, staged = apply(what_if, facts)
     changed = at_boot(applied)
-    plans = plan_host(changed)
+    plans = plans_of(changed)
     verdict = judge(changed, plans, assume=what_if.strategy, what_if=what_if.changes_host, staged=staged)
     return Assessment(changed, plans, verdict, _boots(facts, what_if))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tdx_headroom.boots.systemd_boot.order import compare_versions
 from tdx_headroom.facts.boots import BootEntry, Change, Role, Starts
 from tdx_headroom.facts.host_facts import Placement
-from tdx_headroom.plan import plan_host
+from tdx_headroom.plan import plans_of
 from tdx_headroom.verdict.judge import judge
 from tdx_headroom.verdict.late_memory import at_boot
 from tdx_headroom.verdict.model import State
@@ -146,7 +146,7 @@ def _judge(facts: HostFacts, entry: BootEntry, what_if: WhatIf, shown: Shown, *,
             what_if, facts, entry.release, entry.arguments or (), entry.traits, shown
         )
     changed = _with_own_places(at_boot(changed), facts)
-    plans = plan_host(changed)
+    plans = plans_of(changed)
     tried = not running or what_if.changes_host
     verdict = judge(changed, plans, assume=what_if.strategy, what_if=tried, staged=staged, remedies=remedies)
     state = State.NOT_TDX if verdict.state is State.NOT_TDX else verdict.next_boot or State.CANNOT_TELL

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tdx_headroom.facts.boot_record import StrategyAreas
 from tdx_headroom.facts.boots import Role, TraitsFrom
 from tdx_headroom.facts.host_facts import HostFacts
-from tdx_headroom.plan import Strategy, plan_host
+from tdx_headroom.plan import Strategy, plans_of
 from tdx_headroom.verdict import State, describe, judge, predict
 from tdx_headroom.verdict.boots import judge_boots, next_boot_of, why_none_comes
 from tdx_headroom.verdict.history import areas_of, bios_of
@@ -194,7 +194,7 @@ def audit_host(
     # A kernel changes the strategy, not the plans: they are made once, but for one that starts TDX at boot.
     with_holes = WhatIf(holes=holes)
     own_facts = at_boot(apply(with_holes, facts)[0])
-    own_plans = plan_host(own_facts)
+    own_plans = plans_of(own_facts)
     own = judge(own_facts, own_plans, what_if=with_holes.changes_host, remedies=False)
     # A fleet has many hosts without TDX: they are told by how they run now, not doubted for each kernel.
     no_tdx = own.state is State.NOT_TDX
@@ -211,7 +211,7 @@ def audit_host(
             applied, staged = apply(what_if, facts)
             changed = at_boot(applied)
             if staged is not None or changed.memory_regions != own_facts.memory_regions:
-                plans = plan_host(changed)
+                plans = plans_of(changed)
             verdict = judge(changed, plans, what_if=True, staged=staged, remedies=False)
         plan = plans[verdict.strategy]
         fit = _fit(verdict)

@@ -7,6 +7,7 @@ docs/kernels.md is made from it. Printing CMRs does not prove that a kernel uses
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from tdx_headroom.facts.boots import Starts
@@ -173,6 +174,9 @@ KERNELS = (
 )
 
 
+MAX_RELEASE = 64
+"""Longer no release is that a kernel tells (``__NEW_UTS_LEN``)."""
+
 VENDORS = re.compile(r"-intel(?:-opt)?$|\.tdx\.", re.ASCII)
 """Vendors' kernels with TDX of their own: one that is in no row is not taken for mainline's."""
 
@@ -181,8 +185,13 @@ _OWN_BUILD = re.compile(r"([0-9]+\.[0-9]+)(?![0-9]).*", re.ASCII)
 
 def look_up(release: str | None) -> KernelRow | None:
     """The row of a kernel release; None when the table does not know it."""
-    if release is None:
+    if release is None or len(release) > MAX_RELEASE:
         return None
+    return _row_of(release)
+
+
+@lru_cache
+def _row_of(release: str) -> KernelRow | None:
     return next((row for row in KERNELS if re.fullmatch(row.pattern, release, re.ASCII)), None)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tdx_headroom.facts.boots import Starts
 from tdx_headroom.facts.command_line import asks_for_tdx
 from tdx_headroom.facts.kernel_report import FailureReason, ModuleState
-from tdx_headroom.plan import plan_host
+from tdx_headroom.plan import plans_of
 from tdx_headroom.verdict.evidence import find_strategy
 from tdx_headroom.verdict.findings import MAP_REASONS
 from tdx_headroom.verdict.kernels import look_up
@@ -75,7 +75,7 @@ def shown_by(facts: HostFacts) -> Shown:
     if not (up or failed):
         return NOTHING
     at = at_boot(facts)
-    found = find_strategy(at, plan_host(at))
+    found = find_strategy(at, plans_of(at))
     return Shown(
         tried=True,
         up=up,

@@ -49,6 +49,21 @@ def lines(*objects: object) -> bytes:
     return b"".join(json.dumps(o).encode() + b"\n" for o in objects)
 
 
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_hosts_with_one_map(form: str, cli: Any) -> None:  # noqa: ANN401
+    """Each has the answer that it gets alone, whatever host like it came before."""
+    failing = json.loads(cli_facts("emerald-rapids"))
+    hosts = [
+        {**facts, "host": name}
+        for name in ("one", "two", None)
+        for facts in (GOOD, failing, {**failing, "kernel_release": "6.6.0"})
+    ]
+    plan = ("plan", "--format", form, "--facts", "-")
+    alone = [cli(*plan, stdin=lines(host)) for host in hosts]
+    assert cli(*plan, stdin=lines(*hosts)) == (0, "".join(out for _, out, _ in alone), "")
+    assert len({out for _, out, _ in alone}) == len(hosts)
+
+
 def test_facts_are_answered_line_by_line_in_order(cli: Any) -> None:  # noqa: ANN401
     """Every facts line has one plan line with all keys that the format promises."""
     status, out, err = cli("plan", "--facts", "-", stdin=lines(GOOD, {**GOOD, "host": None}))
@@ -281,11 +296,11 @@ def test_an_error_of_its_own_is_one_line(cli: Any, monkeypatch: pytest.MonkeyPat
     def broken(*_: object) -> None:
         raise KeyError("planted")
 
-    monkeypatch.setattr("tdx_headroom.plan.build.holes_of", broken)
+    monkeypatch.setattr("tdx_headroom.plan.shared.what_counts", broken)
     status, out, err = cli("plan", "--root", str(HOSTS / "emerald-rapids"))
     assert (status, out, err.count("\n")) == (os.EX_SOFTWARE, "", 1)
     assert err.startswith("tdx-headroom: internal error: KeyError('planted') at commands/test_cli.py:")
-    assert "plan/build.py:" in err
+    assert "plan/shared.py:" in err
 
 
 def test_a_command_loads_none_of_the_others() -> None:

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from heapq import heappop, heappush
 from itertools import accumulate
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from tdx_headroom.address import PAGE, Range, union
+from tdx_headroom.kept import KEPT
 from tdx_headroom.plan import Outcome
+from tdx_headroom.plan.shared import may_be_kept, what_counts
 from tdx_headroom.verdict.model import AT_RISK_HEADROOM, State, predict
 from tdx_headroom.verdict.remedies.moves import (
     MAX_GIVEN_UP,
@@ -115,7 +118,7 @@ class _Step(NamedTuple):
 
 
 def search(facts: HostFacts, plan: Plan, goal: Goal, *, nearest: bool = False) -> Mended | None:
-    """The cheapest memory to give up for a goal; None where none is found.
+    """The cheapest memory to give up for a goal; None where none is found. The last results are kept.
 
     Every TDMR that has too many areas is treated, and after each step the whole plan is made anew: a split
     takes another PAMT, which may lie in any TDMR.
@@ -126,6 +129,11 @@ def search(facts: HostFacts, plan: Plan, goal: Goal, *, nearest: bool = False) -
         goal: that the plan does not meet.
         nearest: whether to go as far as can be, where the goal is out of reach and the plan fits already.
     """
+    asked = replace(what_counts(facts), suspects=facts.suspects, command_line=facts.command_line)
+    return (_kept if may_be_kept(asked) else _search)(asked, plan, goal, nearest=nearest)
+
+
+def _search(facts: HostFacts, plan: Plan, goal: Goal, *, nearest: bool) -> Mended | None:
     memory = Memory(facts)
     most = min(MAX_PLANS, 1 + MAX_REGIONS // (len(memory.ranges) + 1))
     queue: list[tuple[int, int, int, _Step]] = []
@@ -155,6 +163,9 @@ def search(facts: HostFacts, plan: Plan, goal: Goal, *, nearest: bool = False) -
     if best is None and nearest and near[0].ranges:
         best = near
     return None if best is None else Mended(best[0].ranges, best[0].cost, best[1])
+
+
+_kept = lru_cache(KEPT)(_search)
 
 
 def for_each_goal(facts: HostFacts, plan: Plan) -> Iterator[Mended]:
