@@ -16,7 +16,7 @@ from tdx_headroom.sources.platform import relevant_arguments
 from tdx_headroom.verdict.what_if import WhatIf
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 _SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
@@ -198,7 +198,7 @@ def add_jobs(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def named_inputs(options: argparse.Namespace) -> list[Named]:
+def named_inputs(options: argparse.Namespace) -> Collection[Named]:
     """What the command line names, directories of captures expanded; this host when it names nothing.
 
     Raises:

@@ -29,7 +29,7 @@ from tdx_headroom.verdict.fleet_canary import LeftOut
 from tdx_headroom.verdict.fleet_groups import GroupBy, Groups, Members
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from tdx_headroom.commands.canary import CanaryTrial
     from tdx_headroom.commands.hosts import Answer
@@ -201,7 +201,7 @@ class _Audit:
 
     def __init__(
         self,
-        inputs: Sequence[Named],
+        inputs: Collection[Named],
         targets: Sequence[Target],
         options: argparse.Namespace,
         trial: CanaryTrial | None,

@@ -19,7 +19,7 @@ from tdx_headroom.inputs.read import FactsStream, Found, host_of_line, shown
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator
     from typing import TypeAlias
 
     from tdx_headroom.commands.readers import Reader
@@ -89,7 +89,7 @@ class Hosts(Generic[Result]):
 
     def __init__(
         self,
-        inputs: Sequence[Named],
+        inputs: Collection[Named],
         judge: Callable[[Found, HostFacts], Result],
         complain: Callable[[Answer[Result], AgentError], None],
         jobs: int,
@@ -129,8 +129,7 @@ class Hosts(Generic[Result]):
         workers: _Workers[Result] = Workers(self._work, self._jobs, self._seconds, _is_short)
         with workers:
             for own, some in groupby(self._inputs, self._is_own):
-                inputs = list(some)
-                for named, found in zip(inputs, repeat(None)) if own else workers.each(inputs):
+                for named, found in zip(some, repeat(None)) if own else workers.each(some):
                     step(done, named.path)
                     done += 1
                     yield from self._of_input(named, found, workers)

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from enum import StrEnum
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,10 +15,11 @@ from tdx_headroom.errors import AgentError
 from tdx_headroom.inputs.together import MOST_FILES, of_one_host
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 STANDARD_STREAM = "-"
 """Standard input as an input, standard output as an output."""
+_DEEPER = "deeper"
 MAX_DEPTH = 4
 """Captures lie no deeper than this in a directory that is given: DIR/site/rack/host.tar.gz."""
 
@@ -93,11 +95,48 @@ def merged(named: Sequence[Named]) -> Named:
     parts: list[str] = []
     for one in named:
         path = Path(one.path)
-        parts += sorted(map(str, _inputs_in(path))) if is_folder(path) else [one.path]
+        inputs = filter(_is_input, map(path.joinpath, _names_in(path))) if is_folder(path) else [one.path]
+        parts += map(str, inputs)
     return Named(Kind.MERGE, ", ".join(one.path for one in named), tuple(parts))
 
 
-def expand(named: Sequence[Named]) -> list[Named]:
+class _InFolder(NamedTuple):
+    """Inputs of one kind in a directory: there may be very many, and a name takes little memory."""
+
+    kind: Kind
+    folder: Path
+    names: tuple[str, ...]
+
+
+class Inputs(Collection[Named]):
+    """All inputs, in order; they are made when they are asked for.
+
+    Args:
+        parts: of which they consist.
+    """
+
+    def __init__(self, parts: Iterable[Named | _InFolder]) -> None:
+        self._parts = tuple(parts)
+        self._number = sum(1 if isinstance(part, Named) else len(part.names) for part in self._parts)
+
+    def __iter__(self) -> Iterator[Named]:
+        """Each of them."""
+        for part in self._parts:
+            if isinstance(part, Named):
+                yield part
+            else:
+                yield from (Named(part.kind, str(part.folder / name)) for name in part.names)
+
+    def __len__(self) -> int:
+        """How many they are."""
+        return self._number
+
+    def __contains__(self, named: object) -> bool:
+        """Whether it is one of them."""
+        return any(one == named for one in self)
+
+
+def expand(named: Sequence[Named]) -> Inputs:
     """The inputs, with each directory of captures replaced by the captures in it, in order of their names.
 
     Files of one host that lie together are one input.
@@ -107,41 +146,47 @@ def expand(named: Sequence[Named]) -> list[Named]:
     """
     if sum(one.path == STANDARD_STREAM for one in named) > 1:
         raise AgentError("standard input is named twice", status=os.EX_USAGE)
-    found: list[Named] = []
-    for one in named:
-        path = Path(one.path)
-        if one.kind is Kind.CAPTURE and is_folder(path):
-            one = Named(Kind.ANY, one.path)  # noqa: PLW2901  unpacked, or a directory of captures
-        if one.kind in (Kind.ROOT, Kind.ANY) and is_folder(path) and not looks_like_root(path):
-            found += list(_captures(path, one.kind, MAX_DEPTH)) or [one]
-        else:
-            found.append(one)
-    return found
+    return Inputs(part for one in named for part in _expanded(one))
 
 
-def _captures(folder: Path, kind: Kind, depth: int) -> Iterator[Named]:
+def _expanded(one: Named) -> Iterable[Named | _InFolder]:
+    path = Path(one.path)
+    if one.kind is Kind.CAPTURE and is_folder(path):
+        one = Named(Kind.ANY, one.path)  # unpacked, or a directory of captures
+    if one.kind in (Kind.ROOT, Kind.ANY) and is_folder(path) and not looks_like_root(path):
+        return list(_captures(path, one.kind, MAX_DEPTH)) or [one]
+    return [one]
+
+
+def _captures(folder: Path, kind: Kind, depth: int) -> Iterator[Named | _InFolder]:
     try:
-        # Names, for there may be very many: a Path takes several times as much.
-        names = sorted(path.name for path in folder.iterdir())
-        few = list(islice(_inputs_in(folder), MOST_FILES + 1))
-        together = of_one_host(few) if kind is Kind.ANY else []
+        names = _names_in(folder)
+        few = islice(filter(_is_input, map(folder.joinpath, names)), MOST_FILES + 1)
+        together = of_one_host(list(few)) if kind is Kind.ANY else []
     except OSError:
         yield Named(kind, str(folder))  # reading it says why not
         return
     if together:
         yield Named(Kind.MERGE, str(folder), tuple(map(str, together)))
-    for path in (folder / name for name in names if not name.startswith(".")):
+
+    def what(name: str) -> str | None:
+        path = folder / name
         if is_folder(path):
             if looks_like_root(path):
-                yield Named(Kind.ROOT, str(path))
-            elif depth and not path.is_symlink():
-                yield from _captures(path, kind, depth - 1)
-        elif kind is Kind.ANY and _is_input(path) and path not in together:
-            yield Named(Kind.ANY, str(path))
+                return Kind.ROOT
+            return _DEEPER if depth and not path.is_symlink() else None
+        return Kind.ANY if kind is Kind.ANY and _is_input(path) and path not in together else None
+
+    for found, some in groupby(names, what):
+        if found == _DEEPER:
+            for name in some:
+                yield from _captures(folder / name, kind, depth - 1)
+        elif found is not None:
+            yield _InFolder(Kind(found), folder, tuple(some))
 
 
-def _inputs_in(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if not path.name.startswith(".") and _is_input(path))
+def _names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _is_input(path: Path) -> bool:

@@ -196,7 +196,7 @@ def test_directories(tmp_path: Path) -> None:
     (tmp_path / "d\n.log").touch()
     (tmp_path / "dmesg-host7").touch()
     (tmp_path / "loop").symlink_to(tmp_path)
-    found = expand([Named(Kind.ANY, str(tmp_path))])
+    found = list(expand([Named(Kind.ANY, str(tmp_path))]))
     assert [(n.kind, Path(n.path).relative_to(tmp_path).as_posix()) for n in found] == [
         (Kind.ANY, "a.tar.xz"),
         (Kind.ROOT, "b-host"),
@@ -205,11 +205,11 @@ def test_directories(tmp_path: Path) -> None:
         (Kind.ANY, "dmesg-host7"),
         (Kind.ROOT, "site/rack/sosreport-x"),
     ]
-    only_roots = expand([Named(Kind.ROOT, str(tmp_path))])
+    only_roots = list(expand([Named(Kind.ROOT, str(tmp_path))]))
     assert [Path(n.path).name for n in only_roots] == ["b-host", "sosreport-x"]
-    assert expand([Named(Kind.CAPTURE, str(tmp_path))]) == found
+    assert list(expand([Named(Kind.CAPTURE, str(tmp_path))])) == found
     host = Named(Kind.ANY, str(tmp_path / "b-host"))
-    assert expand([host]) == [host]
+    assert list(expand([host])) == [host]
 
 
 ERRORS: list[tuple[str, bytes, str]] = [

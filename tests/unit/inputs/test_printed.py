@@ -520,7 +520,7 @@ def test_names_tell_hosts_apart(what: str, tmp_path: Path) -> None:
         (tmp_path / kind).rename(tmp_path / f"{name}~")
     for path in tmp_path.iterdir():
         path.rename(path.with_name(path.name.removesuffix("~")))
-    found = expand([Named(Kind.ANY, str(tmp_path))])
+    found = list(expand([Named(Kind.ANY, str(tmp_path))]))
     assert [part.kind for part in found] == ([Kind.MERGE] if one else [Kind.ANY] * len(names))
 
 
@@ -551,7 +551,7 @@ def test_no_root_is_taken_apart(tmp_path: Path) -> None:
     """A captured tree with an output beside it stays a tree."""
     shutil.copytree(HOSTS / "small-vm", tmp_path / "tree")
     place(tmp_path / "tree", "uname.txt", "iomem")
-    assert expand([Named(Kind.ANY, str(tmp_path))]) == [Named(Kind.ROOT, str(tmp_path / "tree"))]
+    assert list(expand([Named(Kind.ANY, str(tmp_path))])) == [Named(Kind.ROOT, str(tmp_path / "tree"))]
 
 
 def test_other_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
