@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.address import ADDRESS_SPACE, Range
 from tdx_headroom.facts.command_line import fitting, map_edits
-from tdx_headroom.inputs.named import THIS_HOST, Kind, Named, expand, merged
+from tdx_headroom.inputs.named import THIS_HOST, Inputs, Kind, Named, expand, merged
 from tdx_headroom.plan import Strategy
 from tdx_headroom.sources.platform import relevant_arguments
 from tdx_headroom.verdict.what_if import WhatIf
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
 _SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
@@ -198,7 +198,7 @@ def add_jobs(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def named_inputs(options: argparse.Namespace) -> Collection[Named]:
+def named_inputs(options: argparse.Namespace) -> Inputs:
     """What the command line names, directories of captures expanded; this host when it names nothing.
 
     Raises:
@@ -206,8 +206,8 @@ def named_inputs(options: argparse.Namespace) -> Collection[Named]:
     """
     inputs: Sequence[Named] = options.inputs
     if options.merge and inputs:
-        return [merged(inputs)]
-    return expand(inputs) if inputs else [THIS_HOST]
+        return Inputs([merged(inputs)])
+    return expand(inputs or [THIS_HOST])
 
 
 def only_facts(options: argparse.Namespace) -> bool:

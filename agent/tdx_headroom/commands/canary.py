@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.commands.readers import warn
@@ -14,7 +15,7 @@ from tdx_headroom.inputs.read import each_host
 from tdx_headroom.verdict.fleet_canary import Shown, audit_after, canary_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.verdict.fleet import HostAudit, Target
@@ -59,19 +60,21 @@ def read_canary(paths: Sequence[str]) -> CanaryTrial:
 def _one_host(path: str) -> Shown:
     if path == STANDARD_STREAM:
         raise AgentError("--canary takes no standard input", status=os.EX_USAGE)
-    found: list[Shown] = []
-    for named in expand([Named(Kind.ANY, path)]):
-        try:
-            with history_of(named, warn) as history:
-                for host in each_host(history, named.path, history_of_line):
-                    if isinstance(host.facts, AgentError):
-                        raise AgentError(f"{host.name} line {host.line}: {host.facts}", status=os.EX_DATAERR)
-                    found.append(Shown(host.facts, host.records[-1]))
-                    if len(found) > 1:
-                        hint = "give one capture of one host"
-                        raise AgentError(f"--canary: {path} holds several hosts", hint=hint)
-        except OSError as error:
-            raise AgentError(f"{path}: {error.strerror}", status=os.EX_NOINPUT) from None
+    try:
+        found = list(islice(_hosts(path), 2))
+    except OSError as error:
+        raise AgentError(f"{path}: {error.strerror}", status=os.EX_NOINPUT) from None
+    if len(found) > 1:
+        raise AgentError(f"--canary: {path} holds several hosts", hint="give one capture of one host")
     if not found:
         raise AgentError(f"--canary: {path} holds no host", status=os.EX_NOINPUT)
     return found[0]
+
+
+def _hosts(path: str) -> Iterator[Shown]:
+    for named in expand([Named(Kind.ANY, path)]):
+        with history_of(named, warn) as history:
+            for host in each_host(history, named.path, history_of_line):
+                if isinstance(host.facts, AgentError):
+                    raise AgentError(f"{host.name} line {host.line}: {host.facts}", status=os.EX_DATAERR)
+                yield Shown(host.facts, host.records[-1])

@@ -29,13 +29,13 @@ from tdx_headroom.verdict.fleet_canary import LeftOut
 from tdx_headroom.verdict.fleet_groups import GroupBy, Groups, Members
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from tdx_headroom.commands.canary import CanaryTrial
     from tdx_headroom.commands.hosts import Answer
     from tdx_headroom.errors import AgentError
     from tdx_headroom.facts.host_facts import HostFacts
-    from tdx_headroom.inputs.named import Named
+    from tdx_headroom.inputs.named import Inputs
     from tdx_headroom.inputs.read import Found
     from tdx_headroom.verdict.firmware_steps import FirmwareStep
     from tdx_headroom.verdict.fleet import HostAudit, Target
@@ -201,7 +201,7 @@ class _Audit:
 
     def __init__(
         self,
-        inputs: Collection[Named],
+        inputs: Inputs,
         targets: Sequence[Target],
         options: argparse.Namespace,
         trial: CanaryTrial | None,

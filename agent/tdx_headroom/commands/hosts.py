@@ -19,13 +19,14 @@ from tdx_headroom.inputs.read import FactsStream, Found, host_of_line, shown
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Iterator
     from typing import TypeAlias
 
     from tdx_headroom.commands.readers import Reader
     from tdx_headroom.commands.workers import Done
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.inputs.facts_lines import FactsLine
+    from tdx_headroom.inputs.named import Inputs
 
 Result = TypeVar("Result")
 
@@ -89,7 +90,7 @@ class Hosts(Generic[Result]):
 
     def __init__(
         self,
-        inputs: Collection[Named],
+        inputs: Inputs,
         judge: Callable[[Found, HostFacts], Result],
         complain: Callable[[Answer[Result], AgentError], None],
         jobs: int,

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
 from enum import StrEnum
 from itertools import groupby, islice
 from pathlib import Path
@@ -108,7 +107,7 @@ class _InFolder(NamedTuple):
     names: tuple[str, ...]
 
 
-class Inputs(Collection[Named]):
+class Inputs:
     """All inputs, in order; they are made when they are asked for.
 
     Args:
@@ -130,10 +129,6 @@ class Inputs(Collection[Named]):
     def __len__(self) -> int:
         """How many they are."""
         return self._number
-
-    def __contains__(self, named: object) -> bool:
-        """Whether it is one of them."""
-        return any(one == named for one in self)
 
 
 def expand(named: Sequence[Named]) -> Inputs:
