@@ -95,8 +95,12 @@ def run(
 
     Raises:
         KernelTestError: it ended with another status than 0.
+        MissingError: it is not there.
     """
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise MissingError(f"{error.filename}: {error.strerror}") from None
     if done.returncode != 0:
         detail = last_line(done.stderr or done.stdout)
         raise KernelTestError(f"{' '.join(map(str, command))}: status {done.returncode}: {detail}")
