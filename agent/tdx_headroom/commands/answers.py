@@ -9,8 +9,9 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tdx_headroom.commands.arguments import named_inputs, only_facts, what_if_of
+from tdx_headroom.commands.arguments import what_if_of
 from tdx_headroom.commands.hosts import Hosts, print_complaint
+from tdx_headroom.commands.input_arguments import named_inputs, only_facts
 from tdx_headroom.errors import one_line
 from tdx_headroom.output.plan_json import error_to_json
 from tdx_headroom.output.terminal import Style

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.commands.readers import warn
 from tdx_headroom.errors import AgentError
+from tdx_headroom.inputs.expand import expand
 from tdx_headroom.inputs.history import history_of, history_of_line
-from tdx_headroom.inputs.named import STANDARD_STREAM, Kind, Named, expand
+from tdx_headroom.inputs.named import STANDARD_STREAM, Kind, Named
 from tdx_headroom.inputs.read import each_host
 from tdx_headroom.verdict.fleet_canary import Shown, audit_after, canary_of
 

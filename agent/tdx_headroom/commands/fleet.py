@@ -11,9 +11,10 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.commands.answers import style_of
-from tdx_headroom.commands.arguments import add_command_line, add_inputs, add_jobs, named_inputs, release
+from tdx_headroom.commands.arguments import add_command_line, release
 from tdx_headroom.commands.canary import read_canary
 from tdx_headroom.commands.hosts import Hosts, print_complaint
+from tdx_headroom.commands.input_arguments import add_inputs, add_jobs, named_inputs
 from tdx_headroom.commands.kept_records import kept_records
 from tdx_headroom.commands.output_file import whole_or_standard
 from tdx_headroom.commands.progress import Progress
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from tdx_headroom.commands.hosts import Answer
     from tdx_headroom.errors import AgentError
     from tdx_headroom.facts.host_facts import HostFacts
-    from tdx_headroom.inputs.named import Inputs
+    from tdx_headroom.inputs.expand import Inputs
     from tdx_headroom.inputs.read import Found
     from tdx_headroom.verdict.firmware_steps import FirmwareStep
     from tdx_headroom.verdict.fleet import HostAudit, Target

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.commands.answers import Answers, add_format, add_no_color
-from tdx_headroom.commands.arguments import add_inputs, add_jobs
+from tdx_headroom.commands.input_arguments import add_inputs, add_jobs
 from tdx_headroom.commands.kept_records import add_state_directory, kept_records
 from tdx_headroom.commands.readers import warn, with_history
 from tdx_headroom.output.history_report import history_json, history_text

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from tdx_headroom.commands.readers import Reader
     from tdx_headroom.commands.workers import Done
     from tdx_headroom.facts.host_facts import HostFacts
+    from tdx_headroom.inputs.expand import Inputs
     from tdx_headroom.inputs.facts_lines import FactsLine
-    from tdx_headroom.inputs.named import Inputs
 
 Result = TypeVar("Result")
 

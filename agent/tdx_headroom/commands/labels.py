@@ -7,7 +7,7 @@ import os
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from tdx_headroom.commands.arguments import add_inputs, named_inputs
+from tdx_headroom.commands.input_arguments import add_inputs, named_inputs
 from tdx_headroom.commands.output_file import write
 from tdx_headroom.commands.this_host import add_options, assess_host
 from tdx_headroom.errors import AgentError

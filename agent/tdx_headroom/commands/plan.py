@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.commands.answers import AssessmentAnswers, add_format, add_no_color
-from tdx_headroom.commands.arguments import add_inputs, add_jobs, add_what_if, strategy
+from tdx_headroom.commands.arguments import add_what_if, strategy
+from tdx_headroom.commands.input_arguments import add_inputs, add_jobs
 from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.output.text import render, render_short
 

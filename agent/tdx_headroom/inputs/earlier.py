@@ -11,13 +11,12 @@ from tdx_headroom.facts.record_file import MAX_HISTORY, RECORDS_PATH, parse_reco
 from tdx_headroom.facts.record_file import SOURCE as RECORDS
 from tdx_headroom.host.choose import facts_from_log
 from tdx_headroom.sources.kernel_log.reader import SOURCE, earlier_boots
-from tdx_headroom.sources.kernel_log.text import parse_boots
 from tdx_headroom.sources.reading import Reading, attempt
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.history import holes_before, of_facts, tells, with_plans
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.hostfs.files import HostFiles
@@ -41,11 +40,6 @@ def earlier_in_root(root: HostFiles, warn: Callable[[str], None] = lambda _: Non
     if recorded.error is not None and not recorded.error.absent:
         warn(str(recorded.error))
     return [*(recorded.value or ()), *records_of(earlier_boots(root), RecordFrom.LOG)]
-
-
-def boots_in_texts(texts: Mapping[str, str]) -> list[BootLog]:
-    """The boots of the text that holds most of them, the one that it is about last."""
-    return max((parse_boots(text) for text in texts.values()), key=len)
 
 
 def before_this(earlier: Iterable[BootRecord], facts: HostFacts) -> tuple[BootRecord, ...]:

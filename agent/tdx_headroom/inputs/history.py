@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import AgentError, SourceError
 from tdx_headroom.facts.boot_record import BootRecord, RecordFrom
-from tdx_headroom.inputs.earlier import boots_in_texts, earlier_in_root, record_of, records_of, with_earlier
+from tdx_headroom.inputs.earlier import earlier_in_root, record_of, records_of, with_earlier
 from tdx_headroom.inputs.journal import boots_in_journal
 from tdx_headroom.inputs.read import Found, facts_of_material, facts_of_root, host_of_line, material_of, shown
+from tdx_headroom.sources.kernel_log.reader import boots_in_texts
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.history import by_clock, merged, of_facts, with_plans
 

@@ -19,13 +19,14 @@ from tdx_headroom.hostfs.memory import MemoryRoot
 from tdx_headroom.hostfs.root import Root, host_root
 from tdx_headroom.inputs.archive import MAX_UNPACKED, is_tar, read_archive
 from tdx_headroom.inputs.compressed import decompressed, with_start
-from tdx_headroom.inputs.earlier import boots_in_texts, earlier_in_root, records_of, with_earlier
+from tdx_headroom.inputs.earlier import earlier_in_root, records_of, with_earlier
+from tdx_headroom.inputs.expand import is_folder
 from tdx_headroom.inputs.facts_lines import facts_stream
-from tdx_headroom.inputs.named import STANDARD_STREAM, Kind, Named, is_folder
+from tdx_headroom.inputs.named import STANDARD_STREAM, Kind, Named
 from tdx_headroom.inputs.printed import files_in
 from tdx_headroom.inputs.system_report import KERNEL_LOG
 from tdx_headroom.inputs.together import other_kernels
-from tdx_headroom.sources.kernel_log.reader import MAX_LOG, SOURCE, read_log_file
+from tdx_headroom.sources.kernel_log.reader import MAX_LOG, SOURCE, boots_in_texts, read_log_file
 from tdx_headroom.sources.kernel_log.records import KernelLog
 from tdx_headroom.sources.reading import Reading
 from tdx_headroom.sources.registry import SELECTION

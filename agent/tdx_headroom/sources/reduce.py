@@ -149,5 +149,4 @@ def command_line(text: str) -> str:
 
 def matching(pattern: str) -> Callable[[str], str | None]:
     """All of a text that a pattern matches."""
-    compiled = re.compile(pattern, re.ASCII)
-    return lambda text: text if compiled.fullmatch(text.strip()) else None
+    return lambda text: text if re.fullmatch(pattern, text.strip(), re.ASCII) else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from tdx_headroom.errors import SourceError
@@ -225,9 +226,6 @@ SOURCES: tuple[Source[Any], ...] = (
 """All of them, in the order in which they are reported."""
 
 _FILES = tuple(file for source in SOURCES for file in source.files)
-_TEXTS = re.compile("|".join(file.path for file in _FILES), re.ASCII)
-_NAMES = re.compile("|".join(source.names for source in SOURCES if source.names), re.ASCII)
-_REDUCED = tuple((re.compile(f.path, re.ASCII), f.kept, f.reduce) for f in _FILES if f.reduce)
 
 HANDED_OVER = {file.handed_over: file.path for file in _FILES if file.handed_over}
 """The path, relative to the host's root, that each name of a descriptor stands for."""
@@ -235,9 +233,21 @@ HANDED_OVER = {file.handed_over: file.path for file in _FILES if file.handed_ove
 PRIVILEGED = tuple(sorted(file.handed_over for file in _FILES if file.privileged and file.handed_over))
 """Files that only root can open, or (``/proc/iomem``) that show zeros to everybody else."""
 
+
+# Compiled when they are first asked for: what serves the running host never does.
+@cache
+def _texts() -> re.Pattern[str]:
+    return re.compile("|".join(file.path for file in _FILES), re.ASCII)
+
+
+@cache
+def _names() -> re.Pattern[str]:
+    return re.compile("|".join(source.names for source in SOURCES if source.names), re.ASCII)
+
+
 SELECTION = Selection(
-    text=lambda path: _TEXTS.fullmatch(path) is not None,
-    name=lambda path: _NAMES.fullmatch(path) is not None,
+    text=lambda path: _texts().fullmatch(path) is not None,
+    name=lambda path: _names().fullmatch(path) is not None,
     limit=lambda path: MAX_LOG if ALL_LOG_PATHS.fullmatch(path) else MAX_FILE,
 )
 """What is read of a host: of an archive no other file is looked at."""
@@ -245,10 +255,10 @@ SELECTION = Selection(
 
 def reduce_file(path: str, text: str) -> tuple[str | None, str]:
     """What a capture keeps of a file, and that in words; None when it must not be in a capture."""
-    for pattern, kept, reduced in _REDUCED:
-        if pattern.fullmatch(path):
+    for file in _FILES:
+        if file.reduce and re.fullmatch(file.path, path, re.ASCII):
             try:
-                return reduced(text), kept
+                return file.reduce(text), file.kept
             except SourceError as error:
                 # A parser that refuses it here will miss it there: the plan stays the same.
                 return None, f"left out: {error.reason}"

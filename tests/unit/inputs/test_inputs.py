@@ -25,8 +25,9 @@ from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.inputs import facts_lines
 from tdx_headroom.inputs.compressed import decompressed
+from tdx_headroom.inputs.expand import expand
 from tdx_headroom.inputs.facts_lines import FactsLineError, facts_stream
-from tdx_headroom.inputs.named import Kind, Named, expand
+from tdx_headroom.inputs.named import Kind, Named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

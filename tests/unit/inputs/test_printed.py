@@ -19,7 +19,8 @@ from tdx_headroom.cli import main
 from tdx_headroom.facts.host_facts import HostFacts
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.hostfs.root import Root
-from tdx_headroom.inputs.named import Kind, Named, expand
+from tdx_headroom.inputs.expand import expand
+from tdx_headroom.inputs.named import Kind, Named
 from tdx_headroom.inputs.printed import files_in
 from tdx_headroom.inputs.read import read_hosts
 from tdx_headroom.inputs.together import MOST_FILES

@@ -13,10 +13,11 @@ from tdx_headroom.facts.observations import unread_in_words
 from tdx_headroom.sources.kernel_log import kmsg
 from tdx_headroom.sources.kernel_log.known_lines import matters
 from tdx_headroom.sources.kernel_log.tdx_lines import mentions_tdx
-from tdx_headroom.sources.kernel_log.text import parse_boots, parse_log_text
 from tdx_headroom.sources.reading import Reading, attempt
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.sources.kernel_log.records import BootLog, KernelLog
 
@@ -70,7 +71,17 @@ def _best(root: HostFiles) -> Reading[KernelLog] | None:
 
 
 def _read_text(root: HostFiles, path: str) -> Reading[KernelLog]:
-    return attempt(SOURCE, root.locate(path), lambda: parse_log_text(root.read(SOURCE, path, limit=MAX_LOG)))
+    def read() -> KernelLog:
+        return _boots_of(root.read(SOURCE, path, limit=MAX_LOG))[-1].log
+
+    return attempt(SOURCE, root.locate(path), read)
+
+
+def _boots_of(text: str) -> list[BootLog]:
+    # Loaded here: what reads /dev/kmsg does without it.
+    from tdx_headroom.sources.kernel_log.text import parse_boots  # noqa: PLC0415
+
+    return parse_boots(text)
 
 
 def _read_kmsg(root: HostFiles) -> KernelLog:
@@ -104,6 +115,11 @@ def earlier_boots(root: HostFiles) -> list[BootLog]:
     return [*max(logs, key=len, default=[]), *alone]
 
 
+def boots_in_texts(texts: Mapping[str, str]) -> list[BootLog]:
+    """The boots of the text that holds most of them, the one that it is about last."""
+    return max((_boots_of(text) for text in texts.values()), key=len)
+
+
 def _logs_in(root: HostFiles, folder: str, names: re.Pattern[str]) -> list[str]:
     entries = attempt(SOURCE, folder, partial(root.entries, SOURCE, folder)).value or []
     return [f"{folder}/{name}" for name in sorted(entries) if names.fullmatch(name)]
@@ -111,7 +127,7 @@ def _logs_in(root: HostFiles, folder: str, names: re.Pattern[str]) -> list[str]:
 
 def _boots_in(root: HostFiles, path: str) -> list[BootLog]:
     def read() -> list[BootLog]:
-        return parse_boots(root.read(SOURCE, path, limit=MAX_LOG))
+        return _boots_of(root.read(SOURCE, path, limit=MAX_LOG))
 
     return attempt(SOURCE, root.locate(path), read).value or []
 
@@ -120,7 +136,7 @@ def read_log_file(path: str, text: str) -> Reading[KernelLog]:
     """A log that a user names, already read."""
 
     def read() -> KernelLog:
-        log = parse_log_text(text)
+        log = _boots_of(text)[-1].log
         told = log.records if log.own is None else log.own or log.loose or log.untrusted
         if not told:
             unread = log.unread or [record.text for record in log.records if mentions_tdx(record.text)]
