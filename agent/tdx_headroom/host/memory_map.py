@@ -56,13 +56,10 @@ def disagreements(maps: Sequence[MemoryMap], chosen: MemoryMap | None) -> tuple[
     """How each other view differs from the chosen one."""
     if chosen is None:
         return ()
-    pages = chosen.pages
-    found = []
-    for other in maps:
-        if other is chosen:
-            continue
-        only_a = subtract(pages, other.pages)
-        only_b = subtract(other.pages, pages)
-        if only_a or only_b:
-            found.append(Disagreement(chosen.source, other.source, tuple(only_a), tuple(only_b)))
-    return tuple(found)
+    own = chosen.pages
+    views = [(view.source, view.pages) for view in maps if view is not chosen]
+    return tuple(
+        Disagreement(chosen.source, source, tuple(subtract(own, pages)), tuple(subtract(pages, own)))
+        for source, pages in views
+        if pages != own
+    )

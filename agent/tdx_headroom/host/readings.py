@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tdx_headroom.address import MIB, Range, page_round, subtract
+from tdx_headroom.address import Range, subtract
 from tdx_headroom.facts.host_facts import MemoryRegion
 from tdx_headroom.facts.node_map import NodeMap
 from tdx_headroom.facts.observations import NodeRange
@@ -103,8 +103,7 @@ def _added_since_boot(readings: Readings) -> list[Range]:
     at_boot, chosen = readings.maps.get(MemorySource.LOG_NODE_RANGES), readings.chosen
     if at_boot is None or chosen is None or chosen.source is at_boot.source:
         return []
-    now = page_round((r.start, r.end) for r in chosen.regions)
-    return subtract(subtract(now, at_boot.pages), [(0, MIB)])
+    return subtract(chosen.pages, at_boot.pages)
 
 
 def _node_map(*readings: Reading[list[NodeRange]]) -> NodeMap | None:

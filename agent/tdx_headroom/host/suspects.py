@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from tdx_headroom.address import MIB, intersect, page_round, subtract
+from tdx_headroom.address import intersect, subtract
 from tdx_headroom.facts.command_line import map_edits
 from tdx_headroom.facts.observations import Origin, Suspect
 from tdx_headroom.facts.sources import MemorySource
@@ -48,7 +48,7 @@ def find_suspects(readings: Readings, command_line: Sequence[str]) -> tuple[Susp
     """
     if readings.chosen is None:
         return ()
-    left = subtract(page_round((r.start, r.end) for r in readings.chosen.regions), [(0, MIB)])
+    left = readings.chosen.pages
     listed = (MemorySource.LOG_NODE_RANGES, MemorySource.LOG_E820)
     boot = next((readings.maps[source] for source in listed if source in readings.maps), None)
     added = None if boot is None else subtract(left, boot.pages)
@@ -99,7 +99,8 @@ def _signs(readings: Readings, added: Sequence[Range], command_line: Sequence[st
                 kinds[Origin.NO_CPU].append((region.start, region.end))
                 devices[Origin.NO_CPU][str(region.node)] = None
     for origin in Origin:
-        yield origin, list(devices[origin]), kinds[origin]
+        if kinds[origin]:
+            yield origin, list(devices[origin]), kinds[origin]
 
 
 def _of_drivers(rows: Iterable[IomemRow]) -> Iterator[tuple[Origin, str | None, tuple[int, int]]]:

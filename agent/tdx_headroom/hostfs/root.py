@@ -20,13 +20,17 @@ MAX_ENTRIES = 1 << 17
 _PRIVILEGE_HINT = "run as root, or let systemd open the file for the agent"
 
 
-def host_root(path: str) -> Root:
+def host_root(path: str, *, still: bool = False) -> Root:
     """The root of a host that a user names.
+
+    Args:
+        path: of the directory.
+        still: as of :class:`Root`.
 
     Raises:
         AgentError: there is no such directory, or it is only there under a link of the kernel's.
     """
-    root = Root(path)
+    root = Root(path, still=still)
     if not os.path.isdir(root.path):
         raise AgentError(
             f"{path} is no directory", hint="give what stands for the host's /", status=os.EX_NOINPUT
@@ -47,17 +51,24 @@ class Root:
         path: the directory that stands for ``/``.
         descriptors: descriptors to read instead of opening, by path relative to the root. They are read
             from offset 0 each time and never closed.
+        still: it is read once, and does not change meanwhile: a folder that was no link is none later.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str] = "/", descriptors: Mapping[str, int] | None = None
+        self,
+        path: str | os.PathLike[str] = "/",
+        descriptors: Mapping[str, int] | None = None,
+        *,
+        still: bool = False,
     ) -> None:
         self.path = os.path.realpath(path)
         self._descriptors = dict(descriptors or {})
+        self._still = still
+        self._folders: set[str] = set()
 
     def holding(self, descriptors: Mapping[str, int]) -> Root:
         """The same root, with these descriptors to read too."""
-        return Root(self.path, {**self._descriptors, **descriptors})
+        return Root(self.path, {**self._descriptors, **descriptors}, still=self._still)
 
     @property
     def live(self) -> bool:
@@ -177,12 +188,17 @@ class Root:
             if part == "..":
                 return False
             at = f"{at}/{part}"
+            if at in self._folders:
+                continue
             try:
-                if stat.S_ISLNK(os.lstat(at).st_mode):
-                    return False
+                mode = os.lstat(at).st_mode
             except OSError:
                 # What lies below is not there either.
                 return True
+            if stat.S_ISLNK(mode):
+                return False
+            if self._still and stat.S_ISDIR(mode):
+                self._folders.add(at)
         return True
 
     def _read_all(self, source: str, fd: int, relative: str, limit: int) -> bytes:

@@ -19,9 +19,7 @@ SOURCE = "zoneinfo"
 PATH = "proc/zoneinfo"
 
 _HEAD = re.compile(r"Node ([0-9]{1,5}), zone +([A-Za-z0-9]+)")
-_SPANNED = re.compile(r" +spanned +([0-9]{1,15})")
-_PRESENT = re.compile(r" +present +([0-9]{1,15})")
-_START = re.compile(r" +start_pfn: +([0-9]{1,15})")
+_NUMBER = re.compile(r" +(spanned|present|start_pfn:) +([0-9]{1,15})")
 
 
 def parse_zoneinfo(text: str) -> list[Zone]:
@@ -37,15 +35,17 @@ def parse_zoneinfo(text: str) -> list[Zone]:
         if match := _HEAD.fullmatch(line):
             _check_closed(head, present)
             head, spanned, present = (int(match[1]), match[2]), 0, 0
-        elif match := _SPANNED.fullmatch(line):
-            spanned = int(match[1])
-        elif match := _PRESENT.fullmatch(line):
-            present = int(match[1])
-        elif (match := _START.fullmatch(line)) and head is not None:
-            start = int(match[1]) * PAGE
-            if present:
-                zones.append(Zone(head[0], head[1], start, start + spanned * PAGE))
-            head, present = None, 0
+        elif match := _NUMBER.fullmatch(line):
+            pages = int(match[2])
+            if match[1] == "spanned":
+                spanned = pages
+            elif match[1] == "present":
+                present = pages
+            elif head is not None:
+                if present:
+                    start = pages * PAGE
+                    zones.append(Zone(head[0], head[1], start, start + spanned * PAGE))
+                head, present = None, 0
     _check_closed(head, present)
     if not zones:
         raise SourceError(SOURCE, "no zone with memory in it")

@@ -7,7 +7,15 @@ from dataclasses import fields, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from tdx_headroom.address import MIB, Range, intersect, page_round, subtract, union
+from tdx_headroom.address import (
+    MIB,
+    PAGE,
+    Range,
+    align_down,
+    align_up,
+    intersect,
+    union,
+)
 from tdx_headroom.facts.boot_record import Areas, BootRecord, RecordFrom, StrategyAreas
 from tdx_headroom.facts.host_facts import MemoryRegion
 from tdx_headroom.facts.kernel_report import ModuleState
@@ -103,7 +111,7 @@ def _regions(regions: Iterable[MemoryRegion] | None) -> tuple[MemoryRegion, ...]
     return tuple(
         MemoryRegion(start, end, region.node)
         for region in regions
-        for start, end in subtract(page_round([(region.start, region.end)]), [(0, MIB)])
+        if (start := max(MIB, align_up(region.start, PAGE))) < (end := align_down(region.end, PAGE))
     )
 
 

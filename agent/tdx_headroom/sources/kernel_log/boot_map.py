@@ -9,69 +9,30 @@ later is not believed: a record may begin with the name of a program, and in tex
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.address import Range
-from tdx_headroom.errors import SourceError
 from tdx_headroom.facts.cpu_models import cpu_can_tdx
 from tdx_headroom.facts.kernel_report import Contradiction, ContradictionKind, NoTdx
-from tdx_headroom.facts.observations import FirmwareRange, NodeRange
 from tdx_headroom.facts.sources import MemorySource
-from tdx_headroom.sources.firmware_memmap import RAM
 from tdx_headroom.sources.kernel_log import boot_lines
 from tdx_headroom.sources.kernel_log.known_lines import in_short
+from tdx_headroom.sources.kernel_log.printed_list import (
+    NODE_RANGES,
+    SRAT,
+    PrintedList,
+    firmware_ranges,
+    node_ranges,
+    srat_ranges,
+)
 from tdx_headroom.sources.reading import Reading, attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from tdx_headroom.facts.observations import FirmwareRange, NodeRange
     from tdx_headroom.sources.kernel_log.records import KernelLog, LogRecord
 
-NODE_RANGES = MemorySource.LOG_NODE_RANGES
 E820 = MemorySource.LOG_E820
-SRAT = "log-srat"
 ZONES = "log-zones"
-
-# How e820_print_type() names what e820_type_to_string() calls otherwise.
-_KINDS = {
-    "usable": RAM,
-    "reserved": "Reserved",
-    "device reserved": "Reserved",
-    "ACPI data": "ACPI Tables",
-    "ACPI NVS": "ACPI Non-volatile Storage",
-    "unusable": "Unusable memory",
-    "soft reserved": "Soft Reserved",
-    "persistent": "Persistent Memory",
-}
-
-
-@dataclass(slots=True)
-class _List:
-    """Rows of one printed list, and the records it was seen in."""
-
-    rows: list[tuple[int, int, str]] = field(default_factory=list)
-    head: bool = False
-    first: int = -1
-    last: int = -1
-    closed: bool = False
-
-    def is_torn(self, log: KernelLog) -> bool:
-        """Whether rows may be among records that were lost, before its end or right behind it."""
-        return log.is_torn(self.first + self.head, self.last + 1)
-
-    def add(self, index: int, row: tuple[str | Any, ...]) -> None:
-        """Take one row in: first address, last address, and what it is."""
-        if self.first < 0:
-            self.first = index
-        self.last = index
-        start, last, what = row
-        self.rows.append((int(start, 16), int(last, 16) + 1, what))
-
-    def skip(self, index: int) -> None:
-        """Pass over a row that says that there is nothing."""
-        if self.first >= 0 and not self.closed:
-            self.last = index
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +83,11 @@ class _Seen:
 
     first_counts: bool
 
-    nodes: _List = field(default_factory=_List)
-    bios: _List = field(default_factory=_List)
-    user: _List = field(default_factory=_List)
-    srat: _List = field(default_factory=_List)
-    zones: _List = field(default_factory=_List)
+    nodes: PrintedList = field(default_factory=PrintedList)
+    bios: PrintedList = field(default_factory=PrintedList)
+    user: PrintedList = field(default_factory=PrintedList)
+    srat: PrintedList = field(default_factory=PrintedList)
+    zones: PrintedList = field(default_factory=PrintedList)
     movable: dict[int, int] = field(default_factory=dict)
     crash_kernel: list[Range] = field(default_factory=list)
     hugetlb: int = 0
@@ -140,14 +101,14 @@ class _Seen:
     printed: set[str] = field(default_factory=set)
     doubtful: list[str] = field(default_factory=list)
 
-    def begin(self, earlier: _List, index: int) -> _List:
+    def begin(self, earlier: PrintedList, index: int) -> PrintedList:
         """The list that a head begins: a new one, or again the first that is to count."""
         if self.first_counts and earlier.rows:
             earlier.closed = True
             return earlier
-        return _List(head=True, first=index, last=index)
+        return PrintedList(head=True, first=index, last=index)
 
-    def add(self, found: _List, index: int, text: str, row: tuple[str | Any, ...]) -> None:
+    def add(self, found: PrintedList, index: int, text: str, row: tuple[str | Any, ...]) -> None:
         """Take a row in, unless it cannot be one of the list that counts: rows come in order."""
         torn = bool(found.rows) and index != found.last + 1
         if self.first_counts and (found.closed or (torn and int(row[0], 16) < found.rows[-1][1])):
@@ -164,23 +125,24 @@ def read_boot_map(log: KernelLog, origin: str) -> BootMap:
     for index, record in enumerate(log.records[: log.whole]):
         text = record.text.strip()
         late = end.is_before(index, record)
+        if not boot_lines.begins_like_one(text):
+            _read_other(seen, text, late=late)
+            continue
         seen.from_boot = seen.from_boot or (not late and text.startswith("Linux version "))
         if late and boot_lines.is_early(text):
             seen.doubtful.append(text)
-        elif not late and boot_lines.AMD.fullmatch(text):
-            seen.no_tdx = seen.no_tdx or (NoTdx.CPU, text)
         elif not (_read_list(seen, text, index) or _read_zone(seen, text, index)):
             _read_fact(seen, text)
     effective = seen.user if seen.user.rows or seen.user.head else seen.bios
     return BootMap(
-        node_ranges=attempt(NODE_RANGES, origin, lambda: _nodes(_whole(NODE_RANGES, seen.nodes, log))),
-        e820=attempt(E820, origin, lambda: _firmware(_whole(E820, effective, log))),
-        firmware=attempt("log-firmware", origin, lambda: _firmware(_whole("log-firmware", seen.bios, log))),
-        srat=attempt(SRAT, origin, lambda: _srat(seen.srat, log)),
+        node_ranges=attempt(NODE_RANGES, origin, lambda: node_ranges(seen.nodes, log)),
+        e820=attempt(E820, origin, lambda: firmware_ranges(E820, effective, log)),
+        firmware=attempt("log-firmware", origin, lambda: firmware_ranges("log-firmware", seen.bios, log)),
+        srat=attempt(SRAT, origin, lambda: srat_ranges(seen.srat, log)),
         zones=attempt(
             ZONES,
             origin,
-            lambda: [(name, start, stop) for start, stop, name in _whole(ZONES, seen.zones, log)],
+            lambda: [(name, start, stop) for start, stop, name in seen.zones.whole(ZONES, log)],
         ),
         movable=tuple(seen.movable.items()),
         crash_kernel=tuple(seen.crash_kernel),
@@ -282,6 +244,14 @@ def _read_zone(seen: _Seen, text: str, index: int) -> bool:
     return True
 
 
+def _read_other(seen: _Seen, text: str, *, late: bool) -> None:
+    """What tells something, and begins as anything may."""
+    if not late and boot_lines.AMD.fullmatch(text):
+        seen.no_tdx = seen.no_tdx or (NoTdx.CPU, text)
+    elif image := boot_lines.BOOT_IMAGE.fullmatch(text):
+        seen.image = seen.image or image[1]
+
+
 def _read_fact(seen: _Seen, text: str) -> None:
     if match := boot_lines.VERSION.fullmatch(text):
         seen.release = seen.release or match[1]
@@ -289,8 +259,6 @@ def _read_fact(seen: _Seen, text: str) -> None:
         seen.command_lines.setdefault(match[1], match[2])
         if image := boot_lines.BOOT_IMAGE.search(match[2]):
             seen.image = seen.image or image[1]
-    elif image := boot_lines.BOOT_IMAGE.fullmatch(text):
-        seen.image = seen.image or image[1]
     elif match := boot_lines.CPU.fullmatch(text):
         if cpu_can_tdx(match[1], int(match[2], 16), int(match[3], 16)) is False:
             seen.no_tdx = (NoTdx.CPU, text.removeprefix("smpboot: "))
@@ -302,48 +270,3 @@ def _read_fact(seen: _Seen, text: str) -> None:
         seen.crash_kernel.append(Range(int(match[1], 16), int(match[2], 16)))
     elif match := boot_lines.HUGETLB.fullmatch(text):
         seen.hugetlb += (int(match[1]) << {"M": 20, "G": 30}[match[2]]) * int(match[3])
-
-
-def _whole(source: str, found: _List, log: KernelLog) -> Sequence[tuple[int, int, str]]:
-    """The rows of a list that has its head and that a later record follows."""
-    if not found.rows:
-        raise SourceError(source, "not in the log", absent=True)
-    # A list that begins at the first page needs no headline to be whole.
-    if not found.head and found.rows[0][0] > 0x1000:
-        raise SourceError(source, "the head of the list is missing in the log")
-    _check_end(source, found, log)
-    for start, stop, _ in found.rows:
-        if stop <= start:
-            raise SourceError(source, "range ends before it starts", text=f"0x{start:x}-0x{stop - 1:x}")
-    return found.rows
-
-
-def _check_end(source: str, found: _List, log: KernelLog) -> None:
-    if found.last >= log.whole - 1:
-        raise SourceError(source, "the log ends in the list: it may be cut")
-    if found.is_torn(log):
-        raise SourceError(source, "records of the log are lost in the list")
-
-
-def _nodes(rows: Sequence[tuple[int, int, str]]) -> list[NodeRange]:
-    ranges = sorted(NodeRange(start, end, int(node)) for start, end, node in rows)
-    for before, after in pairwise(ranges):
-        if after.start < before.end:
-            raise SourceError(NODE_RANGES, "ranges overlap", text=f"0x{after.start:x}-0x{after.end - 1:x}")
-    return ranges
-
-
-def _srat(found: _List, log: KernelLog) -> list[NodeRange]:
-    if not found.rows:
-        raise SourceError(SRAT, "not in the log", absent=True)
-    _check_end(SRAT, found, log)
-    return [NodeRange(start, stop, int(node)) for start, stop, node in found.rows]
-
-
-def _firmware(rows: Sequence[tuple[int, int, str]]) -> list[FirmwareRange]:
-    return sorted(FirmwareRange(start, end, _kind(name)) for start, end, name in rows)
-
-
-def _kind(name: str) -> str:
-    """The type as sysfs names it: `persistent (type 12)` is `Persistent Memory` there."""
-    return _KINDS.get(name.split(" (type", 1)[0], name)
