@@ -39,7 +39,7 @@ PARTS: dict[str, tuple[Callable[[], Iterable[Row]], Callable[[], Iterable[Row]]]
     "plan": (plan_time, plan_time),
     "growth": (growth, growth),
     "fleet": (lambda: hosts_a_second(500), lambda: hosts_a_second(50)),
-    "captures": (lambda: captures(200), lambda: captures(20)),
+    "captures": (lambda: captures(500), lambda: captures(20)),
     "audits": (lambda: audits(1000, 10_000), lambda: audits(20, 100)),
     "idle": (lambda: idle(60), lambda: idle(5)),
     "instructions": (instructions, tuple),

@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 import io
-import os
-import resource
 import shutil
 import subprocess
 import tarfile
 import tempfile
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from tests.bench.programs import CHECKOUT, PYTHON
+from tests.bench.programs import CHECKOUT, PYTHON, Cost, cost
 from tests.bench.table import Row
 
 if TYPE_CHECKING:
@@ -34,13 +31,6 @@ for folder in sys.argv[1:]:
 """
 """The least that Python does to read the same files."""
 UNPACK = 'for name do tar -xzO -f "$name"; done'
-
-
-class Cost(NamedTuple):
-    """What a program took, in seconds."""
-
-    cpu: float
-    wall: float
 
 
 def captures(copies: int) -> Iterator[Row]:
@@ -63,9 +53,9 @@ def _rows(what: str, folder: str, peer: Sequence[str], count: int) -> Iterator[R
     audit = [PYTHON, "-m", "tdx_headroom", "fleet", folder, "--format", "csv"]
     costs: dict[int, list[Cost]] = {0: [], 1: [], 2: []}
     for _ in range(3):
-        costs[0].append(_cost(peer))
+        costs[0].append(cost(peer))
         for jobs in (1, 2):
-            costs[jobs].append(_cost([*audit, "--jobs", str(jobs)]))
+            costs[jobs].append(cost([*audit, "--jobs", str(jobs)]))
     cpu = {jobs: min(cost.cpu for cost in found) for jobs, found in costs.items()}
     wall = {jobs: min(cost.wall for cost in found) for jobs, found in costs.items()}
     against = {"tar.gz": "tar -xzO", "sosreports": "tar -xJO"}.get(what, "read by Python")
@@ -132,10 +122,3 @@ def _unpacking_sosreports(paths: Sequence[str]) -> list[str]:
 
 def _reading_files(paths: Sequence[str]) -> list[str]:
     return [PYTHON, "-c", "import sys; [open(name, 'rb').read() for name in sys.argv[1:]]", *paths]
-
-
-def _cost(command: Sequence[str]) -> Cost:
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env={**os.environ, "PYTHONHASHSEED": "0"})
-    after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - began
-    return Cost(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall)

@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import resource
-import subprocess
 import tempfile
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.address import GIB, MIB, PAGE
@@ -20,7 +18,7 @@ from tdx_headroom.hostfs.root import Root
 from tdx_headroom.plan import plan_host, shared
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.remedies import search
-from tests.bench.programs import CHECKOUT, HOST, PYTHON
+from tests.bench.programs import CHECKOUT, HOST, PYTHON, cost
 from tests.bench.table import Row
 
 if TYPE_CHECKING:
@@ -107,7 +105,7 @@ def growth() -> Iterator[Row]:
 
 
 def hosts_a_second(copies: int) -> Iterator[Row]:
-    """A fleet through `plan --facts`: facts in, plans and verdicts out, on one core.
+    """A fleet through `plan --facts`: facts in, plans and verdicts out, on one core, and by two processes.
 
     Either all its hosts have one of a few memory maps, as machines of a model do, or each has its own.
     """
@@ -118,11 +116,13 @@ def hosts_a_second(copies: int) -> Iterator[Row]:
     ]
     known = [facts for facts in captured if facts["memory_regions"]]
     required = [{key: facts[key] for key in REQUIRED} for facts in known]
-    for what, kinds, limit, least in (("required keys", required, 4500, 500), ("all keys", known, None, 250)):
+    for what, kinds, least in (("required keys", required, 500), ("all keys", known, 250)):
         fleet = [_another(facts, number) for number, facts in enumerate(kinds * copies)]
         own_maps = [_with_less(facts, number) for number, facts in enumerate(fleet)]
-        yield _fleet_row(f"plan --facts, {what}, {len(kinds)} maps", fleet, limit)
+        yield _fleet_row(f"plan --facts, {what}, {len(kinds)} maps", fleet, None)
         yield _fleet_row(f"plan --facts, {what}, a map each", own_maps, least)
+    many = [_another(facts, number) for number, facts in enumerate(required * copies * 4)]
+    yield _two_jobs_row(f"plan --facts --jobs 2, required keys, {len(required)} maps", many, 4500)
 
 
 def _another(facts: dict[str, Any], number: int) -> dict[str, Any]:
@@ -144,18 +144,26 @@ def _with_less(facts: dict[str, Any], pages: int) -> dict[str, Any]:
 
 
 def _fleet_row(name: str, fleet: list[dict[str, Any]], limit: float | None) -> Row:
-    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file, tempfile.NamedTemporaryFile() as none:
-        file.writelines(json.dumps(facts) + "\n" for facts in fleet)
-        file.flush()
-        plan = [PYTHON, "-m", "tdx_headroom", "plan", "--jobs", "1", "--facts"]
-        copy = [PYTHON, "-c", COPY]
-        own, peer = (len(fleet) / (_cpu([*c, file.name]) - _cpu([*c, none.name])) for c in (plan, copy))
+    plan, copy = _plan(1), [PYTHON, "-c", COPY]
+    with _written(fleet) as path, tempfile.NamedTemporaryFile() as none:
+        own, peer = (len(fleet) / (cost([*c, path]).cpu - cost([*c, none.name]).cpu) for c in (plan, copy))
     return Row(name, own, peer, "json in and out", "hosts/s", limit, of_ratio=False, more=True)
 
 
-def _cpu(command: list[str]) -> float:
-    """CPU seconds of a program."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env={**os.environ, "PYTHONHASHSEED": "0"})
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+def _two_jobs_row(name: str, fleet: list[dict[str, Any]], limit: float) -> Row:
+    """By the clock, the start of the programs included."""
+    with _written(fleet) as path:
+        one, two = (len(fleet) / min(cost([*_plan(jobs), path]).wall for _ in range(3)) for jobs in (1, 2))
+    return Row(name, two, one, "--jobs 1", "hosts/s", limit, of_ratio=False, more=True)
+
+
+def _plan(jobs: int) -> list[str]:
+    return [PYTHON, "-m", "tdx_headroom", "plan", "--jobs", str(jobs), "--facts"]
+
+
+@contextmanager
+def _written(fleet: list[dict[str, Any]]) -> Iterator[str]:
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+        file.writelines(json.dumps(facts) + "\n" for facts in fleet)
+        file.flush()
+        yield file.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tests.tools.ports import free_port
 
@@ -41,6 +42,21 @@ REQUEST = (
     f"Accept: {ACCEPT}\r\nAccept-Encoding: gzip\r\nX-Prometheus-Scrape-Timeout-Seconds: 10\r\n\r\n"
 ).encode()
 """As Prometheus asks: over a connection that stays open, compressed."""
+
+
+class Cost(NamedTuple):
+    """What a program took, in seconds."""
+
+    cpu: float
+    wall: float
+
+
+def cost(command: Sequence[str]) -> Cost:
+    """What a program takes that ends by itself, its children included."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True, env={**os.environ, "PYTHONHASHSEED": "0"})
+    after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - began
+    return Cost(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall)
 
 
 @functools.cache
