@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 HOST = CHECKOUT / "tests" / "hosts" / "emerald-rapids"
+THIS_HOST = ("--path.rootfs", "/")
 PYTHON = sys.executable
 
 BARE = (

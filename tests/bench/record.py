@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.bench.programs import PYTHON, REQUEST, Client, agent, running
+from tests.bench.programs import PYTHON, REQUEST, THIS_HOST, Client, agent, running
 from tests.bench.serving import percentile
 from tests.bench.table import Row
 from tests.tools.ports import free_port
@@ -47,7 +47,7 @@ def records(count: int) -> Iterator[Row]:
     if os.geteuid() != 0 or not KMSG.is_char_device():
         return
     port = free_port()
-    command = agent(port, "--path.rootfs", "/")
+    command = agent(port, *THIS_HOST)
     with (
         running(command, port, root=True),
         subprocess.Popen([PYTHON, "-c", FOLLOW], stdout=subprocess.PIPE) as follower,

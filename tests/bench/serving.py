@@ -6,11 +6,13 @@ from __future__ import annotations
 import statistics
 import subprocess
 import time
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from tests.bench.programs import (
     IMPORTS,
     PYTHON,
+    THIS_HOST,
     Client,
     agent,
     as_nobody,
@@ -25,7 +27,7 @@ from tests.bench.table import Row
 from tests.tools.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 NAMES = {"bare": "bare prometheus_client", "node_exporter": "node_exporter"}
 
@@ -72,11 +74,15 @@ def memory() -> Iterator[Row]:
         imports.stdout.readline()
         peer = status(imports.pid, "VmRSS") / 1024
         imports.kill()
-    for what, root in (("resident memory", False), ("resident memory, started as root", True)):
+    for what, arguments, root in (
+        ("resident memory", (), False),
+        ("resident memory, of the running host", THIS_HOST, False),
+        ("resident memory, started as root", (), True),
+    ):
         if root and not as_nobody():
             continue
         port = free_port()
-        with running(agent(port), port, root=root) as program:
+        with running(agent(port, *arguments), port, root=root) as program:
             client = Client(port)
             for _ in range(100):
                 client.scrape()
@@ -86,18 +92,25 @@ def memory() -> Iterator[Row]:
 
 def start(rounds: int) -> Iterator[Row]:
     """From the start of the process to its first answer, in turns; and the CPU time that it takes."""
-    took: dict[str, list[float]] = {"agent": [], "bare": []}
-    cpu: dict[str, list[float]] = {"agent": [], "bare": []}
+    commands: dict[str, Callable[[int], list[str]]] = {
+        "": agent,
+        ", of the running host": lambda port: agent(port, *THIS_HOST),
+        NAMES["bare"]: bare,
+    }
+    took: defaultdict[str, list[float]] = defaultdict(list)
+    cpu: defaultdict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
-        for name, command in (("agent", agent), ("bare", bare)):
+        for name, command in commands.items():
             port = free_port()
             with running(command(port), port) as program:
                 took[name].append(program.ready_seconds * 1e3)
                 cpu[name].append(program.cpu_seconds() * 1e3)
-    own, peer = (statistics.median(took[name]) for name in ("agent", "bare"))
-    yield Row("start to first answer", own, peer, NAMES["bare"], "ms", 500, of_ratio=False)
-    own, peer = (statistics.median(cpu[name]) for name in ("agent", "bare"))
-    yield Row("CPU of a start", own, peer, NAMES["bare"], "ms")
+    *whose, peer = commands
+    for name in whose:
+        own, other = (statistics.median(took[one]) for one in (name, peer))
+        yield Row(f"start to first answer{name}", own, other, peer, "ms", 3.5)
+        own, other = (statistics.median(cpu[one]) for one in (name, peer))
+        yield Row(f"CPU of a start{name}", own, other, peer, "ms")
 
 
 def idle(seconds: float) -> Iterator[Row]:
