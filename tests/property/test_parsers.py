@@ -27,7 +27,7 @@ from tdx_headroom.facts.kernel_report import FailureReason, KernelReport, Module
 from tdx_headroom.facts.observations import FirmwareRange, LogHealth, NodeRange, Platform
 from tdx_headroom.facts.sources import CmrSource, MemorySource, PlacementSource, SourceStatus
 from tdx_headroom.inputs.printed import files_in
-from tdx_headroom.sources.firmware_memmap import parse_firmware_entry
+from tdx_headroom.sources.firmware_memmap import parse_entries, parse_firmware_entry
 from tdx_headroom.sources.iomem import IomemRow, parse_iomem, system_ram
 from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
 from tdx_headroom.sources.kernel_log.kmsg import collect, parse_kmsg, parse_kmsg_record
@@ -35,7 +35,7 @@ from tdx_headroom.sources.kernel_log.records import KernelLog, LogRecord
 from tdx_headroom.sources.kernel_log.report import read_report
 from tdx_headroom.sources.kernel_log.text import parse_log_text
 from tdx_headroom.sources.memblock import MemblockRegion, parse_memblock
-from tdx_headroom.sources.nodes import node_ranges, parse_block_size
+from tdx_headroom.sources.nodes import node_ranges, parse_block_size, parse_blocks
 from tdx_headroom.sources.platform import (
     parse_boot_time,
     parse_cpuinfo,
@@ -72,7 +72,9 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "memblock": parse_memblock,
     "memmap-start": lambda text: parse_firmware_entry("0", text, "0xfff", "System RAM"),
     "memmap-end": lambda text: parse_firmware_entry("0", "0x0", text, text),
+    "memmap-entries": parse_entries,
     "block-size": parse_block_size,
+    "blocks": parse_blocks,
     "zoneinfo": parse_zoneinfo,
     "log": whole_log,
     "kmsg": whole_kmsg,
@@ -98,7 +100,9 @@ SAMPLES: dict[str, bytes] = {
 """,
     "memmap-start": b"0x0\n",
     "memmap-end": b"0xfff\n",
+    "memmap-entries": b"0 0x0 0x9efff System RAM\n1 0x9f000 0xfffff Reserved\n",
     "block-size": b"8000000\n",
+    "blocks": b"0-127,256,300-511\n",
     "zoneinfo": b"Node 0, zone  Normal\n    spanned  4096\n    present  4096\n  start_pfn: 1048576\n",
     "log": b"""\
 <6>[    0.000000] Linux version 6.8.0-1004-intel (x) #1

@@ -23,6 +23,7 @@ from tdx_headroom.hostfs.memory import MemoryRoot
 from tdx_headroom.hostfs.recording import RecordingRoot
 from tdx_headroom.inputs.earlier import before_this, earlier_in_root, with_earlier
 from tdx_headroom.output.plan_json import to_json
+from tdx_headroom.sources import firmware_memmap, nodes
 from tdx_headroom.sources.kernel_log import kmsg, redact
 from tdx_headroom.sources.kernel_log.reader import read_kernel_log
 from tdx_headroom.sources.platform import HOST_NAME_PATH, RELEASE_PATH
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.sources.kernel_log.records import KernelLog
 
-SCHEMA = "tdx-headroom/capture/1"
+SCHEMA = "tdx-headroom/capture/2"
 TOP = "tdx-headroom-capture"
 
 NOTHING_OF = (
@@ -87,7 +88,10 @@ def make_capture(
     texts: dict[str, str] = {}
     kept: dict[str, str] = {}
     host = facts.host if keep_host_name else None
-    found = {path: text for path, text in recording.texts.items() if not path.startswith("sos_commands/")}
+    found, names = nodes.with_lists(recording.names)
+    found |= firmware_memmap.with_entries(
+        {path: text for path, text in recording.texts.items() if not path.startswith("sos_commands/")}
+    )
     # A sosreport has these two elsewhere.
     for path, value in ((RELEASE_PATH, facts.kernel_release), (HOST_NAME_PATH, host)):
         if value is not None:
@@ -104,7 +108,7 @@ def make_capture(
             texts[path] = reduced
     if log.value is not None:
         path, texts[path], kept[path] = _log(log.value)
-    reduced_root = MemoryRoot(TOP, texts, recording.names)
+    reduced_root = MemoryRoot(TOP, texts, names)
     reduced_facts = with_earlier(read_facts(reduced_root, boots=boots), earlier_in_root(reduced_root))
     plan = to_json(assess(reduced_facts))
     _check(plan, _shown(facts), keep_host_name=keep_host_name)
@@ -113,7 +117,7 @@ def make_capture(
     manifest = _manifest(contents, kept, facts, root, now, plan["host"])
     contents["manifest.json"] = json.dumps(manifest, indent=1) + "\n"
     failed = tuple(source for source in facts.sources if not source.ok)
-    return Capture(_archive(contents, recording.names), len(texts), failed)
+    return Capture(_archive(contents, names), len(texts), failed)
 
 
 def _log(log: KernelLog) -> tuple[str, str, str]:

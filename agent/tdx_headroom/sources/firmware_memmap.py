@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import Range, subtract
@@ -11,15 +12,22 @@ from tdx_headroom.errors import SourceError
 from tdx_headroom.facts.observations import FirmwareRange
 from tdx_headroom.facts.sources import MemorySource
 from tdx_headroom.sources.reading import Reading, attempt
+from tdx_headroom.textlines import lines_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tdx_headroom.hostfs.files import HostFiles
 
 SOURCE = MemorySource.FIRMWARE_MEMMAP
 PATH = "sys/firmware/memmap"
 
+ENTRIES_PATH = f"{PATH}/entries"
+"""In a capture: all of the map, in place of three files an entry."""
+
+_PARTS = ("start", "end", "type")
+_PART_PATH = re.compile(rf"{PATH}/([0-9]{{1,6}})/({'|'.join(_PARTS)})")
+_ROW = re.compile(r"([0-9]{1,6}) (0x[0-9a-f]{1,16}) (0x[0-9a-f]{1,16}) (.*)")
 _ADDRESS = re.compile(r"0x([0-9a-f]{1,16})")
 RAM = "System RAM"
 
@@ -42,6 +50,38 @@ def parse_firmware_entry(name: str, start: str, end: str, kind: str) -> Firmware
     return FirmwareRange(first, last + 1, kind.strip())
 
 
+def parse_entries(text: str) -> list[FirmwareRange]:
+    """The map that a capture has as one file: a row an entry, its number, first and last address, and type.
+
+    Raises:
+        SourceError: a row is none, or there is none.
+    """
+    ranges = []
+    for number, line in enumerate(lines_of(text), 1):
+        match = _ROW.fullmatch(line)
+        if match is None:
+            raise SourceError(SOURCE, "not a row `number start end type`", line=number, text=line)
+        ranges.append(parse_firmware_entry(*match.groups()))
+    if not ranges:
+        raise SourceError(SOURCE, "the map is empty")
+    return ranges
+
+
+def with_entries(texts: Mapping[str, str]) -> dict[str, str]:
+    """The files of a capture, with the map as one; as they are where a part of it is missing."""
+    parts: defaultdict[int, dict[str, str]] = defaultdict(dict)
+    others = {}
+    for path, text in texts.items():
+        if match := _PART_PATH.fullmatch(path):
+            parts[int(match[1])][match[2]] = " ".join(text.split())
+        else:
+            others[path] = text
+    if not parts or any(part not in found for found in parts.values() for part in _PARTS):
+        return dict(texts)
+    rows = (f"{number} {' '.join(parts[number][part] for part in _PARTS)}\n" for number in sorted(parts))
+    return {**others, ENTRIES_PATH: "".join(rows)}
+
+
 def firmware_ram(ranges: Sequence[FirmwareRange]) -> list[Range]:
     """The RAM of a firmware map; where entries overlap, what is not RAM wins (``e820__update_table()``)."""
     ram = ((r.start, r.end) for r in ranges if r.kind == RAM)
@@ -52,11 +92,12 @@ def read_firmware_memmap(root: HostFiles) -> Reading[list[FirmwareRange]]:
     """The whole map, in the order of its numbers: by address, and behind that what was hot-added."""
 
     def read() -> list[FirmwareRange]:
+        names = root.entries(SOURCE, PATH)
+        if ENTRIES_PATH.rpartition("/")[2] in names:
+            return parse_entries(root.read(SOURCE, ENTRIES_PATH))
         ranges = []
-        numbers = (name for name in root.entries(SOURCE, PATH) if name.isascii() and name.isdigit())
-        for name in sorted(numbers, key=int):
-            folder = f"{PATH}/{name}"
-            texts = (root.read(SOURCE, f"{folder}/{part}", limit=4096) for part in ("start", "end", "type"))
+        for name in sorted((name for name in names if name.isascii() and name.isdigit()), key=int):
+            texts = (root.read(SOURCE, f"{PATH}/{name}/{part}", limit=4096) for part in _PARTS)
             ranges.append(parse_firmware_entry(name, *texts))
         if not ranges:
             raise SourceError(SOURCE, "the map is empty")

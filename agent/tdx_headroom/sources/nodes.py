@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import ADDRESS_SPACE
@@ -12,7 +13,7 @@ from tdx_headroom.facts.observations import NodeRange
 from tdx_headroom.sources.reading import Reading, attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from tdx_headroom.hostfs.files import HostFiles
 
@@ -21,10 +22,16 @@ PATH = "sys/devices/system/node"
 HAS_CPU_PATH = f"{PATH}/has_cpu"
 BLOCK_SIZE_PATH = "sys/devices/system/memory/block_size_bytes"
 
+BLOCKS_FILE = "memory-blocks"
+"""In a capture: the numbers of a node's blocks, in place of a name each."""
+
+_MOST_BLOCKS = 1 << 17
 _NODE = re.compile(r"node([0-9]{1,5})")
 _BLOCK = re.compile(r"memory([0-9]{1,9})")
 _SPAN = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
+_BLOCKS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _SIZE = re.compile(r"[0-9a-f]{1,16}")
+_BLOCK_PATH = re.compile(rf"({PATH}/node[0-9]{{1,5}})/memory([0-9]{{1,9}})")
 
 
 def parse_block_size(text: str) -> int:
@@ -80,6 +87,54 @@ def read_cpu_nodes(root: HostFiles) -> frozenset[int] | None:
         return None
 
 
+def parse_blocks(text: str) -> list[int]:
+    """The numbers in a list such as ``0-127,256``.
+
+    Raises:
+        SourceError: it is no such list, or of more blocks than a directory may have.
+    """
+    numbers: list[int] = []
+    for part in text.strip().split(","):
+        match = _BLOCKS.fullmatch(part)
+        if match is None:
+            raise SourceError(SOURCE, f"{BLOCKS_FILE} holds no list of blocks", text=text)
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last - first >= _MOST_BLOCKS - len(numbers):
+            raise SourceError(SOURCE, f"{BLOCKS_FILE} has more than {_MOST_BLOCKS} blocks")
+        numbers += range(first, last + 1)
+    return numbers
+
+
+def with_lists(names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """A file for the blocks of each node, for a capture, and all other names of paths."""
+    numbers: defaultdict[str, set[int]] = defaultdict(set)
+    others = []
+    for name in names:
+        if match := _BLOCK_PATH.fullmatch(name):
+            numbers[match[1]].add(int(match[2]))
+        else:
+            others.append(name)
+    return {f"{node}/{BLOCKS_FILE}": f"{_as_list(found)}\n" for node, found in numbers.items()}, others
+
+
+def _as_list(numbers: Iterable[int]) -> str:
+    spans: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if spans and spans[-1][1] == number - 1:
+            spans[-1] = (spans[-1][0], number)
+        else:
+            spans.append((number, number))
+    return ",".join(f"{first}" if first == last else f"{first}-{last}" for first, last in spans)
+
+
+def _blocks_of(root: HostFiles, node: int) -> list[int]:
+    folder = f"{PATH}/node{node}"
+    names = root.entries(SOURCE, folder)
+    if BLOCKS_FILE in names:
+        return parse_blocks(root.read(SOURCE, f"{folder}/{BLOCKS_FILE}"))
+    return [int(m[1]) for name in names if (m := _BLOCK.fullmatch(name))]
+
+
 def read_nodes(root: HostFiles) -> Reading[list[NodeRange]]:
     """Nodes of all memory blocks; a host with one node has all its memory there."""
 
@@ -90,15 +145,7 @@ def read_nodes(root: HostFiles) -> Reading[list[NodeRange]]:
         if len(nodes) == 1:
             return [NodeRange(0, ADDRESS_SPACE, nodes[0])]
         block_size = parse_block_size(root.read(SOURCE, BLOCK_SIZE_PATH, limit=4096))
-        blocks = {
-            node: [
-                int(m[1])
-                for name in root.entries(SOURCE, f"{PATH}/node{node}")
-                if (m := _BLOCK.fullmatch(name))
-            ]
-            for node in sorted(nodes)
-        }
-        ranges = node_ranges(blocks, block_size)
+        ranges = node_ranges({node: _blocks_of(root, node) for node in sorted(nodes)}, block_size)
         if not ranges:
             raise SourceError(SOURCE, f"no memory block in the nodes of {root.locate(PATH)}")
         return ranges

@@ -13,7 +13,7 @@ from tdx_headroom.errors import SourceError
 from tdx_headroom.facts.boot_inventory import parse_inventory, redacted, write_inventory
 from tdx_headroom.facts.record_file import parse_records, write_records
 from tdx_headroom.facts.record_file import redacted as redacted_record
-from tdx_headroom.sources import firmware_memmap, iomem, memblock, zoneinfo
+from tdx_headroom.sources import firmware_memmap, iomem, memblock, nodes, zoneinfo
 from tdx_headroom.sources.platform import (
     CAPTURED_FLAGS,
     flags_are_whole,
@@ -91,6 +91,21 @@ def firmware_address(text: str) -> str:
 def firmware_type(text: str) -> str:
     """What is RAM and what is not has to stay, whatever the kernel calls it."""
     return text if _FIRMWARE_TYPE.fullmatch(text.strip()) else "another type\n"
+
+
+def firmware_entries(text: str) -> str:
+    """All rows, types as in :func:`firmware_type`."""
+    firmware_memmap.parse_entries(text)
+    rows = (line.split(" ", 3) for line in lines_of(text))
+    return "".join(
+        f"{number} {start} {end} {firmware_type(kind).strip()}\n" for number, start, end, kind in rows
+    )
+
+
+def block_list(text: str) -> str:
+    """All, once it has been seen to be nothing else."""
+    nodes.parse_blocks(text)
+    return text
 
 
 def zones(text: str) -> str:

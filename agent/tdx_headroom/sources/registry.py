@@ -17,8 +17,16 @@ from tdx_headroom.facts.boot_inventory import INVENTORY_PATH
 from tdx_headroom.facts.record_file import FIRMWARE_VERSION, RECORDS_PATH
 from tdx_headroom.facts.sources import RESERVED, MemorySource
 from tdx_headroom.hostfs.files import MAX_FILE, Selection
-from tdx_headroom.sources import iomem, memblock, memory_blocks, nodes, platform, reduce, zoneinfo
-from tdx_headroom.sources.firmware_memmap import read_firmware_memmap
+from tdx_headroom.sources import (
+    firmware_memmap,
+    iomem,
+    memblock,
+    memory_blocks,
+    nodes,
+    platform,
+    reduce,
+    zoneinfo,
+)
 from tdx_headroom.sources.kernel_log import kmsg
 from tdx_headroom.sources.kernel_log.reader import ALL_LOG_PATHS, MAX_LOG
 from tdx_headroom.sources.kernel_log.reader import SOURCE as LOG
@@ -102,17 +110,25 @@ IOMEM = Source(
 )
 FIRMWARE = Source(
     MemorySource.FIRMWARE_MEMMAP,
-    read_firmware_memmap,
+    firmware_memmap.read_firmware_memmap,
     (
         File(r"sys/firmware/memmap/[0-9]{1,6}/(?:start|end)", reduce.firmware_address),
         File(r"sys/firmware/memmap/[0-9]{1,6}/type", reduce.firmware_type),
+        File(re.escape(firmware_memmap.ENTRIES_PATH), reduce.firmware_entries, "all entries, one a row"),
     ),
     required=True,
 )
 NODES = Source(
     nodes.SOURCE,
     nodes.read_nodes,
-    (File(nodes.BLOCK_SIZE_PATH, reduce.matching(r"[0-9a-f]{1,16}")),),
+    (
+        File(nodes.BLOCK_SIZE_PATH, reduce.matching(r"[0-9a-f]{1,16}")),
+        File(
+            rf"{nodes.PATH}/node[0-9]{{1,5}}/{nodes.BLOCKS_FILE}",
+            reduce.block_list,
+            "numbers of the node's memory blocks",
+        ),
+    ),
     # Whatever lies in a node's directory shows that there is the node.
     names=r"sys/devices/system/node/node[0-9]{1,5}(?:/(?:memory[0-9]{1,9}|meminfo|cpulist|distance))?",
     required=True,

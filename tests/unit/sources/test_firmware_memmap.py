@@ -7,7 +7,13 @@ import pytest
 
 from tdx_headroom.errors import SourceError
 from tdx_headroom.facts.observations import FirmwareRange
-from tdx_headroom.sources.firmware_memmap import firmware_ram, parse_firmware_entry, read_firmware_memmap
+from tdx_headroom.sources.firmware_memmap import (
+    firmware_ram,
+    parse_entries,
+    parse_firmware_entry,
+    read_firmware_memmap,
+    with_entries,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -102,6 +108,41 @@ def test_entries_come_in_the_order_of_their_numbers(host_tree: HostTree) -> None
     value = read_firmware_memmap(host_tree(files)).value
     assert value is not None
     assert [r.start for r in value] == [0x5000, 0, 0x3000, 0x1000, 0x2000]
+
+
+def test_list_of_a_capture(host_tree: HostTree) -> None:
+    """One file stands for three an entry, in the order of the numbers; all else stays."""
+    files = {
+        **entry("0", "0x0", "0x9efff", "System RAM"),
+        **entry("2", "0x100000", "0x1fffff", "ACPI Non-volatile Storage"),
+        **entry("10", "0x9f000", "0xfffff", "Reserved"),
+    }
+    texts = {path: str(text) for path, text in files.items()}
+    listed = with_entries({**texts, "proc/iomem": "x", f"{FOLDER}/3/other": "y"})
+    assert listed == {
+        "proc/iomem": "x",
+        f"{FOLDER}/3/other": "y",
+        f"{FOLDER}/entries": "0 0x0 0x9efff System RAM\n2 0x100000 0x1fffff ACPI Non-volatile Storage\n"
+        "10 0x9f000 0xfffff Reserved\n",
+    }
+    captured = read_firmware_memmap(host_tree({f"{FOLDER}/entries": listed[f"{FOLDER}/entries"]}))
+    assert captured.value == read_firmware_memmap(host_tree(files)).value
+
+
+@pytest.mark.parametrize("part", ["start", "end", "type"])
+def test_a_map_with_a_part_missing_is_no_list(part: str) -> None:
+    """What spoils the map of a host spoils that of its capture: it stays as it is."""
+    files = entry("0", "0x0", "0xfff", "System RAM") | entry("1", "0x1000", "0x1fff", "Reserved")
+    texts = {path: str(text) for path, text in files.items() if path != f"{FOLDER}/1/{part}"}
+    assert with_entries(texts) == texts
+
+
+@pytest.mark.parametrize("row", ["0 0x0 0xfff", "x 0x0 0xfff RAM", "0 0 0xfff RAM", " 0 0x0 0xf RAM", "0"])
+def test_no_row(row: str) -> None:
+    """A row has its number, two addresses with their prefix, and the type."""
+    with pytest.raises(SourceError) as caught:
+        parse_entries(f"0 0x0 0xfff System RAM\r\n{row}\n")
+    assert (caught.value.reason, caught.value.line) == ("not a row `number start end type`", 2)
 
 
 def test_other_names_in_the_folder(host_tree: HostTree) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tdx_headroom.errors import SourceError
 from tdx_headroom.facts.observations import NodeRange
-from tdx_headroom.sources.nodes import node_ranges, parse_block_size, read_nodes
+from tdx_headroom.sources.nodes import node_ranges, parse_block_size, parse_blocks, read_nodes, with_lists
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -79,6 +79,37 @@ def test_host_with_two_nodes(host_tree: HostTree) -> None:
         NodeRange(12 * BLOCK, 13 * BLOCK, 1),
         NodeRange(100 * BLOCK, 101 * BLOCK, 1),
     ]
+
+
+def test_lists_of_a_capture(host_tree: HostTree) -> None:
+    """A file with the numbers stands for a name each, also where no number has a neighbour."""
+    blocks = {0: [0, 1, 2, 9, 11], 1: [12, 100], 2: []}
+    names = [f"{NODES}/node{node}/memory{number}" for node in blocks for number in blocks[node]]
+    lists, others = with_lists([*names, f"{NODES}/node2/", f"{NODES}/node0/memory3x", "sys/memory4"])
+    assert lists == {f"{NODES}/node0/memory-blocks": "0-2,9,11\n", f"{NODES}/node1/memory-blocks": "12,100\n"}
+    assert others == [f"{NODES}/node2/", f"{NODES}/node0/memory3x", "sys/memory4"]
+    files: dict[str, str | bytes] = {BLOCK_SIZE: f"{BLOCK:x}\n", f"{NODES}/node2/cpulist": "0\n", **lists}
+    assert read_nodes(host_tree(files)).value == node_ranges(blocks, BLOCK)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n", "1-", "-1", "1,,2", "1, 2", "0x1", "1-2-3", "1\n2", "1234567890", "\u0661"]
+)
+def test_no_list_of_blocks(text: str) -> None:
+    """Anything but numbers and spans is refused."""
+    with pytest.raises(SourceError) as caught:
+        parse_blocks(text)
+    assert caught.value.reason == "memory-blocks holds no list of blocks"
+
+
+@pytest.mark.parametrize("text", ["0-131072", "0-65535,100000-165536", "1-999999999"])
+def test_list_of_too_many_blocks(text: str) -> None:
+    """A short text cannot stand for more blocks than a folder can hold names."""
+    with pytest.raises(SourceError) as caught:
+        parse_blocks(text)
+    assert caught.value.reason == "memory-blocks has more than 131072 blocks"
+    assert len(parse_blocks("0-131071")) == 131072
+    assert parse_blocks("7-5") == []
 
 
 def test_single_node_has_all_memory(host_tree: HostTree) -> None:
