@@ -260,6 +260,7 @@ async def _refresh_forever(
     """Refresh when woken, and by the slow timer when not; between two of them, write the state that waits."""
     loop = asyncio.get_running_loop()
     next_look = loop.time() + interval
+    rested = 0.0
     while True:
         write = agent.seconds_until_write
         left = max(0.0, next_look - loop.time())
@@ -270,11 +271,14 @@ async def _refresh_forever(
             if loop.time() < next_look:
                 agent.write_state()
                 continue
+        # Only what comes too soon waits for it: with nothing to do the agent sleeps through.
+        if (early := rested - loop.time()) > 0:
+            await asyncio.sleep(early)
         wake.clear()
         began = time.thread_time()
         watch.renew()
         agent.refresh()
         notifier.reloaded(agent.status)
         notifier.status(agent.status)
-        await asyncio.sleep(min(MAX_GAP, max(MIN_GAP, REST * (time.thread_time() - began))))
+        rested = loop.time() + min(MAX_GAP, max(MIN_GAP, REST * (time.thread_time() - began)))
         next_look = loop.time() + interval
