@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The manifests on a real node of Kubernetes, by docs/kubernetes.md: ``python -m tests.kubernetes``.
 
-Kubernetes 1.20 is built of Debian 12's source, and runs with Debian's etcd and docker in namespaces of this
-machine, as if on a processor with TDX; the agent's image is built as the page says. Then each kustomization
-is applied as it is: does the pod become ready, what does it read, which capabilities are left, what does it
-say of the next boot; and what do node labels select? Needs root, and a quarter of an hour the first time. At
-the end nothing of it is left.
+Kubernetes 1.20 is built of Debian 12's source, and runs with Debian's etcd and docker (``--engine``: or
+containerd by itself) in namespaces of this machine, as if on a processor with TDX; the agent's image is built
+as the page says. Then each kustomization is applied as it is: does the pod become ready, what does it read,
+which capabilities are left, what does it say of the next boot; and what do node labels select? Needs root,
+and a quarter of an hour the first time. At the end nothing of it is left.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tests.container.image import CHECKOUT, base_tar, commands, import_base
 from tests.container.podman import podman, require
 from tests.kernel.tools import exit_status
 from tests.kubernetes import build, checks, cluster, labels, node, overlays, tls
+from tests.kubernetes.engines import ENGINES, PAUSE
 from tests.tools.steps import run_steps, say
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m tests.kubernetes", description=__doc__)
     parser.add_argument("--fresh", action="store_true", help="make the node's and the image's Debian anew")
+    parser.add_argument("--engine", choices=[*ENGINES], default="docker", help="what runs containers")
     parser.add_argument("--keep-logs", type=Path, metavar="DIR", help="copy the servers' logs there")
     options = parser.parse_args(arguments)
     try:
@@ -68,8 +70,13 @@ def _run(options: argparse.Namespace) -> int:
         if options.keep_logs:
             stack.callback(_keep, place, options.keep_logs)
         began = time.monotonic()
-        made = cluster.start(place, programs, CHECKOUT)
-        say(TEST, f"a node of Kubernetes {programs.version}", began, f"kubectl {programs.client}")
+        pause = place.root / "tmp/pause.tar"
+        engine("import", '--change=ENTRYPOINT ["/pause"]', programs.folder / "pause.tar", PAUSE)
+        engine("save", "--quiet", "--format=docker-archive", f"--output={pause}", PAUSE)
+        containers = ENGINES[options.engine](place)
+        made = cluster.start(place, containers, programs, CHECKOUT, "/tmp/pause.tar")
+        what = f"a node of Kubernetes {programs.version} with {containers.name}"
+        say(TEST, what, began, f"kubectl {programs.client}")
         good = run_steps(TEST, _steps(made, engine, base))
         began = time.monotonic()
     say(TEST, "all of it ended and removed", began)

@@ -92,9 +92,9 @@ def expect_powerless_container(cluster: Cluster, pod: Json, name: str, user: int
     """The container's process has no capability, and is this user."""
     statuses = {status["name"]: status for status in pod["status"]["containerStatuses"]}
     engine, _, number = statuses[name]["containerID"].partition("://")
-    expect(f"the containers are {engine}'s", engine == "docker")
-    pid = cluster.node.run("docker", "inspect", "--format={{.State.Pid}}", number).strip()
-    expect_powerless(name, cluster.node.run("cat", f"/proc/{pid}/status"), user)
+    expect(f"the containers are {engine}'s", engine == cluster.engine.name)
+    status = cluster.node.run("cat", f"/proc/{cluster.engine.pid(number)}/status")
+    expect_powerless(name, status, user)
 
 
 def logs(cluster: Cluster, pod: Json, container: str = AGENT) -> str:

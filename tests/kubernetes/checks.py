@@ -40,9 +40,8 @@ def image(cluster: Cluster, engine: Podman, words: list[str], checkout: Path) ->
     engine.build(words, checkout)
     archive = cluster.node.root / "tmp/image.tar"
     engine("save", "--quiet", "--format=docker-archive", f"--output={archive}", name)
-    cluster.node.run("docker", "load", "--quiet", "--input=/tmp/image.tar")
+    cluster.engine.load("/tmp/image.tar", name)
     archive.unlink()
-    cluster.node.run("docker", "image", "inspect", name)
     return name
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.kernel.tools import KernelTestError, last_line, run
+from tests.kubernetes.engines import PAUSE, RUNTIME
 from tests.kubernetes.node import ADDRESS, NAME, PATIENCE
 from tests.tools.steps import wait_for
 
@@ -19,12 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tests.kubernetes.build import Programs
+    from tests.kubernetes.engines import Engine
     from tests.kubernetes.node import Node
 
 Json = dict[str, Any]
-PAUSE = "k8s.gcr.io/pause:3.2"
-"""The image of the container that holds a pod's namespaces, as this kubelet calls it."""
-
 _SECRETS = "/etc/kubernetes/pki"
 _CONFIGURATION = "/etc/kubernetes/admin.conf"
 _TOKEN = "of-the-test"
@@ -45,16 +44,6 @@ _ETCD = (
     *("--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379"),
     *("--listen-peer-urls=http://127.0.0.1:2380",),
 )
-_DOCKER = (
-    *(
-        "/usr/sbin/dockerd",
-        "--host=unix:///run/docker.sock",
-        "--storage-driver=overlay2",
-        "--oom-score-adjust=0",
-    ),
-    *("--bridge=none", "--iptables=false", "--exec-opt=native.cgroupdriver=cgroupfs"),
-    *("--add-runtime=here=/opt/runtime", "--default-runtime=here"),
-)
 _SERVER = (
     *(
         "/opt/kubernetes/kube-apiserver",
@@ -74,9 +63,7 @@ _CONTROLLERS = (
 _SCHEDULER = ("/opt/kubernetes/kube-scheduler", f"--kubeconfig={_CONFIGURATION}", "--leader-elect=false")
 _KUBELET = (
     *("/opt/kubernetes/kubelet", f"--kubeconfig={_CONFIGURATION}", f"--node-ip={ADDRESS}"),
-    *(f"--hostname-override={NAME}", "--docker-endpoint=unix:///run/docker.sock"),
-    *("--network-plugin=cni", "--cni-bin-dir=/usr/lib/cni", "--cni-conf-dir=/etc/cni/net.d"),
-    f"--pod-infra-container-image={PAUSE}",
+    f"--hostname-override={NAME}",
     # Cgroups of its own for the classes of pods are more than a container lets it make.
     *("--cgroups-per-qos=false", "--enforce-node-allocatable=", "--cgroup-driver=cgroupfs"),
     # How full this machine's disk is must not end pods.
@@ -91,12 +78,14 @@ class Cluster(NamedTuple):
 
     Args:
         node: where it runs.
+        engine: what runs its containers.
         kubectl: the client.
         checkout: folder in which kubectl runs, which the pages' commands are meant for.
         configuration: kubectl's.
     """
 
     node: Node
+    engine: Engine
     kubectl: Path
     checkout: Path
     configuration: Path
@@ -148,8 +137,15 @@ class Cluster(NamedTuple):
         return self("apply", *options, "--filename=-", stdin=text)
 
 
-def start(node: Node, programs: Programs, checkout: Path) -> Cluster:
+def start(node: Node, engine: Engine, programs: Programs, checkout: Path, pause: str) -> Cluster:
     """The servers, until the node is ready.
+
+    Args:
+        node: where they run.
+        engine: what is to run containers there.
+        programs: of Kubernetes.
+        checkout: folder in which kubectl runs.
+        pause: on the node, the archive of the image of that name.
 
     Raises:
         KernelTestError: one does not come up; its last line is in the message.
@@ -163,21 +159,19 @@ def start(node: Node, programs: Programs, checkout: Path) -> Cluster:
     configuration = node.folder / "kubectl.json"
     configuration.write_text(json.dumps(_configuration()))
     shutil.copy(configuration, etc / "kubernetes/admin.conf")
-    runtime = node.root / "opt/runtime"
+    runtime = node.root / RUNTIME.lstrip("/")
     shutil.copy(Path(__file__).with_name("runtime.py"), runtime)
     runtime.chmod(0o755)
 
     node.start(*_ETCD)
-    node.start(*_DOCKER, f"--cgroup-parent=/{node.cgroup}")
     node.wait_for("etcd", "etcd", *_ASK, "http://127.0.0.1:2379/health")
     node.start(*_SERVER)
-    node.wait_for("docker", "dockerd", "docker", "version")
-    pause = programs.folder / "pause.tar"
-    node.run("docker", "import", '--change=ENTRYPOINT ["/pause"]', f"/opt/kubernetes/{pause.name}", PAUSE)
+    engine.start()
+    engine.load(pause, PAUSE)
     node.wait_for("Kubernetes' server", "kube-apiserver", *_ASK, "https://127.0.0.1:6443/readyz")
-    for words in (_CONTROLLERS, _SCHEDULER, (*_KUBELET, f"--cgroup-root=/{node.cgroup}")):
+    for words in (_CONTROLLERS, _SCHEDULER, (*_KUBELET, *engine.kubelet, f"--cgroup-root=/{node.cgroup}")):
         node.start(*words)
-    cluster = Cluster(node, programs.kubectl, checkout, configuration)
+    cluster = Cluster(node, engine, programs.kubectl, checkout, configuration)
     wait_for("ready node", lambda: _ready(cluster.get("node", NAME)), PATIENCE)
     # Without its default account no pod may be made in a namespace.
     wait_for("account", lambda: cluster("get", "serviceaccount", "default"), PATIENCE)

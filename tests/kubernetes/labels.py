@@ -13,7 +13,7 @@ import yaml
 
 from tests.kernel.tools import run
 from tests.kubernetes.agent import AGENT, NAMESPACE, rolled_out
-from tests.kubernetes.cluster import PAUSE
+from tests.kubernetes.engines import PAUSE
 from tests.kubernetes.node import NAME, PATIENCE
 from tests.kubernetes.overlays import run_on_node
 from tests.tools.steps import expect, wait_for
@@ -66,7 +66,7 @@ def labels_and_hold(cluster: Cluster, page: str, checkout: Path) -> str:
     workload = ",".join(f"{name}={value}" for name, value in asked.items())
     folder = checkout / "packaging/kubernetes/kured/hold"
     image = yaml.safe_load((folder / "daemonset.yaml").read_text("utf-8"))["spec"]["template"]["spec"]
-    cluster.node.run("docker", "tag", PAUSE, image["containers"][0]["image"])
+    cluster.engine.tag(PAUSE, image["containers"][0]["image"])
     cluster("apply", "-k", folder.relative_to(checkout))
     said = []
     for what, case in CASES.items():

@@ -59,9 +59,10 @@ _START = """
     mount --rbind /dev dev
     mount -t tmpfs tmpfs run
     mount -t tmpfs tmpfs tmp
-    mkdir -p var/lib/docker var/lib/etcd opt/kubernetes old
-    # Docker lays overlays of its own, which cannot be upon this one.
+    mkdir -p var/lib/docker var/lib/containerd var/lib/etcd opt/kubernetes old
+    # Engines lay overlays of their own, which cannot be upon this one.
     mount --bind ../docker var/lib/docker
+    mount --bind ../containerd var/lib/containerd
     mount --bind ../etcd var/lib/etcd
     mount --bind "$3" opt/kubernetes
     echo "$4" > proc/sys/kernel/hostname
@@ -169,7 +170,7 @@ def node(folder: Path, tree: Path, programs: Path) -> Iterator[Node]:
     Raises:
         MissingError: this machine lets nobody make such namespaces or mounts.
     """
-    for name in ("upper", "overlay", "root", "docker", "etcd", "proc"):
+    for name in ("upper", "overlay", "root", "docker", "containerd", "etcd", "proc"):
         (folder / name).mkdir()
     for path, text in {**_KERNEL_SETTINGS, "cpuinfo": _cpuinfo()}.items():
         (folder / "proc" / path.replace("/", ":")).write_text(f"{text}\n")

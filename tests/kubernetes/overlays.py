@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 LACKING = "/lib/modules"
 """Of the folders that the pods want, the one that the node has not at first."""
 
+_PROGRAM = "/opt/tdx-headroom/bin/tdx-headroom"
 _INVENTORY = "/host/run/tdx-headroom-boots"
 _TRY = """
     for place in $(cut -d " " -f 5 /proc/self/mountinfo | grep ^/host | sort -u); do
@@ -140,7 +141,5 @@ def kustomization(
 def run_on_node(cluster: Cluster, folder: str, *words: str) -> str:
     """The image's agent as root on the node, which it sees below /host; it may write to the folder."""
     agent = cluster.get("daemonset", f"--namespace={NAMESPACE}", AGENT)["spec"]["template"]["spec"]
-    volumes = ("--volume=/:/host:ro,rslave", f"--volume={folder}:{folder}")
-    options = ("--rm", "--network=none", "--cap-add=SYS_ADMIN", *volumes)
     image = agent["containers"][0]["image"]
-    return cluster.node.run("docker", "run", *options, image, *words, "--path.rootfs=/host")
+    return cluster.engine.run(image, folder, _PROGRAM, *words, "--path.rootfs=/host")
