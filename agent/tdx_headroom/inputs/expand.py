@@ -69,11 +69,17 @@ def merged(named: Sequence[Named]) -> Named:
 
 
 class _InFolder(NamedTuple):
-    """Inputs of one kind in a directory: there may be very many, and a name takes little memory."""
+    """Inputs of one kind in a directory.
+
+    Args:
+        kind: of each.
+        folder: in which they are.
+        names: all of them in one text, with ``/`` between: there may be very many, in every process.
+    """
 
     kind: Kind
     folder: Path
-    names: tuple[str, ...]
+    names: str
 
 
 class Inputs:
@@ -85,7 +91,9 @@ class Inputs:
 
     def __init__(self, parts: Iterable[Named | _InFolder]) -> None:
         self._parts = tuple(parts)
-        self._number = sum(1 if isinstance(part, Named) else len(part.names) for part in self._parts)
+        self._number = sum(
+            1 if isinstance(part, Named) else part.names.count("/") + 1 for part in self._parts
+        )
 
     def __iter__(self) -> Iterator[Named]:
         """Each of them."""
@@ -93,7 +101,8 @@ class Inputs:
             if isinstance(part, Named):
                 yield part
             else:
-                yield from (Named(part.kind, str(part.folder / name)) for name in part.names)
+                names = re.finditer(r"[^/]+", part.names)
+                yield from (Named(part.kind, str(part.folder / name[0])) for name in names)
 
     def __len__(self) -> int:
         """How many they are."""
@@ -146,7 +155,7 @@ def _captures(folder: Path, kind: Kind, depth: int) -> Iterator[Named | _InFolde
             for name in some:
                 yield from _captures(folder / name, kind, depth - 1)
         elif found is not None:
-            yield _InFolder(Kind(found), folder, tuple(some))
+            yield _InFolder(Kind(found), folder, "/".join(some))
 
 
 def _names_in(folder: Path) -> list[str]:
