@@ -65,7 +65,7 @@ reboot-test: $(STAMP) ## guests with GRUB and systemd-boot are rebooted: does th
 package-test: $(STAMP) ## the Debian package on fresh Debian 13 and 12; needs root
 	@$(VENV)/bin/python -m tests.packaging.fresh $(ARGS)
 
-container-test: $(STAMP) ## the image, built and run by podman as docs/container.md says; needs root
+container-test: $(STAMP) ## the image, built and run by podman or docker as docs/container.md says; needs root
 	@$(VENV)/bin/python -m tests.container $(ARGS)
 
 kubernetes-test: $(STAMP) ## the manifests on a real node, made here, as docs/kubernetes.md says; needs root

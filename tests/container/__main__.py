@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The container image under podman, by the commands of docs/container.md: ``python -m tests.container``.
+"""The container image under podman or docker, by docs/container.md: ``python -m tests.container``.
 
 The base image is made of Debian's packages, under the name that the Containerfile has. Everything else is
 what the page shows: the build, the agent's container, the one that reads boot entries, the textfile. Then:
@@ -16,17 +16,25 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.container import checks
+from tests.container import checks, docker, podman
+from tests.container.engine import require
 from tests.container.image import CHECKOUT, base_tar, commands, import_base
-from tests.container.podman import podman, require
 from tests.kernel.tools import exit_status
 from tests.tools.steps import run_steps, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    from tests.container.engine import Engine
 
 NAME = "container-test"
 PAGE = CHECKOUT / "docs/container.md"
+ENGINES: dict[str, tuple[Callable[[Path], AbstractContextManager[Engine]], dict[str, str]]] = {
+    "podman": (podman.podman, podman.PROGRAMS),
+    "docker": (docker.docker, docker.PROGRAMS),
+}
+"""How each begins, and the programs that it needs."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,16 +45,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m tests.container", description=__doc__)
     parser.add_argument("--fresh", action="store_true", help="make the base image anew")
+    parser.add_argument("--engine", choices=[*ENGINES], default="podman", help="what runs it")
     options = parser.parse_args(arguments)
-    return exit_status(NAME, lambda: _run(fresh=options.fresh))
+    return exit_status(NAME, lambda: _run(options.engine, fresh=options.fresh))
 
 
-def _run(*, fresh: bool) -> int:
-    require("the image is run as root")
+def _run(name: str, *, fresh: bool) -> int:
+    start, programs = ENGINES[name]
+    require("the image is run as root", programs)
     began = time.monotonic()
     base = base_tar(fresh=fresh)
     say(NAME, "root file system of the base image", began)
-    with tempfile.TemporaryDirectory(prefix="tdx-container-") as name, podman(Path(name)) as engine:
+    with tempfile.TemporaryDirectory(prefix="tdx-container-") as folder, start(Path(folder)) as engine:
         shown = commands(PAGE.read_text("utf-8"))
         steps: dict[str, Callable[[], str | None]] = {
             "base image": partial(import_base, engine, base),

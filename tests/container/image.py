@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tests.kernel.tools import KernelTestError, bootstrap, cache_folder, new_folder
 
 if TYPE_CHECKING:
-    from tests.container.podman import Podman
+    from tests.container.engine import Engine
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 RECIPE = CHECKOUT / "packaging/container/Containerfile"
@@ -37,7 +37,7 @@ def base_tar(*, fresh: bool) -> Path:
     return folder / "base.tar"
 
 
-def import_base(engine: Podman, base: Path) -> str:
+def import_base(engine: Engine, base: Path) -> str:
     """Give the root file system the name that the recipe builds from; it must have that Python."""
     recipe = RECIPE.read_text("utf-8")
     version = re.search(r"(?m)^ARG PYTHON=(\S+)$", recipe)
@@ -45,7 +45,7 @@ def import_base(engine: Podman, base: Path) -> str:
     if version is None or len(names) != 1:
         raise KernelTestError(f"{RECIPE.name} names no Python, or several images to start from")
     name = names.pop().replace("${PYTHON}", version[1])
-    engine("import", "--quiet", base, f"docker.io/library/{name}")
+    engine.import_image(base, f"docker.io/library/{name}")
     said = engine.once("--network=none", name, "python", "--version").strip()
     if not said.startswith(f"Python {version[1]}."):
         raise KernelTestError(f"Debian {SUITE} has {said}, the recipe wants {version[1]}")

@@ -20,8 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.container.engine import require
 from tests.container.image import CHECKOUT, base_tar, commands, import_base
-from tests.container.podman import podman, require
+from tests.container.podman import PROGRAMS, podman
 from tests.kernel.tools import exit_status
 from tests.kubernetes import build, checks, cluster, labels, node, overlays, tls
 from tests.kubernetes.engines import ENGINES, PAUSE
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    require("a node needs it")
+    require("a node needs it", PROGRAMS)
     programs = build.programs(TEST)
     began = time.monotonic()
     base, tree = base_tar(fresh=options.fresh), node.node_tree(fresh=options.fresh)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tests.kubernetes.node import Node
 
 Json = dict[str, Any]
+_RUNC = Path(__file__).parents[1] / "container/runtime.py"
 _SECRETS = "/etc/kubernetes/pki"
 _CONFIGURATION = "/etc/kubernetes/admin.conf"
 _TOKEN = "of-the-test"
@@ -160,7 +161,7 @@ def start(node: Node, engine: Engine, programs: Programs, checkout: Path, pause:
     configuration.write_text(json.dumps(_configuration()))
     shutil.copy(configuration, etc / "kubernetes/admin.conf")
     runtime = node.root / RUNTIME.lstrip("/")
-    shutil.copy(Path(__file__).with_name("runtime.py"), runtime)
+    shutil.copy(_RUNC, runtime)
     runtime.chmod(0o755)
 
     node.start(*_ETCD)

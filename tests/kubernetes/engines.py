@@ -16,7 +16,7 @@ PAUSE = "k8s.gcr.io/pause:3.2"
 """The image of the container that holds a pod's namespaces, as this kubelet calls it."""
 
 RUNTIME = "/opt/runtime"
-"""What the engine calls in place of runc (``runtime.py``)."""
+"""What the engine calls in place of runc (``tests/container/runtime.py``)."""
 
 _CNI_PROGRAMS, _CNI_NETWORKS = "/usr/lib/cni", "/etc/cni/net.d"
 

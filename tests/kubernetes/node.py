@@ -7,15 +7,15 @@ namespace, mounts, interfaces and rules with theirs. Only cgroups and the folder
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.kernel.tools import KernelTestError, MissingError, bootstrap, last_line, new_folder, run
 from tests.kubernetes.build import CACHE, SUITE
+from tests.tools.cgroups import cgroup
 from tests.tools.steps import wait_for
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ _MODEL = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags")
 NAME, ADDRESS = "tdx-node", "192.0.2.1"
 PATIENCE = 300.0
 """Seconds for a server or a pod to come or go on a loaded machine."""
-
-CGROUPS = Path("/sys/fs/cgroup")
 
 _KERNEL_SETTINGS = {
     "sys/vm/overcommit_memory": 1,
@@ -189,14 +187,12 @@ def node(folder: Path, tree: Path, programs: Path) -> Iterator[Node]:
             why = holder.communicate()[1].decode(errors="replace")
             raise MissingError(f"namespaces and mounts for a node: {last_line(why)}")
         made = Node(int(line), folder, {})
-        for hierarchy in _hierarchies():
-            (hierarchy / made.cgroup).mkdir(exist_ok=True)
-        try:
-            yield made
-        finally:
-            holder.kill()
-            holder.communicate()
-            wait_for("end of the node's cgroups", lambda: _without(made.cgroup))
+        with cgroup(made.cgroup):
+            try:
+                yield made
+            finally:
+                holder.kill()
+                holder.communicate()
     finally:
         holder.kill()
         holder.wait()
@@ -211,19 +207,3 @@ def _cpuinfo() -> str:
     for key, rest in other.items():
         text = re.sub(rf"(?m)^{key}\t+: .*$", key + rest, text)
     return text
-
-
-def _hierarchies() -> list[Path]:
-    """The folders of each hierarchy of cgroups (v1), or the one (v2)."""
-    if (CGROUPS / "cgroup.procs").exists():
-        return [CGROUPS]
-    return [path for path in CGROUPS.iterdir() if (path / "cgroup.procs").exists() and not path.is_symlink()]
-
-
-def _without(name: str) -> bool:
-    """Whether no hierarchy has this cgroup any more, after an attempt to remove it."""
-    for hierarchy in _hierarchies():
-        for path, _, _ in os.walk(hierarchy / name, topdown=False):
-            with suppress(OSError):
-                os.rmdir(path)  # noqa: PTH106  a cgroup's files are the kernel's and go with it
-    return not any((hierarchy / name).exists() for hierarchy in _hierarchies())

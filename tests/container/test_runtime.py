@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.kubernetes import runtime
+from tests.container import runtime
 
 if TYPE_CHECKING:
     from pathlib import Path
