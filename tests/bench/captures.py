@@ -56,8 +56,8 @@ def _rows(what: str, folder: str, peer: Sequence[str], count: int) -> Iterator[R
         costs[0].append(cost(peer))
         for jobs in (1, 2):
             costs[jobs].append(cost([*audit, "--jobs", str(jobs)]))
-    cpu = {jobs: min(cost.cpu for cost in found) for jobs, found in costs.items()}
-    wall = {jobs: min(cost.wall for cost in found) for jobs, found in costs.items()}
+    cpu = {jobs: min(one.cpu for one in found) for jobs, found in costs.items()}
+    wall = {jobs: min(one.wall for one in found) for jobs, found in costs.items()}
     against = {"tar.gz": "tar -xzO", "sosreports": "tar -xJO"}.get(what, "read by Python")
     yield Row(f"fleet, {what}, by CPU time", count / cpu[1], count / cpu[0], against, "hosts/s", more=True)
     yield Row(

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from tests.grafana.board import panels_of
+from tests.tools.make_rule_object import FOR_JSONNET, rules_as_json
 
 PACKAGING = Path(__file__).parents[2] / "packaging"
 RULES, TESTS = (PACKAGING / "prometheus" / f"tdx-headroom.{kind}.yml" for kind in ("rules", "test"))
@@ -202,17 +203,33 @@ def test_another_threshold_is_another_alert(seconds: int, fires: bool, tmp_path:
 
 
 @pytest.mark.program("promtool")
+@pytest.mark.program("jsonnet")
 def test_the_example_of_the_page(tmp_path: Path) -> None:
-    """It evaluates to what `jsonnet --string --multi` writes: every file's name and text."""
+    """Debian's own jsonnet makes of it, by the page's command, rules for promtool, and all dashboards."""
     page = (PACKAGING.parent / "docs" / "mixin.md").read_text("utf-8")
-    (example,) = re.findall(r"(?s)```text\n(.*?)```", page)
-    files = json.loads(_jsonnet.evaluate_snippet("tdx.jsonnet", example, jpathdir=[str(PACKAGING)]))
-    groups = yaml.safe_load(files.pop(RULES.name))["groups"]
-    done = promtool("check", "rules", RULES.name, rules=groups, folder=tmp_path)
+    (example,), (command,) = (
+        re.findall(rf"(?s)```{kind}\n(.*?)```", page.partition("As in other")[0]) for kind in ("text", "sh")
+    )
+    for name in ("mixin", "prometheus", "grafana"):
+        shutil.copytree(PACKAGING / name, tmp_path / name)
+    (tmp_path / "tdx.jsonnet").write_text(example)
+    done = subprocess.run(["sh", "-ec", command], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert {name: json.loads(text)["uid"] + ".json" for name, text in files.items()} == {
+    out = tmp_path / "out"
+    done = subprocess.run(["promtool", "check", "rules", RULES.name], cwd=out, capture_output=True, text=True)
+    assert "SUCCESS" in done.stdout, done.stdout + done.stderr
+    boards = {path.name: load(path) for path in out.glob("*.json")}
+    assert {name: f"{board['uid']}.json" for name, board in boards.items()} == {
         path.name: path.name for path in (PACKAGING / "grafana").glob("*.json")
     }
+    rules = [rule for group in load(out / RULES.name)["groups"] for rule in group["rules"]]
+    assert any('cluster="lab"' in rule["expr"] for rule in rules)
+    assert not any(rule.get("alert") == "TDXMemoryMapChanged" for rule in rules)
+
+
+def test_the_rules_for_jsonnet() -> None:
+    """They are those of the file."""
+    assert FOR_JSONNET.read_text("utf-8") == rules_as_json(), "make docs"
 
 
 def test_the_page_has_every_setting() -> None:
@@ -234,7 +251,7 @@ def test_a_threshold_that_is_no_longer_in_the_rule_is_an_error(tmp_path: Path) -
     """Whoever changes a rule in the file is told that the mixin looks for its number."""
     for name in ("mixin", "prometheus", "grafana"):
         shutil.copytree(PACKAGING / name, tmp_path / name)
-    rules = tmp_path / "prometheus" / RULES.name
+    rules = tmp_path / "mixin" / FOR_JSONNET.name
     rules.write_text(rules.read_text("utf-8").replace("> 900", "> 901"))
     with pytest.raises(RuntimeError, match="TDXAgentStale: no > 900"):
         made(RULE_GROUPS, packaging=tmp_path)

@@ -89,9 +89,9 @@ def make_capture(
     kept: dict[str, str] = {}
     host = facts.host if keep_host_name else None
     found, names = nodes.with_lists(recording.names)
-    found |= firmware_memmap.with_entries(
-        {path: text for path, text in recording.texts.items() if not path.startswith("sos_commands/")}
-    )
+    found |= {path: text for path, text in recording.texts.items() if not path.startswith("sos_commands/")}
+    readable = any(source.ok and source.source == firmware_memmap.SOURCE for source in facts.sources)
+    found = firmware_memmap.with_entries(found, readable=readable)
     # A sosreport has these two elsewhere.
     for path, value in ((RELEASE_PATH, facts.kernel_release), (HOST_NAME_PATH, host)):
         if value is not None:

@@ -17,20 +17,18 @@ if TYPE_CHECKING:
 
 MAX_ENTRIES = 1 << 17
 
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
 _PRIVILEGE_HINT = "run as root, or let systemd open the file for the agent"
 
 
-def host_root(path: str, *, still: bool = False) -> Root:
+def host_root(path: str) -> Root:
     """The root of a host that a user names.
-
-    Args:
-        path: of the directory.
-        still: as of :class:`Root`.
 
     Raises:
         AgentError: there is no such directory, or it is only there under a link of the kernel's.
     """
-    root = Root(path, still=still)
+    root = Root(path)
     if not os.path.isdir(root.path):
         raise AgentError(
             f"{path} is no directory", hint="give what stands for the host's /", status=os.EX_NOINPUT
@@ -51,24 +49,17 @@ class Root:
         path: the directory that stands for ``/``.
         descriptors: descriptors to read instead of opening, by path relative to the root. They are read
             from offset 0 each time and never closed.
-        still: it is read once, and does not change meanwhile: a folder that was no link is none later.
     """
 
     def __init__(
-        self,
-        path: str | os.PathLike[str] = "/",
-        descriptors: Mapping[str, int] | None = None,
-        *,
-        still: bool = False,
+        self, path: str | os.PathLike[str] = "/", descriptors: Mapping[str, int] | None = None
     ) -> None:
         self.path = os.path.realpath(path)
         self._descriptors = dict(descriptors or {})
-        self._still = still
-        self._folders: set[str] = set()
 
     def holding(self, descriptors: Mapping[str, int]) -> Root:
         """The same root, with these descriptors to read too."""
-        return Root(self.path, {**self._descriptors, **descriptors}, still=self._still)
+        return Root(self.path, {**self._descriptors, **descriptors})
 
     @property
     def live(self) -> bool:
@@ -128,11 +119,32 @@ class Root:
         Raises:
             SourceError: the file cannot be opened.
         """
-        path = self._inside(source, relative)
+        path = self.locate(relative)
         try:
-            return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+            if self.live:
+                return os.open(path, _READ)
+            return self._open_inside(source, relative, path)
         except OSError as error:
             raise _os_error(source, path, error) from None
+
+    def _open_inside(self, source: str, relative: str, path: str) -> int:
+        """In a captured tree: what was found is looked at and opened, whatever is at its path then."""
+        try:
+            found = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError as error:
+            raise _os_error(source, self._inside(source, relative), error) from None
+        try:
+            place = f"/proc/self/fd/{found}"
+            try:
+                real = os.readlink(place)
+            except OSError:
+                # There is no /proc, or it is not ours to see, as after giving root up.
+                return os.open(self._inside(source, relative), _READ)
+            if not f"{real}/".startswith(f"{self.path}/"):
+                raise SourceError(source, f"{path} is a link that leads out of {self.path}")
+            return os.open(place, _READ)
+        finally:
+            os.close(found)
 
     def status(self, source: str, relative: str, *, follow: bool = True) -> FileStatus:
         """Of the file that a path leads to; of a link itself, if its name is not to be followed.
@@ -188,17 +200,12 @@ class Root:
             if part == "..":
                 return False
             at = f"{at}/{part}"
-            if at in self._folders:
-                continue
             try:
-                mode = os.lstat(at).st_mode
+                if stat.S_ISLNK(os.lstat(at).st_mode):
+                    return False
             except OSError:
                 # What lies below is not there either.
                 return True
-            if stat.S_ISLNK(mode):
-                return False
-            if self._still and stat.S_ISDIR(mode):
-                self._folders.add(at)
         return True
 
     def _read_all(self, source: str, fd: int, relative: str, limit: int) -> bytes:

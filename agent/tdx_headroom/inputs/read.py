@@ -195,7 +195,7 @@ def material_of(named: Named) -> Iterator[Material]:
         yield Material(root=Root("/"))
         return
     if named.path != STANDARD_STREAM and is_folder(Path(named.path)) and named.kind in (Kind.ROOT, Kind.ANY):
-        yield Material(root=host_root(named.path, still=True))
+        yield Material(root=host_root(named.path))
         return
     if named.kind is Kind.ROOT:
         hint = "give a captured tree, or an archive without --root"

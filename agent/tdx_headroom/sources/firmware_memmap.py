@@ -28,6 +28,7 @@ ENTRIES_PATH = f"{PATH}/entries"
 _PARTS = ("start", "end", "type")
 _PART_PATH = re.compile(rf"{PATH}/([0-9]{{1,6}})/({'|'.join(_PARTS)})")
 _ROW = re.compile(r"([0-9]{1,6}) (0x[0-9a-f]{1,16}) (0x[0-9a-f]{1,16}) (.*)")
+_WORDS = re.compile(r"\S+(?: \S+)*")
 _ADDRESS = re.compile(r"0x([0-9a-f]{1,16})")
 RAM = "System RAM"
 
@@ -67,19 +68,33 @@ def parse_entries(text: str) -> list[FirmwareRange]:
     return ranges
 
 
-def with_entries(texts: Mapping[str, str]) -> dict[str, str]:
-    """The files of a capture, with the map as one; as they are where a part of it is missing."""
-    parts: defaultdict[int, dict[str, str]] = defaultdict(dict)
+def with_entries(texts: Mapping[str, str], *, readable: bool) -> dict[str, str]:
+    """The files of a host, for a capture, with the firmware's map as one file.
+
+    They stay as they are where a row would not say just what they do: a type has other white space in it
+    than single blanks, or two entries have the same number.
+
+    Args:
+        texts: by path.
+        readable: whether the map could be read. If not, what was read before the fault would pass for the
+            whole map: it is left out.
+    """
+    parts: defaultdict[str, dict[str, str]] = defaultdict(dict)
     others = {}
     for path, text in texts.items():
         if match := _PART_PATH.fullmatch(path):
-            parts[int(match[1])][match[2]] = " ".join(text.split())
+            parts[match[1]][match[2]] = text
         else:
             others[path] = text
-    if not parts or any(part not in found for found in parts.values() for part in _PARTS):
-        return dict(texts)
-    rows = (f"{number} {' '.join(parts[number][part] for part in _PARTS)}\n" for number in sorted(parts))
-    return {**others, ENTRIES_PATH: "".join(rows)}
+    if not readable or not parts:
+        return others
+    rows = {}
+    for name, found in parts.items():
+        entry = parse_firmware_entry(name, *(found[part] for part in _PARTS))
+        if int(name) in rows or not _WORDS.fullmatch(entry.kind):
+            return dict(texts)
+        rows[int(name)] = f"{int(name)} {entry.start:#x} {entry.end - 1:#x} {entry.kind}\n"
+    return {**others, ENTRIES_PATH: "".join(rows[number] for number in sorted(rows))}
 
 
 def firmware_ram(ranges: Sequence[FirmwareRange]) -> list[Range]:

@@ -22,7 +22,7 @@ PATH = "sys/devices/system/node"
 HAS_CPU_PATH = f"{PATH}/has_cpu"
 BLOCK_SIZE_PATH = "sys/devices/system/memory/block_size_bytes"
 
-BLOCKS_FILE = "memory-blocks"
+BLOCKS_FILE = "blocks"
 """In a capture: the numbers of a node's blocks, in place of a name each."""
 
 _MOST_BLOCKS = 1 << 17
@@ -31,7 +31,7 @@ _BLOCK = re.compile(r"memory([0-9]{1,9})")
 _SPAN = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
 _BLOCKS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _SIZE = re.compile(r"[0-9a-f]{1,16}")
-_BLOCK_PATH = re.compile(rf"({PATH}/node[0-9]{{1,5}})/memory([0-9]{{1,9}})")
+_BLOCK_PATH = re.compile(rf"({PATH}/node[0-9]{{1,5}})/memory(0|[1-9][0-9]{{0,8}})")
 
 
 def parse_block_size(text: str) -> int:
@@ -87,20 +87,24 @@ def read_cpu_nodes(root: HostFiles) -> frozenset[int] | None:
         return None
 
 
-def parse_blocks(text: str) -> list[int]:
+def parse_blocks(text: str, most: int = _MOST_BLOCKS) -> list[int]:
     """The numbers in a list such as ``0-127,256``.
 
+    Args:
+        text: of the file.
+        most: how many there may be: a short text may stand for very many.
+
     Raises:
-        SourceError: it is no such list, or of more blocks than a directory may have.
+        SourceError: it is no such list, or of more blocks.
     """
     numbers: list[int] = []
     for part in text.strip().split(","):
         match = _BLOCKS.fullmatch(part)
-        if match is None:
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
             raise SourceError(SOURCE, f"{BLOCKS_FILE} holds no list of blocks", text=text)
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last - first >= _MOST_BLOCKS - len(numbers):
-            raise SourceError(SOURCE, f"{BLOCKS_FILE} has more than {_MOST_BLOCKS} blocks")
+        if last - first >= most - len(numbers):
+            raise SourceError(SOURCE, f"there are more than {_MOST_BLOCKS} blocks in the nodes")
         numbers += range(first, last + 1)
     return numbers
 
@@ -127,12 +131,13 @@ def _as_list(numbers: Iterable[int]) -> str:
     return ",".join(f"{first}" if first == last else f"{first}-{last}" for first, last in spans)
 
 
-def _blocks_of(root: HostFiles, node: int) -> list[int]:
+def _blocks_of(root: HostFiles, node: int, most: int) -> list[int]:
     folder = f"{PATH}/node{node}"
     names = root.entries(SOURCE, folder)
-    if BLOCKS_FILE in names:
-        return parse_blocks(root.read(SOURCE, f"{folder}/{BLOCKS_FILE}"))
-    return [int(m[1]) for name in names if (m := _BLOCK.fullmatch(name))]
+    named = [int(m[1]) for name in names if (m := _BLOCK.fullmatch(name))]
+    if BLOCKS_FILE not in names:
+        return named
+    return named + parse_blocks(root.read(SOURCE, f"{folder}/{BLOCKS_FILE}"), most)
 
 
 def read_nodes(root: HostFiles) -> Reading[list[NodeRange]]:
@@ -145,7 +150,12 @@ def read_nodes(root: HostFiles) -> Reading[list[NodeRange]]:
         if len(nodes) == 1:
             return [NodeRange(0, ADDRESS_SPACE, nodes[0])]
         block_size = parse_block_size(root.read(SOURCE, BLOCK_SIZE_PATH, limit=4096))
-        ranges = node_ranges({node: _blocks_of(root, node) for node in sorted(nodes)}, block_size)
+        blocks: dict[int, list[int]] = {}
+        left = _MOST_BLOCKS
+        for node in sorted(nodes):
+            blocks[node] = _blocks_of(root, node, left)
+            left -= len(blocks[node])
+        ranges = node_ranges(blocks, block_size)
         if not ranges:
             raise SourceError(SOURCE, f"no memory block in the nodes of {root.locate(PATH)}")
         return ranges

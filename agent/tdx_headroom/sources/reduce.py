@@ -103,8 +103,14 @@ def firmware_entries(text: str) -> str:
 
 
 def block_list(text: str) -> str:
-    """All, once it has been seen to be nothing else."""
-    nodes.parse_blocks(text)
+    """All, once it has been seen to be nothing else.
+
+    A node without its list would pass for one without memory.
+    """
+    try:
+        nodes.parse_blocks(text)
+    except SourceError:
+        return "unreadable\n"
     return text
 
 

@@ -176,6 +176,42 @@ def test_a_link_does_not_lead_out_of_a_captured_tree(tmp_path: Path) -> None:
         assert not root.exists(relative)
 
 
+@pytest.mark.parametrize("without_proc", [False, True], ids=["with /proc", "without /proc"])
+def test_links_in_a_captured_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, without_proc: bool
+) -> None:
+    """Within the tree links are followed, also one that a folder is replaced by between two files."""
+    if without_proc:
+        monkeypatch.setattr("os.readlink", not_in_proc)
+    tree, outside = tmp_path / "tree", tmp_path / "outside"
+    for folder in (tree / "proc", tree / "kept", outside):
+        folder.mkdir(parents=True)
+    for path in (tree / "proc/iomem", tree / "kept/iomem", outside / "iomem"):
+        path.write_text(path.parent.name)
+    (tree / "link").symlink_to("kept/iomem")
+    (tree / "gone").symlink_to("/nowhere")
+    root = Root(tree)
+    assert root.read("test", "link") == "kept"
+    assert root.read("test", "proc/iomem") == "proc"
+    assert "leads out of" in fails(root, "gone")
+    for target, says in ((outside, None), ("kept", "kept")):
+        (tree / "proc").rename(tree / f"proc-{says}")
+        (tree / "proc").symlink_to(target)
+        if says is None:
+            assert "leads out of" in fails(root, "proc/iomem")
+        else:
+            assert root.read("test", "proc/iomem") == says
+
+
+READLINK = os.readlink
+
+
+def not_in_proc(path: str) -> str:
+    if path.startswith("/proc/"):
+        raise PermissionError(13, "Permission denied", path)
+    return READLINK(path)
+
+
 @pytest.mark.skipif(not Path("/sys/kernel/uevent_seqnum").exists(), reason="no sysfs")
 def test_a_file_of_sysfs_is_as_long_as_what_is_in_it() -> None:
     """sysfs gives a page as the size of every file: what there is to read is within the limit."""

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tdx_headroom.facts.kernel_report import ContradictionKind
 from tdx_headroom.facts.observations import FirmwareRange, NodeRange
+from tdx_headroom.sources.kernel_log import boot_lines
 from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
 from tdx_headroom.sources.kernel_log.records import KernelLog, LogRecord
 from tdx_headroom.sources.kernel_log.text import parse_log_text
@@ -317,6 +319,51 @@ def test_release(line: str, release: str | None) -> None:
 def test_release_from_the_boot_image(text: str, release: str | None) -> None:
     """Where the log lost the version, the image's name tells, unless the line may end inside it."""
     assert boot(f"{text}\n").kernel_release == release
+
+
+LINES = [
+    "Early memory node ranges",
+    "node   0: [mem 0x0000000000001000-0x000000000008efff]",
+    "BIOS-provided physical RAM map:",
+    "user-defined physical RAM map:",
+    "BIOS-e820: [mem 0x0000000000000000-0x000000000009efff] usable",
+    "user: [mem 0x0000000000000000-0x000000000009efff] usable",
+    "BIOS-e820: [gap 0x000000000009f000-0x00000000000fffff]",
+    "user: [gap 0x000000000009f000-0x00000000000fffff]",
+    "ACPI: SRAT: Node 0 PXM 0 [mem 0x00000000-0x7fffffff] hotplug",
+    ".... node  #0, CPUs:        #1 #2",
+    "Faking a node at [mem 0x0000000000000000-0x000000007fffffff]",
+    "Zone ranges:",
+    "DMA      [mem 0x0000000000001000-0x0000000000ffffff]",
+    "Device   empty",
+    "Movable zone start for each node",
+    "Node 1: 0x0000004080000000",
+    "crashkernel reserved: 0x0000000043000000 - 0x0000000053000000 (256 MB)",
+    "crashkernel low reserved: 0x0000000043000000 - 0x0000000053000000 (256 MB)",
+    "HugeTLB: registered 1.00 GiB page size, pre-allocated 4 pages",
+    "Linux version 6.8.0-1004-intel (buildd@lcy02) #1",
+    "Command line: nohibernate",
+    "Command line:nohibernate",
+    "Kernel command line: nohibernate",
+    "smpboot: CPU0: Intel(R) Xeon(R) (family: 0x6, model: 0xcf, stepping: 0x2)",
+    "x86/tme: not enabled by BIOS",
+    "smp: Brought up 2 nodes, 256 CPUs",
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_what_is_read_begins_like_it(line: str) -> None:
+    """A message that begins otherwise is not looked at: each that is understood has to begin like one."""
+    assert boot_lines.is_one(line)
+    assert boot_lines.begins_like_one(line)
+
+
+def test_every_pattern_has_its_line() -> None:
+    """The lines above are of all patterns, but for parts of lines and what may begin as anything."""
+    apart = {"E820_TYPES", "BOOT_IMAGE", "AMD", "BIOS", "ROW"}
+    found = {name: value for name, value in vars(boot_lines).items() if isinstance(value, re.Pattern)}
+    for name in found.keys() - apart:
+        assert name.startswith("_") or any(found[name].fullmatch(line) for line in LINES), name
 
 
 def test_command_line() -> None:

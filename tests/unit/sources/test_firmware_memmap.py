@@ -118,7 +118,7 @@ def test_list_of_a_capture(host_tree: HostTree) -> None:
         **entry("10", "0x9f000", "0xfffff", "Reserved"),
     }
     texts = {path: str(text) for path, text in files.items()}
-    listed = with_entries({**texts, "proc/iomem": "x", f"{FOLDER}/3/other": "y"})
+    listed = with_entries({**texts, "proc/iomem": "x", f"{FOLDER}/3/other": "y"}, readable=True)
     assert listed == {
         "proc/iomem": "x",
         f"{FOLDER}/3/other": "y",
@@ -129,12 +129,26 @@ def test_list_of_a_capture(host_tree: HostTree) -> None:
     assert captured.value == read_firmware_memmap(host_tree(files)).value
 
 
-@pytest.mark.parametrize("part", ["start", "end", "type"])
-def test_a_map_with_a_part_missing_is_no_list(part: str) -> None:
-    """What spoils the map of a host spoils that of its capture: it stays as it is."""
-    files = entry("0", "0x0", "0xfff", "System RAM") | entry("1", "0x1000", "0x1fff", "Reserved")
-    texts = {path: str(text) for path, text in files.items() if path != f"{FOLDER}/1/{part}"}
-    assert with_entries(texts) == texts
+@pytest.mark.parametrize("kind", ["System  RAM", "System\u00a0RAM", "System\nRAM", "", "Soft\tReserved"])
+def test_a_type_that_a_row_cannot_have(kind: str) -> None:
+    """What would be another type in a row stays a file each."""
+    texts = {path: str(text) for path, text in entry("0", "0x0", "0xfff", kind).items()}
+    assert with_entries(texts, readable=True) == texts
+
+
+def test_a_map_that_cannot_be_read() -> None:
+    """Its entries before the fault are no map; a list that is there already stays."""
+    texts = {path: str(text) for path, text in entry("0", "0x0", "0xfff", "Reserved").items()}
+    assert with_entries({**texts, "proc/iomem": "x"}, readable=False) == {"proc/iomem": "x"}
+    listed = {f"{FOLDER}/entries": "0 0x0 0xfff Reserved\n"}
+    assert with_entries(listed, readable=True) == with_entries(listed, readable=False) == listed
+
+
+def test_two_entries_of_a_number() -> None:
+    """017 is 17: of two such entries a list would have one."""
+    files = entry("17", "0x0", "0xfff", "System RAM") | entry("017", "0x1000", "0x1fff", "Reserved")
+    texts = {path: str(text) for path, text in files.items()}
+    assert with_entries(texts, readable=True) == texts
 
 
 @pytest.mark.parametrize("row", ["0 0x0 0xfff", "x 0x0 0xfff RAM", "0 0 0xfff RAM", " 0 0x0 0xf RAM", "0"])

@@ -86,20 +86,20 @@ def test_lists_of_a_capture(host_tree: HostTree) -> None:
     blocks = {0: [0, 1, 2, 9, 11], 1: [12, 100], 2: []}
     names = [f"{NODES}/node{node}/memory{number}" for node in blocks for number in blocks[node]]
     lists, others = with_lists([*names, f"{NODES}/node2/", f"{NODES}/node0/memory3x", "sys/memory4"])
-    assert lists == {f"{NODES}/node0/memory-blocks": "0-2,9,11\n", f"{NODES}/node1/memory-blocks": "12,100\n"}
+    assert lists == {f"{NODES}/node0/blocks": "0-2,9,11\n", f"{NODES}/node1/blocks": "12,100\n"}
     assert others == [f"{NODES}/node2/", f"{NODES}/node0/memory3x", "sys/memory4"]
     files: dict[str, str | bytes] = {BLOCK_SIZE: f"{BLOCK:x}\n", f"{NODES}/node2/cpulist": "0\n", **lists}
     assert read_nodes(host_tree(files)).value == node_ranges(blocks, BLOCK)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "\n", "1-", "-1", "1,,2", "1, 2", "0x1", "1-2-3", "1\n2", "1234567890", "\u0661"]
+    "text", ["", "\n", "1-", "-1", "1,,2", "1, 2", "0x1", "1-2-3", "1\n2", "1234567890", "\u0661", "7-5"]
 )
 def test_no_list_of_blocks(text: str) -> None:
     """Anything but numbers and spans is refused."""
     with pytest.raises(SourceError) as caught:
         parse_blocks(text)
-    assert caught.value.reason == "memory-blocks holds no list of blocks"
+    assert caught.value.reason == "blocks holds no list of blocks"
 
 
 @pytest.mark.parametrize("text", ["0-131072", "0-65535,100000-165536", "1-999999999"])
@@ -107,9 +107,23 @@ def test_list_of_too_many_blocks(text: str) -> None:
     """A short text cannot stand for more blocks than a folder can hold names."""
     with pytest.raises(SourceError) as caught:
         parse_blocks(text)
-    assert caught.value.reason == "memory-blocks has more than 131072 blocks"
+    assert caught.value.reason == "there are more than 131072 blocks in the nodes"
     assert len(parse_blocks("0-131071")) == 131072
-    assert parse_blocks("7-5") == []
+
+
+def test_lists_of_too_many_blocks_together(host_tree: HostTree) -> None:
+    """However many nodes there are, their lists stand for no more than a folder can hold."""
+    files: dict[str, str | bytes] = {BLOCK_SIZE: f"{BLOCK:x}\n"}
+    files |= {f"{NODES}/node{n}/blocks": f"{n * 100_000}-{n * 100_000 + 99_999}\n" for n in range(2)}
+    assert str(read_nodes(host_tree(files)).error) == "nodes: there are more than 131072 blocks in the nodes"
+
+
+def test_names_beside_a_list(host_tree: HostTree) -> None:
+    """A name that a list could not stand for counts with it: block 0 is there twice."""
+    lists, others = with_lists([f"{NODES}/node0/memory{number}" for number in ("0", "00", "1")])
+    assert (lists, others) == ({f"{NODES}/node0/blocks": "0-1\n"}, [f"{NODES}/node0/memory00"])
+    files = {BLOCK_SIZE: f"{BLOCK:x}\n", f"{NODES}/node1/memory2": "", **lists, others[0]: ""}
+    assert read_nodes(host_tree(files)).value == node_ranges({0: [0, 0, 1], 1: [2]}, BLOCK)
 
 
 def test_single_node_has_all_memory(host_tree: HostTree) -> None:

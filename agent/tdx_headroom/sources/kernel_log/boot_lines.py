@@ -84,7 +84,7 @@ _EARLY = (
 _BEGINNING = re.compile(
     r"BIOS-e820: |user: \[|BIOS-provided |user-defined |Early memory node ranges|node +[0-9]|ACPI: SRAT: "
     r"|Faking a node|Zone ranges:|[A-Z][A-Za-z0-9]{2,9} +(?:\[mem |empty)|Movable zone start|Node [0-9]"
-    r"|HugeTLB: registered |Linux version |(?:C|Kernel c)ommand line:(?: |\Z)|crashkernel|smp: Brought up "
+    r"|HugeTLB: registered |Linux version |(?:C|Kernel c)ommand line:|crashkernel|smp: Brought up "
     r"|smpboot: CPU0: |x86/tme: |\.{4} node "
 )
 
