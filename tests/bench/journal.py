@@ -24,7 +24,7 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.bench.__main__ import machine
-from tests.bench.programs import REQUEST, Client, agent, running, status, wakeups
+from tests.bench.programs import REQUEST, THIS_HOST, Client, agent, running, status, wakeups
 from tests.bench.table import Row, render
 from tests.tools.journal_files import WRITER, put_first, write_journal
 from tests.tools.ports import free_port
@@ -94,7 +94,7 @@ class _Host:
         state = self._folder / f"state-{self._starts}"
         state.mkdir()
         port = free_port()
-        more = ("--path.rootfs", "/", "--state-directory", str(state), "--user", "root")
+        more = (*THIS_HOST, "--state-directory", str(state), "--user", "root")
         path = os.environ["PATH"]
         command = ["/usr/bin/env", f"PATH={self._programs}:{path}", *agent(port, *more)]
         with running(command, port, root=True) as program:

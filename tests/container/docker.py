@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tarfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,6 @@ _ENDS = 60.0
 class Docker(Engine):
     """With a daemon in the namespaces."""
 
-    name = "docker"
     # As often as the image says, each look at a stopped agent would take two minutes.
     limits = ("--health-interval=2s", "--health-timeout=5s")
 
@@ -100,6 +99,11 @@ class Docker(Engine):
             said = last_line(log.read_text("utf-8", "replace"))
             raise KernelTestError(f"{error}; dockerd said last: {said}") from None
 
+    def remove_all(self) -> None:
+        """Of whatever is left when a step fails."""
+        if left := self("ps", "--all", "--quiet").split():
+            self("rm", "--force", *left)
+
     def end(self) -> None:
         """End the daemon."""
         if self._daemon is not None:
@@ -116,11 +120,8 @@ def docker(folder: Path) -> Iterator[Docker]:
     runtime.chmod(0o755)
     with namespaces() as leader:
         engine = Docker(leader, folder)
-        with cgroup(engine.cgroup):
-            try:
-                engine.begin()
-                yield engine
-                if left := engine("ps", "--all", "--quiet").split():
-                    engine("rm", "--force", *left)
-            finally:
-                engine.end()
+        with cgroup(engine.cgroup), ExitStack() as at_end:
+            at_end.callback(engine.end)
+            engine.begin()
+            at_end.callback(engine.remove_all)
+            yield engine

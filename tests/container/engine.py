@@ -57,9 +57,6 @@ class Engine(ABC):
         folder: of its storage.
     """
 
-    name: str
-    """Of its program."""
-
     limits: tuple[str, ...] = ()
     """Options of every container that this machine may need; they change nothing of what it may do."""
 

@@ -32,7 +32,6 @@ _ENGINE = (
 class Podman(Engine):
     """Without a daemon."""
 
-    name = "podman"
     limits = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
 
     @property

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """runc for a machine that is a container itself: what this could not give to a container, it leaves out.
 
-Docker calls it in place of runc. Capabilities that are not in its own bounding set go, and without
+Engines call it in place of runc. Capabilities that are not in its own bounding set go, and without
 CAP_SYS_RESOURCE no process is kept from the OOM killer more than this one is. Where nothing is lacking it
 changes nothing.
 """

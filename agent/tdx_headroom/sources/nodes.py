@@ -28,8 +28,8 @@ BLOCKS_FILE = "blocks"
 _MOST_BLOCKS = 1 << 17
 _NODE = re.compile(r"node([0-9]{1,5})")
 _BLOCK = re.compile(r"memory([0-9]{1,9})")
-_SPAN = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
-_BLOCKS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+_SPAN_OF_NODES = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
+_SPAN_OF_BLOCKS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _SIZE = re.compile(r"[0-9a-f]{1,16}")
 _BLOCK_PATH = re.compile(rf"({PATH}/node[0-9]{{1,5}})/memory(0|[1-9][0-9]{{0,8}})")
 
@@ -70,13 +70,19 @@ def node_ranges(blocks: Mapping[int, list[int]], block_size: int) -> list[NodeRa
 
 def parse_node_list(text: str) -> frozenset[int]:
     """The nodes in a list such as ``0-1,3`` (``bitmap_print_to_pagebuf()``); none where it is no list."""
-    nodes: set[int] = set()
+    spans = _spans(_SPAN_OF_NODES, text) or ()
+    return frozenset(node for first, last in spans for node in range(first, last + 1))
+
+
+def _spans(pattern: re.Pattern[str], text: str) -> list[tuple[int, int]] | None:
+    """First and last of each span in a list; None where a part of it is none."""
+    spans = []
     for part in text.strip().split(","):
-        match = _SPAN.fullmatch(part)
+        match = pattern.fullmatch(part)
         if match is None:
-            return frozenset()
-        nodes.update(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return frozenset(nodes)
+            return None
+        spans.append((int(match[1]), int(match[2] or match[1])))
+    return spans
 
 
 def read_cpu_nodes(root: HostFiles) -> frozenset[int] | None:
@@ -97,12 +103,11 @@ def parse_blocks(text: str, most: int = _MOST_BLOCKS) -> list[int]:
     Raises:
         SourceError: it is no such list, or of more blocks.
     """
+    spans = _spans(_SPAN_OF_BLOCKS, text)
+    if spans is None or any(last < first for first, last in spans):
+        raise SourceError(SOURCE, f"{BLOCKS_FILE} holds no list of blocks", text=text)
     numbers: list[int] = []
-    for part in text.strip().split(","):
-        match = _BLOCKS.fullmatch(part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if last < first:
-            raise SourceError(SOURCE, f"{BLOCKS_FILE} holds no list of blocks", text=text)
+    for first, last in spans:
         if last - first >= most - len(numbers):
             raise SourceError(SOURCE, f"there are more than {_MOST_BLOCKS} blocks in the nodes")
         numbers += range(first, last + 1)

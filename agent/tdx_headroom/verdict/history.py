@@ -7,15 +7,7 @@ from dataclasses import fields, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from tdx_headroom.address import (
-    MIB,
-    PAGE,
-    Range,
-    align_down,
-    align_up,
-    intersect,
-    union,
-)
+from tdx_headroom.address import MIB, PAGE, Range, align_down, align_up, intersect, union
 from tdx_headroom.facts.boot_record import Areas, BootRecord, RecordFrom, StrategyAreas
 from tdx_headroom.facts.host_facts import MemoryRegion
 from tdx_headroom.facts.kernel_report import ModuleState
