@@ -73,7 +73,7 @@ def _vmalert(programs: engines.Engines) -> bool:
         tests = vmalert.rule_tests(Path(name))
         for command in vmalert.commands(tests):
             began = time.monotonic()
-            done = subprocess.run(command, cwd=tests.parent, env=programs.environment, check=False)
+            done = subprocess.run(command, cwd=name, env=programs.environment, check=False)
             said = "good" if done.returncode == 0 else f"FAILED, status {done.returncode}"
             took = f"{time.monotonic() - began:.0f} s"
             print(f"prometheus-test: {' '.join(command)}: {said} ({took})", flush=True)
