@@ -11,15 +11,15 @@ import http.client
 import shutil
 import ssl
 import subprocess
-import sys
 import time
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import bcrypt
 import pytest
 
+from tests.integration import forked
 from tests.integration.agent import SECONDS, basic, scrape_status
 from tests.integration.certificates import Authority, make_authority
 from tests.integration.servers import wait_for
@@ -27,6 +27,8 @@ from tests.integration.test_web_config import KEEP_ROOT
 from tests.tools.ports import free_port
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.context import ForkServerProcess
     from pathlib import Path
 
 pytestmark = [pytest.mark.program("openssl"), pytest.mark.program("prometheus-node-exporter")]
@@ -203,6 +205,13 @@ LAXER = {
 """Files that only the agent takes."""
 
 
+class Process(Protocol):
+    """What of a process is needed here."""
+
+    def is_alive(self) -> bool: ...
+    def kill(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class Folder:
     """Where the files are that configurations name, and who asks."""
@@ -314,10 +323,31 @@ def answers(port: int, folder: Folder) -> dict[str, int]:
     return found
 
 
-def started(process: subprocess.Popen[str], port: int) -> bool:
+class NodeExporter:
+    """The real one, and as much of its process as forked.py tells of an agent's."""
+
+    def __init__(self, arguments: list[str], log: Path) -> None:
+        nothing = ("--collector.disable-defaults", "--web.disable-exporter-metrics")
+        command = ["prometheus-node-exporter", *nothing, *arguments]
+        with log.open("ab") as file:
+            self._process = subprocess.Popen(command, stderr=file, stdout=file)
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def agent(arguments: list[str], log: Path) -> ForkServerProcess:
+    return forked.start(["demo", *KEEP_ROOT, *arguments], log)
+
+
+def started(process: Process, port: int) -> bool:
     """Whether it listens; False: it has ended."""
     end = time.monotonic() + SECONDS
-    while process.poll() is None:
+    while process.is_alive():
         try:
             with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)) as connection:
                 connection.connect()
@@ -342,34 +372,30 @@ def serves(folder: Folder) -> bool:
     return "TLS is " in said or "msg=serving" in said
 
 
-def run(words: list[str], folder: Folder, *, asked: bool) -> Outcome:
+def run(start: Callable[[list[str], Path], Process], file: Path, folder: Folder, *, asked: bool) -> Outcome:
     port = free_port()
-    command = [*words, f"--web.listen-address=127.0.0.1:{port}"]
-    with ExitStack() as stack:
-        log = stack.enter_context((folder.path / "log").open("w+"))
-        process = stack.enter_context(subprocess.Popen(command, stderr=log, stdout=log, text=True))
-        stack.callback(process.kill)
+    log = folder.path / "log"
+    log.write_bytes(b"")
+    process = start([f"--web.config.file={file}", f"--web.listen-address=127.0.0.1:{port}"], log)
+    try:
         found = (answers(port, folder) if asked else {}) if started(process, port) else None
         # node_exporter listens before it has read the file: it may be about to end.
-        wait_for("end, or word that it serves", lambda: process.poll() is not None or serves(folder))
-        if process.poll() is not None:
+        wait_for("end, or word that it serves", lambda: not process.is_alive() or serves(folder))
+        if not process.is_alive():
             found = None
-        log.seek(0)
-        outcome = Outcome(found, log.read())
+        outcome = Outcome(found, log.read_text())
+    finally:
+        process.kill()
     if found is None and "address already in use" in outcome.said.lower():
-        return run(words, folder, asked=asked)  # somebody else was quicker
+        return run(start, file, folder, asked=asked)  # somebody else was quicker
     return outcome
-
-
-NODE_EXPORTER = ["prometheus-node-exporter", "--collector.disable-defaults", "--web.disable-exporter-metrics"]
-AGENT = [sys.executable, "-m", "tdx_headroom", "demo", *KEEP_ROOT]
 
 
 def both(text: str, folder: Folder, *, asked: bool = False) -> tuple[Outcome, Outcome]:
     file = folder.path / "web.yml"
     file.write_text(text.replace("{folder}", str(folder.path)))
-    theirs = run([*NODE_EXPORTER, f"--web.config.file={file}"], folder, asked=asked)
-    ours = run([*AGENT, f"--web.config.file={file}"], folder, asked=asked)
+    theirs = run(NodeExporter, file, folder, asked=asked)
+    ours = run(agent, file, folder, asked=asked)
     assert "Traceback" not in ours.said
     if ours.answers is None:
         assert f"tdx-headroom: {file}: " in ours.said.splitlines()[-1]
