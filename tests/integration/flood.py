@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks as fast as it can, over many connections, for a time: `python -m tests.integration.flood --help`.
+"""Asks as fast as it can, over many connections, until its input ends.
 
-Each connection waits for its answer before it asks again, or connects again if it is to have a new one for
-each request. Prints a line when it begins, and at the end a JSON object: how many answers by status, and how
-many connections were cut.
+`python -m tests.integration.flood --help` has its options. Each connection waits for an answer before it asks
+again, or connects again if it is to have a new one for each. Prints a line when it begins, and at the end a
+JSON object: how many answers by status, and how many connections were cut.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import json
 import selectors
 import socket
+import sys
 import time
 from dataclasses import dataclass, field
 
@@ -87,21 +88,25 @@ class Flood:
         client.missing = length - len(body)
         return client.missing <= 0
 
-    def run(self, connections: int, seconds: float, status: str, least: int) -> None:
-        end = time.monotonic() + seconds
+    def run(self, connections: int, status: str, least: int) -> None:
         for _ in range(connections):
             self.connect()
         print("begun", flush=True)
-        while (now := time.monotonic()) < end or (self.answers.get(status, 0) < least and now < end + 60):
+        told = self.selector.register(sys.stdin, selectors.EVENT_READ)
+        end = None
+        while end is None or (self.answers.get(status, 0) < least and time.monotonic() < end):
             for key, events in self.selector.select(0.1):
-                self.turn(key.data, writable=bool(events & selectors.EVENT_WRITE))
+                if key is told:
+                    self.selector.unregister(sys.stdin)
+                    end = time.monotonic() + 60
+                else:
+                    self.turn(key.data, writable=bool(events & selectors.EVENT_WRITE))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
     parser.add_argument("connections", type=int)
-    parser.add_argument("seconds", type=float)
     parser.add_argument("--reconnect", action="store_true")
     parser.add_argument("--path", default="/metrics")
     parser.add_argument("--header", default="X: x")
@@ -111,7 +116,7 @@ def main() -> None:
     lines = (f"GET {options.path} HTTP/1.1", "Host: localhost", options.header, "", "")
     flood = Flood(options.port, "\r\n".join(lines).encode(), options.reconnect, options.source)
     status, _, least = options.until.partition("=")
-    flood.run(options.connections, options.seconds, status, int(least))
+    flood.run(options.connections, status, int(least))
     print(json.dumps({"answers": flood.answers, "cut": flood.cut}))
 
 
