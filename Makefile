@@ -42,7 +42,8 @@ plan: $(STAMP) ## show this host's plan
 	@$(VENV)/bin/tdx-headroom plan $(ARGS)
 
 test: $(STAMP) ## all tests in several processes, ruff, mypy --strict, the architecture test
-	@$(VENV)/bin/python -m pytest --numprocesses auto $(ARGS)
+	@# Hundreds of agents are started, each of which would else compile the program anew.
+	@PYTHONDONTWRITEBYTECODE= $(VENV)/bin/python -m pytest --numprocesses auto $(ARGS)
 
 kernel-test: $(STAMP) ## the plan against a real kernel in QEMU: KERNEL=6.12|7.3 MAPS=n SEED=n STRATEGY=name
 	@$(VENV)/bin/python -m tests.kernel --kernel $(KERNEL) --maps $(MAPS) --seed $(SEED) --strategy $(STRATEGY) $(ARGS)

@@ -15,7 +15,13 @@ FAULTS = tuple(
     f"tests/integration/test_{name}.py"
     for name in ("as_root", "hard_to_kill", "live", "reliability", "web_load", "web_reload", "written_pages")
 )
-"""Modules that inject faults, and the last, which compares the outcome with its page: all in one process."""
+"""Modules that inject faults, and the last, which compares the outcome with its page."""
+
+PACKAGES = ("tests/packaging/test_packages.py", "tests/packaging/test_installed_docs.py")
+"""Modules that look into the packages, which are built once a process."""
+
+TOGETHER = {module: modules[0] for modules in (FAULTS, PACKAGES) for module in modules}
+"""Modules whose tests go to one process with those of another, which stands for them all."""
 
 LONG = (
     "tests/integration/test_web_parity.py",
@@ -23,7 +29,7 @@ LONG = (
     "tests/integration/test_prometheus_rules.py",
     "tests/unit/capture/test_capture.py",
     "tests/integration/test_mixin.py",
-    "tests/packaging/test_packages.py",
+    *PACKAGES,
     "tests/field/test_cut_logs.py",
     "tests/integration/test_many_inputs.py",
     "tests/browser/test_page.py",
@@ -38,7 +44,7 @@ class ByModule(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
-        return "faults" if module in FAULTS else module
+        return TOGETHER.get(module, module)
 
 
 def scheduler(config: pytest.Config, log: Producer) -> ByModule:

@@ -126,7 +126,7 @@ def test_packed_anew(tmp_path: Path, kind: str) -> None:
     path.write_bytes(whole)
     assert class_of(path) is Starts.NOT_BUILT
     random = Random(kind)
-    for _ in range(4):
+    for _ in range(2):
         place = random.randrange(len(start), len(whole) - 600)
         path.write_bytes(whole[:place])
         assert class_of(path) is Starts.UNKNOWN
