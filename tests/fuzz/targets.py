@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tdx_headroom.errors import AgentError, SourceError
 from tdx_headroom.facts.codec import encode
 from tdx_headroom.service.state_file import SCHEMA, parse
-from tdx_headroom.sources.firmware_memmap import firmware_ram, parse_firmware_entry
+from tdx_headroom.sources.firmware_memmap import firmware_ram, parse_entries, parse_firmware_entry
 from tdx_headroom.sources.iomem import crash_kernel, parse_iomem, system_ram
 from tdx_headroom.sources.kernel_log.book import LogBook
 from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
@@ -22,7 +22,7 @@ from tdx_headroom.sources.kernel_log.kmsg import parse_kmsg, parse_kmsg_record
 from tdx_headroom.sources.kernel_log.report import read_report
 from tdx_headroom.sources.kernel_log.text import parse_log_text
 from tdx_headroom.sources.memblock import parse_memblock
-from tdx_headroom.sources.nodes import node_ranges, parse_block_size
+from tdx_headroom.sources.nodes import node_ranges, parse_block_size, parse_blocks
 from tdx_headroom.sources.platform import (
     parse_boot_time,
     parse_cpuinfo,
@@ -38,6 +38,7 @@ from tdx_headroom.textlines import lines_of
 from tdx_headroom.web.basic_auth import read_credentials
 from tdx_headroom.web.config import parse as parse_web_config
 from tdx_headroom.web.http_semantics import accepts_gzip, path_of, wants_openmetrics
+from tests.fuzz import boot_files
 from tests.fuzz.archives import archive, archives
 from tests.fuzz.whole import check_shown, facts_line, facts_lines, host, hosts
 
@@ -153,8 +154,13 @@ TARGETS: dict[str, Target] = {
     ),
     "memblock": Target(text_of(parse_memblock), ("faults/memblock/*", "hosts/*/sys/kernel/debug/memblock/*")),
     "firmware-memmap": Target(text_of(firmware_map), texts=("0|0x0|0xfff|System RAM\n1|0x1000|0x1fff|x\n",)),
+    "firmware-memmap-entries": Target(
+        text_of(lambda text: firmware_ram(parse_entries(text))),
+        texts=("0 0x0 0x9ffff System RAM\n1 0x100000 0x7fffffff Reserved\n",),
+    ),
     "zoneinfo": Target(text_of(parse_zoneinfo), ("faults/zoneinfo/*", "hosts/*/proc/zoneinfo")),
     "nodes": Target(text_of(nodes), texts=("8000000\n0:0 0:1 1:2 1:4\n",)),
+    "node-blocks": Target(text_of(parse_blocks), texts=("0-15,32-35\n", "7\n")),
     "kmsg": Target(text_of(lambda text: check_log(parse_kmsg(text))), ("faults/kmsg/*", "hosts/*/dev/kmsg")),
     "follow": Target(text_of(follow), ("faults/kmsg/*", "hosts/*/dev/kmsg")),
     "log": Target(
@@ -197,6 +203,21 @@ TARGETS: dict[str, Target] = {
         ),
         texts=("Basic cHJvbTpzZWNyZXQ=", "gzip;q=0.5, *;q=0"),
     ),
+    "grub": Target(boot_files.grub, more=lambda: boot_files.configurations(TESTS / "boots")),
+    "efi-variable": Target(boot_files.efi_variable, more=lambda: boot_files.variables(TESTS / "boots")),
+    "kernel-image": Target(boot_files.kernel_image, more=boot_files.images),
+    "kernel-module": Target(boot_files.kernel_module, more=boot_files.modules),
+    "kernel-settings": Target(
+        text_of(boot_files.settings),
+        texts=(
+            "# Linux/x86 6.18.15 Kernel Configuration\nCONFIG_INTEL_TDX_HOST=y\nCONFIG_KVM_INTEL=m\n",
+            "options kvm_intel tdx=1 \\\n  nested=0\ninstall kvm_intel /bin/true\n",
+        ),
+    ),
+    "boot-inventory": Target(
+        text_of(boot_files.inventory), more=lambda: boot_files.inventories(TESTS / "boots")
+    ),
+    "boots": Target(boot_files.boots, more=lambda: boot_files.layouts(TESTS)),
     "archive": Target(archive, more=archives),
     "facts": Target(
         facts_line, ("faults/facts/*", "cases/*.jsonl"), more=lambda: facts_lines(TESTS / "hosts")
