@@ -126,11 +126,9 @@ def test_packed_anew(tmp_path: Path, kind: str) -> None:
     path.write_bytes(whole)
     assert class_of(path) is Starts.NOT_BUILT
     random = Random(kind)
-    for _ in range(2):
-        place = random.randrange(len(start), len(whole) - 600)
-        path.write_bytes(whole[:place])
-        assert class_of(path) is Starts.UNKNOWN
-        damaged = bytearray(whole)
-        damaged[place] ^= 0x10
-        path.write_bytes(damaged)
-        assert class_of(path) in (Starts.NOT_BUILT, Starts.UNKNOWN)
+    cut, changed = (random.randrange(len(start), len(whole) - 600) for _ in range(2))
+    path.write_bytes(whole[:cut])
+    assert class_of(path) is Starts.UNKNOWN
+    whole[changed] ^= 0x10
+    path.write_bytes(whole)
+    assert class_of(path) in (Starts.NOT_BUILT, Starts.UNKNOWN)
