@@ -5,20 +5,25 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tdx_headroom.address import GIB, MIB, Range
 from tdx_headroom.boots import memory_map
+from tdx_headroom.facts.boots import KernelTraits
 from tdx_headroom.facts.host_facts import GivenBases, HostFacts, MemoryRegion, Placement
 from tdx_headroom.facts.observations import FirmwareRange, NodeRange, Origin, Suspect, Zone
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.kept import KEPT, MAX_CHARACTERS, MAX_ROWS
 from tdx_headroom.plan import Strategy, plan_host, plans_of, shared
-from tdx_headroom.verdict.remedies import search
+from tdx_headroom.verdict.remedies import search, trial
+from tdx_headroom.verdict.remedies.moves import without
 from tdx_headroom.verdict.staged import movable_zones
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HOSTS = Path(__file__).parents[2] / "hosts"
 NAMES = sorted(path.name for path in HOSTS.iterdir() if path.is_dir())
@@ -27,7 +32,7 @@ NAMES = sorted(path.name for path in HOSTS.iterdir() if path.is_dir())
 @pytest.fixture(autouse=True)
 def nothing_kept() -> None:
     """What other tests had made is not there."""
-    for made in (shared._plans, search._kept, memory_map._kept):
+    for made in (shared._plans, search._kept, memory_map._kept, trial._kept):
         made.cache_clear()
 
 
@@ -176,6 +181,68 @@ def test_few_are_kept() -> None:
     for regions in range(1, KEPT + 3):
         plans_of(many(regions))
     assert shared._plans.cache_info().currsize == KEPT
+
+
+GIVEN_UP = (Range(8 * GIB, 8 * GIB + 2 * MIB),)
+BOOTS: dict[str, Callable[[HostFacts], HostFacts]] = {
+    "line": lambda facts: replace(facts, command_line=("mem=4G",)),
+    "no line": lambda facts: replace(facts, command_line=None),
+    "firmware's map": lambda facts: replace(facts, firmware_map=(facts.firmware_map or ())[:-1]),
+    "regions": lambda facts: replace(facts, memory_regions=(facts.memory_regions or ())[1:]),
+    "source": lambda facts: replace(facts, memory_source=None),
+    "late memory": lambda facts: replace(facts, suspects=(Suspect(0, MIB, Origin.KMEM, None, late=True),)),
+    "nodes": lambda facts: replace(facts, node_ranges=(NodeRange(0, 4 * GIB, 0),)),
+    "built-in line": lambda facts: replace(facts, traits=KernelTraits(built_in=("quiet",), overrides=True)),
+    "kernel": lambda facts: replace(facts, kernel_release="7.3.0"),
+}
+
+
+@pytest.mark.parametrize("what", BOOTS)
+def test_boots_that_give_up_memory_are_told_apart(what: str) -> None:
+    """Whatever the memory under another line is made of; each answer is that of all facts."""
+    facts = host("emerald-rapids")
+    other = BOOTS[what](facts)
+    for asked in (facts, other, replace(other, host="another")):
+        regions = without(facts, GIVEN_UP).memory_regions or ()
+        found = trial.is_left(asked, GIVEN_UP, regions)
+        assert found is trial._is_left(asked, GIVEN_UP, regions)
+        assert found is (what != "built-in line" or asked is facts)
+    assert trial._kept.cache_info()[:2] == (1, 2)
+
+
+def test_what_is_given_up_is_told_apart() -> None:
+    """And so is the memory that is expected then."""
+    facts = host("emerald-rapids")
+    expected = without(facts, GIVEN_UP).memory_regions or ()
+    assert trial.is_left(facts, GIVEN_UP, expected)
+    assert not trial.is_left(facts, (), expected)
+    assert not trial.is_left(facts, GIVEN_UP, expected[:-1])
+    assert trial._kept.cache_info().misses == 3
+
+
+MANY = MAX_ROWS + 1
+LONG = "z" * (MAX_CHARACTERS + 1)
+LARGE_BOOTS = {
+    "firmware's map": {"firmware_map": (FirmwareRange(0, GIB, "System RAM"),) * MANY},
+    "a kind": {"firmware_map": (FirmwareRange(0, GIB, LONG),)},
+    "regions": {"memory_regions": many(MANY).memory_regions},
+    "suspects": {"suspects": (Suspect(0, MIB, Origin.KMEM, None, late=True),) * MANY},
+    "a device": {"suspects": (Suspect(0, MIB, Origin.KMEM, LONG, late=True),)},
+    "line": {"command_line": ("quiet",) * MANY},
+    "an argument": {"command_line": (LONG,)},
+    "nodes": {"node_ranges": (NodeRange(0, GIB, 0),) * MANY},
+    "built-in line": {"traits": KernelTraits(built_in=(LONG,))},
+    "what was not read": {"traits": KernelTraits(unread=(LONG,))},
+}
+
+
+@pytest.mark.parametrize("what", LARGE_BOOTS)
+def test_large_boots_are_not_kept(what: str) -> None:
+    """The same of boots that give up memory."""
+    trial.is_left(HostFacts(**LARGE_BOOTS[what]), GIVEN_UP, ())  # type: ignore[arg-type]
+    trial.is_left(HostFacts(), GIVEN_UP * MANY, ())
+    trial.is_left(HostFacts(), GIVEN_UP, many(MANY).memory_regions or ())
+    assert trial._kept.cache_info().currsize == 0
 
 
 RAM = (FirmwareRange(0, 8 * GIB, "System RAM"),)

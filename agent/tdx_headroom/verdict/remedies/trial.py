@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tdx_headroom.address import MIB, page_round, subtract
 from tdx_headroom.boots.map_risks import placing_arguments
 from tdx_headroom.facts.command_line import map_edits, punch
-from tdx_headroom.facts.host_facts import FactsError
+from tdx_headroom.facts.host_facts import FactsError, HostFacts
+from tdx_headroom.kept import KEPT, may_be_kept
 from tdx_headroom.plan import plan_host
 from tdx_headroom.verdict.model import State, predict
 from tdx_headroom.verdict.staged import facts_under
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from tdx_headroom.address import Range
     from tdx_headroom.facts.command_line import MapEdit
-    from tdx_headroom.facts.host_facts import HostFacts, MemoryRegion
+    from tdx_headroom.facts.host_facts import MemoryRegion
     from tdx_headroom.facts.observations import Zone
     from tdx_headroom.plan import Plan, Strategy
 
@@ -84,17 +86,46 @@ def is_left(facts: HostFacts, given_up: Sequence[Range], regions: Sequence[Memor
     """Whether a boot with the arguments that give up memory has the memory that it is expected to have.
 
     It has not where the kernel's image lies in what is given up, where a built-in line replaces the loader's,
-    or where the line grows too long. Where the next map cannot be told, nothing speaks against it.
+    or where the line grows too long. Where the next map cannot be told, nothing speaks against it. The last
+    answers are kept.
 
     Args:
         facts: of the host.
         given_up: an argument each.
         regions: the memory that is expected.
     """
+    asked = _what_makes_the_map(facts), tuple(given_up), tuple(regions)
+    return (_kept if _may_be_kept(*asked) else _is_left)(*asked)
+
+
+def _is_left(facts: HostFacts, given_up: tuple[Range, ...], regions: tuple[MemoryRegion, ...]) -> bool:
     changed = under(facts, (*(facts.command_line or ()), *arguments_for(given_up)))
-    if changed is None:
-        return True
-    return _pages(changed.memory_regions or ()) == _pages(regions)
+    return changed is None or _pages(changed.memory_regions or ()) == _pages(regions)
+
+
+_kept = lru_cache(KEPT)(_is_left)
+
+
+def _what_makes_the_map(facts: HostFacts) -> HostFacts:
+    """The facts that a boot's memory under another line is made of, without all others."""
+    return HostFacts(
+        kernel_release=facts.kernel_release,
+        memory_regions=facts.memory_regions,
+        memory_source=facts.memory_source,
+        suspects=facts.suspects,
+        firmware_map=facts.firmware_map,
+        command_line=facts.command_line,
+        traits=facts.traits,
+        node_ranges=facts.node_ranges,
+    )
+
+
+def _may_be_kept(facts: HostFacts, given_up: tuple[Range, ...], regions: tuple[MemoryRegion, ...]) -> bool:
+    firmware, suspects, arguments = facts.firmware_map or (), facts.suspects, facts.command_line or ()
+    built = () if facts.traits is None else (*facts.traits.built_in, *facts.traits.unread)
+    texts = (*(row.kind for row in firmware), *(one.device or "" for one in suspects), *arguments, *built)
+    ranges = (firmware, suspects, facts.memory_regions, facts.node_ranges, given_up, regions)
+    return may_be_kept((*ranges, arguments, built), texts)
 
 
 def arguments_for(given_up: Iterable[Range]) -> tuple[str, ...]:
