@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 from pathlib import Path
@@ -93,12 +92,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Only where this is one of several processes: alone, tests run in the order of their files."""
     if hasattr(config, "workerinput"):
         long_first(items)
-
-
-def pytest_collection_finish() -> None:
-    """Keep 8,000 tests and what they were made of out of every later collection of garbage."""
-    gc.collect()
-    gc.freeze()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -28,7 +28,6 @@ from tests.tools.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from multiprocessing.context import ForkServerProcess
     from pathlib import Path
 
 pytestmark = [pytest.mark.program("openssl"), pytest.mark.program("prometheus-node-exporter")]
@@ -324,7 +323,7 @@ def answers(port: int, folder: Folder) -> dict[str, int]:
 
 
 class NodeExporter:
-    """The real one, and as much of its process as forked.py tells of an agent's."""
+    """The real one."""
 
     def __init__(self, arguments: list[str], log: Path) -> None:
         nothing = ("--collector.disable-defaults", "--web.disable-exporter-metrics")
@@ -340,8 +339,18 @@ class NodeExporter:
         self._process.wait()
 
 
-def agent(arguments: list[str], log: Path) -> ForkServerProcess:
-    return forked.start(["demo", *KEEP_ROOT, *arguments], log)
+class Agent:
+    """Ours, as a fork."""
+
+    def __init__(self, arguments: list[str], log: Path) -> None:
+        self._process = forked.start(["demo", *KEEP_ROOT, *arguments], log)
+
+    def is_alive(self) -> bool:
+        return self._process.is_alive()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
 
 
 def started(process: Process, port: int) -> bool:
@@ -395,7 +404,7 @@ def both(text: str, folder: Folder, *, asked: bool = False) -> tuple[Outcome, Ou
     file = folder.path / "web.yml"
     file.write_text(text.replace("{folder}", str(folder.path)))
     theirs = run(NodeExporter, file, folder, asked=asked)
-    ours = run(agent, file, folder, asked=asked)
+    ours = run(Agent, file, folder, asked=asked)
     assert "Traceback" not in ours.said
     if ours.answers is None:
         assert f"tdx-headroom: {file}: " in ours.said.splitlines()[-1]

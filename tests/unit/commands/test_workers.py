@@ -107,8 +107,10 @@ def test_no_process_without_need() -> None:
 
 def test_nobody_stays() -> None:
     """Who stops in the middle leaves no process behind, whatever they are at."""
+    # Other tests may have processes that stay, such as multiprocessing's forkserver.
+    others = set(psutil.Process().children())
     workers: Workers[int, None] = Workers(lambda task: time.sleep(1000 * task), 3, 1000.0, lambda _: False)
     with workers:
         assert next(workers.each(range(3)))[0] == 0
-        assert len(psutil.Process().children()) == 3
-    assert not psutil.Process().children()
+        assert len(set(psutil.Process().children()) - others) == 3
+    assert set(psutil.Process().children()) <= others
