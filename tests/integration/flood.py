@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks as fast as it can, over many connections, until its input ends.
+"""Asks as fast as it can, over many connections, until its input, a pipe, ends.
 
 `python -m tests.integration.flood --help` has its options. Each connection waits for an answer before it asks
 again, or connects again if it is to have a new one for each. Prints a line when it begins, and at the end a
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import selectors
 import socket
 import sys
@@ -35,6 +36,7 @@ class Flood:
     request: bytes
     reconnect: bool
     source: str = "127.0.0.1"
+    tells: str | None = None
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     answers: dict[str, int] = field(default_factory=dict)
     cut: int = 0
@@ -84,6 +86,8 @@ class Flood:
         rows = head.decode().split("\r\n")
         status = rows[0].split()[1]
         self.answers[status] = self.answers.get(status, 0) + 1
+        if status == self.tells:
+            print(status, flush=True)
         length = next(int(row.split()[1]) for row in rows if row.startswith("Content-Length:"))
         client.missing = length - len(body)
         return client.missing <= 0
@@ -97,8 +101,9 @@ class Flood:
         while end is None or (self.answers.get(status, 0) < least and time.monotonic() < end):
             for key, events in self.selector.select(0.1):
                 if key is told:
-                    self.selector.unregister(sys.stdin)
-                    end = time.monotonic() + 60
+                    if not os.read(sys.stdin.fileno(), 1 << 16):
+                        self.selector.unregister(sys.stdin)
+                        end = time.monotonic() + 60
                 else:
                     self.turn(key.data, writable=bool(events & selectors.EVENT_WRITE))
 
@@ -111,10 +116,11 @@ def main() -> None:
     parser.add_argument("--path", default="/metrics")
     parser.add_argument("--header", default="X: x")
     parser.add_argument("--until", default="200=0", help="go on until so many answers have this status")
+    parser.add_argument("--tell", help="print a line for each answer of this status")
     parser.add_argument("--source", default="127.0.0.1", help="address to ask from")
     options = parser.parse_args()
     lines = (f"GET {options.path} HTTP/1.1", "Host: localhost", options.header, "", "")
-    flood = Flood(options.port, "\r\n".join(lines).encode(), options.reconnect, options.source)
+    flood = Flood(options.port, "\r\n".join(lines).encode(), options.reconnect, options.source, options.tell)
     status, _, least = options.until.partition("=")
     flood.run(options.connections, status, int(least))
     print(json.dumps({"answers": flood.answers, "cut": flood.cut}))
