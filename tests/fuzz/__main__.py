@@ -15,10 +15,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.fuzz.targets import FOUND, TARGETS
+from tests.fuzz.targets import FOUND, LONGEST, TARGETS
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tdx-headroom" / "fuzz"
-LONGEST = 20_000
 
 
 def main() -> int:
@@ -27,14 +26,14 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=list(TARGETS), help="repeatable")
     options = parser.parse_args()
     bad = []
-    print(f"{'target':16}  {'executions':>12}  {'a second':>9}  {'corpus':>7}")
+    print(f"{'target':24}  {'executions':>12}  {'a second':>9}  {'corpus':>7}")
     for name in options.only or TARGETS:
         run = fuzz(name, options.seconds)
         found = keep(name)
         count = _number(r"number_of_executed_units: *([0-9]+)", run)
         rate = _number(r"average_exec_per_sec: *([0-9]+)", run)
         size = len(list((CACHE / name / "corpus").iterdir()))
-        print(f"{name:16}  {count:12}  {rate:9}  {size:7}  {' '.join(found)}", flush=True)
+        print(f"{name:24}  {count:12}  {rate:9}  {size:7}  {' '.join(found)}", flush=True)
         if found or not count:
             bad.append(name)
             print(run[-3000:], file=sys.stderr)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tdx_headroom.boots.kernels.config import parse_config
 from tdx_headroom.errors import AgentError, SourceError
 from tdx_headroom.facts.codec import encode
 from tdx_headroom.service.state_file import SCHEMA, parse
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from tdx_headroom.sources.kernel_log.records import KernelLog
 
 TESTS = Path(__file__).resolve().parents[1]
+LONGEST = 20_000
+"""Bytes of an input; a longer seed is cut."""
 FOUND = Path(__file__).parent / "found"
 """Inputs that once made a target raise, a folder a target: run by the unit tests for ever."""
 
@@ -207,12 +210,13 @@ TARGETS: dict[str, Target] = {
     "efi-variable": Target(boot_files.efi_variable, more=lambda: boot_files.variables(TESTS / "boots")),
     "kernel-image": Target(boot_files.kernel_image, more=boot_files.images),
     "kernel-module": Target(boot_files.kernel_module, more=boot_files.modules),
-    "kernel-settings": Target(
-        text_of(boot_files.settings),
-        texts=(
-            "# Linux/x86 6.18.15 Kernel Configuration\nCONFIG_INTEL_TDX_HOST=y\nCONFIG_KVM_INTEL=m\n",
-            "options kvm_intel tdx=1 \\\n  nested=0\ninstall kvm_intel /bin/true\n",
-        ),
+    "kernel-config": Target(
+        text_of(parse_config),
+        texts=("# Linux/x86 6.18.15 Kernel Configuration\nCONFIG_INTEL_TDX_HOST=y\nCONFIG_KVM_INTEL=m\n",),
+    ),
+    "modprobe": Target(
+        text_of(boot_files.modprobe),
+        texts=("options kvm_intel tdx=1 \\\n  nested=0\n", "install kvm_intel /bin/true\n"),
     ),
     "boot-inventory": Target(
         text_of(boot_files.inventory), more=lambda: boot_files.inventories(TESTS / "boots")

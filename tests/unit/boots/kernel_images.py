@@ -123,8 +123,8 @@ def image(kernel: bytes, kind: str = "gzip", *, release: str = RELEASE) -> bytes
     return bzimage(packed(kernel, kind), release=release)
 
 
-def module(*parameters: str, name: str = "kvm_intel") -> bytes:
-    """A module with these parameters, as ``name:type``."""
+def module(*parameters: str, name: str = "kvm_intel", text: bytes = TEXT) -> bytes:
+    """A module with these parameters, as ``name:type``, and this code."""
     info = [f"parmtype={parameter}" for parameter in parameters]
     texts = ["license=GPL", *info, "depends=kvm", f"name={name}", "vermagic=6.18.15-test SMP"]
-    return elf({".text": TEXT, ".modinfo": strings(texts), ".symtab": bytes(64)})
+    return elf({".text": text, ".modinfo": strings(texts), ".symtab": bytes(64)})
