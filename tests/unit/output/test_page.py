@@ -166,11 +166,11 @@ def test_the_tdmr_that_fails_is_first() -> None:
 
 @pytest.mark.parametrize(("tdmrs", "holes"), [(64, 1), (64, 30), (64, 200), (1, 1000)])
 def test_page_is_bounded(tdmrs: int, holes: int) -> None:
-    """However many TDMRs and holes there are, the page does not exceed 1.3 MB."""
+    """However many TDMRs and holes there are, the page does not exceed 200 kB."""
     assessed = assess(host(tdmrs, holes))
     for full in (False, True):
         page = render_page(assessed, full_addresses=full)
-        assert len(page.encode()) < 1_300_000
+        assert len(page.encode()) < 200_000
         assert 4 <= page.count("<article") <= MAX_CARDS + 3
 
 
