@@ -25,7 +25,7 @@ from tdx_headroom.hostfs.root import Root
 from tdx_headroom.output.boots_brief import brief
 from tdx_headroom.output.boots_report import boots_text
 from tdx_headroom.verdict.assessment import assess
-from tests.fuzz.whole import STYLE, check_shown, show
+from tests.fuzz.whole import STYLE, check_shown, shortened, show
 from tests.tools.efi import merged, systemd_boot_host, unified
 from tests.unit.boots.kernel_images import image, module, vmlinux
 
@@ -36,10 +36,9 @@ FILE = re.compile(rb"^=== ([A-Za-z0-9_.+@~/-]{1,120})$", re.MULTILINE)
 """Stands before each file's contents in the input of :func:`boots`."""
 GRUB = "boot/grub/grub.cfg"
 LONG = ("debian-six-xen", "uki-direct", "uki-menu")
-"""What of tests/boots is too long for the fuzzer: a grub.cfg of 19 kB, unified images of 95 kB."""
+"""Of tests/boots, what is too long behind a host: a grub.cfg of 19 kB, and unified images of 95 kB."""
 SHORT = b"\x90" * 64
 """Code, where only what stands around it matters."""
-OF_TDX = re.compile(rb"tdx|Linux version|[cC]ommand line")
 
 
 def boots(data: bytes) -> None:
@@ -56,12 +55,8 @@ def boots(data: bytes) -> None:
 def layouts(tests: Path) -> Iterator[bytes]:
     """Boot configurations as inputs of :func:`boots`, each on a host that has TDX."""
     host = tests / "hosts/good-2-node"
-    log = (host / "dev/kmsg").read_bytes().splitlines(keepends=True)
-    base = {
-        "dev/kmsg": b"".join(line for line in log if OF_TDX.search(line)),
-        "proc/cpuinfo": (host / "proc/cpuinfo").read_bytes().partition(b"\n\n")[0],
-        **{name: (host / name).read_bytes() for name in ("proc/cmdline", "proc/iomem")},
-    }
+    names = ("dev/kmsg", "proc/cmdline", "proc/cpuinfo", "proc/iomem")
+    base = {name: shortened(name, (host / name).read_text("utf-8")) for name in names}
     for tree in _short(tests / "boots"):
         files = [path for path in sorted(tree.rglob("*")) if path.is_file()]
         yield _packed({**base, **{path.relative_to(tree).as_posix(): path.read_bytes() for path in files}})

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from tdx_headroom.sources.kernel_log.records import KernelLog
 
 TESTS = Path(__file__).resolve().parents[1]
-LONGEST = 20_000
+LONGEST = 24_000
 """Bytes of an input; a longer seed is cut."""
 FOUND = Path(__file__).parent / "found"
 """Inputs that once made a target raise, a folder a target: run by the unit tests for ever."""

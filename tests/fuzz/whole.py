@@ -21,6 +21,7 @@ from tdx_headroom.output.page import render_page
 from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.output.terminal import Style
 from tdx_headroom.output.text import render
+from tdx_headroom.sources.reduce import zones
 from tdx_headroom.verdict.assessment import Assessment, assess
 from tdx_headroom.verdict.checks import run_checks, status_of
 from tdx_headroom.verdict.what_if import UNCHANGED, WhatIf
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 FILE = re.compile(r"^=== ([a-z0-9/_.-]{1,60})$", re.MULTILINE)
 """Stands before each file's contents in the input of :func:`host`."""
+
+READ = re.compile("tdx|Linux version|[cC]ommand line|BIOS-e820|node |SRAT")
+"""What is in the lines of a log that matter here."""
 
 STYLE = Style(colour=False, unicode=True)
 TOO_MANY = 3000
@@ -87,12 +91,28 @@ def host(data: bytes) -> None:
 
 
 def hosts(folder: Path) -> Iterator[bytes]:
-    """The captured hosts in a folder as inputs of :func:`host`, without most of their memory blocks."""
+    """The captured hosts in a folder as inputs of :func:`host`, as short as the fuzzer needs them.
+
+    Without most of their memory blocks, their CPUs but one, and what nobody reads of zones and the log.
+    """
     for tree in sorted(path for path in folder.iterdir() if path.is_dir()):
         files = sorted(path for path in tree.resolve().rglob("*") if path.is_file())
         names = {path.relative_to(tree.resolve()).as_posix(): path for path in files}
         small = {name: path for name, path in names.items() if not re.search(r"memory[0-9]{2,}", name)}
-        yield "".join(f"=== {name}\n{path.read_text('utf-8')}" for name, path in small.items()).encode()
+        yield "".join(
+            f"=== {name}\n{shortened(name, path.read_text('utf-8'))}" for name, path in small.items()
+        ).encode()
+
+
+def shortened(name: str, text: str) -> str:
+    """One file of a host without what it has very much of."""
+    if name == "proc/cpuinfo":
+        return text.partition("\n\n")[0] + "\n"
+    if name == "proc/zoneinfo":
+        return zones(text)
+    if name in ("dev/kmsg", "dmesg"):
+        return "".join(line for line in text.splitlines(keepends=True) if READ.search(line))
+    return text
 
 
 def show(assessment: Assessment) -> None:
