@@ -11,7 +11,7 @@ from tdx_headroom.facts.host_facts import GivenBases, HostFacts
 from tdx_headroom.plan.build import plan_host
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sized
 
     from tdx_headroom.plan.model import Plan, Strategy
 
@@ -46,19 +46,26 @@ def what_counts(facts: HostFacts) -> HostFacts:
     )
 
 
-def may_be_kept(facts: HostFacts) -> bool:
-    """Whether what is made of memory, zones, suspects and the command line is small enough to be kept.
+def may_be_kept(facts: HostFacts, *more: Sized) -> bool:
+    """Whether what is made of a host's memory, maps and command line is small enough to be kept.
 
     Args:
-        facts: of the host, or what counts of them.
+        facts: what counts of a host's for that, and no others.
+        more: rows of what else it is made of.
     """
     if isinstance(facts.pamt_placement, GivenBases):
         # Nobody's but a tester's; and each of these PAMTs may reach into every TDMR.
         return False
-    zones, suspects, arguments = facts.zones or (), facts.suspects, facts.command_line or ()
-    texts = (*(zone.name for zone in zones), *(one.device or "" for one in suspects), *arguments)
-    rows = (facts.memory_regions, facts.cmrs, facts.reserved, zones, suspects, arguments)
-    return kept.may_be_kept(rows, texts)
+    zones, suspects, firmware = facts.zones or (), facts.suspects, facts.firmware_map or ()
+    built = () if facts.traits is None else (*facts.traits.built_in, *facts.traits.unread)
+    arguments = (*(facts.command_line or ()), *built)
+    names = (
+        *(zone.name for zone in zones),
+        *(row.kind for row in firmware),
+        *(one.device or "" for one in suspects),
+    )
+    ranges = (facts.memory_regions, facts.cmrs, facts.reserved, facts.node_ranges, zones, suspects, firmware)
+    return kept.may_be_kept((*ranges, arguments, *more), (*names, *arguments))
 
 
 _plans = lru_cache(kept.KEPT)(plan_host)

@@ -11,8 +11,9 @@ from tdx_headroom.address import MIB, page_round, subtract
 from tdx_headroom.boots.map_risks import placing_arguments
 from tdx_headroom.facts.command_line import map_edits, punch
 from tdx_headroom.facts.host_facts import FactsError, HostFacts
-from tdx_headroom.kept import KEPT, may_be_kept
+from tdx_headroom.kept import KEPT
 from tdx_headroom.plan import plan_host
+from tdx_headroom.plan.shared import may_be_kept
 from tdx_headroom.verdict.model import State, predict
 from tdx_headroom.verdict.staged import facts_under
 
@@ -95,7 +96,7 @@ def is_left(facts: HostFacts, given_up: Sequence[Range], regions: Sequence[Memor
         regions: the memory that is expected.
     """
     asked = _what_makes_the_map(facts), tuple(given_up), tuple(regions)
-    return (_kept if _may_be_kept(*asked) else _is_left)(*asked)
+    return (_kept if may_be_kept(*asked) else _is_left)(*asked)
 
 
 def _is_left(facts: HostFacts, given_up: tuple[Range, ...], regions: tuple[MemoryRegion, ...]) -> bool:
@@ -118,14 +119,6 @@ def _what_makes_the_map(facts: HostFacts) -> HostFacts:
         traits=facts.traits,
         node_ranges=facts.node_ranges,
     )
-
-
-def _may_be_kept(facts: HostFacts, given_up: tuple[Range, ...], regions: tuple[MemoryRegion, ...]) -> bool:
-    firmware, suspects, arguments = facts.firmware_map or (), facts.suspects, facts.command_line or ()
-    built = () if facts.traits is None else (*facts.traits.built_in, *facts.traits.unread)
-    texts = (*(row.kind for row in firmware), *(one.device or "" for one in suspects), *arguments, *built)
-    ranges = (firmware, suspects, facts.memory_regions, facts.node_ranges, given_up, regions)
-    return may_be_kept((*ranges, arguments, built), texts)
 
 
 def arguments_for(given_up: Iterable[Range]) -> tuple[str, ...]:
