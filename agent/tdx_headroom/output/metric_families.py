@@ -263,7 +263,7 @@ _TABLE = (
     ),
     Family(
         "tdx_headroom_http_auth_failures_total",
-        "Requests refused because they had no valid credentials.",
+        "Requests refused because they had no valid credentials; absent without a web configuration.",
         kind=COUNTER,
     ),
     Family("tdx_headroom_http_connections", "Open connections of clients.", collector=HTTP),

@@ -191,11 +191,11 @@ class _ServerMetrics:
     def _samples(self) -> Iterator[metric_families.Sample]:
         for code, count in self._handler.answered.items():
             yield ("tdx_headroom_http_requests_total", (str(code),), count)
-        yield ("tdx_headroom_http_auth_failures_total", (), self._handler.answered[401])
         yield ("tdx_headroom_http_connections", (), len(self._handler.connections))
         for reason, count in self._handler.connections.dropped.items():
             yield ("tdx_headroom_http_connections_dropped_total", (reason,), count)
         if self._watch is not None:
+            yield ("tdx_headroom_http_auth_failures_total", (), self._handler.answered[401])
             yield ("tdx_headroom_web_config_reload_success", (), int(not self._watch.failing))
             yield ("tdx_headroom_web_config_reload_failures_total", (), self._watch.failures)
 
