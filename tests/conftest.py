@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -95,6 +96,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A collection looks through all that the collected tests hold, a sixth of a second each time.
+    gc.set_threshold(10_000, 20, 100)
     # Some tests make files that another user is to read.
     os.umask(0o022)
     # Reports would fit the terminal in which the tests were started.
