@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.integration.servers import wait_for
 from tests.tools.ports import free_port
 from tests.tools.scrape import EVERYTHING
 
@@ -68,6 +69,10 @@ class Running:
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.samples().get((name, tuple(sorted(labels.items()))))
+
+    def wait_for_value(self, name: str, least: float) -> None:
+        """Wait until a metric has at least this value."""
+        wait_for(f"{name} of {least}", lambda: (self.value(name) or 0) >= least)
 
     def wait_for(self, text: str, seconds: float = SECONDS) -> str:
         end = time.monotonic() + seconds

@@ -36,7 +36,7 @@ def wait_for(what: str, get: Callable[[], T | None], seconds: float = DEADLINE) 
         if found:
             return found
         assert time.monotonic() < end, f"no {what} within {seconds} s"
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.agent import SECONDS, agent
-from tests.integration.test_live import until
 from tests.unit.history.journals import Boot, fake_journalctl
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def test_they_are_learnt_and_kept(state: Path) -> None:
     fake_journalctl(state.parent, Boot(1), Boot(2, 12), Boot(3, 10))
     for _ in range(2):
         with agent("--state-directory", str(state)) as running:
-            until(running, "tdx_recorded_boots", 4)
+            running.wait_for_value("tdx_recorded_boots", 4)
             assert running.value("tdx_recorded_boots") == 4
             least = running.value("tdx_recorded_reserved_areas_headroom_min", strategy="memory-regions")
             assert least == 16 - 13

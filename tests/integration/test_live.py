@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.agent import SECONDS, Running, agent
+from tests.integration.agent import agent
 from tests.integration.recorded import record
 
 
@@ -19,14 +19,6 @@ def writable_kmsg() -> bool:
 
 
 needs_kmsg = pytest.mark.skipif(not writable_kmsg(), reason="only root can write to /dev/kmsg")
-
-
-def until(running: Running, name: str, least: float) -> None:
-    """Wait until a metric has at least this value."""
-    began = time.monotonic()
-    while (running.value(name) or 0) < least:
-        assert time.monotonic() - began < SECONDS, f"{name} is {running.value(name)}, not {least}"
-        time.sleep(0.005)
 
 
 @needs_kmsg
@@ -38,7 +30,7 @@ def test_a_forged_line_is_counted_at_once_and_changes_nothing() -> None:
         count = running.value(counter)
         assert count is not None
         Path("/dev/kmsg").write_text("virt/tdx: module initialized\n")
-        until(running, counter, count + 1)
+        running.wait_for_value(counter, count + 1)
         changed = {
             name
             for (name, labels), value in running.samples().items()
@@ -94,7 +86,7 @@ def test_a_state_from_the_future(tmp_path: Path) -> None:
         count = running.value(counter)
         assert count is not None
         Path("/dev/kmsg").write_text("virt/tdx: module initialized\n")
-        until(running, counter, count + 1)
+        running.wait_for_value(counter, count + 1)
     assert json.loads(path.read_text())["current"]["last_seq"] < 10**9
     assert json.loads((tmp_path / "state.json.corrupt").read_text())["current"]["last_seq"] == 10**9
     record(
@@ -136,6 +128,6 @@ def test_tdx_before_the_agent_was_there(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     for _ in range(2):
         with agent("--state-directory", str(state)) as running:
-            until(running, "tdx_gone_since_last_boot", 1)
+            running.wait_for_value("tdx_gone_since_last_boot", 1)
         # What has been learnt is kept.
         journalctl.write_text("#!/bin/sh\nexit 1\n")

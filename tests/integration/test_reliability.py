@@ -23,6 +23,7 @@ import pytest
 from tdx_headroom.service.state_file import StateFile
 from tests.integration.agent import Running, agent
 from tests.integration.recorded import record
+from tests.integration.servers import wait_for
 
 CHECKOUT = Path(__file__).parents[2]
 HOST = CHECKOUT / "tests" / "hosts" / "good-2-node"
@@ -151,13 +152,6 @@ def tmpfs(directory: Path, options: str) -> Iterator[None]:
         subprocess.run(["umount", directory], check=True)
 
 
-def until(what: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def looked_at(started: Running) -> float:
     """When the agent has last looked at the host."""
     return started.value("tdx_headroom_assessment_timestamp_seconds") or 0
@@ -167,7 +161,7 @@ def look_again(started: Running) -> None:
     """Wait for two more looks: the first may have begun before now."""
     for _ in range(2):
         before = looked_at(started)
-        until(lambda before=before: looked_at(started) != before)  # type: ignore[misc]
+        wait_for("new look at the host", lambda before=before: looked_at(started) != before)  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -206,7 +200,7 @@ def test_fault(fault: Fault, running: tuple[Running, Path]) -> None:
         if path.is_dir() and not path.is_symlink():
             path.rmdir()
         put(path, good)
-    until(lambda: success() == 1)
+    wait_for("recovery", lambda: success() == 1)
     message = re.sub(r"\\(.)", r"\1", said[1]).replace(f"{root}/", "/").replace(str(root), "the host's root")
     message = re.sub(r"(\\x00){3,}…?", r"\\x00…", message.replace("`", "'").replace("|", "\\|"))
     record(f"{fault.name} (`/{fault.path}`)", f"says `{message}`, plans with what is left")
@@ -234,7 +228,7 @@ def test_odd_content(name: str, running: tuple[Running, Path]) -> None:
             )
     finally:
         put(path, good)
-    until(lambda: started.value("tdx_headroom_source_success", source=source) == 1)
+    wait_for("recovery", lambda: started.value("tdx_headroom_source_success", source=source) == 1)
     record(
         f"`{name}` of tests/faults (`/{relative}`)",
         "refuses it by name and line, plans with what is left" if refused else "reads it",
@@ -252,7 +246,7 @@ def test_a_file_that_changes_while_it_is_read(running: tuple[Running, Path]) -> 
         path.write_bytes(good[: len(good) // 2])
         path.write_bytes(good)
         assert started.get("/-/ready")[0] == 200
-    until(lambda: started.value("tdx_headroom_source_success", source="iomem") == 1)
+    wait_for("recovery", lambda: started.value("tdx_headroom_source_success", source="iomem") == 1)
     assert started.value("tdx_memory_regions") == regions
     record("file that changes between two reads (`/proc/iomem`)", "reads what is there, or refuses it")
 
@@ -266,11 +260,11 @@ def managed(address: Path, watchdog: float) -> Iterator[tuple[Running, socket.so
         told = ["env", f"NOTIFY_SOCKET={address}", f"WATCHDOG_USEC={watchdog * 1e6:.0f}"]
         keep_root = ("--user", "root") if os.geteuid() == 0 else ()
         with agent("--path.rootfs", str(HOST), *keep_root, before=told) as started:
-            wait_for(manager, b"READY=1")
+            receive(manager, b"READY=1")
             yield started, manager
 
 
-def wait_for(manager: socket.socket, message: bytes) -> None:
+def receive(manager: socket.socket, message: bytes) -> None:
     """Read what the agent tells until this is among it."""
     while message not in manager.recv(4096):
         pass
@@ -284,7 +278,7 @@ def test_a_service_manager_that_goes_away(tmp_path: Path) -> None:
         address.unlink()
         before = looked_at(started)
         started.process.send_signal(signal.SIGHUP)
-        until(lambda: looked_at(started) > before)
+        wait_for("look at the host", lambda: looked_at(started) > before)
         time.sleep(0.5)
         assert started.get("/-/ready")[0] == 200
     record("service manager's socket gone", "goes on without it", "not needed")
@@ -293,7 +287,7 @@ def test_a_service_manager_that_goes_away(tmp_path: Path) -> None:
 def test_it_was_stopped_for_longer_than_the_watchdog_allows(tmp_path: Path) -> None:
     """Woken up late, the agent feeds the watchdog at once and serves on: systemd may yet let it live."""
     with managed(tmp_path / "notify", watchdog=0.4) as (started, manager):
-        wait_for(manager, b"WATCHDOG=1")
+        receive(manager, b"WATCHDOG=1")
         started.process.send_signal(signal.SIGSTOP)
         time.sleep(1)
         manager.setblocking(False)
@@ -302,7 +296,7 @@ def test_it_was_stopped_for_longer_than_the_watchdog_allows(tmp_path: Path) -> N
                 pass
         started.process.send_signal(signal.SIGCONT)
         manager.settimeout(60)
-        wait_for(manager, b"WATCHDOG=1")
+        receive(manager, b"WATCHDOG=1")
         assert started.get("/-/ready")[0] == 200
     record("watchdog fed late", "feeds it as soon as it runs again, unless systemd has killed it (tests/vm)")
 
@@ -318,7 +312,10 @@ def test_a_file_that_its_user_may_not_read() -> None:
         with agent("--path.rootfs", str(root), "--refresh-interval", "50ms", "--user", "nobody") as started:
             for mode, value in ((0o600, 0), (0o644, 1)):
                 (root / IOMEM).chmod(mode)
-                until(lambda: started.value("tdx_headroom_source_success", source="iomem") == value)  # noqa: B023
+                wait_for(
+                    f"success of {value}",
+                    lambda: started.value("tdx_headroom_source_success", source="iomem") == value,  # noqa: B023
+                )
             assert any("Permission denied" in line for line in started.log)
     record("EACCES (`/proc/iomem`)", "says that the source needs root or systemd, plans with what is left")
 
@@ -355,7 +352,7 @@ def test_client_that_goes_away(running: tuple[Running, Path]) -> None:
     for _ in range(50):
         with socket.create_connection(("127.0.0.1", started.port)) as client:
             client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n")
-    until(lambda: descriptors(started) <= before + 2)
+    wait_for("end of connections", lambda: descriptors(started) <= before + 2)
     record("clients that hang up in the middle of a request", "drops them")
 
 
@@ -386,7 +383,7 @@ def test_state_directory_is_read_only(tmp_path: Path) -> None:
         assert started.get("/-/ready")[0] == 200
         subprocess.run(["mount", "-o", "remount,rw", str(tmp_path)], check=True)
         started.process.send_signal(signal.SIGHUP)
-        until(lambda: started.value("tdx_headroom_state_write_success") == 1)
+        wait_for("kept state", lambda: started.value("tdx_headroom_state_write_success") == 1)
     record("state directory read-only", "says that the state cannot be kept, serves on")
 
 
@@ -422,7 +419,7 @@ def test_a_state_file_that_goes(what: str, tmp_path: Path) -> None:
                 path.unlink()
             else:
                 path.write_bytes(b"")
-            until(lambda: path.exists() and path.read_bytes() == whole)
+            wait_for("whole file", lambda: path.exists() and path.read_bytes() == whole)
         assert started.value("tdx_headroom_state_write_success") == 1
     record(f"state file {what} under the agent", "writes it again at its next look at the host")
 
@@ -448,7 +445,7 @@ def test_a_state_that_changes_all_the_time(tmp_path: Path) -> None:
         assert len(writes) <= (time.monotonic() - began) / 5 + 2
         assert len(looks) > 2 * len(writes)
         put(version, b"soon")
-        until(lambda: version_in(directory) == "soon")
+        wait_for("new state", lambda: version_in(directory) == "soon")
         put(version, b"last")
         look_again(started)
     # And at the end, at once.

@@ -10,7 +10,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 import warnings
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -20,10 +19,10 @@ import pytest
 
 from tests.integration.agent import SECONDS, agent, basic
 from tests.integration.certificates import Authority, make_authority
+from tests.integration.servers import wait_for
 from tests.tools.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.program("openssl")
@@ -55,13 +54,6 @@ def get(
         connection.request("GET", path, headers=headers or {})
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
-
-
-def wait_until(true: Callable[[], bool], seconds: float = SECONDS) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def serial_seen(port: int, context: ssl.SSLContext) -> str:
@@ -161,7 +153,7 @@ def test_certificate_rotates(config: Path, authority: Authority) -> None:
         assert re.search(r"tdx_headroom_web_config_reload_failures_total [1-9]", body)
 
         authority.issue("server", folder=config.parent)
-        wait_until(lambda: serial_seen(running.port, client) not in (first, second))
+        wait_for("new certificate", lambda: serial_seen(running.port, client) not in (first, second))
         assert "tdx_headroom_web_config_reload_success 1.0" in get(running.port, client)[1]
 
 

@@ -15,7 +15,8 @@ import yaml
 
 from tests.integration.agent import agent, basic
 from tests.integration.certificates import Authority, make_authority
-from tests.integration.test_web_config import get, handshakes, start, wait_until
+from tests.integration.servers import wait_for
+from tests.integration.test_web_config import get, handshakes, start
 from tests.tools.scrape import EVERYTHING
 
 pytestmark = pytest.mark.program("openssl")
@@ -127,7 +128,7 @@ def test_client_allowed_sans(tmp_path: Path, authority: Authority) -> None:
         assert let_in() == {"dns", "ip", "ip6", "mail", "uri"}
         assert not handshakes(running.port, authority.client())
         allow("grafana.example")
-        wait_until(lambda: let_in() == {"other"})
+        wait_for("new rule", lambda: let_in() == {"other"})
         file.write_text(yaml.safe_dump({"tls_server_config": section}))
         assert let_in() == {"other"}
         assert "client_allowed_sans: asks for less" in running.wait_for("not re-read")
