@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tdx_headroom.boots.grub.default import Dialect, Named, entry_number, path_step, rest_of_path
+from tdx_headroom.boots.grub.regexp import regexp
 from tdx_headroom.boots.grub.script import parse
 from tdx_headroom.boots.grub.words import GrubError
 from tests.unit.boots.emulator import machine, printed, told
@@ -163,6 +164,54 @@ def program(generator: random.Random, depth: int) -> str:
     if form == 5:
         return f"{condition}; echo s$?\n{body}"
     return f"set a=value{generator.randrange(2)}; {condition}; echo t$?; set a=value\n{body}"
+
+
+ATOMS = (
+    *("a", "b", ".", "[ab]", "[^a]", "[[:digit:]]", "[a-c1-9]", "(a)", "(b.)", "(a|b)", "(ab|a)", "^", "$"),
+    *(
+        "1",
+        ",",
+        r"\.",
+        r"\(",
+        "()",
+        "a{2}",
+        "b{1,2}",
+        "x{0,1}",
+        "[[:alpha:],]",
+        "(a*)",
+        "(^a)",
+        "(b$)",
+        "(a?b)",
+    ),
+)
+TEXTS = ("", "a", "ab", "aab", "abab1", "b1,2", "(ab)", "a.b", "hd0,gpt2", "ba1ab,b", "aaaabbbb")
+
+
+def test_expressions_as_grub_takes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is answered of 1000 generated regexps matches, and gives the group, that it does in GRUB."""
+    generator = random.Random(9)
+    asked: list[tuple[str, str, bool]] = []
+    while len(asked) < 1000:
+        atoms = [generator.choice(ATOMS) + generator.choice(("", "", "", "*", "+", "?")) for _ in range(4)]
+        expression = "".join(atoms[: generator.randint(1, 4)])
+        text = generator.choice(TEXTS)
+        groups = "|" not in expression
+        if regexp(expression, text, groups=groups) is not None:
+            asked.append((expression, text, groups))
+    script = "\n".join(
+        f"unset g; regexp {'--set=1:g ' * groups}-- '{expression}' '{text}'; echo \"<{n}:$?:$g>\""
+        for n, (expression, text, groups) in enumerate(asked)
+    )
+    expected, got = (
+        text.replace("<", "\n<").split("\n")
+        for text in (printed(tmp_path, script), told(monkeypatch, script))
+    )
+    different = [
+        (asked[int(ours[1:].partition(":")[0])], theirs, ours)
+        for theirs, ours in zip(expected, got, strict=True)
+        if theirs != ours
+    ]
+    assert not different
 
 
 TITLES = ("Linux", "Linux, old", "1", "0x1", "a>b", "2nd", "", "Advanced", "-1", "linux-6.1", "x y")

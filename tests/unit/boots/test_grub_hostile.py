@@ -45,7 +45,32 @@ CASES = {
     "10 MB": ("# comment\n" * 1_000_000, "larger than"),
     "1 MB": (entry("1") * 18_000, "menu entries"),
     "1 MB of one word": ("a" * 1_000_000, "absurdly long"),
-    "regexp": ("regexp '(a+)+$' " + "a" * 500 + "b\n" + entry("1"), None),
+    **{
+        f"regexp {pattern}": (f"regexp '{pattern}' {'a' * 500}c\n" * 100 + entry("1"), None)
+        for pattern in (
+            "(a+)+$",
+            "(a|a)*b",
+            "(a?)*b",
+            "(a|aa)+$",
+            "(a*|b)*d",
+            "(a|a)" * 60 + "b",
+            "a?" * 90 + "b",
+        )
+    },
+    "regexp of many repeats": (f"regexp '{'.*' * 9}b' {'a' * 500}\n" * 100 + entry("1"), None),
+    "regexp that is long": (f"regexp '{'a' * 3_000}' a\n" * 9 + entry("1"), None),
+    "many regexps": (f"for i in {'x ' * 9000}; do regexp 'a*b' {'a' * 500}; done\n", "run on and on"),
+    "turns of empty words": (
+        "for a in {0}; do for b in {0}; do for c in {0}; do for d in {0}; do for e in ; do true\n".format(
+            "'' " * 99
+        )
+        + "done; done; done; done; done\n",
+        "run on and on",
+    ),
+    "functions in turns": (
+        f"function f {{\n{'for g in ; do true; done; ' * 900}\n}}\nfor a in {'x ' * 9000}; do f; done\n",
+        "run on and on",
+    ),
     "empty": ("", "makes no menu entries"),
     "break": ("break\ncontinue 9\nreturn 3\nshift 99\nsetparams\n" + entry("1"), None),
 }

@@ -10,6 +10,7 @@ from tdx_headroom.boots.grub.blscfg import blscfg
 from tdx_headroom.boots.grub.files import FILES
 from tdx_headroom.boots.grub.load import LOADERS
 from tdx_headroom.boots.grub.number import leading_number, signed_number
+from tdx_headroom.boots.grub.regexp import regexp
 from tdx_headroom.boots.grub.script import parse
 from tdx_headroom.boots.grub.signals import Break, Left, Return
 from tdx_headroom.boots.grub.state import Item
@@ -159,28 +160,35 @@ def _count(step: int) -> Builtin:
 
 def _regexp(machine: Machine, arguments: list[str], _block: Block | None) -> int:
     names: list[str] = []
+    plain: list[str] = []
     rest = list(arguments)
-    while rest and rest[0].startswith("-") and len(rest) > 1:
-        option = rest.pop(0)
-        name, equals, value = option.partition("=")
-        if name not in ("-s", "--set"):
+    while rest:
+        argument = rest.pop(0)
+        name, equals, value = argument.partition("=")
+        if argument == "--":
+            plain.extend(rest)
+            break
+        if not argument.startswith("-") or argument == "-":
+            plain.append(argument)
+        elif name not in ("-s", "--set") or not (equals or rest):
             return 1
-        names.append(value if equals else rest.pop(0))
-    if len(rest) != 2 or len(rest[0]) + len(rest[1]) > 1000 or re.search(r"[*+}]\)?[*+{]", rest[0]):
-        # Not one that could take for ever.
+        else:
+            names.append(value if equals else rest.pop(0))
+    if len(plain) != 2:
+        return 1
+    found = regexp(*plain, groups=bool(names))
+    if found is None:
         return 0 if machine.unsure("regexp") else 1
-    try:
-        match = re.search(rest[0].replace("[[:digit:]]", "[0-9]"), rest[1])
-    except re.error:
-        return 0 if machine.unsure("regexp") else 1
+    machine.spend(found.cost)
+    match = found.match()
     for name in names if match is not None else ():
         group, colon, variable = name.rpartition(":")
         index = int(group) if colon and group.isascii() and group.isdigit() else 1
-        found = match[index] if match is not None and index <= match.re.groups else None
-        if found is None:
+        part = match[index] if match is not None and index <= match.re.groups else None
+        if part is None:
             machine.unset(variable)
         else:
-            machine.set(variable, found)
+            machine.set(variable, part)
     return 0 if match is not None else 1
 
 

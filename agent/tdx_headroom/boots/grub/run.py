@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 MAX_STEPS = 100_000
 MAX_VOLUME = 16 << 20
-"""Characters that all commands together may expand to."""
+"""Characters that all commands together may expand to, or look at."""
 MAX_DEPTH = 120
 """Functions, blocks and files inside one another."""
 MAX_SOURCES = 16
@@ -219,12 +219,23 @@ class Machine:
     def expand(self, words: Sequence[Word]) -> list[str]:
         """What becomes of the words of a command."""
         result = expanded(words, self, hex_escapes=self.settings.dialect is Dialect.RED_HAT)
-        self._volume += sum(map(len, result.words))
-        if self._volume > MAX_VOLUME:
-            raise GrubError("its commands run on and on")
+        self.spend(sum(len(word) + 1 for word in result.words))
         if result.pattern is not None:
             self.doubt(f"{self.place}: the pattern {result.pattern} is not followed")
         return result.words
+
+    def spend(self, volume: int) -> None:
+        """Count work that no step stands for.
+
+        Args:
+            volume: as many characters as take as long.
+
+        Raises:
+            GrubError: it is absurdly much.
+        """
+        self._volume += volume
+        if self._volume > MAX_VOLUME:
+            raise GrubError("its commands run on and on")
 
     @property
     def place(self) -> str:
@@ -232,6 +243,7 @@ class Machine:
         return self._sources[-1] if self._sources else "the menu entry"
 
     def _statement(self, statement: Statement) -> int:
+        self._step()
         if isinstance(statement, Command):
             return self._command(statement)
         if isinstance(statement, If):
@@ -251,7 +263,6 @@ class Machine:
             raise GrubError("its commands run on and on")
 
     def _command(self, command: Command) -> int:
-        self._step()
         words = self.expand(command.words)
         invert = words[:1] == ["!"]
         if invert:
@@ -273,6 +284,7 @@ class Machine:
     def _for(self, loop: For) -> int:
         status = 0
         for value in self.expand(loop.words):
+            self._step()
             self.set(loop.name, value)
             status, over = self._turn(loop.body)
             if over:
