@@ -169,6 +169,17 @@ def test_every_runbook_has_an_alert() -> None:
         assert f"| [{name}](runbooks/{name}.md) | {alert['labels']['severity']} |" in overview, name
 
 
+@pytest.mark.parametrize("path", sorted(RUNBOOKS.glob("*.md")), ids=lambda path: path.stem)
+def test_labels_that_a_runbook_asks_for_are_there(path: Path) -> None:
+    """`label="value"` alone is about its own alert: one that it carries, with a value that it selects."""
+    text = re.sub(r"\b\w+\{[^}]*\}|`[^`]*[$/][^`]*`", "", path.read_text("utf-8"))
+    for label, value in re.findall(r'`(\w+)="([^"]*)"`', text):
+        selected = re.findall(rf'{label}=~?"([^"]*)"', ALERTS[path.stem]["expr"])
+        (metric,) = names_in(ALERTS[path.stem]["expr"])
+        assert label in FAMILIES[metric].labels
+        assert any(re.fullmatch(values, value) for values in selected) or not selected, (label, value)
+
+
 def names_in(expression: str) -> set[str]:
     """Metrics of this agent that an expression or a page names."""
     return set(re.findall(r"(?<![:\w])tdx_[a-z_]+(?![\w:])", expression))

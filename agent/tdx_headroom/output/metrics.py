@@ -20,6 +20,7 @@ from tdx_headroom.plan import AreaKind, Strategy
 from tdx_headroom.plan.regions import tdx_memory_list
 from tdx_headroom.sources.registry import SOURCES
 from tdx_headroom.verdict import State
+from tdx_headroom.verdict.concerns import not_convertible_bytes
 from tdx_headroom.verdict.model import FORETOLD
 
 if TYPE_CHECKING:
@@ -177,9 +178,9 @@ def _host_samples(assessment: Assessment) -> Iterator[Sample]:
         sizes = [size for _, size in facts.cmrs if size]
         yield ("tdx_cmrs", (), len(sizes))
         yield ("tdx_cmr_bytes", (), sum(sizes))
-    mainline = assessment.plans[Strategy.MEMORY_REGIONS]
-    if _is_tdx(assessment) and mainline is not None and mainline.not_convertible_bytes is not None:
-        yield ("tdx_memory_not_convertible_bytes", (), mainline.not_convertible_bytes)
+    outside = not_convertible_bytes(assessment)
+    if _is_tdx(assessment) and outside is not None:
+        yield ("tdx_memory_not_convertible_bytes", (), outside)
     yield from _log_samples(assessment)
     yield from _verdict_samples(assessment)
 

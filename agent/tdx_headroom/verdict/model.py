@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tdx_headroom.verdict.findings import Finding
 
 AT_RISK_HEADROOM = 2
-"""With no more areas than this left over, one more hole or PAMT may be the end."""
+"""With no more areas than this left over, one more hole or PAMT may exhaust them."""
 
 
 class State(StrEnum):

@@ -20,6 +20,7 @@ from tdx_headroom.plan import Outcome, Plan, Strategy
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.assessment import Assessment, assess
 from tdx_headroom.verdict.concerns import Concern, concerns, is_unknown, mainline_fails
+from tdx_headroom.verdict.findings import Finding, Severity
 from tdx_headroom.verdict.what_if import WhatIf
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def judged(next_boot: State | None, plan: Plan | None, mainline: Plan | None = N
         (FAILS, planned(Outcome.RESERVED_AREAS, -1, -1), Concern.RESERVED_AREAS),
         (FAILS, planned(Outcome.TDMRS, 13, 13), Concern.TDMRS),
         (FAILS, planned(Outcome.NO_MEMORY, None, None), Concern.NO_MEMORY),
-        (FAILS, planned(Outcome.MISALIGNED, 13, 13), Concern.MISALIGNED),
+        (FAILS, planned(Outcome.MISALIGNED, 13, 13), Concern.OTHER),
         (FAILS, planned(Outcome.REJECTED, 13, 13), Concern.REJECTED),
         (FAILS, planned(Outcome.OK, 13, 13), Concern.OTHER),
         (FAILS, planned(Outcome.OK, 1, -1), Concern.OTHER),
@@ -71,9 +72,35 @@ def test_what_there_is_to_tell(next_boot: State | None, plan: Plan | None, expec
     assert concerns(judged(next_boot, plan)) == ({expected} if expected else set())
 
 
-def test_what_another_outcome_needs() -> None:
-    """Whatever a plan comes to, but for success, is a concern."""
-    assert {o.value for o in Outcome if o is not Outcome.OK} <= {c.value for c in Concern}
+RISKS = {
+    "unlikely-convertible": {Concern.OTHER_RISK},
+    "in-no-single-cmr": {Concern.OTHER_RISK},
+    "cpus-left-out": {Concern.OTHER_RISK},
+    "failed-in-this-boot": set(),
+    "few-reserved-areas": set(),
+    "varies": set(),
+}
+
+
+@pytest.mark.parametrize("kind", RISKS)
+def test_a_risk_beside_the_plan(kind: str) -> None:
+    """It is told unless an alert of its own tells it, and as memory outside the CMRs where that is known."""
+    found = judged(RISK, planned(Outcome.OK, 9, 9))
+    risk = replace(found, verdict=replace(found.verdict, findings=(Finding(kind, Severity.RISK, "x"),)))
+    assert concerns(risk) - {Concern.VARIES} == RISKS[kind]
+    outside = SimpleNamespace(not_convertible_bytes=4096, outcome=Outcome.OK)
+    plans = {**risk.plans, MAINLINE: cast("Plan", outside)}
+    by_cmrs = kind in ("unlikely-convertible", "in-no-single-cmr")
+    told = set() if by_cmrs else RISKS[kind]
+    assert concerns(replace(risk, plans=plans)) - {Concern.VARIES} == told
+
+
+@pytest.mark.parametrize("kind", ["full-tdmr", "cmr-table-invalid", "hibernation"])
+def test_what_the_module_refuses_beside_its_checks(kind: str) -> None:
+    """Its alert is that of a plan that is refused, though the plan passes."""
+    found = judged(FAILS, planned(Outcome.OK, 9, 9))
+    failing = replace(found, verdict=replace(found.verdict, findings=(Finding(kind, Severity.FAILS, "x"),)))
+    assert concerns(failing) == {Concern.OTHER if kind == "hibernation" else Concern.REJECTED}
 
 
 @pytest.mark.parametrize(("most", "limit", "told"), [(2, 16, False), (9, 13, True), (9, 8, False)])

@@ -232,6 +232,47 @@ def test_every_output_tells_it(kind: str) -> None:
         assert results & {"FAIL", "WARN"}
 
 
+def alerts_of(assessment: Assessment) -> set[str]:
+    """Those of packaging/prometheus that fire on the metrics of one host."""
+    rules = (CHECKOUT / "packaging/prometheus/tdx-headroom.rules.yml").read_text("utf-8")
+    samples = [sample for family in collect(assessment, None) for sample in family.samples]
+    firing = set()
+    for alert, name, labels, compared in re.findall(
+        r"- alert: (\w+)\n(?: +#.*\n)* +expr: (?:>-\s+)?"
+        r"last_over_time\((\w+)(?:\{(.*)\})?\[15m\]\) (== 1|> 0)$",
+        rules,
+        re.MULTILINE,
+    ):
+        wanted = re.findall(r'(\w+)=~?"([^"]*)"', labels)
+        if any(
+            sample.name == name
+            and (sample.value == 1 if compared == "== 1" else sample.value > 0)
+            and all(re.fullmatch(value, sample.labels[label]) for label, value in wanted)
+            for sample in samples
+        ):
+            firing.add(alert)
+    return firing
+
+
+@pytest.mark.parametrize("kind", [*EXAMPLES, *STAGED])
+def test_what_fails_or_is_a_risk_has_its_alert(kind: str) -> None:
+    """Whatever the next initialization is said to come to, an alert tells, and the page of it if it fails."""
+    assessment = example(kind)
+    firing = alerts_of(assessment)
+    (found, *_) = [finding for finding in assessment.verdict.findings if finding.kind == kind]
+    if assessment.verdict.next_boot in (State.WILL_FAIL, State.AT_RISK):
+        assert firing - {"TDXVerdictUnknown"}
+    failing = [finding.kind for finding in assessment.verdict.findings if finding.severity is Severity.FAILS]
+    if assessment.verdict.next_boot is State.WILL_FAIL and failing == [kind]:
+        (page,) = (name for name, kinds in RUNBOOKS_OF_PAGE.items() if kind in kinds)
+        assert page in firing
+    if assessment.verdict.next_boot is State.AT_RISK and found.severity is Severity.RISK:
+        (page,) = (name for name, kinds in RUNBOOKS_OF_PAGE.items() if kind in kinds)
+        # What only staged boots have is told here of a boot that is asked about.
+        others = {"TDXNextInitAtRisk", "TDXReservedAreasWorstCase", "TDXMemoryNotConvertible"}
+        assert firing & {page, *others}
+
+
 @pytest.mark.parametrize(
     "facts",
     [

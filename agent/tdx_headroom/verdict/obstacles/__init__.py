@@ -107,7 +107,7 @@ REGISTRY: tuple[Row, ...] = (
     Row(log_limits.early_end, ("log-ends-early",), "whether the log ends early", without_tdx=True),
     Row(part_map.look, (part_map.KIND,), "if the map is whole", NOTE, _WARNED, _PLAN, without_tdx=True),
     Row(module_checks.cmr_table, (module_checks.CMR_TABLE,), "whether the CMRs are valid", FAILS, None),
-    Row(module_checks.full_tdmr, ("full-tdmr",), "what module 1.0 refuses", FAILS),
+    Row(module_checks.full_tdmr, (module_checks.FULL_TDMR,), "what module 1.0 refuses", FAILS),
     Row(module_checks.dynamic_pamt, (module_checks.DYNAMIC_PAMT,), "the PAMT's form", NOTE, _WARNED, _PLAN),
     Row(kernel_not_shown.look, (kernel_not_shown.KIND,), "whether the kernel is known", NOTE, None, _HOLES),
     Row(no_sign.look, no_sign.KINDS, "whether there is TDX at all", NOTE, _WARNED, _FITS, _DOWN),

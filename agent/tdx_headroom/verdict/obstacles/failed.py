@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from tdx_headroom.facts.kernel_report import KernelReport
 
 AGAIN = "fails-again"
-KINDS = (AGAIN, "failed-in-this-boot")
+FAILED = "failed-in-this-boot"
+KINDS = (AGAIN, FAILED)
 
 _RUN_HERE = Remedy(
     RemedyKind.LOOK_FURTHER,
@@ -64,7 +65,7 @@ def look(signs: Signs) -> Findings:
         found = (_RUN_HERE,)
     elif signs.predicted is State.WILL_INITIALIZE and not found:
         found = (_NOT_SHOWN,)
-    yield Finding("failed-in-this-boot", NOTE if override else RISK, failed_in_words(log), remedies=found)
+    yield Finding(FAILED, NOTE if override else RISK, failed_in_words(log), remedies=found)
 
 
 def _refused_as_it_is(signs: Signs, log: KernelReport) -> bool:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tdx_headroom.plan import Tdmr
 
 CMR_TABLE = "cmr-table-invalid"
+FULL_TDMR = "full-tdmr"
 DYNAMIC_PAMT = "dynamic-pamt-unsure"
 _FIRST_MODULE = re.compile(r"1\.0(?:\..*)?")
 _MOST_BITS = 48
@@ -56,7 +57,7 @@ def full_tdmr(signs: Signs) -> Findings:
                 f" at its end, and TDX module 1.0 {takes}."
             )
             severity = RISK if cmrs is None else FAILS
-            yield Finding("full-tdmr", severity, text, remedies=(UPDATE,))
+            yield Finding(FULL_TDMR, severity, text, remedies=(UPDATE,))
             return
 
 

@@ -8,7 +8,8 @@ from tdx_headroom.verdict.evidence import surely_fails
 from tdx_headroom.verdict.findings import FAILS, RISK, Certainty, Finding, Findings, Signs
 from tdx_headroom.verdict.model import State, describe
 
-KINDS = ("reserved-areas", "few-reserved-areas")
+FEW = "few-reserved-areas"
+KINDS = ("reserved-areas", FEW)
 
 
 def look(signs: Signs) -> Findings:
@@ -28,4 +29,4 @@ def look(signs: Signs) -> Findings:
         found = remedies.for_areas(signs, plan)
         # docs/ground-truth.md has how many such maps came up, for each of the two reasons.
         why = "Where PAMTs land may break it." if worst < 0 else "A change of the memory map may break it."
-        yield Finding("few-reserved-areas", RISK, f"{describe(plan)} {why}", figures, found)
+        yield Finding(FEW, RISK, f"{describe(plan)} {why}", figures, found)
