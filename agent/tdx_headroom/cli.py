@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import gc
 import importlib
 import io
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -39,6 +41,13 @@ COMMANDS = {
 ``add(parser)`` is for its options and ``run(options)`` gives the exit status."""
 
 
+READER_GONE = 128 + signal.SIGPIPE
+"""The status where nobody reads the answer, as a shell has it of a program that such a pipe has ended."""
+
+
+_CANNOT_BE_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser whose complaints are one line."""
 
@@ -62,12 +71,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"tdx-headroom: {error}", file=sys.stderr)
         return error.status
     except BrokenPipeError:
-        # The reader has gone (`| head`): nothing is left to say, not even by the interpreter's exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        # `| head` has what it wants; who goes by the status must not take a lost answer for a good one.
+        _print_no_more()
+        return READER_GONE
     except OSError as error:
-        print(f"tdx-headroom: {one_line(str(error))} (at {place_of(error)})", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Files that are written by their names have errors of their own.
+        if error.filename is None and error.errno in _CANNOT_BE_WRITTEN:
+            said = f"standard output cannot be written: {os.strerror(error.errno or 0)}"
+        else:
+            said = f"{one_line(str(error))} (at {place_of(error)})"
+        print(f"tdx-headroom: {said}", file=sys.stderr)
+        _print_no_more()
         return os.EX_IOERR
     except KeyboardInterrupt:
         return 130
@@ -76,6 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"tdx-headroom: {what}; please report it", file=sys.stderr)
         return os.EX_SOFTWARE
     return status
+
+
+def _print_no_more() -> None:
+    """Let nothing be said any more, not even at the interpreter's exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

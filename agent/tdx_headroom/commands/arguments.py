@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from typing import TYPE_CHECKING, TypeVar
 
 from tdx_headroom.address import ADDRESS_SPACE, Range
 from tdx_headroom.facts.command_line import fitting, map_edits
@@ -12,6 +13,10 @@ from tdx_headroom.plan import Strategy
 from tdx_headroom.sources.platform import relevant_arguments
 from tdx_headroom.verdict.what_if import WhatIf
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Word = TypeVar("Word", bound=str)
 _SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 
@@ -19,8 +24,20 @@ _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 def add_rootfs(parser: argparse.ArgumentParser) -> None:
     """The option that names the host's root."""
     parser.add_argument(
-        "--path.rootfs", dest="rootfs", default="/", metavar="DIR", help="the host's root (default /)"
+        "--path.rootfs",
+        dest="rootfs",
+        type=file_name,
+        default="/",
+        metavar="DIR",
+        help="the host's root (default /)",
     )
+
+
+def file_name(text: str) -> str:
+    """The name of a file or directory; an empty one, from an unset variable, would be the present folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty")
+    return text
 
 
 def duration(text: str) -> float:
@@ -59,19 +76,23 @@ def address_range(text: str) -> Range:
     raise argparse.ArgumentTypeError(f"{text!r} is no range START-END, end exclusive, and no memmap= of one")
 
 
-def strategy(text: str) -> Strategy:
-    """A hole strategy by its name."""
-    try:
-        return Strategy(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(Strategy)}") from None
+def one_of(*words: Word) -> Callable[[str], Word]:
+    """The type of an argument that is one of these words."""
+
+    def chosen(text: str) -> Word:
+        found = next((word for word in words if word == text), None)
+        if found is None:
+            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(words)}")
+        return found
+
+    return chosen
 
 
 def add_assume_strategy(parser: argparse._ActionsContainer) -> None:
     """The operator's word on how this kernel looks for holes."""
     parser.add_argument(
         "--assume-strategy",
-        type=strategy,
+        type=one_of(*Strategy),
         metavar="S",
         help=f"take this kernel to look for holes by S: {', '.join(Strategy)}",
     )

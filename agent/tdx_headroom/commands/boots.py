@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.commands.answers import AssessmentAnswers, add_format, add_no_color
 from tdx_headroom.commands.arguments import add_what_if
 from tdx_headroom.commands.input_arguments import add_inputs, add_jobs
+from tdx_headroom.errors import AgentError
 from tdx_headroom.output.boots_brief import WIDTH, brief
 from tdx_headroom.output.boots_report import boots_text
 from tdx_headroom.output.plan_json import to_json
@@ -47,7 +49,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """The boots of all inputs; the worst status of the next boots, as ``check`` has it."""
+    """The boots of all inputs; the worst status of the next boots, as ``check`` has it.
+
+    Raises:
+        AgentError: an option is given without the one that it belongs to.
+    """
+    for option in ("installed", "removed"):
+        if getattr(options, option) is not None and not options.brief:
+            raise AgentError(f"--{option} is for --brief", status=os.EX_USAGE)
     answers = AssessmentAnswers(options)
 
     def answer(assessment: Assessment) -> tuple[Status, dict[str, Any] | str]:

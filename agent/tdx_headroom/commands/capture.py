@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.address import show_size
 from tdx_headroom.capture.build import make_capture
-from tdx_headroom.commands.arguments import add_rootfs
+from tdx_headroom.commands.arguments import add_rootfs, file_name
 from tdx_headroom.commands.kept_records import add_state_directory, kept_records
 from tdx_headroom.errors import AgentError
 from tdx_headroom.hostfs.root import host_root
@@ -32,7 +32,12 @@ MODE = 0o640
 def add(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     parser.add_argument(
-        "-o", "--output", required=True, metavar="FILE.tar.gz", help="archive to write; - is stdout"
+        "-o",
+        "--output",
+        type=file_name,
+        required=True,
+        metavar="FILE.tar.gz",
+        help="archive to write; - is stdout",
     )
     add_rootfs(parser)
     add_state_directory(parser)

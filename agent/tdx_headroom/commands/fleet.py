@@ -11,7 +11,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.commands.answers import style_of
-from tdx_headroom.commands.arguments import add_command_line, release
+from tdx_headroom.commands.arguments import add_command_line, file_name, one_of, release
 from tdx_headroom.commands.canary import read_canary
 from tdx_headroom.commands.hosts import Hosts, print_complaint
 from tdx_headroom.commands.input_arguments import add_inputs, add_jobs, named_inputs
@@ -80,12 +80,15 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("text", "json", "csv"), default="text", help="default text")
     parser.add_argument("--all", action="store_true", help="in text, list hosts that fit, too")
     parser.add_argument(
-        "--output", default=STANDARD_STREAM, metavar="FILE", help="write it to this file, all at once"
+        "--output",
+        type=file_name,
+        default=STANDARD_STREAM,
+        metavar="FILE",
+        help="write it to this file, all at once",
     )
     parser.add_argument(
         "--fail-on",
-        type=Fit,
-        choices=(Fit.AT_RISK, Fit.WILL_FAIL),
+        type=one_of(Fit.AT_RISK, Fit.WILL_FAIL),
         metavar="at-risk|will-fail",
         help="exit with 2 if a host will fail, or is at risk, under a kernel that is audited",
     )

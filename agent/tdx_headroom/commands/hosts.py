@@ -167,9 +167,13 @@ class Hosts(Generic[Result]):
         wrong: list[AgentError] = []
 
         def tasks() -> Iterator[_Batch]:
+            empty = True
             try:
                 for lines in batches(stream, ready):
+                    empty = False
                     yield _Batch(name, lines)
+                if empty:
+                    wrong.append(AgentError(f"{name} holds no facts", status=os.EX_NOINPUT))
             except AgentError as error:
                 wrong.append(error)
             except OSError as error:
@@ -262,7 +266,9 @@ def _plain(error: AgentError) -> AgentError:
 
 
 def _unread(name: str, error: OSError) -> AgentError:
-    return AgentError(f"{name}: {error.strerror}", status=os.EX_NOINPUT)
+    # Of several files of one host it is one.
+    file = shown(error.filename) if isinstance(error.filename, str) else name
+    return AgentError(f"{file}: {error.strerror}", status=os.EX_NOINPUT)
 
 
 def _ended(name: str, how: str) -> AgentError:

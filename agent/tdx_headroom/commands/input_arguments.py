@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.commands.arguments import count, duration
+from tdx_headroom.errors import AgentError
 from tdx_headroom.inputs.expand import Inputs, expand, merged
-from tdx_headroom.inputs.named import THIS_HOST, Kind, Named
+from tdx_headroom.inputs.named import STANDARD_STREAM, THIS_HOST, Kind, Named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +67,7 @@ def add_jobs(parser: argparse.ArgumentParser) -> None:
         type=count,
         default=cores,
         metavar="N",
-        help="read several inputs with so many processes (default: as many as there are cores to use)",
+        help="read several inputs in N processes (default: the number of usable cores)",
     )
     parser.add_argument(
         "--input-timeout",
@@ -80,9 +82,14 @@ def named_inputs(options: argparse.Namespace) -> Inputs:
     """What the command line names, directories of captures expanded; this host when it names nothing.
 
     Raises:
-        AgentError: standard input is named twice.
+        AgentError: standard input is named twice, or closed, or a name is empty.
     """
     inputs: Sequence[Named] = options.inputs
+    if not all(one.path for one in inputs):
+        hint = "a variable may not be set"
+        raise AgentError("the name of an input is empty", hint=hint, status=os.EX_USAGE)
+    if sys.stdin is None and any(one.path == STANDARD_STREAM for one in inputs):
+        raise AgentError("standard input is closed", status=os.EX_NOINPUT)
     if options.merge and inputs:
         return Inputs([merged(inputs)])
     return expand(inputs or [THIS_HOST])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tdx_headroom.commands.arguments import file_name
 from tdx_headroom.errors import SourceError
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.service.state_file import FILE, MAX_FILE, parse
@@ -24,6 +25,7 @@ def add_state_directory(parser: argparse.ArgumentParser) -> None:
     """The option that names the service's state."""
     parser.add_argument(
         "--state-directory",
+        type=file_name,
         default=STATE_DIRECTORY,
         metavar="DIR",
         help=f"where the service of this host keeps its records (default {STATE_DIRECTORY})",

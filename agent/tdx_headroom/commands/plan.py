@@ -6,15 +6,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.commands.answers import AssessmentAnswers, add_format, add_no_color
-from tdx_headroom.commands.arguments import add_what_if, strategy
+from tdx_headroom.commands.arguments import add_what_if, one_of
 from tdx_headroom.commands.input_arguments import add_inputs, add_jobs
 from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.output.text import render, render_short
+from tdx_headroom.plan import Strategy
 
 if TYPE_CHECKING:
     import argparse
 
-    from tdx_headroom.plan import Strategy
     from tdx_headroom.verdict.assessment import Assessment
 
 
@@ -22,7 +22,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Its options."""
     add_inputs(parser)
     add_jobs(parser)
-    parser.add_argument("--strategy", type=strategy, metavar="S", help="show only this hole strategy's plan")
+    parser.add_argument(
+        "--strategy", type=one_of(*Strategy), metavar="S", help="show only this hole strategy's plan"
+    )
     group = parser.add_mutually_exclusive_group()
     add_format(group)
     group.add_argument(

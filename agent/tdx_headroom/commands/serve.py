@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom import log
 from tdx_headroom.boots.written import WrittenInventory
-from tdx_headroom.commands.arguments import add_assume_strategy, add_rootfs, duration
+from tdx_headroom.commands.arguments import add_assume_strategy, add_rootfs, duration, file_name
 from tdx_headroom.commands.web_flags import add_flags, settings_from
 from tdx_headroom.errors import AgentError
 from tdx_headroom.hostfs.root import host_root
@@ -31,6 +31,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_web(parser)
     parser.add_argument(
         "--state-directory",
+        type=file_name,
         metavar="DIR",
         default=os.environ.get("STATE_DIRECTORY") or None,
         help="keep what was learnt from the log here, for after a restart (default $STATE_DIRECTORY)",

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from tdx_headroom.boots.taking import take_inventory
-from tdx_headroom.commands.arguments import add_rootfs
+from tdx_headroom.commands.arguments import add_rootfs, file_name
 from tdx_headroom.commands.output_file import write
 from tdx_headroom.facts.boot_inventory import INVENTORY_PATH, write_inventory
 from tdx_headroom.hostfs.root import host_root
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument("--output", default=f"/{INVENTORY_PATH}", metavar="F", help="- is stdout")
+    parser.add_argument(
+        "--output", type=file_name, default=f"/{INVENTORY_PATH}", metavar="F", help="- is stdout"
+    )
     add_rootfs(parser)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom import log
 from tdx_headroom.boots.inventory import boots_of
-from tdx_headroom.commands.arguments import add_assume_strategy, add_rootfs
+from tdx_headroom.commands.arguments import add_assume_strategy, add_rootfs, file_name
 from tdx_headroom.commands.kept_records import kept_records
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import host_root
@@ -30,7 +30,11 @@ def add_options(parser: argparse.ArgumentParser, file: str) -> None:
         file: how the help calls the file.
     """
     parser.add_argument(
-        "--output", required=True, metavar=file, help="file to write, replaced at once; - is stdout"
+        "--output",
+        type=file_name,
+        required=True,
+        metavar=file,
+        help="file to write, replaced at once; - is stdout",
     )
     add_rootfs(parser)
     add_assume_strategy(parser)

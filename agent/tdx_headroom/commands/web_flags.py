@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tdx_headroom.commands.arguments import file_name
 from tdx_headroom.commands.collector_flags import add_collectors, collectors
 from tdx_headroom.output.metric_families import HTTP, PYTHON, SOURCES, STRATEGIES
 from tdx_headroom.web.settings import Address, UnixAddress, WebSettings
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 10110
 DEFAULT_REQUESTS = 40
 TAKEN_PATHS = ("/", "/style.css", "/api/v1/plan", "/-/healthy", "/-/ready")
+
+
+def _file(text: str) -> Path:
+    return Path(file_name(text))
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +44,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--web.config.file",
         dest="web_config",
-        type=Path,
+        type=_file,
         metavar="FILE",
         help="TLS, passwords and headers, as in the Prometheus exporter-toolkit",
     )

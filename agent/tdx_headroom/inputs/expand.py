@@ -56,15 +56,23 @@ def merged(named: Sequence[Named]) -> Named:
     """All inputs as the files of one host; of a directory, the files in it.
 
     Raises:
-        AgentError: one is said to be something else than a file that one host has several of.
+        AgentError: one is something else than a file that one host has several of.
     """
     if wrong := next((one for one in named if one.kind not in (Kind.ANY, Kind.LOG)), None):
         raise AgentError(f"--merge takes no --{wrong.kind}: that is a host by itself", status=os.EX_USAGE)
     parts: list[str] = []
     for one in named:
         path = Path(one.path)
-        inputs = filter(_is_input, map(path.joinpath, _names_in(path))) if is_folder(path) else [one.path]
-        parts += map(str, inputs)
+        if not is_folder(path):
+            parts.append(one.path)
+            continue
+        if looks_like_root(path):
+            hint = "leave it out of --merge"
+            raise AgentError(f"{one.path} is a host by itself", hint=hint, status=os.EX_USAGE)
+        found = [str(file) for file in map(path.joinpath, _names_in(path)) if _is_input(file)]
+        if not found:
+            raise AgentError(f"{one.path} has no file of a host in it", status=os.EX_NOINPUT)
+        parts += found
     return Named(Kind.MERGE, ", ".join(one.path for one in named), tuple(parts))
 
 

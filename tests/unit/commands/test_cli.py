@@ -4,6 +4,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from tdx_headroom import __version__
 from tdx_headroom.address import GIB, MIB
-from tdx_headroom.cli import main
+from tdx_headroom.cli import READER_GONE, main
 
 HOSTS = Path(__file__).parents[2] / "hosts"
 GOOD: dict[str, Any] = {
@@ -215,6 +216,26 @@ ERRORS = [
     (["serve", "--web.listen-address", "nowhere"], os.EX_USAGE, "is not [HOST]:PORT"),
     (["serve", "--refresh-interval", "0s"], os.EX_USAGE, "is no time such as"),
     (["serve", "--web.telemetry-path", "/"], os.EX_USAGE, "is no free path"),
+    (["plan", ""], os.EX_USAGE, "the name of an input is empty; a variable may not be set"),
+    (["boots", "--root", ""], os.EX_USAGE, "the name of an input is empty"),
+    (["capture", "-o", ""], os.EX_USAGE, "the name is empty"),
+    (["serve", "--path.rootfs", ""], os.EX_USAGE, "the name is empty"),
+    (["serve", "--web.config.file", ""], os.EX_USAGE, "the name is empty"),
+    (["fleet", "--fail-on", "foo"], os.EX_USAGE, "'foo' is none of at-risk, will-fail"),
+    (["remedy", "--facts", "/dev/null"], os.EX_NOINPUT, "/dev/null holds no facts"),
+    (["plan", "--facts", "-"], os.EX_NOINPUT, "holds no facts"),
+    (["plan", "--merge", str(HOSTS / "emerald-rapids")], os.EX_USAGE, "emerald-rapids is a host by itself"),
+    (
+        ["plan", "--merge", str(HOSTS / "emerald-rapids/sys")],
+        os.EX_NOINPUT,
+        "/sys has no file of a host in it",
+    ),
+    (
+        ["plan", "--merge", str(HOSTS / "emerald-rapids/proc/iomem"), "/nonexistent"],
+        os.EX_NOINPUT,
+        "tdx-headroom: /nonexistent: No such file or directory",
+    ),
+    (["boots", "--installed", "6.12.1", "/"], os.EX_USAGE, "--installed is for --brief"),
     (["dance"], os.EX_USAGE, "invalid choice"),
     ([], os.EX_USAGE, "required"),
 ]
@@ -266,11 +287,29 @@ def test_a_captured_host_cannot_command_the_terminal(command: str, tmp_path: Pat
     assert not [line for line in out.splitlines() if line.startswith("ALL WELL")]
 
 
-def test_a_closed_pipe_is_no_error() -> None:
-    """`tdx-headroom plan | head -1` ends quietly."""
-    command = f"{sys.executable} -m tdx_headroom plan --root {HOSTS / 'emerald-rapids'} | head -c 1"
-    run_ = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
-    assert (run_.returncode, run_.stderr) == (0, "")
+@pytest.mark.parametrize("command", ["plan", "check", "check --short", "boots", "boots --brief", "remedy"])
+def test_a_closed_pipe_is_no_good_answer(command: str) -> None:
+    """`tdx-headroom plan | head -1` ends quietly, and never with what would mean that all is well."""
+    program = f"(sleep 0.1; exec {sys.executable} -m tdx_headroom {command} {HOSTS / 'good-2-node'}) | true"
+    run_ = subprocess.run(["bash", "-o", "pipefail", "-c", program], capture_output=True, text=True)
+    assert (run_.returncode, run_.stderr) == (READER_GONE, "")
+    assert READER_GONE == 141
+
+
+def test_no_host_is_no_pass(cli: Any) -> None:  # noqa: ANN401
+    """A pipeline that goes by the status must not go on because nothing came."""
+    code, out, err = cli("fleet", "--facts", "/dev/null", "--fail-on", "at-risk")
+    assert (code, out) == (os.EX_NOINPUT, "0 hosts, 1 could not be read\n")
+    assert err == "tdx-headroom: /dev/null holds no facts\n"
+
+
+def test_a_closed_input_is_one_line() -> None:
+    """`<&-` is no error of the program's own."""
+    for command in ("plan", "check", "boots", "history", "fleet", "remedy"):
+        program = f"exec {sys.executable} -m tdx_headroom {command} - <&-"
+        run_ = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
+        assert run_.returncode in (os.EX_NOINPUT, 3)
+        assert run_.stderr == "tdx-headroom: standard input is closed\n"
 
 
 def test_only_one_strategy(cli: Any) -> None:  # noqa: ANN401
@@ -322,7 +361,9 @@ def test_output_that_cannot_be_written_is_one_line() -> None:
     for command in (f"{plan} {tree} > /dev/full", f"{plan} {tree} >&-"):
         run_ = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
         assert run_.returncode == os.EX_IOERR
-        assert run_.stderr.count("\n") == 1
+        assert re.fullmatch(
+            "tdx-headroom: standard output (cannot be written: No space|is closed).*\n", run_.stderr
+        )
     bad = json.dumps({**GOOD, "pamt_placement": "zzz", "host": "\u00fc"}) + "\n" + json.dumps(GOOD) + "\n"
     environment = {**os.environ, "LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     run_ = subprocess.run(
