@@ -192,7 +192,7 @@ STRICTER = {
     "a hash of $2z$": (users("alice", hashed=kind("z")), "not a bcrypt hash"),
     "a colon in a name": (users("'a:b'"), "colon"),
     "a header on two lines": (header("X-XSS-Protection", '"1\\nX: y"'), "one line"),
-    "two documents": ("---\n{}\n---\n" + tls(), "found another document"),
+    "two documents": ("---\n{}\n---\n" + tls(), "a second document"),
 }
 """Files that node_exporter takes and the agent refuses, and what its error says."""
 

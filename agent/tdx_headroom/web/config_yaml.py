@@ -90,6 +90,23 @@ def read_file(key: str, path: Path) -> bytes:
         raise ConfigError(key, f"{path}: {reason}") from None
 
 
+_PROBLEMS = {
+    "found character": "a value cannot begin with this character; put it into quotes",
+    "mapping values are not allowed": "a colon stands where no key is",
+    "could not find expected": "a key has no colon behind it",
+    "expected the node content": "a value is expected",
+    "expected ','": "a comma or a closing bracket is expected",
+    "expected <block end>": "this line belongs to nothing above it; look at its indentation",
+    "found unexpected": "a quote or a bracket is not closed",
+    "found undefined alias": "an alias has no anchor",
+    "second occurrence": "an anchor is there twice",
+    "found unknown escape": "in double quotes a backslash has a meaning of its own; use single quotes",
+    "but found another document": "there is a second document in it",
+    "could not determine a constructor": "its tag is unknown",
+}
+"""What PyYAML's problems mean, by how they begin."""
+
+
 def load(data: bytes) -> object:
     """The document.
 
@@ -100,15 +117,22 @@ def load(data: bytes) -> object:
         return yaml.load(data, _Loader)  # noqa: S506  a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        # The problem's own text may quote the file, which holds hashes: its first words say enough.
-        problem = re.split(r"['\"]", error.problem or "it cannot be read")[0].strip().removeprefix("but ")
-        raise ConfigError("", f"{line}not YAML: {problem}") from None
+        raise ConfigError("", f"{line}not YAML: {_in_words(error.problem or '')}") from None
     except yaml.YAMLError:
         raise ConfigError("", "not YAML: it has characters that YAML does not allow") from None
     except RecursionError:
         raise ConfigError("", "not YAML: it is nested too deeply") from None
     except ValueError:
         raise ConfigError("", "not YAML: a value is not what its tag says") from None
+
+
+def _in_words(problem: str) -> str:
+    """PyYAML's problem without what it quotes: the file holds hashes."""
+    if "<stream end>" in problem or "end of stream" in problem:
+        return "it ends inside a bracket or a quote, or where a value is expected"
+    if r"'\t'" in problem:
+        return "a tab cannot indent"
+    return next((text for start, text in _PROBLEMS.items() if problem.startswith(start)), "it cannot be read")
 
 
 def mapping(key: str, value: object, names: tuple[str, ...] | None = None) -> dict[str, object]:
