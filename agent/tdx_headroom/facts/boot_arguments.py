@@ -13,12 +13,9 @@ if TYPE_CHECKING:
 _MAP = ("mem", "memmap", "numa", "acpi", "efi", "add_efi_memmap", "efi_fake_mem", "disable_mtrr_trim")
 """Names of arguments that change the memory regions, as ``kernelcore=mirror`` does."""
 
-_BARS_HIBERNATION = {
-    ("nohibernate", None),
-    ("hibernate", "no"),
-    ("lockdown", "integrity"),
-    ("lockdown", "confidentiality"),
-}
+_KEEP_HIBERNATION = ("noresume", "nocompress")
+"""Values of ``hibernate=`` that begin as the one that forbids hibernation, and are looked for before it."""
+_LOCKS_DOWN = {("lockdown", "integrity"), ("lockdown", "confidentiality")}
 
 
 class CpuLimit(NamedTuple):
@@ -61,7 +58,28 @@ def enables_virtualization(arguments: Iterable[str]) -> bool | None:
     return switch(arguments, "kvm.enable_virt_at_load")
 
 
+def forbids_hibernation(arguments: Iterable[str]) -> bool:
+    """Whether ``nohibernate`` or ``hibernate=no`` is among them, as every kernel that can hibernate takes it.
+
+    ``__setup()`` compares beginnings (``obsolete_checksetup()`` of init/main.c): ``nohibernate=0`` is
+    ``nohibernate``, too. So does ``hibernate_setup()`` of kernel/power/hibernate.c with its values, small
+    letters alone. Nothing later on the line takes it back.
+    """
+    return any(_forbids(*name_and_value(argument)) for argument in arguments)
+
+
+def _forbids(name: str, value: str | None) -> bool:
+    if name == "hibernate" and value is not None:
+        return value.startswith("no") and not value.startswith(_KEEP_HIBERNATION)
+    return name.startswith("nohibernate")
+
+
+def locks_down(arguments: Iterable[str]) -> bool:
+    """Whether ``lockdown=`` gives a level that bars hibernation, compared whole (``lockdown_param()``)."""
+    return any(name_and_value(argument) in _LOCKS_DOWN for argument in arguments)
+
+
 def bars_hibernation(arguments: Iterable[str]) -> bool:
     """Whether the kernel is told not to hibernate: ``nohibernate``, ``hibernate=no``, ``lockdown=``."""
-    pairs = [name_and_value(argument) for argument in arguments]
-    return any(pair in _BARS_HIBERNATION for pair in pairs)
+    given = list(arguments)
+    return forbids_hibernation(given) or locks_down(given)

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.facts.command_line import split_arguments
+from tdx_headroom.facts.command_line import name_and_value, split_arguments
 from tdx_headroom.facts.cpu_models import cpu_can_tdx
 from tdx_headroom.facts.observations import Platform
 from tdx_headroom.sources.reading import Reading
@@ -29,13 +29,15 @@ _WITHOUT_CPUINFO = ("proc/cmdline", "sys/power/disk", "sys/module/kvm_intel/para
 
 _RELEVANT = re.compile(
     r"(?:mem|memmap|kernelcore|movablecore|hugepages|hugepagesz|default_hugepagesz|crashkernel|reserve_mem"
-    r"|cma|numa_cma|cma_pernuma|hugetlb_cma|numa|acpi|efi|efi_fake_mem|kho|liveupdate"
-    r"|nr_cpus|maxcpus|possible_cpus|nosmt|lockdown|hibernate|memhp_default_state|memory_hotplug\.[a-z_]+"
+    r"|cma|numa_cma|hugetlb_cma|numa|acpi|efi|efi_fake_mem"
+    r"|nr_cpus|maxcpus|possible_cpus|lockdown|memhp_default_state|memory_hotplug\.[a-z_]+"
     r"|(?:kvm|kvm_intel)\.[a-z_]+|intel_iommu)=[!-~]*"
     # However it is spelt: an argument that means nothing is worth telling.
     r"|[A-Za-z_.-]{0,20}[tT][dD][xX][a-z_.]{0,20}(?:=[!-~]*)?"
-    r"|nosmp|nosmt|add_efi_memmap|cma_pernuma|kho|liveupdate|disable_mtrr_trim"
-    r"|movable_node|nohibernate|noresume"
+    # An early_param() without a value is the same with any; a __setup() takes whatever begins like it.
+    r"|(?:nosmp|nosmt|add_efi_memmap|cma_pernuma|kho|liveupdate|disable_mtrr_trim|movable_node|noresume)"
+    r"(?:=[!-~]*)?"
+    r"|(?:hibernate=no|nohibernate)[ -~]*|hibernate=[!-~]*"
 )
 """By names as ``parameq()`` compares them, with _ for -."""
 
@@ -53,12 +55,12 @@ _UNAME = re.compile(r"Linux \S{1,255} ([0-9][A-Za-z0-9._+~-]{1,80}) ")
 
 def relevant_arguments(command_line: str) -> tuple[str, ...]:
     """The kernel arguments about memory, TDX and hibernation; all others may name private things."""
-    return tuple(arg for arg in split_arguments(command_line) if _is_relevant(arg.strip('"')))
+    return tuple(filter(_is_relevant, split_arguments(command_line)))
 
 
 def _is_relevant(argument: str) -> bool:
-    name, equals, value = argument.partition("=")
-    return _RELEVANT.fullmatch(name.replace("-", "_") + equals + value) is not None
+    name, value = name_and_value(argument)
+    return _RELEVANT.fullmatch(name if value is None else f"{name}={value}") is not None
 
 
 def parse_cpuinfo(text: str) -> tuple[str | None, int, frozenset[str], frozenset[str]]:

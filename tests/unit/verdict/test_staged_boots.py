@@ -159,6 +159,8 @@ def test_somebody_else_loads_kvm_with_tdx() -> None:
     [
         (("nohibernate", ASKED), (ASKED,), False, KVM_TRAITS, State.WILL_FAIL),
         (("nohibernate", ASKED), ("hibernate=no", ASKED), False, KVM_TRAITS, State.WILL_INITIALIZE),
+        (("nohibernate", ASKED), ("nohibernate=1", ASKED), False, KVM_TRAITS, State.WILL_INITIALIZE),
+        (("nohibernate", ASKED), ("hibernate=nope", ASKED), False, KVM_TRAITS, State.WILL_INITIALIZE),
         (("nohibernate", ASKED), ("lockdown=integrity", ASKED), False, KVM_TRAITS, State.WILL_INITIALIZE),
         (("nohibernate", ASKED), ("noresume", ASKED), False, KVM_TRAITS, State.WILL_FAIL),
         # Secure Boot has locked this one down, and locks that one down.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tdx_headroom.facts.boot_arguments import forbids_hibernation
 from tdx_headroom.facts.boots import Starts
 from tdx_headroom.facts.kernel_report import FailureReason
 from tdx_headroom.verdict.decode import NO_HIBERNATE
@@ -29,7 +30,7 @@ def hibernation_blocks(facts: HostFacts) -> bool | None:
     can = platform.hibernation if platform is not None else None
     if not can:
         return can
-    return None if facts.command_line is None else "nohibernate" not in facts.command_line
+    return None if facts.command_line is None else not forbids_hibernation(facts.command_line)
 
 
 def _may_try(facts: HostFacts) -> bool:
