@@ -62,6 +62,7 @@ traits = st.builds(
     reads_cmrs=switches,
     dynamic_pamt=switches,
     hibernation=switches,
+    kvm_module=switches,
     built_in=arguments,
     overrides=st.booleans(),
     unread=st.lists(texts, max_size=2).map(tuple),

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from tdx_headroom.facts.command_line import name_and_value, parse_unsigned, switch
+from tdx_headroom.facts.command_line import DASHES, asks_for_tdx, name_and_value, parse_unsigned, switch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 _MAP = ("mem", "memmap", "numa", "acpi", "efi", "add_efi_memmap", "efi_fake_mem", "disable_mtrr_trim")
 """Names of arguments that change the memory regions, as ``kernelcore=mirror`` does."""
@@ -56,6 +56,36 @@ def cpu_limits(arguments: Iterable[str]) -> list[CpuLimit]:
 def enables_virtualization(arguments: Iterable[str]) -> bool | None:
     """What ``kvm.enable_virt_at_load`` is set to; None where it is not given."""
     return switch(arguments, "kvm.enable_virt_at_load")
+
+
+def is_of_kvm(argument: str) -> bool:
+    """Whether it is a parameter of KVM or of KVM for Intel."""
+    name, _ = name_and_value(argument)
+    return name.startswith(("kvm.", "kvm_intel."))
+
+
+def arguments_of_kvm(arguments: Sequence[str], *, module: bool | None) -> Sequence[str] | None:
+    """The arguments of a line that count for KVM's parameters; None where its being a module decides that.
+
+    The kernel sets those of what is built in, up to ``--`` (``parse_args()`` of kernel/params.c). Those of a
+    module come from modprobe, which knows no ``--``.
+
+    Args:
+        arguments: of the line.
+        module: whether KVM for Intel is a module of the kernel; None: unknown.
+    """
+    if DASHES not in arguments or module:
+        return arguments
+    own = arguments[: arguments.index(DASHES)]
+    if module is None and _set_by(own) != _set_by(arguments):
+        return None
+    return own
+
+
+def _set_by(arguments: Iterable[str]) -> tuple[bool | None, bool | None]:
+    """What the parameters that decide are set to."""
+    given = list(arguments)
+    return asks_for_tdx(given), enables_virtualization(given)
 
 
 def forbids_hibernation(arguments: Iterable[str]) -> bool:

@@ -69,6 +69,7 @@ class KernelTraits:
         reads_cmrs: whether it reads CMRs, be it only to print them.
         dynamic_pamt: whether it can use Dynamic PAMT.
         hibernation: whether it is built with hibernation.
+        kvm_module: whether KVM for Intel is a module; False: it is part of the kernel.
         built_in: arguments that its build puts before the command line; they may be in none of the loader's.
         overrides: whether those replace the command line.
         unread: why a file of it could not be read, a clause each.
@@ -80,6 +81,7 @@ class KernelTraits:
     reads_cmrs: bool | None = None
     dynamic_pamt: bool | None = None
     hibernation: bool | None = None
+    kvm_module: bool | None = None
     built_in: tuple[str, ...] = ()
     overrides: bool = False
     unread: tuple[str, ...] = ()

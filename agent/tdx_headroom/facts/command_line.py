@@ -57,14 +57,29 @@ def parse_amount(text: str) -> tuple[int, str]:
     return (value, rest) if shift is None else ((value << shift) % ADDRESS_SPACE, rest[1:])
 
 
+DASHES = "--"
+"""Ends the kernel's own arguments: those behind it are for init."""
+
+
 def split_arguments(command_line: str) -> list[str]:
     """The kernel's own arguments as they stand there: quotes hold blanks together, ``--`` ends them."""
-    found: list[str] = []
+    return split_at_dashes(command_line)[0]
+
+
+def split_at_dashes(command_line: str) -> tuple[list[str], list[str]]:
+    """The kernel's own arguments, and those for init.
+
+    ``kmod_config_parse_kcmdline()`` of kmod takes the parameters of modules out of all of them.
+    """
+    own: list[str] = []
+    behind: list[str] = []
+    found = own
     for match in _ARGUMENT.finditer(command_line):
-        if match[0].strip('"') == "--":
-            break
-        found.append(match[0])
-    return found
+        if found is own and match[0].strip('"') == DASHES:
+            found = behind
+        else:
+            found.append(match[0])
+    return own, behind
 
 
 def fitting(command_line: str) -> str:

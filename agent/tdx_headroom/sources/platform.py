@@ -8,7 +8,8 @@ import re
 from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.facts.command_line import name_and_value, split_arguments
+from tdx_headroom.facts.boot_arguments import is_of_kvm
+from tdx_headroom.facts.command_line import DASHES, name_and_value, split_at_dashes
 from tdx_headroom.facts.cpu_models import cpu_can_tdx
 from tdx_headroom.facts.observations import Platform
 from tdx_headroom.sources.reading import Reading
@@ -54,8 +55,14 @@ _UNAME = re.compile(r"Linux \S{1,255} ([0-9][A-Za-z0-9._+~-]{1,80}) ")
 
 
 def relevant_arguments(command_line: str) -> tuple[str, ...]:
-    """The kernel arguments about memory, TDX and hibernation; all others may name private things."""
-    return tuple(filter(_is_relevant, split_arguments(command_line)))
+    """The kernel arguments about memory, TDX and hibernation; all others may name private things.
+
+    Behind a ``--`` of their own come those of KVM that stand behind one on the line: modprobe takes them.
+    """
+    own, behind = split_at_dashes(command_line)
+    found = tuple(filter(_is_relevant, own))
+    of_kvm = tuple(arg for arg in behind if is_of_kvm(arg) and _is_relevant(arg))
+    return (*found, DASHES, *of_kvm) if of_kvm else found
 
 
 def _is_relevant(argument: str) -> bool:

@@ -128,7 +128,8 @@ def test_without_scanner(host_tree: HostTree) -> None:
     """An agent that does not look at images tells what the configuration does, and why not more."""
     tree = host_tree({CONFIG: TDX, MODULE: module("tdx:bool"), IMAGE: image(AT_BOOT)})
     traits = KernelReader().traits(tree, RELEASE, IMAGE)
-    assert traits == KernelTraits(hibernation=False, unread=(f"{IMAGE}: it was not looked through",))
+    unread = (f"{IMAGE}: it was not looked through",)
+    assert traits == KernelTraits(hibernation=False, kvm_module=True, unread=unread)
 
 
 def test_without_image_or_release(host_tree: HostTree, scanner: Scanner) -> None:

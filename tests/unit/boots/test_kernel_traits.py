@@ -129,14 +129,32 @@ def test_not_built_by_configuration() -> None:
         reads_cmrs=False,
         dynamic_pamt=False,
         hibernation=True,
+        kvm_module=True,
     )
+
+
+@pytest.mark.parametrize(
+    ("conf", "mod", "expected"),
+    [
+        (config(kvm_intel="m"), None, True),
+        (config(kvm_intel="y"), NO_MODULE, False),
+        (config(kvm_intel="n"), NO_MODULE, None),
+        (NO_CONFIG, WITH, True),
+        (NO_CONFIG, ModuleReading("modules.builtin.modinfo", parameter=True, built_in=True), False),
+        (NO_CONFIG, NO_MODULE, None),
+        (NO_CONFIG, None, None),
+    ],
+)
+def test_kvm_as_a_module(conf: ConfigReading, mod: ModuleReading | None, expected: bool | None) -> None:  # noqa: FBT001
+    """The configuration tells it, or what is installed."""
+    assert traits_of(conf, mod, None).kvm_module is expected
 
 
 def test_image_that_could_not_be_read() -> None:
     """Then nothing is known of TDX, not even where the configuration has it."""
     failed = MarksReading("boot/vmlinuz-x", unread=("boot/vmlinuz-x: Permission denied",))
     traits = traits_of(config(kvm_intel_tdx=True), WITH, failed)
-    assert traits == KernelTraits(hibernation=False, unread=failed.unread)
+    assert traits == KernelTraits(hibernation=False, kvm_module=True, unread=failed.unread)
 
 
 @pytest.mark.parametrize(

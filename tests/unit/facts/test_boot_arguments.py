@@ -5,7 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from tdx_headroom.facts.boot_arguments import bars_hibernation, forbids_hibernation, locks_down
+from tdx_headroom.facts.boot_arguments import (
+    arguments_of_kvm,
+    bars_hibernation,
+    forbids_hibernation,
+    locks_down,
+)
 from tdx_headroom.facts.command_line import split_arguments
 
 
@@ -63,3 +68,23 @@ def test_locking_down(line: str, *, locked: bool) -> None:
     arguments = split_arguments(line)
     assert (locks_down(arguments), bars_hibernation(arguments)) == (locked, locked)
     assert not forbids_hibernation(arguments)
+
+
+@pytest.mark.parametrize(
+    ("line", "built_in", "unknown"),
+    [
+        (("nosmt", "--", "kvm_intel.tdx=0"), ("nosmt",), None),
+        (("--", "kvm-intel.tdx"), (), None),
+        (("kvm_intel.tdx=1", "--", "kvm_intel.tdx=Y"), ("kvm_intel.tdx=1",), ("kvm_intel.tdx=1",)),
+        (("kvm_intel.tdx=1", "--", "kvm_intel.tdx=x"), ("kvm_intel.tdx=1",), ("kvm_intel.tdx=1",)),
+        (("kvm_intel.tdx=1", "--", "kvm.enable_virt_at_load=n"), ("kvm_intel.tdx=1",), None),
+        (("kvm_intel.tdx=1", "quiet"), ("kvm_intel.tdx=1", "quiet"), ("kvm_intel.tdx=1", "quiet")),
+    ],
+)
+def test_arguments_of_kvm(
+    line: tuple[str, ...], built_in: tuple[str, ...], unknown: tuple[str, ...] | None
+) -> None:
+    """The kernel stops at `--`, modprobe does not; which it is matters where it makes a difference."""
+    assert arguments_of_kvm(line, module=True) == line
+    assert arguments_of_kvm(line, module=False) == built_in
+    assert arguments_of_kvm(line, module=None) == unknown

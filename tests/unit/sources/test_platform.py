@@ -143,6 +143,16 @@ def test_arguments_are_what_the_kernel_takes_for_one() -> None:
     assert relevant_arguments(line) == ('memmap="4K$1G"', '"mem=1G"')
 
 
+def test_kvm_behind_dashes() -> None:
+    """Behind `--` only what modprobe may take for KVM is kept, and the line stays what it was."""
+    line = "nohibernate kvm_intel.tdx=1 -- single kvm_intel.tdx=0 memmap=1G nohibernate"
+    found = relevant_arguments(f"{line} -- kvm.enable_virt_at_load=0")
+    behind = ("kvm_intel.tdx=0", "kvm.enable_virt_at_load=0")
+    assert found == ("nohibernate", "kvm_intel.tdx=1", "--", *behind)
+    assert relevant_arguments(" ".join(found)) == found
+    assert relevant_arguments("mem=1G -- kvm_intel.ept kvm_amd.sev=1 kvmx.tdx") == ("mem=1G",)
+
+
 def test_cpuinfo() -> None:
     """Model and flags are the first processor's, blanks in the model are single, processors are counted."""
     model, cpus, flags, bugs = parse_cpuinfo(CPUINFO)

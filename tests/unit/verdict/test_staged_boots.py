@@ -141,6 +141,30 @@ def test_kvm(arguments: tuple[str, ...], inventory: dict[str, Any], state: State
     assert (boot.state, kinds(boot)) == (state, set() if kind is None else {kind})
 
 
+@pytest.mark.parametrize(
+    ("arguments", "module", "state", "kind"),
+    [
+        ((ASKED, "--", "kvm_intel.tdx=0"), True, State.WILL_FAIL, "kvm-tdx-off"),
+        ((ASKED, "--", "kvm_intel.tdx=0"), False, State.WILL_INITIALIZE, None),
+        ((ASKED, "--", "kvm_intel.tdx=0"), None, State.AT_RISK, "kvm-tdx-may-be-off"),
+        (("--", ASKED), True, State.WILL_INITIALIZE, None),
+        (("--", ASKED), False, State.WILL_FAIL, "kvm-tdx-off"),
+        (("--", ASKED), None, State.AT_RISK, "kvm-tdx-may-be-off"),
+        ((ASKED, "--", "kvm_intel.ept=1"), None, State.WILL_INITIALIZE, None),
+        ((ASKED, "--", "kvm.enable_virt_at_load=0"), True, State.WILL_FAIL, "kvm-virtualization-off"),
+    ],
+)
+def test_kvm_behind_dashes(
+    arguments: tuple[str, ...],
+    module: bool | None,  # noqa: FBT001
+    state: State,
+    kind: str | None,
+) -> None:
+    """What stands behind `--` counts for a module, and for nothing that is built in."""
+    boot = staged("nohibernate", *arguments, traits=replace(KVM_TRAITS, kvm_module=module))
+    assert (boot.state, kinds(boot)) == (state, set() if kind is None else {kind})
+
+
 def test_kvm_is_no_matter_for_a_kernel_that_starts_tdx_at_boot() -> None:
     """Without the parameter, guests lack TDX; its initialization does not."""
     assert staged("nohibernate", release="7.3.0").state is State.WILL_INITIALIZE

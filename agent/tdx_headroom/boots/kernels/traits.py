@@ -72,10 +72,19 @@ def traits_of(
         reads_cmrs=reads,
         dynamic_pamt=dynamic,
         hibernation=options.hibernation if options else None,
+        kvm_module=_kvm_module(config, module),
         built_in=arguments,
         overrides=bool(options and options.overrides),
         unread=tuple(dict.fromkeys((*unread, *told.unread))),
     )
+
+
+def _kvm_module(config: ConfigReading, module: ModuleReading | None) -> bool | None:
+    """Whether KVM for Intel is a module, by the configuration or by what is installed."""
+    kvm = config.config.kvm_intel if config.config else None
+    if kvm in ("y", "m"):
+        return kvm == "m"
+    return None if module is None or module.built_in is None else not module.built_in
 
 
 def _looks(starts: Starts, marks: ImageMarks | None) -> tuple[bool | None, bool | None, bool | None]:

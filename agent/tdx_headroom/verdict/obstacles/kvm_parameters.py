@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tdx_headroom.facts.boot_arguments import enables_virtualization
+from tdx_headroom.facts.boot_arguments import arguments_of_kvm, enables_virtualization
 from tdx_headroom.facts.boots import Starts
 from tdx_headroom.facts.command_line import asks_for_tdx
 from tdx_headroom.verdict.findings import FAILS, RISK, Certainty, Finding, Findings, Remedy, RemedyKind, Signs
@@ -24,14 +24,26 @@ _ENABLE = Remedy(
     "Take kvm.enable_virt_at_load=0 off the kernel's command line.",
     ("kvm.enable_virt_at_load=0",),
 )
+_ASK_BEFORE_DASHES = Remedy(
+    RemedyKind.LOAD_KVM, "Put what is said of KVM on the command line before its --, and nothing behind."
+)
+_BEHIND_DASHES = (
+    "Arguments of KVM stand behind a -- on its command line: they count where KVM is a module, and whether it"
+    " is one is unknown."
+)
 
 
 def look(signs: Signs) -> Findings:
     """Only of a boot that is staged: in the running one the parameters themselves are looked at."""
     if signs.staged is None or likely_start(signs.facts).starts is not Starts.KVM_LOAD:
         return
-    arguments = signs.facts.command_line
+    if signs.facts.command_line is None:
+        return
+    traits = signs.facts.traits
+    module = None if traits is None else traits.kvm_module
+    arguments = arguments_of_kvm(signs.facts.command_line, module=module)
     if arguments is None:
+        yield Finding(MAY_BE_OFF, RISK, _BEHIND_DASHES, remedies=(_ASK_BEFORE_DASHES,))
         return
     if enables_virtualization(arguments) is False:
         text = (
