@@ -62,6 +62,7 @@ traits = st.builds(
     reads_cmrs=switches,
     dynamic_pamt=switches,
     hibernation=switches,
+    tdx_host=switches,
     kvm_module=switches,
     built_in=arguments,
     overrides=st.booleans(),

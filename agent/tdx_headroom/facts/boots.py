@@ -69,6 +69,7 @@ class KernelTraits:
         reads_cmrs: whether it reads CMRs, be it only to print them.
         dynamic_pamt: whether it can use Dynamic PAMT.
         hibernation: whether it is built with hibernation.
+        tdx_host: whether it is built with TDX for hosts, be it unknown when it initializes the module.
         kvm_module: whether KVM for Intel is a module; False: it is part of the kernel.
         built_in: arguments that its build puts before the command line; they may be in none of the loader's.
         overrides: whether those replace the command line.
@@ -81,6 +82,7 @@ class KernelTraits:
     reads_cmrs: bool | None = None
     dynamic_pamt: bool | None = None
     hibernation: bool | None = None
+    tdx_host: bool | None = None
     kvm_module: bool | None = None
     built_in: tuple[str, ...] = ()
     overrides: bool = False

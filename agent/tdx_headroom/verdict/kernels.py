@@ -43,20 +43,33 @@ _SUBREGION = Strategy.CMR_SUBREGION
 _PACKAGE = "the kernel's source package"
 _TREE = "arch/x86/virt/vmx/tdx/tdx.c"
 
-# What follows the version in mainline's own releases, and in those of distributions that build its TDX code.
+# What follows the version in mainline's own releases, and in those of distributions that build its TDX code:
+# Ubuntu and Proxmox, which has Ubuntu's configuration, and Fedora. Ubuntu counts its builds from 1; those of
+# its mainline archive (6.17.0-061700-generic) and of others that took over its names have long numbers.
 _MAINLINE = r"(?:\.[0-9]+)*(?:-rc[0-9]+)?"
 _DISTRIBUTION = (
-    r"(?:\.[0-9]+)+-[0-9]+(?:\.[0-9]+)*(?:"
-    r"-(?:generic|generic-64k|lowlatency|oem|aws|azure|gcp|oracle|ibm|kvm|nvidia|realtime|raspi|pve|default)"
-    r"|\.fc[0-9]+\.x86_64|\.el[0-9]+\.elrepo\.x86_64)"
-    r"|(?:\.[0-9]+)+-arch[0-9]+-[0-9]+"
+    r"\.0-[1-9][0-9]{0,3}"
+    r"-(?:generic|generic-64k|lowlatency|oem|aws|azure|gcp|oracle|ibm|kvm|nvidia|realtime|raspi)"
+    r"|(?:\.[0-9]+)+-[1-9][0-9]{0,2}-pve"
+    r"|(?:\.[0-9]+)+-[0-9]+(?:\.[0-9]+)*\.fc[0-9]+\.x86_64"
 )
 _OFFICIAL = rf"(?:{_MAINLINE}|{_DISTRIBUTION})"
+# Of these it is not known whether they build it. They have mainline's KVM, which does not call it up to 6.15.
+_AS_MAINLINE = r"(?:\.[0-9]+)+-(?:arch[0-9]+-[0-9]+|[0-9]+\.el[0-9]+\.elrepo\.x86_64)"
+
+# Debian's ABI names (kernel handbook, "Version numbers and ABIs"): 6.1.0-40-amd64, 6.1.0-0.deb11.7-amd64,
+# 5.4.0-0.bpo.2-amd64, 6.12.9+bpo-amd64, 6.12.9-amd64, 7.1-rc3-amd64, 6.12.48+deb13-cloud-amd64.
+_DEBIAN = (
+    r"[0-9]+\.[0-9]+(?:\.[0-9]+)*(?:-rc[0-9]+)?(?:-(?:0\.(?:bpo|deb[0-9]+)\.)?[0-9]+)?"
+    r"(?:\+(?:bpo|deb[0-9]+)(?:[+.u][0-9]+)*)?-(?:rt-|cloud-)?amd64"
+)
+# Red Hat's, and what is rebuilt from it; others put words of their own in between.
+_EL = r"(?:\.[0-9]+)*(?:\.rt[0-9]+\.[0-9]+)?\.el{0}(?:_[0-9]+)?(?:\.x86_64(?:_v2)?(?:\+[a-z0-9-]+)?)?"
 
 KERNELS = (
     KernelRow(
         "Debian",
-        r"[0-9]+\.[0-9]+.*(?:\+deb[0-9]+.*|-amd64)",
+        _DEBIAN,
         _REGIONS,
         Starts.NOT_BUILT,
         "Debian's configurations of 6.12, 7.2 and 7.3: INTEL_TDX_HOST is not set",
@@ -119,14 +132,14 @@ KERNELS = (
     ),
     KernelRow(
         "EL9 from 9.7 on",
-        r"5\.14\.0-(?:[6-9][0-9]{2}|[1-9][0-9]{3})(?![0-9]).*\.el9.*",
+        rf"5\.14\.0-(?:[6-9][0-9]{{2}}|[1-9][0-9]{{3}}){_EL.format(9)}",
         _REGIONS,
         Starts.KVM_LOAD,
         "the kernel's source package and its configuration",
     ),
     KernelRow(
         "EL9 before 9.7",
-        r"5\.14\.0-.*\.el9.*",
+        rf"5\.14\.0-[0-9]+{_EL.format(9)}",
         _REGIONS,
         Starts.NEVER,
         "the kernel's source package; KVM does not call it yet",
@@ -135,21 +148,21 @@ KERNELS = (
     KernelRow("older UEK", r".*\.el[0-9]+uek.*", _REGIONS, Starts.UNKNOWN, _PACKAGE),
     KernelRow(
         "EL10",
-        r"6\.12\.0-.*\.el10.*",
+        rf"6\.12\.0-[0-9]+{_EL.format(10)}",
         None,
         Starts.UNKNOWN,
         "the configurations seen lack KVM_INTEL_TDX; later ones may have it",
     ),
     KernelRow(
         "other SUSE",
-        r"6\.[0-9]+\.[0-9]+-[0-9]{6}\..*|6\.[0-9]+\.[0-9]+-[0-9]+-default",
+        r"[6-9]\.[0-9]+\.[0-9]+-[0-9]{6}\..*|[6-9]\.[0-9]+\.[0-9]+-[0-9]+-default",
         _REGIONS,
         Starts.UNKNOWN,
         _PACKAGE,
     ),
     KernelRow(
         "mainline 6.8 to 6.15",
-        rf"6\.(?:[89]|1[0-5]){_OFFICIAL}",
+        rf"6\.(?:[89]|1[0-5])(?:{_OFFICIAL}|{_AS_MAINLINE})",
         _REGIONS,
         Starts.NEVER,
         f"{_TREE}; KVM does not call it yet",

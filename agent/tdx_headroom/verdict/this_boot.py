@@ -38,12 +38,14 @@ class Shown(NamedTuple):
     Args:
         tried: whether it tried to initialize TDX, with whatever result.
         up: whether that succeeded.
+        built: whether it has shown that it is built with TDX for hosts.
         past_hibernation: whether it came further than where others look at hibernation.
         strategy: how it looks for holes, by what happened; None where that tells nothing.
     """
 
     tried: bool = False
     up: bool = False
+    built: bool = False
     past_hibernation: bool = False
     strategy: StrategyFinding | None = None
 
@@ -73,15 +75,23 @@ def shown_by(facts: HostFacts) -> Shown:
     log, up = facts.kernel_log, is_up(facts)
     failed = log is not None and log.state is ModuleState.FAILED and not log.contradictions
     if not (up or failed):
-        return NOTHING
+        return Shown(built=_is_built(facts))
     at = at_boot(facts)
     found = find_strategy(at, plans_of(at))
     return Shown(
         tried=True,
         up=up,
+        built=True,
         past_hibernation=up or came_past_hibernation(log),
         strategy=found if found.basis in (Basis.EVIDENCE, Basis.SEVERAL) else None,
     )
+
+
+def _is_built(facts: HostFacts) -> bool:
+    """Whether the running kernel has TDX for hosts: it names the KeyIDs, or sets its flag."""
+    log, platform = facts.kernel_log, facts.platform
+    keyids = log is not None and log.keyids is not None and not log.contradictions
+    return keyids or (platform is not None and bool(platform.tdx_host_platform))
 
 
 def of_other_kernel(shown: Shown, facts: HostFacts, release: str | None) -> Shown:

@@ -129,6 +129,7 @@ def test_not_built_by_configuration() -> None:
         reads_cmrs=False,
         dynamic_pamt=False,
         hibernation=True,
+        tdx_host=False,
         kvm_module=True,
     )
 
@@ -151,10 +152,10 @@ def test_kvm_as_a_module(conf: ConfigReading, mod: ModuleReading | None, expecte
 
 
 def test_image_that_could_not_be_read() -> None:
-    """Then nothing is known of TDX, not even where the configuration has it."""
+    """Then it is not known when TDX is initialized, though the configuration has it."""
     failed = MarksReading("boot/vmlinuz-x", unread=("boot/vmlinuz-x: Permission denied",))
     traits = traits_of(config(kvm_intel_tdx=True), WITH, failed)
-    assert traits == KernelTraits(hibernation=False, kvm_module=True, unread=failed.unread)
+    assert traits == KernelTraits(hibernation=False, tdx_host=True, kvm_module=True, unread=failed.unread)
 
 
 @pytest.mark.parametrize(

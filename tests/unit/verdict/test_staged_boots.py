@@ -98,6 +98,13 @@ def test_all_is_well() -> None:
             State.WILL_FAIL,
             "kernel-without-tdx",
         ),
+        # Nothing tells whether somebody has built it with TDX, unless its configuration does.
+        ("6.18.5-8.amzn2023.x86_64", None, State.AT_RISK, "kernel-may-lack-tdx"),
+        ("7.1.3-flatcar", None, State.AT_RISK, "kernel-may-lack-tdx"),
+        ("6.17.0-061700-generic", None, State.AT_RISK, "kernel-may-lack-tdx"),
+        ("7.2.4-lab", KernelTraits(unread=("no configuration",)), State.AT_RISK, "kernel-may-lack-tdx"),
+        ("7.2.4-lab", KernelTraits(tdx_host=True, unread=("no image",)), State.WILL_INITIALIZE, None),
+        ("6.19.1-lab", KernelTraits(Starts.KVM_LOAD, TraitsFrom.IMAGE), State.WILL_INITIALIZE, None),
         ("7.3.0", KernelTraits(Starts.NEVER, TraitsFrom.IMAGE), State.WILL_FAIL, "kernel-without-tdx"),
         ("6.12.0-1-amd64", KernelTraits(Starts.BOOT, TraitsFrom.IMAGE), State.WILL_INITIALIZE, None),
         ("6.12.0-1-amd64", KernelTraits(unread=("x",)), State.WILL_FAIL, "kernel-without-tdx"),
@@ -107,6 +114,28 @@ def test_kernels(release: str, traits: KernelTraits | None, state: State, kind: 
     """A kernel's own files come before the table, and one of which nothing is known is a risk."""
     boot = staged("nohibernate", ASKED, release=release, traits=traits)
     assert (boot.state, kinds(boot)) == (state, set() if kind is None else {kind})
+
+
+@pytest.mark.parametrize(
+    ("log", "flag", "release", "risk"),
+    [
+        (KernelReport(state=ModuleState.NOT_ATTEMPTED, keyids=(32, 64)), None, "6.18.3-lab", False),
+        (KernelReport(), True, "6.18.3-lab", False),
+        (KernelReport(), None, "6.18.3-lab", True),
+        (KernelReport(state=ModuleState.NOT_ATTEMPTED, keyids=(32, 64)), True, "6.18.4-lab", True),
+    ],
+)
+def test_a_kernel_that_shows_tdx_is_built_with_it(
+    log: KernelReport,
+    flag: bool | None,  # noqa: FBT001
+    release: str,
+    risk: bool,  # noqa: FBT001
+) -> None:
+    """Somebody's own build that names the KeyIDs, or sets the flag, has TDX; another may not."""
+    platform = Platform(tdx_host_platform=flag, hibernation=False, cpu_can_tdx=True)
+    host = replace(HOST, kernel_release="6.18.3-lab", kernel_log=log, platform=platform)
+    boot = staged("nohibernate", "mitigations=off", ASKED, release=release, host=host)
+    assert ("kernel-may-lack-tdx" in kinds(boot)) is risk
 
 
 def test_a_kernel_that_has_done_it_is_no_risk() -> None:

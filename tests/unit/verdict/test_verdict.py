@@ -132,6 +132,20 @@ class TestStrategy:
         assert (finding.strategy, finding.basis) == (Strategy.MEMORY_REGIONS, Basis.MAINLINE)
 
 
+DEBIANS = (
+    "5.4.0-0.bpo.2-amd64",
+    "5.10.0-30-amd64",
+    "6.1.0-0.deb11.21-amd64",
+    "6.1.0-40-rt-amd64",
+    "6.12.9+bpo-amd64",
+    "6.12.9-cloud-amd64",
+    "6.12.48+deb13-cloud-amd64",
+    "6.16.3+deb14-rt-amd64",
+    "6.16.12+deb14+1-amd64",
+    "7.1-rc3-amd64",
+)
+
+
 class TestTable:
     @pytest.mark.parametrize(
         ("release", "strategy", "starts"),
@@ -166,6 +180,15 @@ class TestTable:
             ("7.0.3", Strategy.MEMORY_REGIONS, Starts.KVM_LOAD),
             ("7.1.0-rc1", Strategy.MEMORY_REGIONS, Starts.BOOT),
             ("7.10.2", Strategy.MEMORY_REGIONS, Starts.BOOT),
+            *((release, Strategy.MEMORY_REGIONS, Starts.NOT_BUILT) for release in DEBIANS),
+            ("6.12.8-arch1-1", Strategy.MEMORY_REGIONS, Starts.NEVER),
+            ("6.15.4-1.el10.elrepo.x86_64", Strategy.MEMORY_REGIONS, Starts.NEVER),
+            ("6.17.4-1-pve", Strategy.MEMORY_REGIONS, Starts.KVM_LOAD),
+            ("6.17.0-1004-oem", Strategy.MEMORY_REGIONS, Starts.KVM_LOAD),
+            ("7.1.2-1-default", Strategy.MEMORY_REGIONS, Starts.UNKNOWN),
+            ("5.14.0-284.11.1.rt14.296.el9_2.x86_64", Strategy.MEMORY_REGIONS, Starts.NEVER),
+            ("5.14.0-611.5.1.el9_7.x86_64+debug", Strategy.MEMORY_REGIONS, Starts.KVM_LOAD),
+            ("6.12.0-124.8.1.el10_1.x86_64_v2", None, Starts.UNKNOWN),
         ],
     )
     def test_release(self, release: str, strategy: Strategy | None, starts: Starts) -> None:
@@ -184,6 +207,23 @@ class TestTable:
             "6.9.0-rc5+",
             "",
             "hurd",
+            # Others' kernels that are named much like a vendor's
+            "6.13.0-1-liquorix-amd64",
+            "6.1.0-1-siduction-amd64",
+            "6.16.8+kali-amd64",
+            "6.12.9-x64v3-xanmod1",
+            "6.12.9-zabbly+",
+            "6.17.0-061700-generic",
+            "6.16.3-76061603-generic",
+            "6.17.4-061704-lowlatency",
+            "6.17.3-3-generic",
+            "6.17.5-200.fsync.fc42.x86_64",
+            "6.17.5-cachyos1.fc42.x86_64",
+            "6.17.1-1.el9.elrepo.x86_64",
+            "7.1.2-arch1-1",
+            "5.14.0-611.el9.hyperv.x86_64",
+            "5.14.0-427.42.1.el9_4.cloud.2.0.x86_64",
+            "6.12.0-55.lab.el10.x86_64",
         ],
     )
     def test_unknown_release(self, release: str) -> None:

@@ -72,11 +72,20 @@ def traits_of(
         reads_cmrs=reads,
         dynamic_pamt=dynamic,
         hibernation=options.hibernation if options else None,
+        tdx_host=_tdx_host(told.starts, config, marks),
         kvm_module=_kvm_module(config, module),
         built_in=arguments,
         overrides=bool(options and options.overrides),
         unread=tuple(dict.fromkeys((*unread, *told.unread))),
     )
+
+
+def _tdx_host(starts: Starts, config: ConfigReading, marks: ImageMarks | None) -> bool | None:
+    """Whether it is built with TDX for hosts, by its configuration or by its first message about it."""
+    if starts is Starts.NOT_BUILT:
+        return False
+    built = config.config is not None and config.config.tdx_host
+    return True if built or (marks is not None and Mark.KEYIDS in marks.found) else None
 
 
 def _kvm_module(config: ConfigReading, module: ModuleReading | None) -> bool | None:

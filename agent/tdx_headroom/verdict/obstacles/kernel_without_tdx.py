@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tdx_headroom.facts.boots import Starts, TraitsFrom
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.verdict.findings import (
@@ -18,6 +20,10 @@ from tdx_headroom.verdict.findings import (
 )
 from tdx_headroom.verdict.this_kernel import likely_start, predates_tdx, why_without_tdx
 
+if TYPE_CHECKING:
+    from tdx_headroom.facts.host_facts import HostFacts
+    from tdx_headroom.verdict.staged import Staged
+
 KIND = "kernel-without-tdx"
 MAY = "kernel-may-lack-tdx"
 KINDS = (KIND, MAY)
@@ -26,6 +32,10 @@ _WITHOUT = (Starts.NEVER, Starts.NOT_BUILT)
 _ANOTHER = Remedy(
     RemedyKind.CHANGE_KERNEL,
     "Make a kernel that initializes TDX the one that boots: mainline from 6.16 on, Ubuntu's -intel, ...",
+)
+_CONFIGURATION = Remedy(
+    RemedyKind.LOOK_FURTHER,
+    "Let the agent read the kernel's configuration (/boot/config-RELEASE): it needs CONFIG_INTEL_TDX_HOST=y.",
 )
 
 
@@ -50,3 +60,14 @@ def look(signs: Signs) -> Findings:
         since = " Mainline does from 6.16 on." if predates_tdx(signs.facts) else ""
         text = f"Nothing tells whether {name} initializes TDX.{since}"
         yield Finding(MAY, RISK, text, remedies=(_ANOTHER,))
+    elif start.known_from is TraitsFrom.MAINLINE and not _is_built(signs.facts, signs.staged):
+        text = (
+            f"Nothing tells whether kernel {release} is built with TDX for hosts: its configuration and its"
+            " image could not be read, and it is no vendor's that is known to build it in."
+        )
+        yield Finding(MAY, RISK, text, remedies=(_CONFIGURATION, _ANOTHER))
+
+
+def _is_built(facts: HostFacts, staged: Staged) -> bool:
+    """Whether the kernel is known to have TDX for hosts, by its files or by what it has shown."""
+    return staged.shown.built or (facts.traits is not None and facts.traits.tdx_host is True)
