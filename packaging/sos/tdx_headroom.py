@@ -41,6 +41,7 @@ class TdxHeadroom(Plugin, RedHatPlugin, DebianPlugin, UbuntuPlugin, SuSEPlugin):
                 "/sys/fs/cgroup/misc.capacity",
                 "/sys/kernel/debug/memblock/memory",
                 "/sys/kernel/debug/memblock/reserved",
+                "/sys/kernel/security/lockdown",
                 "/sys/module/kvm/parameters/enable_virt_at_load",
                 "/sys/module/kvm_intel/parameters/tdx",
                 "/sys/power/disk",

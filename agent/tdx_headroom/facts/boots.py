@@ -58,6 +58,18 @@ class TraitsFrom(StrEnum):
     MAINLINE = "mainline"
 
 
+class Lockdown(StrEnum):
+    """What locks a kernel down before it looks for TDX; a kernel that is locked down cannot hibernate."""
+
+    NEVER = "never"
+    """Nothing: it is built without lockdown, or with one that begins later (``security_init()``)."""
+    ASKED = "asked"
+    """``lockdown=`` alone."""
+    SECURE_BOOT = "secure-boot"
+    """Secure Boot, too, by a patch of its distribution: mainline's does not look at it."""
+    ALWAYS = "always"
+
+
 @dataclass(frozen=True, slots=True)
 class KernelTraits:
     """What one kernel does about TDX, by its own files; None where they do not tell.
@@ -69,6 +81,7 @@ class KernelTraits:
         reads_cmrs: whether it reads CMRs, be it only to print them.
         dynamic_pamt: whether it can use Dynamic PAMT.
         hibernation: whether it is built with hibernation.
+        lockdown: what locks it down, by its configuration.
         tdx_host: whether it is built with TDX for hosts, be it unknown when it initializes the module.
         kvm_module: whether KVM for Intel is a module; False: it is part of the kernel.
         built_in: arguments that its build puts before the command line; they may be in none of the loader's.
@@ -82,6 +95,7 @@ class KernelTraits:
     reads_cmrs: bool | None = None
     dynamic_pamt: bool | None = None
     hibernation: bool | None = None
+    lockdown: Lockdown | None = None
     tdx_host: bool | None = None
     kvm_module: bool | None = None
     built_in: tuple[str, ...] = ()

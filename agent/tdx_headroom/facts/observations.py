@@ -111,6 +111,7 @@ class Platform:
         tdx_module_version: ``/sys/devices/faux/tdx_host/version``, there only once initialised (7.2+).
         guest_keyids: row ``tdx`` of the cgroup file ``misc.capacity``.
         hibernation: whether the kernel can hibernate, which blocks TDX.
+        lockdown: whether it is locked down, in which it cannot.
         command_line: the arguments that matter for TDX or memory, others left out.
         physical_address_bits: of the CPU, without those that encryption keys take.
         cpu_model, cpus, memory_total: as the host reports them; bytes.
@@ -131,6 +132,7 @@ class Platform:
     tdx_module_version: str | None = None
     guest_keyids: int | None = None
     hibernation: bool | None = None
+    lockdown: bool | None = None
     command_line: tuple[str, ...] | None = None
     physical_address_bits: int | None = None
     cpu_model: str | None = None

@@ -162,6 +162,12 @@ def parse_power_disk(text: str) -> bool:
     return text.strip() not in ("", "[disabled]")
 
 
+def parse_lockdown(text: str) -> bool | None:
+    """Whether the kernel is locked down: the level in brackets holds (``lockdown_read()``)."""
+    level = re.search(r"\[([a-z]+)\]", text)
+    return None if level is None else level[1] != "none"
+
+
 def parse_meminfo_total(text: str) -> int | None:
     """``MemTotal`` of ``/proc/meminfo`` in bytes."""
     return _meminfo(text, "MemTotal")
@@ -203,6 +209,7 @@ def read_platform(root: HostFiles) -> Reading[Platform]:
     command_line = _optional(lambda: root.read(SOURCE, "proc/cmdline"))
     misc = text("sys/fs/cgroup/misc.capacity")
     disk = text("sys/power/disk")
+    lockdown = text("sys/kernel/security/lockdown")
     tdx = text("sys/module/kvm_intel/parameters/tdx")
     memory_total, boot_time = _totals(root)
     return Reading(
@@ -221,6 +228,7 @@ def read_platform(root: HostFiles) -> Reading[Platform]:
             tdx_module_version=text("sys/devices/faux/tdx_host/version"),
             guest_keyids=parse_misc_capacity(misc) if misc else None,
             hibernation=parse_power_disk(disk) if disk else None,
+            lockdown=parse_lockdown(lockdown) if lockdown else None,
             command_line=relevant_arguments(command_line) if command_line is not None else None,
             cpu_model=model,
             cpu_can_tdx=parse_cpu_can_tdx(cpuinfo),

@@ -161,6 +161,7 @@ PLATFORM = Source(
         File("sys/module/kvm_intel/parameters/tdx", reduce.matching(r"[YN01]")),
         File("sys/module/kvm/parameters/enable_virt_at_load", reduce.matching(r"[YN01]")),
         File("sys/power/disk", reduce.matching(r"[a-z_ \[\]]{1,80}")),
+        File("sys/kernel/security/lockdown", reduce.matching(r"[a-z_ \[\]]{1,80}")),
         File(r"sys/fs/cgroup/misc\.capacity", reduce.misc, "the row tdx"),
         File("sys/devices/faux/tdx_host/version", reduce.matching(r"[0-9]{1,5}(?:\.[0-9]{1,5}){1,5}")),
         File("sys/class/dmi/id/bios_version", reduce.matching(FIRMWARE_VERSION.pattern)),

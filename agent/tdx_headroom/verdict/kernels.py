@@ -208,6 +208,17 @@ def _row_of(release: str) -> KernelRow | None:
     return next((row for row in KERNELS if re.fullmatch(row.pattern, release, re.ASCII)), None)
 
 
+def of_one_vendor(release: str | None, other: str | None) -> bool:
+    """Whether two kernels are of one vendor's and of one kind, such as Ubuntu's generic ones."""
+    words = _words(release)
+    return bool(words - {"rc"}) and None not in (look_up(release), look_up(other)) and words == _words(other)
+
+
+def _words(release: str | None) -> set[str]:
+    """What of a release is no number."""
+    return set(re.findall("[A-Za-z]+", release or ""))
+
+
 def built_from(release: str | None) -> KernelRow | None:
     """The mainline row from which somebody has built a kernel with a name of their own; None for all others.
 

@@ -11,12 +11,13 @@ from tdx_headroom.address import subtract
 from tdx_headroom.boots.map_risks import MapRisk, argument_risks, placing_arguments, set_aside
 from tdx_headroom.boots.memory_map import confirms, nodes_of_boot, simulate
 from tdx_headroom.boots.movable import movable_starts
-from tdx_headroom.facts.boot_arguments import bars_hibernation, cpu_limits, map_arguments
-from tdx_headroom.facts.kernel_report import FailureReason, KernelReport, ModuleState
+from tdx_headroom.facts.boot_arguments import cpu_limits, map_arguments
+from tdx_headroom.facts.kernel_report import KernelReport, ModuleState
 from tdx_headroom.facts.observations import Platform
 from tdx_headroom.facts.sources import PlacementSource
 from tdx_headroom.plan.zones import zones_of
 from tdx_headroom.verdict.decode import is_persistent
+from tdx_headroom.verdict.hibernation_under import PastHibernation, failed_by_hibernation, hibernation_under
 from tdx_headroom.verdict.this_boot import NOTHING, Shown, is_up, kvm_is_asked_elsewhere, of_other_kernel
 
 if TYPE_CHECKING:
@@ -104,20 +105,23 @@ def facts_under(
     """
     same = release == facts.kernel_release
     traits = traits or (facts.traits if same else None)
+    running = shown.past_hibernation
     shown = shown if same and traits == facts.traits else of_other_kernel(shown, facts, release)
     if traits is not None:
         arguments = traits.built_in if traits.overrides else (*traits.built_in, *arguments)
     changed, staged = _with_command_line(facts, arguments)
-    can = _hibernation_under(facts, arguments, traits, same_kernel=same, past=shown.past_hibernation)
+    past = PastHibernation(running, shown.past_hibernation)
+    can = hibernation_under(facts, release, arguments, traits, past)
+    off_now = facts.platform is not None and facts.platform.hibernation is False
     staged = staged._replace(
         kvm_asked=kvm_is_asked_elsewhere(facts, release),
-        hibernation_open=can is None and _hibernation_may_come_back(facts),
+        hibernation_open=can is None and off_now,
         shown=shown,
     )
     changed = forget_this_boot(changed, kernel=None if same else release)
     if not same and not (traits is not None and traits.dynamic_pamt):
         changed = _without_dynamic_pamt(changed)
-    if _failed_by_hibernation(changed) and changed.kernel_log is not None:
+    if failed_by_hibernation(changed) and changed.kernel_log is not None:
         # Another line or kernel may mend it, of which its own facts tell.
         changed = replace(changed, kernel_log=replace(changed.kernel_log, reason=None))
     platform = changed.platform
@@ -184,54 +188,6 @@ def _with_command_line(facts: HostFacts, arguments: tuple[str, ...]) -> tuple[Ho
     return changed, staged._replace(
         map_from=MapFrom.SIMULATED, risks=(*found.risks, *added), reproduced=_reproduced(facts)
     )
-
-
-def _hibernation_under(
-    facts: HostFacts,
-    arguments: tuple[str, ...],
-    traits: KernelTraits | None,
-    *,
-    same_kernel: bool,
-    past: bool = False,
-) -> bool | None:
-    """Whether hibernation stands in the way of a kernel under a command line; None: it cannot be told.
-
-    Args:
-        facts: of the host as it runs.
-        arguments: of the command line in question.
-        traits: of the kernel in question.
-        same_kernel: whether it is the running kernel.
-        past: whether that kernel, or one of its vendor's, has come past hibernation in this boot.
-    """
-    built = None if traits is None else traits.hibernation
-    if bars_hibernation(arguments) or built is False:
-        return False
-    can = None if facts.platform is None else facts.platform.hibernation
-    if _failed_by_hibernation(facts):
-        can = True
-    barred = bars_hibernation(facts.command_line or ())
-    if past and not barred and facts.command_line is not None:
-        # Locked down by Secure Boot, or a vendor's kernel that does not look at it.
-        return False
-    if can is False and not barred:
-        # By the kernel's build, or locked down by Secure Boot, which holds for every kernel.
-        by_build = facts.traits is not None and facts.traits.hibernation is False
-        return False if same_kernel or (built is not None and not by_build) else None
-    if can is False:
-        return True if built else None
-    return built if can is None else can
-
-
-def _failed_by_hibernation(facts: HostFacts) -> bool:
-    return facts.kernel_log is not None and facts.kernel_log.reason is FailureReason.HIBERNATION
-
-
-def _hibernation_may_come_back(facts: HostFacts) -> bool:
-    """Whether what keeps hibernation off in this boot is its command line, or the build of its kernel."""
-    if facts.platform is None or facts.platform.hibernation is not False:
-        return False
-    by_build = facts.traits is not None and facts.traits.hibernation is False
-    return by_build or bars_hibernation(facts.command_line or ())
 
 
 def _without_dynamic_pamt(facts: HostFacts) -> HostFacts:

@@ -8,6 +8,7 @@ import pytest
 
 from tdx_headroom.boots.kernels.config import MAX_CONFIG, KernelConfig, parse_config, read_config
 from tdx_headroom.errors import SourceError
+from tdx_headroom.facts.boots import Lockdown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,8 +28,35 @@ WHOLE = (
 def test_whole() -> None:
     """Every switch that matters is read."""
     assert parse_config(WHOLE) == KernelConfig(
-        tdx_host=True, kvm_intel="m", kvm_intel_tdx=True, hibernation=True
+        tdx_host=True, kvm_intel="m", kvm_intel_tdx=True, hibernation=True, lockdown=Lockdown.NEVER
     )
+
+
+EARLY = "CONFIG_SECURITY_LOCKDOWN_LSM=y\nCONFIG_SECURITY_LOCKDOWN_LSM_EARLY=y\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "whole", "part"),
+    [
+        ("", Lockdown.NEVER, None),
+        ("# CONFIG_SECURITY_LOCKDOWN_LSM is not set\n", Lockdown.NEVER, Lockdown.NEVER),
+        # It begins only when the kernel has looked for TDX.
+        (
+            "CONFIG_SECURITY_LOCKDOWN_LSM=y\n# CONFIG_SECURITY_LOCKDOWN_LSM_EARLY is not set\n",
+            Lockdown.NEVER,
+            Lockdown.NEVER,
+        ),
+        (EARLY, Lockdown.ASKED, None),
+        (f"{EARLY}CONFIG_LOCK_DOWN_IN_EFI_SECURE_BOOT=y\n", Lockdown.SECURE_BOOT, Lockdown.SECURE_BOOT),
+        (f"{EARLY}# CONFIG_LOCK_DOWN_IN_EFI_SECURE_BOOT is not set\n", Lockdown.ASKED, None),
+        (f"{EARLY}CONFIG_LOCK_DOWN_KERNEL_FORCE_INTEGRITY=y\n", Lockdown.ALWAYS, Lockdown.ALWAYS),
+        ("CONFIG_LOCK_DOWN_IN_EFI_SECURE_BOOT=y\n", Lockdown.NEVER, Lockdown.SECURE_BOOT),
+    ],
+)
+def test_lockdown(lines: str, whole: Lockdown, part: Lockdown | None) -> None:
+    """What locks a kernel down in time; what some lines do not tell is unknown."""
+    assert parse_config(WHOLE + lines).lockdown is whole
+    assert parse_config(f"CONFIG_A=y\n{lines}").lockdown is part
 
 
 def test_a_line_that_says_no_and_no_line() -> None:

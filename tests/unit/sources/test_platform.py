@@ -14,6 +14,7 @@ from tdx_headroom.sources.platform import (
     parse_boot_time,
     parse_cpu_can_tdx,
     parse_cpuinfo,
+    parse_lockdown,
     parse_meminfo_total,
     parse_misc_capacity,
     parse_power_disk,
@@ -47,6 +48,7 @@ HOST: dict[str, str | bytes] = {
     "proc/cmdline": "BOOT_IMAGE=/vmlinuz root=UUID=1 kvm_intel.tdx=1 nohibernate memmap=1G$498G quiet\n",
     "sys/fs/cgroup/misc.capacity": "res_a 4\ntdx 31\n",
     "sys/power/disk": "[disabled]\n",
+    "sys/kernel/security/lockdown": "[none] integrity confidentiality\n",
     "sys/module/kvm_intel/parameters/tdx": "Y\n",
     "sys/devices/faux/tdx_host/version": "1.5.24\n",
     "proc/meminfo": "MemTotal:       527987284 kB\nMemFree:         1024 kB\n",
@@ -217,6 +219,20 @@ def test_hibernation(text: str, can: bool) -> None:  # noqa: FBT001
 
 
 @pytest.mark.parametrize(
+    ("text", "locked"),
+    [
+        ("[none] integrity confidentiality\n", False),
+        ("none [integrity] confidentiality\n", True),
+        ("none integrity [confidentiality]\n", True),
+        ("none integrity\n", None),
+    ],
+)
+def test_lockdown(text: str, locked: bool | None) -> None:  # noqa: FBT001
+    """The level in brackets is the one that holds."""
+    assert parse_lockdown(text) is locked
+
+
+@pytest.mark.parametrize(
     ("text", "total"),
     [
         ("MemTotal:       527987284 kB\n", 527987284 * 1024),
@@ -249,6 +265,7 @@ def test_whole_platform(host_tree: HostTree) -> None:
         tdx_module_version="1.5.24",
         guest_keyids=31,
         hibernation=False,
+        lockdown=False,
         command_line=("kvm_intel.tdx=1", "nohibernate", "memmap=1G$498G"),
         cpu_model="INTEL(R) XEON(R) PLATINUM 8592+",
         cpus=2,
@@ -366,6 +383,7 @@ def test_kvm_parameter(host_tree: HostTree, text: str, value: bool | None) -> No
         ("sys/devices/faux/tdx_host/version", "tdx_module_version"),
         ("proc/sys/kernel/random/boot_id", "boot_id"),
         ("sys/power/disk", "hibernation"),
+        ("sys/kernel/security/lockdown", "lockdown"),
         ("sys/fs/cgroup/misc.capacity", "guest_keyids"),
     ],
 )

@@ -216,7 +216,7 @@ def test_somebody_else_loads_kvm_with_tdx() -> None:
         (("nohibernate", ASKED), ("hibernate=nope", ASKED), False, KVM_TRAITS, State.WILL_INITIALIZE),
         (("nohibernate", ASKED), ("lockdown=integrity", ASKED), False, KVM_TRAITS, State.WILL_INITIALIZE),
         (("nohibernate", ASKED), ("noresume", ASKED), False, KVM_TRAITS, State.WILL_FAIL),
-        # Secure Boot has locked this one down, and locks that one down.
+        # Secure Boot has locked this one down, in which TDX is up, and locks its vendor's next one down.
         ((ASKED,), (ASKED,), False, KVM_TRAITS, State.WILL_INITIALIZE),
         ((ASKED,), (ASKED,), True, replace(KVM_TRAITS, hibernation=False), State.WILL_INITIALIZE),
         ((ASKED,), (ASKED,), None, KVM_TRAITS, State.WILL_FAIL),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tdx_headroom.boots.kernels.files import MODULES, is_release
 from tdx_headroom.boots.reasons import SOURCE, reason_of
 from tdx_headroom.errors import SourceError
+from tdx_headroom.facts.boots import Lockdown
 from tdx_headroom.textlines import lines_of
 
 if TYPE_CHECKING:
@@ -24,9 +25,17 @@ RUNNING = "proc/config.gz"
 _SWITCH = re.compile(r"CONFIG_([A-Za-z0-9_]+)=(.*)|# CONFIG_([A-Za-z0-9_]+) is not set", re.ASCII)
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _GENERATED = "# Automatically generated file; DO NOT EDIT."
+_FORCED = ("LOCK_DOWN_KERNEL_FORCE_INTEGRITY", "LOCK_DOWN_KERNEL_FORCE_CONFIDENTIALITY")
+_BY_SECURE_BOOT = (
+    "LOCK_DOWN_IN_EFI_SECURE_BOOT",
+    "LOCK_DOWN_IN_SECURE_BOOT",
+    "EFI_SECURE_BOOT_LOCK_DOWN",
+)
+"""Distributions' own, in ``setup_arch()``: Debian, Ubuntu, Fedora and Red Hat have the first."""
 _WANTED = frozenset(
     {
         *("INTEL_TDX_HOST", "KVM_INTEL", "KVM_INTEL_TDX", "MODULES", "HIBERNATION"),
+        *("SECURITY_LOCKDOWN_LSM", "SECURITY_LOCKDOWN_LSM_EARLY", *_FORCED, *_BY_SECURE_BOOT),
         *("CMDLINE_BOOL", "CMDLINE", "CMDLINE_OVERRIDE", "CMDLINE_FROM_BOOTCONFIG"),
     }
 )
@@ -43,6 +52,7 @@ class KernelConfig(NamedTuple):
         kvm_intel: ``y``, ``m`` or ``n``.
         kvm_intel_tdx: ``KVM_INTEL_TDX``, of 6.16 and later.
         hibernation: ``HIBERNATION``.
+        lockdown: by ``SECURITY_LOCKDOWN_LSM_EARLY`` and what it is forced by.
         built_in: the arguments that come before the boot loader's, a text as on a command line.
         overrides: whether they replace those.
         bootconfig: whether more arguments were built in, from a file that the configuration only names.
@@ -52,6 +62,7 @@ class KernelConfig(NamedTuple):
     kvm_intel: str | None = None
     kvm_intel_tdx: bool | None = None
     hibernation: bool | None = None
+    lockdown: Lockdown | None = None
     built_in: str = ""
     overrides: bool = False
     bootconfig: bool = False
@@ -102,10 +113,22 @@ def parse_config(text: str) -> KernelConfig:
         kvm_intel=kvm_intel if kvm_intel in ("y", "m", "n") else None,
         kvm_intel_tdx=_switch(found, "KVM_INTEL_TDX"),
         hibernation=_switch(found, "HIBERNATION", absent=False if whole else None),
+        lockdown=_lockdown(found, whole=whole),
         built_in=built_in,
         overrides=bool(built_in) and found.get("CMDLINE_OVERRIDE") == "y",
         bootconfig=found.get("CMDLINE_FROM_BOOTCONFIG") == "y",
     )
+
+
+def _lockdown(found: dict[str, str], *, whole: bool) -> Lockdown | None:
+    """By what is in force at ``tdx_init()``, between ``early_security_init()`` and ``security_init()``."""
+    early = found.get("SECURITY_LOCKDOWN_LSM_EARLY", "n" if whole else "")
+    if "n" in (early, found.get("SECURITY_LOCKDOWN_LSM")):
+        return Lockdown.NEVER
+    for names, kind in ((_FORCED, Lockdown.ALWAYS), (_BY_SECURE_BOOT, Lockdown.SECURE_BOOT)):
+        if any(found.get(name) == "y" for name in names):
+            return kind
+    return Lockdown.ASKED if whole else None
 
 
 def _switch(found: dict[str, str], name: str, *, absent: bool | None = None) -> bool | None:

@@ -72,6 +72,7 @@ def traits_of(
         reads_cmrs=reads,
         dynamic_pamt=dynamic,
         hibernation=options.hibernation if options else None,
+        lockdown=options.lockdown if options else None,
         tdx_host=_tdx_host(told.starts, config, marks),
         kvm_module=_kvm_module(config, module),
         built_in=arguments,

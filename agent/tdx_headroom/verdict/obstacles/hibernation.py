@@ -49,7 +49,8 @@ def look(signs: Signs) -> Findings:
         )
     elif signs.staged is not None and signs.staged.hibernation_open and _may_try(signs.facts):
         text = (
-            "Hibernation is off in this boot by its command line or its kernel's build; whether it is off in"
-            " that one is unknown, and TDX does not initialize on a kernel that can hibernate."
+            "Hibernation is off in this boot, by its command line, lockdown or CXL memory. Nothing shows that"
+            " it is off in that one when the kernel looks for TDX, which does not initialize on a kernel that"
+            " can hibernate."
         )
         yield Finding(KIND, RISK, text, remedies=(NO_HIBERNATE,))
