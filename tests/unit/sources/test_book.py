@@ -109,6 +109,49 @@ def test_a_restart_does_not_forget_how_much_was_repeated() -> None:
     assert len(again.records) <= len(book.records) + 1
 
 
+@pytest.mark.parametrize(
+    ("between", "most"),
+    [
+        ("usb 1-1: new device", 4),
+        # A line that is repeated without end, of which the book has enough after some.
+        ("SEAMCALL (0x000000000000001c) failed: 0xc000030000000001", 200),
+        # A line that is always kept.
+        ("virt/tdx: module initialization failed (-12)", MAX_RECORDS),
+    ],
+)
+def test_overruns_without_end_are_bounded(between: str, most: int) -> None:
+    """A ring buffer that loses records before every single one that is read fills no memory."""
+    book = book_of((6, 0, FAILURE[0]), *((6, seq, between) for seq in range(2, 40_000, 2)))
+    assert len(book.records) <= most
+    assert book.lost == 19_999
+    assert read_report(book.log()).keyids == (32, 64)
+    book.add(6, 50_000, 1, "virt/tdx: module initialized")
+    assert read_report(book.log()).state is ModuleState.INITIALIZED
+
+
+@pytest.mark.parametrize(("seq", "whole"), [(100, True), (102, False)])
+def test_the_last_of_many_losses_is_known(seq: int, whole: bool) -> None:  # noqa: FBT001
+    """However many losses became one mark: a list right behind the last of them may lack its beginning."""
+    lost = [(6, number, "x") for number in range(1, 100, 2)]
+    book = book_of((6, 0, FAILURE[0]), *lost, (6, seq, TORN[1][2]), (6, seq + 1, "x"))
+    assert read_report(book.log()).cmrs_complete is whole
+
+
+def test_what_was_kept_without_bound_is_bounded_when_it_comes_back() -> None:
+    """A state of an agent that kept every loss, or one that somebody has filled, costs no more than any."""
+    kept = book_of(*TORN[:2], (6, 3, "x")).records
+    pair = kept[-2:]
+    again = LogBook()
+    again.restore([*kept, *pair * 50_000], 10**6)
+    assert again.records[:2] == kept[:2]
+    assert len(again.records) == len(kept)
+    many = [kept[1]._replace(seq=seq) for seq in range(100_000)]
+    again.restore(many, 10**6)
+    assert len(again.records) <= MAX_RECORDS
+    again.insert(many, 10)
+    assert len(again.records) <= MAX_RECORDS
+
+
 def test_a_list_is_whole_only_after_a_later_record() -> None:
     """Records of another kind are not kept, but that there was one is."""
     book = book_of((6, 0, "something"), (6, 1, "virt/tdx: CMR: [0x100000, 0x6f800000)"))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MAX_RECORDS = 8192
-"""More than any boot says about memory and TDX; past it the middle is dropped."""
+"""More than any boot says about memory and TDX; past it the middle is dropped. Marks count as well."""
 
 MAX_REPEATED = 64
 """Of lines that KVM prints over and over at run time, more say no more."""
@@ -50,7 +50,9 @@ class LogBook:
 
     def restore(self, records: Iterable[LogRecord], last_seq: int | None) -> None:
         """Begin with what was kept of this boot before."""
-        self._records = list(records)
+        self._records = []
+        for record in records:
+            self._append(record)
         lines = (match_tdx_line(record.text.strip()) for record in self._records)
         self._repeated = sum(line is not None and line.kind in REPEATED for line in lines)
         self._all_run = any(boot_lines.RUNNING.fullmatch(record.text.strip()) for record in self._records)
@@ -73,7 +75,7 @@ class LogBook:
             self.first = (seq, time)
         if self.last_seq is not None and seq > self.last_seq + 1:
             self.lost += seq - self.last_seq - 1
-            self._mark_gap(seq, time)
+            self._append(LogRecord(_GAP, seq, time))
         self.last_seq = seq
         if priority >= KERNEL_FACILITY_END:
             forged = LOOKS_LIKE_TDX.match(text) is not None
@@ -85,7 +87,7 @@ class LogBook:
             if self._repeated > MAX_REPEATED:
                 return self._stand_in(seq, time)
         if line is not None or self._is_of_the_boot(text.strip(), time):
-            self._keep(LogRecord(text, seq, time))
+            self._append(LogRecord(text, seq, time))
             return line is not None
         return self._stand_in(seq, time)
 
@@ -105,6 +107,7 @@ class LogBook:
         """Put records of the same boot, kept elsewhere, after the first so many: they fill a gap there."""
         filled = after < len(self._records) and self._records[after].text == _GAP
         self._records[after : after + filled] = records
+        self._drop_middle()
 
     def log(self) -> KernelLog:
         """The log of this boot, as far as it matters."""
@@ -124,8 +127,24 @@ class LogBook:
         """What is kept, oldest first; marks where records were lost included."""
         return tuple(self._records)
 
-    def _keep(self, record: LogRecord) -> None:
+    def _append(self, record: LogRecord) -> None:
+        """Put a record or a mark last; the only way in, so that nothing that comes in is without bound.
+
+        Lost records may come after every other one, while a flood lasts. All that counts of such a row
+        is that some were lost in it: a list that ends before it, or begins after it, may not be whole.
+        """
+        if record.text == _GAP:
+            if self._tail(2) == [_GAP, ""]:
+                del self._records[-1]
+            if self._tail(1) in ([], [_GAP]):
+                return
         self._records.append(record)
+        self._drop_middle()
+
+    def _tail(self, size: int) -> list[str]:
+        return [record.text for record in self._records[-size:]]
+
+    def _drop_middle(self) -> None:
         if len(self._records) > MAX_RECORDS:
             # Boot lines are at the front, the latest attempt at the back; a flood of errors is between them.
             third = MAX_RECORDS // 3
@@ -133,14 +152,10 @@ class LogBook:
             gap = LogRecord(_GAP, dropped.seq, dropped.time)
             self._records = [*self._records[:third], gap, *self._records[-third:]]
 
-    def _mark_gap(self, seq: int, time: int) -> None:
-        if self._records and self._records[-1].text != _GAP:
-            self._records.append(LogRecord(_GAP, seq, time))
-
     def _stand_in(self, seq: int, time: int) -> bool:
         """Remember that a record of another kind stands here; whether that closes a TDX list."""
         if self._records and not self._records[-1].text:
             return False
         closes = bool(self._records) and match_tdx_line(self._records[-1].text.strip()) is not None
-        self._records.append(LogRecord("", seq, time))
+        self._append(LogRecord("", seq, time))
         return closes
