@@ -9,12 +9,14 @@ import io
 import lzma
 import os
 import tarfile
+import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tdx_headroom.cli import main
+from tdx_headroom.errors import AgentError
 from tdx_headroom.inputs import archive, compressed, read
 from tdx_headroom.sources.registry import SELECTION
 
@@ -160,6 +162,73 @@ def test_too_many_members(
     monkeypatch.setattr(archive, "MAX_MEMBERS", 50)
     monkeypatch.setattr(archive, "MAX_KEPT", 149)
     assert "more than 149 B in the files that matter" in refused(tmp_path, data, capsys)
+
+
+NOTHING = 5000
+OF_NOTHING: dict[str, Callable[[int], Member]] = {
+    "empty-files": lambda i: member(f"h/sys/firmware/memmap/{i}/start", b""),
+    "names": lambda i: member(f"h/lib/modules/{i}"),
+    "directories": lambda i: member(f"h/lib/modules/{i}", kind=tarfile.DIRTYPE),
+    "deep-names": lambda i: member(f"h/lib/modules/{i}/" + "/".join("abcdefghijklmnopqrstuvwxyz")),
+    "links": lambda i: member(f"h/boot/{i}.conf", kind=tarfile.SYMTYPE, link=f"of/{i}"),
+    "long-targets": lambda i: member(f"h/boot/{i}.cfg", kind=tarfile.SYMTYPE, link="of" * 2000),
+    "links-out": lambda i: member(f"sosreport-h/boot/{i}.conf", kind=tarfile.SYMTYPE, link=f"/of/{i}"),
+    "escaped-bytes": lambda i: member(f"h/boot/{i}.conf", b"\xff" * 1000),
+    "wide-characters": lambda i: member(f"h/boot/{i}.conf", ("\U0001f600" + "a" * 1000).encode()),
+}
+
+
+def peak_of(data: bytes, path: Path) -> tuple[int, str]:
+    """The most bytes that reading an archive took, and what was said about it."""
+    said = ""
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        try:
+            with path.open("rb") as stream:
+                archive.read_archive(stream, "x.tar", SELECTION)
+        except AgentError as error:
+            said = str(error)
+        return tracemalloc.get_traced_memory()[1] - before, said
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("of", OF_NOTHING)
+def test_very_many_members_of_nothing(of: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept of members is bounded in memory, not in bytes of the archive, whatever they are."""
+    monkeypatch.setattr(archive, "MAX_KEPT", 1 << 20)
+    peak, said = peak_of(tar(*(OF_NOTHING[of](i) for i in range(NOTHING))), tmp_path / "x.tar")
+    assert "more than 1 MiB in the files that matter" in said
+    assert peak < 2 << 20
+
+
+def test_many_links_to_a_directory_of_many_files(tmp_path: Path) -> None:
+    """What lies below links is cut before it is put together, not after."""
+    files = [member(f"h/boot/a/{i}.conf", b"x") for i in range(NOTHING)]
+    links = [member(f"h/boot/{i}.conf", kind=tarfile.SYMTYPE, link="a") for i in range(16)]
+    alone, linked = (peak_of(tar(*members), tmp_path / "x.tar") for members in (files, [*files, *links]))
+    assert (alone[1], linked[1]) == ("", "")
+    assert linked[0] - alone[0] < archive.MAX_LINKED * 1000
+
+
+def test_very_many_hosts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An archive of more hosts than anybody looks at is refused while it is read."""
+    data = tar(*(member(f"host-{i}/proc/iomem") for i in range(1000)))
+    assert "holds more than 64 hosts" in refused(tmp_path, data, capsys)
+    assert "holds 64 hosts (host-0, host-1," in refused(
+        tmp_path, tar(*(member(f"host-{i}/proc/iomem") for i in range(64))), capsys
+    )
+
+
+@pytest.mark.parametrize("long", ["name", "target"])
+def test_names_longer_than_any_path(long: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A name that no file can have is refused: it would be part of the name of each file below it."""
+    text = "a" * 4097
+    name, target = (f"h/boot/{text}.conf", "a") if long == "name" else ("h/boot/a.conf", text)
+    data = tar(member("h/proc/iomem"), member(name, kind=tarfile.SYMTYPE, link=target))
+    assert "a member's name or target has 4" in refused(tmp_path, data, capsys)
 
 
 def test_zstd_without_python_3_14(

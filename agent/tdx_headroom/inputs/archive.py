@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import posixpath
 import re
+import sys
 import tarfile
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 from tdx_headroom.address import show_size
@@ -26,16 +28,23 @@ MAX_MEMBERS = 1 << 20
 MAX_UNPACKED = 8 << 30
 """What an archive may unpack to, files that are passed over included: a large sosreport has 2 GiB."""
 MAX_KEPT = 512 << 20
+"""Bytes of memory that texts and names of files may take that the agent reads."""
 MAX_DEPTH = 40
 MAX_LINKED = 1000
 """Files below links to directories, all together: ostree has one such link, to a few entries."""
 MAX_FOLDER_LINKS = 16
+MAX_HOSTS = 64
+"""Top directories with files of a host; an archive of more than one is refused anyway."""
+MAX_PATH = 4096
+"""Characters of a member's name, and of a link's target: ``PATH_MAX`` of Linux."""
 
 _HEADER = 512
 _OCTAL = re.compile(rb"[0-7]+[ \0]*")
 # Names and extended headers are read at one go; none that is honest comes near this.
 _MAX_READ = 1 << 20
 _CHUNK = 1 << 16
+# Bytes that a file or directory takes besides its name and its text: it is in a dict, a set, often in both.
+_ENTRY = 512
 
 
 # What tarfile lets out on headers that no tar has written, chains of them among these.
@@ -146,6 +155,15 @@ class _Host:
         self.names: list[str] = []
         self.links: dict[str, str] = {}
         self.refused: dict[str, str] = {}
+        self._last: list[str] = []
+
+    def cost_of(self, path: str) -> int:
+        """Bytes that it takes to know a path, and the directories that the last one did not lie in."""
+        parts = path.rstrip("/").split("/")
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(parts, self._last, strict=False))
+        new = len(parts) - sum(1 for _ in same)
+        self._last = parts
+        return max(1, new) * (_ENTRY + sys.getsizeof(path))
 
     def root(self, label: str) -> MemoryRoot:
         folders: list[tuple[str, str]] = []
@@ -161,13 +179,13 @@ class _Host:
 
     def _link_folders(self, links: list[tuple[str, str]]) -> None:
         """Have the files in a directory below the links to it as well."""
-        linked = [
+        linked = (
             (f"{path}/{file.removeprefix(target)}", text)
             for path, target in links
             for file, text in self.files.items()
             if file.startswith(target)
-        ]
-        self.files |= dict(linked[:MAX_LINKED])
+        )
+        self.files |= dict(islice(linked, MAX_LINKED))
 
 
 def is_tar(start: bytes) -> bool:
@@ -235,7 +253,7 @@ def _read_members(tar: tarfile.TarFile, name: str, selection: Selection, hosts: 
         cast("Any", tar).members.clear()  # it keeps every member that it has seen
         if number > MAX_MEMBERS:
             _refuse(name, f"more than {MAX_MEMBERS} members")
-        path = _safe(member.name, name)
+        path = _safe(member, name)
         policy.note(member, path)
         kept += _member(tar, member, path, name, selection, hosts)
         if kept > MAX_KEPT:
@@ -254,11 +272,19 @@ def _member(
     """Keep a member if it is wanted; how many bytes that took."""
     for top, relative in _places(path):
         if selection.text(relative):
-            return _keep(tar, member, name, hosts.setdefault(top, _Host()), relative, selection.limit)
+            host = _host(hosts, top, name)
+            return host.cost_of(relative) + _keep(tar, member, name, host, relative, selection.limit)
         if selection.name(relative):
-            hosts.setdefault(top, _Host()).names.append(relative + ("/" if member.isdir() else ""))
-            return len(relative)
+            host = _host(hosts, top, name)
+            host.names.append(relative + ("/" if member.isdir() else ""))
+            return host.cost_of(relative)
     return 0
+
+
+def _host(hosts: dict[str, _Host], top: str, name: str) -> _Host:
+    if top not in hosts and len(hosts) == MAX_HOSTS:
+        raise AgentError(f"{name} holds more than {MAX_HOSTS} hosts", hint="unpack it and give the directory")
+    return hosts.setdefault(top, _Host())
 
 
 def _keep(
@@ -276,6 +302,7 @@ def _keep(
             host.refused[path] = "is a link that leads out of the archive"
         else:
             host.links[path] = target
+            return sys.getsizeof(target)
         return 0
     if member.isdir():
         return 0
@@ -293,7 +320,8 @@ def _keep(
     if left:
         raise EOFError("the archive ends in a file")
     host.files[path] = b"".join(chunks).decode("utf-8", "backslashreplace")
-    return member.size
+    # Larger than in the archive, where bytes are escaped or characters are wide.
+    return sys.getsizeof(host.files[path])
 
 
 def _target(member: tarfile.TarInfo, path: str) -> str | None:
@@ -303,8 +331,11 @@ def _target(member: tarfile.TarInfo, path: str) -> str | None:
     return None if target.startswith(("/", "..")) else target
 
 
-def _safe(path: str, name: str) -> str:
+def _safe(member: tarfile.TarInfo, name: str) -> str:
     """The member's path without a leading ``./``."""
+    path = member.name
+    if (longest := max(len(path), len(member.linkname))) > MAX_PATH:
+        _refuse(name, f"a member's name or target has {longest} characters")
     if path.startswith("/"):
         _refuse(name, f"a member has an absolute name, {path}")
     parts = path.split("/")
