@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from tdx_headroom.address import MIB, PAGE, Range, align_down, align_up, intersect, union
+from tdx_headroom.address import MIB, PAGE, Range, align_down, align_up, union
 from tdx_headroom.facts.boot_record import Areas, BootRecord, RecordFrom, StrategyAreas
 from tdx_headroom.facts.host_facts import MemoryRegion
 from tdx_headroom.facts.kernel_report import ModuleState
@@ -233,14 +233,18 @@ def _holes_changed(
     same = {*old} & {*new}
     old, new = [hole for hole in old if hole not in same], [hole for hole in new if hole not in same]
     found = []
-    met: set[Range] = set()
+    at = 0  # in the old ones, which are sorted and disjoint as the new ones are: each is passed once
     for hole in new:
-        meets = [other for other in old if intersect([hole], [other])]
+        while at < len(old) and old[at].end <= hole.start:
+            found.append(HoleChange(old[at], None))
+            at += 1
         # A hole that swallows several is the first of them, grown; the others went.
-        was = next((other for other in meets if other not in met), None)
-        met |= {was} if was else set()
-        found.append(HoleChange(was, hole))
-    found += [HoleChange(hole, None) for hole in old if hole not in met]
+        if at < len(old) and old[at].start < hole.end:
+            found.append(HoleChange(old[at], hole))
+            at += 1
+        else:
+            found.append(HoleChange(None, hole))
+    found += [HoleChange(hole, None) for hole in old[at:]]
     return tuple(sorted(found, key=lambda c: c.after or c.before or Range(0, 0)))
 
 

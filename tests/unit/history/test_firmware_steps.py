@@ -61,7 +61,7 @@ def test_many_boots_that_do_not_compare() -> None:
     moved = tuple(MemoryRegion(r.start + MIB // 2, r.end + MIB // 2, 0) for r in regions)
     old = [boot("1", 10, regions=regions, arguments=(f"a={i}",)) for i in range(32)]
     new = [boot("2", 11, regions=moved, arguments=(f"b={i}",)) for i in range(32)]
-    with patch("tdx_headroom.verdict.history.intersect", side_effect=AssertionError):
+    with patch("tdx_headroom.verdict.history.holes_of", side_effect=AssertionError):
         assert firmware_steps([*old, *new]) == ()
         holes_before([*old, *new[:-1]], new[-1])
 
