@@ -100,6 +100,11 @@ class Agent:
         self.version = 0
 
     @property
+    def state(self) -> State:
+        """What is known of this boot and those before it, to be kept."""
+        return self._state
+
+    @property
     def stale(self) -> bool:
         """Whether a later attempt to assess has failed."""
         return self._status is not None and self._status.stale
@@ -221,7 +226,9 @@ class Agent:
         problem = f"{problem}; the file {self._writer.set_aside()}"
         log.get().error("the state kept before cannot be used", problem=problem)
         current = self._state.current
-        self._state = State(BootState(current.boot_id)) if current is not None else State()
+        boot = None if current is None else BootState(current.boot_id)
+        # The marks are those of this machine: they were read at the start.
+        self._state = State(boot, machine=self._state.machine)
 
     def _keep(self, assessment: Assessment, *, urgent: bool) -> None:
         """Keep what this boot has told, for after a restart or a reboot."""

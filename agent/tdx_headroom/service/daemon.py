@@ -93,7 +93,6 @@ async def _serve(root: HostFiles, settings: Settings) -> None:
         state_file, state = _load_state(root, settings)
         if state_file is not None:
             at_end.callback(state_file.close)
-        first_in_this_boot = state.current is None or state.current.record is None
         restored = (state.current.records, state.current.last_seq) if state.current else ((), None)
         live = LiveLog(root, restored)
         agent = Agent(
@@ -111,13 +110,15 @@ async def _serve(root: HostFiles, settings: Settings) -> None:
         if await _done_before(stop, live.start(asyncio.get_running_loop(), wake.set)):
             if live.mismatch is not None:
                 agent.forget(live.mismatch)
+            # Only now it is known what is left of what was kept.
+            state = agent.state
             agent.refresh()
             for url in urls:
                 logger.info("serving", url=url)
             notifier.ready(agent.status)
             if root.live and state_file is not None and state.tdx_before is None:
                 _start(at_end, _learn("the boot before", tdx_of_boot_before, agent.had_tdx))
-            if root.live and state_file is not None and first_in_this_boot:
+            if root.live and state_file is not None and state.is_first_in_boot:
                 _start(at_end, _learn("earlier boots", earlier_boots, agent.had_boots))
             loop = _refresh_forever(agent, wake, settings.refresh_interval, notifier, watch)
             tasks.append(_start(at_end, loop))

@@ -114,6 +114,11 @@ class State:
         )
 
     @property
+    def is_first_in_boot(self) -> bool:
+        """Whether nothing is recorded of this boot: no agent was there, or what it kept is not believed."""
+        return self.current is None or self.current.record is None
+
+    @property
     def records(self) -> tuple[BootRecord, ...]:
         """The boots before this one, and this one, where it is recorded."""
         present = None if self.current is None else self.current.record
