@@ -3,17 +3,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import os
-import signal
 
 from tdx_headroom import log
-from tdx_headroom.child import child_command, child_environment
+from tdx_headroom.child import child_command
 from tdx_headroom.errors import one_line
 from tdx_headroom.facts.boot_record import BootRecord
 from tdx_headroom.facts.codec import DecodeError, decode
+from tdx_headroom.service.bounded_child import TooMuchOutput, run_child
 
 SECONDS = 90.0
 MAX_OUTPUT = 8 << 20
@@ -24,31 +22,22 @@ async def earlier_boots() -> list[BootRecord]:
 
     A process of its own reads it: what it needs of memory is given back, and serving does not wait for it.
     """
-    process = await asyncio.create_subprocess_exec(
-        *child_command("cli", ["take-history"]),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=child_environment(),
-        cwd="/",
-        close_fds=True,
-        start_new_session=True,
-        limit=MAX_OUTPUT,
-    )
+    output: list[bytes] = []
+    command = child_command("cli", ["take-history"])
     try:
-        async with asyncio.timeout(SECONDS):
-            output, said = await process.communicate()
+        ended = await run_child(command, output.append, seconds=SECONDS, most=MAX_OUTPUT)
     except TimeoutError:
-        log.get().warning("earlier boots are not known", error=f"it took more than {SECONDS:.0f} s")
-        return []
-    finally:
-        # And with it journalctl, which it has started.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    if process.returncode != 0:
-        log.get().warning("earlier boots are not known", error=one_line(said.decode(errors="replace")))
-        return []
-    return parse_records(output)
+        problem = f"it took more than {SECONDS:.0f} s"
+    except TooMuchOutput:
+        problem = f"they are more than {MAX_OUTPUT >> 20} MiB"
+    except OSError as error:
+        problem = f"no process to read them: {os.strerror(error.errno or 0)}"
+    else:
+        if ended.status == 0:
+            return parse_records(b"".join(output))
+        problem = ended.said.strip() or f"the process that reads them ended with status {ended.status}"
+    log.get().warning("earlier boots are not known", error=one_line(problem))
+    return []
 
 
 def parse_records(output: bytes) -> list[BootRecord]:
