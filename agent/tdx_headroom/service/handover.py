@@ -8,7 +8,6 @@ no file that exists is given away, and only a folder that holds the state and no
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import pwd
 import stat
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom import log
 from tdx_headroom.errors import one_line
-from tdx_headroom.service.state_file import FILE, MAX_FILE
+from tdx_headroom.service.state_file import FILE, MAX_FILE, lock_folder
 from tdx_headroom.service.users import DYNAMIC, OWN
 from tdx_headroom.whole_file import is_leftover, replace_in
 
@@ -116,10 +115,8 @@ def _give(fd: int, before: os.stat_result, user: User) -> None:
     if not os.path.samestat(os.fstat(fd), before):
         raise _Refused("it is not what it was a moment ago")
     _check_content(fd)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise _Refused("another agent keeps its state there; name another --state-directory") from None
+    if not lock_folder(fd):
+        raise _Refused("another agent keeps its state there; name another --state-directory")
     if before.st_uid != user.uid:
         # First take it away from its owner: from here on nobody else can change the names in it.
         os.fchown(fd, 0, 0)

@@ -27,6 +27,23 @@ FILE = "state.json"
 MAX_FILE = 16 << 20
 
 
+def lock_folder(fd: int) -> bool:
+    """Take the lock of a folder, for as long as the descriptor is open; whether no other agent has it.
+
+    A file system without locks has none to take (ENOLCK, EOPNOTSUPP): there the state is kept all the same.
+
+    Args:
+        fd: of the folder.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
 class FolderLock:
     """Held by the one agent that keeps its state in a folder: a second one would overwrite that state.
 
@@ -49,17 +66,13 @@ class FolderLock:
         if self._fd is not None:
             return
         fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock_folder(fd):
             os.close(fd)
             raise OSError(
                 errno.EBUSY,
                 "another agent keeps its state there; give each a --state-directory of its own",
                 self._folder,
-            ) from None
-        except OSError:
-            pass  # a file system without locks
+            )
         self._fd = fd
 
     def release(self) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -90,6 +92,23 @@ def test_what_anybody_may_have_written_is_not_believed(mode: int, place: Path) -
     assert problem is not None
     assert "set aside" in problem
     assert owner(folder / "state.json.corrupt") == SHARED
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks(number: int, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps the state for whoever hands the folder over as for the agent that it is handed to."""
+
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    folder = folder_of(place, 61400)
+    hand_over(str(folder), USER)
+    assert (owner(folder), owner(folder / "state.json")) == (UID, UID)
+    lock = FolderLock(str(folder))
+    lock.take()
+    lock.release()
+    assert read_as_user(folder) == (STATE, None)
 
 
 def test_who_had_it_has_nothing_of_it_left(place: Path) -> None:
