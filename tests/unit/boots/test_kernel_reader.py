@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -30,6 +31,7 @@ from tdx_headroom.boots.kernels.module import ModuleReading
 from tdx_headroom.boots.kernels.reader import KernelReader
 from tdx_headroom.boots.kernels.scanner import MAX_REMEMBERED, SCHEMA, Scanner, cache_path
 from tdx_headroom.boots.kernels.traits import MarksReading, traits_of
+from tdx_headroom.child import OF_CHILDREN, child_command
 from tdx_headroom.facts.boots import KernelTraits, Starts, TraitsFrom
 
 if TYPE_CHECKING:
@@ -164,6 +166,32 @@ def test_remembered(host_tree: HostTree, cache: str) -> None:
     third = Scanner(cache)
     assert third.marks(tree, IMAGE) != marks
     assert third.started == 1
+
+
+def test_secrets_stay_out_of_reach_of_an_image(
+    host_tree: HostTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that unpacks it, and the program that helps, see no variable but those of all children."""
+    for name in ("TOKEN", "SSH_AUTH_SOCK", "LD_LIBRARY_PATH", "HOME", "CACHE_DIRECTORY"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    seen = tmp_path / "variables"
+    (tmp_path / "lzop").write_text(f"#!/bin/sh\nexec /usr/bin/env >{seen}.program\n")
+    (tmp_path / "lzop").chmod(0o755)
+    code = (
+        "import os; from tdx_headroom.boots.kernels.unpack_libraries import _by_program; "
+        f"open({str(seen)!r}, 'w').write(chr(10).join(f'{{n}}=' for n in os.environ)); "
+        "list(_by_program(['lzop'], iter([]), 'lzo', 'lzop'))"
+    )
+    python = [*child_command("cli", [])[:3], f"import sys; sys.path[:0] = {sys.path!r}; {code}"]
+    monkeypatch.setattr(scanner_module, "child_command", lambda *_: python)
+    Scanner(None).marks(host_tree({IMAGE: image(AT_BOOT)}), IMAGE)
+    for path, more in ((seen, {"GLIBC_TUNABLES"}), (Path(f"{seen}.program"), set())):
+        variables = {line.partition("=")[0] for line in path.read_text().splitlines()}
+        of_a_shell = {"PWD", "OLDPWD", "SHLVL", "_"}
+        assert {name for name in variables - of_a_shell if not re.fullmatch(OF_CHILDREN, name)} == more
+        assert {"PATH", "LC_ALL"} <= variables
 
 
 def test_failure_is_not_remembered(host_tree: HostTree, cache: str) -> None:

@@ -18,7 +18,7 @@ from tdx_headroom.boots.kernels.image_marks import CPU_SECONDS
 from tdx_headroom.boots.kernels.marks import as_json, parse_marks
 from tdx_headroom.boots.kernels.traits import MarksReading
 from tdx_headroom.boots.reasons import SOURCE, reason_of
-from tdx_headroom.child import child_command
+from tdx_headroom.child import child_command, child_environment
 from tdx_headroom.errors import AgentError, SourceError
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.whole_file import write_whole
@@ -137,9 +137,10 @@ def _ask(fd: int, offset: int, seconds: float) -> bytes:
         SourceError: it cannot be started, or takes too long.
     """
     command = child_command("boots.kernels.image_marks", [str(offset)])
+    environment = child_environment() | _HUGE_PAGES
     try:
         process = subprocess.Popen(  # noqa: S603  this Python, with a number
-            command, stdin=fd, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | _HUGE_PAGES
+            command, stdin=fd, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
         )
     except OSError as error:
         raise SourceError(SOURCE, f"no process to look through it: {error.strerror}") from None

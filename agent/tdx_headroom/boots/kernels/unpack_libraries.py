@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.boots.reasons import SOURCE
+from tdx_headroom.child import child_environment
 from tdx_headroom.errors import SourceError
 
 if TYPE_CHECKING:
@@ -277,7 +278,7 @@ def _by_program(command: list[str], pieces: Iterator[bytes], kind: str, package:
         raise SourceError(SOURCE, f"it is packed with {kind}", hint=f"install {package}", absent=True)
     process = subprocess.Popen(  # noqa: S603  a program of the system, with nothing from outside
         [program, *command[1:]],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=child_environment(),
     )  # fmt: skip
     try:
         feeder = threading.Thread(target=_feed, args=(process, pieces), daemon=True)
