@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import secrets
 import socket
 import stat
 from dataclasses import dataclass
@@ -132,21 +134,26 @@ def _bind(family: int, place: tuple[object, ...]) -> socket.socket:
 def _unix(address: UnixAddress) -> Listener:
     """Bind under another name and rename: there is no moment without a socket or with a wrong mode."""
     path = Path(address.path)
-    temporary = path.with_name(f".{os.getpid()}")
+    # Not to be guessed: who may write to the folder could put something else there first.
+    temporary = path.with_name(f".{secrets.token_hex(4)}")
     if max(len(os.fsencode(path)), len(os.fsencode(temporary))) > MAX_UNIX_PATH:
         raise _cannot(address, f"the path has more than {MAX_UNIX_PATH} bytes")
     _refuse_taken(address, path)
     sock = socket.socket(socket.AF_UNIX)
     mask = os.umask(0o117)  # 0660 from the start
+    bound = False
     try:
-        temporary.unlink(missing_ok=True)
         sock.bind(os.fspath(temporary))
+        bound = True
         sock.listen(BACKLOG)
         sock.setblocking(False)
         status = os.lstat(temporary)
         temporary.rename(path)
     except OSError as error:
         sock.close()
+        if bound:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
         raise _cannot(address, error.strerror or str(error)) from None
     finally:
         os.umask(mask)

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import secrets
 import socket
 import stat
 from typing import TYPE_CHECKING
@@ -134,6 +136,32 @@ def test_all_or_none(tmp_path: Path) -> None:
         with pytest.raises(AgentError, match=f"cannot listen on 127.0.0.1:{port}"):
             open_listeners([UnixAddress(str(path)), Address("127.0.0.1", port)], [])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", ["socket.socket.listen", "pathlib.Path.rename"])
+def test_a_socket_that_does_not_get_its_name_leaves_nothing(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever fails after it was bound under another name, it is removed, and nothing else is."""
+    other = tmp_path / f".{os.getpid()}"
+    other.write_text("precious")
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(step, fails)
+    with pytest.raises(AgentError, match=r"cannot listen on unix:.*: Permission denied"):
+        open_listeners([UnixAddress(str(tmp_path / "x.sock"))], [])
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def test_what_has_the_other_name_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that has got there first stays as it is."""
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "taken")
+    (tmp_path / ".taken").write_text("precious")
+    with pytest.raises(AgentError, match="Address already in use"):
+        open_listeners([UnixAddress(str(tmp_path / "x.sock"))], [])
+    assert (tmp_path / ".taken").read_text() == "precious"
 
 
 def test_nothing_to_listen_on() -> None:
