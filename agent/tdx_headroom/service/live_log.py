@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from tdx_headroom import log
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 FIRST_SECONDS = 10.0
 """For the first reading of the log: one that grows faster than it is read has no end."""
+
+AGAIN_SECONDS = 1.0
+"""For reading it again after a failure: nobody is answered meanwhile. What is left comes when it can."""
 
 CLOCK_SLACK = 1_000_000
 """Microseconds by which the clocks of two processors may differ."""
@@ -81,7 +85,8 @@ class LiveLog:
         """Try again to follow a log that could not be read any more."""
         if self._follower is None and self._watching is not None:
             self._open()
-            while self._read()[1]:
+            end = monotonic() + AGAIN_SECONDS
+            while self._read()[1] and monotonic() < end:
                 pass
             self._watch()
 

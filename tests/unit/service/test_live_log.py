@@ -36,6 +36,7 @@ class Device:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
         self.records: list[bytes] = []
         self.error: int | None = None
+        self.endless = False
         self.at = 0
         (path / "dev").mkdir()
         os.mkfifo(path / "dev" / "kmsg")
@@ -57,6 +58,8 @@ class Device:
             return self._read(fd, size)
         if self.error is not None:
             raise OSError(self.error, os.strerror(self.error))
+        if self.endless and self.at == len(self.records):
+            self.add((self.at, "more"))
         if self.at == len(self.records):
             raise BlockingIOError
         self.at += 1
@@ -218,6 +221,33 @@ def test_a_log_that_cannot_be_read_any_more(device: Device) -> None:
         assert reading.error is None
         assert reading.value is not None
         assert read_report(reading.value).state is ModuleState.INITIALIZED
+        assert live.book.lost == 0
+        live.close()
+
+    asyncio.run(run())
+
+
+def test_a_log_that_grows_faster_than_it_is_read_after_a_failure(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others get their turn: what is left is read as it comes, and nothing of it is lost."""
+    monkeypatch.setattr(live_log, "AGAIN_SECONDS", 0.05)
+    device.add((0, KEYIDS), (1, "x"))
+
+    async def run() -> None:
+        live = LiveLog(device.root)
+        await live.start(asyncio.get_running_loop(), lambda: None)
+        device.error = errno.EIO
+        live._on_readable(lambda: None)
+        device.error, device.endless = None, True
+        live.refresh()
+        read = live.book.last_seq or 0
+        assert read > 1
+        device.endless = False
+        device.add((device.at, UP), (device.at + 1, "x"))
+        changed: list[int] = []
+        live._on_readable(lambda: changed.append(1))
+        assert changed
         assert live.book.lost == 0
         live.close()
 

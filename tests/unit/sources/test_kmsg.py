@@ -4,11 +4,13 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tdx_headroom.errors import SourceError
+from tdx_headroom.sources.kernel_log import kmsg
 from tdx_headroom.sources.kernel_log.kmsg import (
     collect,
     is_device,
@@ -207,6 +209,20 @@ def test_end_of_file_ends_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     log = read_kmsg_device(-1)
     monkeypatch.undo()
     assert len(log.records) == 1
+
+
+@pytest.mark.parametrize(("bound", "value"), [("MAX_SECONDS", 0.05), ("MAX_READ", 100_000)])
+def test_a_log_that_grows_faster_than_it_is_read(
+    bound: str, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading ends, and that there was more is known: a failure may be in it."""
+    numbers = count()
+    monkeypatch.setattr(kmsg, bound, value)
+    monkeypatch.setattr(os, "read", lambda *_: f"6,{next(numbers)},0,-;more\n".encode())
+    log = read_kmsg_device(-1)
+    monkeypatch.undo()
+    assert log.records
+    assert log.lost == 1
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EINVAL, errno.EPERM, errno.EBADF])

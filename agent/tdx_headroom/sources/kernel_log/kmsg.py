@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import stat
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import SourceError
@@ -21,6 +22,12 @@ PATH = "dev/kmsg"
 
 MAX_RECORD = 1 << 16
 """Larger than any record: a short buffer would make the kernel answer EINVAL."""
+
+MAX_SECONDS = 10.0
+"""For a whole log: one that grows faster than it is read has no end."""
+
+MAX_READ = 64 << 20
+"""Bytes of records that are held in memory; ring buffers have 128 KiB to 16 MiB."""
 
 HEAD = r"([0-9]{1,10}),([0-9]{1,20}),([0-9]{1,20}),[^;]*;"
 RECORD = re.compile(HEAD + r"(.*)", re.DOTALL)
@@ -98,12 +105,20 @@ def collect(records: Iterable[tuple[int, int, int, str]], overwritten: int) -> K
 def read_kmsg_device(fd: int) -> KernelLog:
     """All records that a non-blocking descriptor of ``/dev/kmsg`` still has.
 
+    Of a log that grows faster than it is read, those that come in ``MAX_SECONDS``, at most ``MAX_READ``;
+    what comes after them counts as lost.
+
     Raises:
         SourceError: reading fails for another reason than overwritten records or the end.
     """
     records = []
     overwritten = 0
+    size = 0
+    end = monotonic() + MAX_SECONDS
     while True:
+        if size > MAX_READ or monotonic() > end:
+            overwritten += 1
+            break
         try:
             data = os.read(fd, MAX_RECORD)
         except BlockingIOError:
@@ -115,6 +130,7 @@ def read_kmsg_device(fd: int) -> KernelLog:
             raise SourceError(SOURCE, f"/dev/kmsg: {os.strerror(error.errno or 0)}") from None
         if not data:
             break
+        size += len(data)
         records.append(parse_kmsg_record(data.decode("utf-8", "backslashreplace")))
     return collect(records, overwritten)
 
