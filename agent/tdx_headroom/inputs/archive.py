@@ -11,18 +11,18 @@ import posixpath
 import re
 import sys
 import tarfile
-from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 from tdx_headroom.address import show_size
 from tdx_headroom.errors import AgentError, one_line
-from tdx_headroom.hostfs.memory import MemoryRoot
+from tdx_headroom.inputs.archived_host import ArchivedHost
 
 if TYPE_CHECKING:
     import io
     from collections.abc import Callable
 
     from tdx_headroom.hostfs.files import Selection
+    from tdx_headroom.hostfs.memory import MemoryRoot
 
 MAX_MEMBERS = 1 << 20
 MAX_UNPACKED = 8 << 30
@@ -30,9 +30,6 @@ MAX_UNPACKED = 8 << 30
 MAX_KEPT = 512 << 20
 """Bytes of memory that texts and names of files may take that the agent reads."""
 MAX_DEPTH = 40
-MAX_LINKED = 1000
-"""Files below links to directories, all together: ostree has one such link, to a few entries."""
-MAX_FOLDER_LINKS = 16
 MAX_HOSTS = 64
 """Top directories with files of a host; an archive of more than one is refused anyway."""
 MAX_PATH = 4096
@@ -43,9 +40,6 @@ _OCTAL = re.compile(rb"[0-7]+[ \0]*")
 # Names and extended headers are read at one go; none that is honest comes near this.
 _MAX_READ = 1 << 20
 _CHUNK = 1 << 16
-# Bytes that a file or directory takes besides its name and its text: it is in a dict, a set, often in both.
-_ENTRY = 512
-
 
 # What tarfile lets out on headers that no tar has written, chains of them among these.
 _DAMAGED = (tarfile.TarError, EOFError, ValueError, OverflowError, IndexError, KeyError, RecursionError)
@@ -147,47 +141,6 @@ class _ArchivePolicy:
             _refuse(self._name, self._odd)
 
 
-class _Host:
-    """What of one top directory has been kept."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, str] = {}
-        self.names: list[str] = []
-        self.links: dict[str, str] = {}
-        self.refused: dict[str, str] = {}
-        self._last: list[str] = []
-
-    def cost_of(self, path: str) -> int:
-        """Bytes that it takes to know a path, and the directories that the last one did not lie in."""
-        parts = path.rstrip("/").split("/")
-        same = takewhile(lambda pair: pair[0] == pair[1], zip(parts, self._last, strict=False))
-        new = len(parts) - sum(1 for _ in same)
-        self._last = parts
-        return max(1, new) * (_ENTRY + sys.getsizeof(path))
-
-    def root(self, label: str) -> MemoryRoot:
-        folders: list[tuple[str, str]] = []
-        for path, target in self.links.items():
-            # A hard link's target has the top directory before it.
-            text = self.files.get(target, self.files.get(target.partition("/")[2]))
-            if text is not None:
-                self.files.setdefault(path, text)
-            else:
-                folders.append((path, f"{target}/"))
-        self._link_folders(folders[:MAX_FOLDER_LINKS])
-        return MemoryRoot(label, self.files, self.names, self.refused)
-
-    def _link_folders(self, links: list[tuple[str, str]]) -> None:
-        """Have the files in a directory below the links to it as well."""
-        linked = (
-            (f"{path}/{file.removeprefix(target)}", text)
-            for path, target in links
-            for file, text in self.files.items()
-            if file.startswith(target)
-        )
-        self.files |= dict(islice(linked, MAX_LINKED))
-
-
 def is_tar(start: bytes) -> bool:
     """Whether a file that begins with these bytes is a tar archive."""
     if len(start) < _HEADER:
@@ -210,7 +163,7 @@ def read_archive(stream: io.BufferedReader, name: str, selection: Selection) -> 
     Raises:
         AgentError: it is damaged, hostile, too large, or holds no host or several.
     """
-    hosts: dict[str, _Host] = {}
+    hosts: dict[str, ArchivedHost] = {}
     forward = _Forward(stream, name)
     try:
         with tarfile.open(
@@ -246,7 +199,9 @@ def _damaged(name: str, why: str) -> AgentError:
     return AgentError(f"{name} is damaged or cut short: {one_line(why, 80)}", hint="fetch it again")
 
 
-def _read_members(tar: tarfile.TarFile, name: str, selection: Selection, hosts: dict[str, _Host]) -> None:
+def _read_members(
+    tar: tarfile.TarFile, name: str, selection: Selection, hosts: dict[str, ArchivedHost]
+) -> None:
     kept = 0
     policy = _ArchivePolicy(name)
     for number, member in enumerate(tar, 1):
@@ -267,7 +222,7 @@ def _member(
     path: str,
     name: str,
     selection: Selection,
-    hosts: dict[str, _Host],
+    hosts: dict[str, ArchivedHost],
 ) -> int:
     """Keep a member if it is wanted; how many bytes that took."""
     for top, relative in _places(path):
@@ -281,17 +236,17 @@ def _member(
     return 0
 
 
-def _host(hosts: dict[str, _Host], top: str, name: str) -> _Host:
+def _host(hosts: dict[str, ArchivedHost], top: str, name: str) -> ArchivedHost:
     if top not in hosts and len(hosts) == MAX_HOSTS:
         raise AgentError(f"{name} holds more than {MAX_HOSTS} hosts", hint="unpack it and give the directory")
-    return hosts.setdefault(top, _Host())
+    return hosts.setdefault(top, ArchivedHost())
 
 
 def _keep(
     tar: tarfile.TarFile,
     member: tarfile.TarInfo,
     name: str,
-    host: _Host,
+    host: ArchivedHost,
     path: str,
     limit: Callable[[str], int],
 ) -> int:

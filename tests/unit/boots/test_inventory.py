@@ -20,7 +20,8 @@ from tdx_headroom.facts.boot_inventory import INVENTORY_PATH, mask
 from tdx_headroom.facts.boots import Change, Role
 from tdx_headroom.host.choose import read_facts
 from tdx_headroom.hostfs.root import Root
-from tdx_headroom.inputs.archive import MAX_LINKED, read_archive
+from tdx_headroom.inputs.archive import read_archive
+from tdx_headroom.inputs.archived_host import MAX_LINKED
 from tdx_headroom.inputs.compressed import decompressed
 from tdx_headroom.inputs.read import facts_of_root
 from tdx_headroom.output.plan_json import to_json
