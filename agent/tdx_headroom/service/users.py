@@ -143,6 +143,8 @@ def _running() -> set[int]:
                     ids |= {*process.uids(), *process.gids()}
             except psutil.Error:
                 continue
-    except OSError as error:
-        log.get().warning("it cannot be seen which user ids are in use", error=str(error))
+    except (OSError, IndexError) as error:
+        # psutil takes the first of all processes: where /proc is not mounted, there is none.
+        problem = "/proc shows no processes" if isinstance(error, IndexError) else str(error)
+        log.get().warning("it cannot be seen which user ids are in use", error=problem)
     return ids

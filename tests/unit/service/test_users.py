@@ -109,3 +109,21 @@ def test_a_user_that_is_shared(
     users.warn_of_others(user())
     said = capsys.readouterr()
     assert ("not the agent's own" in said.err + said.out) is warned
+
+
+@needs_root
+@pytest.mark.parametrize("name", [None, "61234"])
+def test_without_proc(name: str | None) -> None:
+    """Nobody can be seen there: a user is found all the same, and one line says what is not known."""
+    code = (
+        "from tdx_headroom import log; from tdx_headroom.service.users import find_user, warn_of_others; "
+        f"log.configure('info', 'logfmt'); user = find_user({name!r}); warn_of_others(user); print(user.uid)"
+    )
+    command = ["unshare", "-m", "sh", "-c", 'umount -l /proc && exec "$@"', "-", sys.executable, "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) in DYNAMIC
+    # An old psutil has a word of its own on that.
+    lines = [line for line in run.stderr.splitlines() if "level=" in line]
+    assert lines
+    assert all("in use" in line and "/proc shows no processes" in line for line in lines)
