@@ -16,7 +16,7 @@ from tdx_headroom.boots.inventory import BootReader
 from tdx_headroom.boots.kernels.image_marks import answer
 from tdx_headroom.boots.kernels.marks import parse_marks
 from tdx_headroom.boots.kernels.module import built_in_parameter, module_has_parameter
-from tdx_headroom.boots.modprobe import has_own_command, parse_options
+from tdx_headroom.boots.modprobe import parse_kvm_loading
 from tdx_headroom.errors import SourceError
 from tdx_headroom.facts.boot_inventory import parse_inventory, write_inventory
 from tdx_headroom.host.choose import read_facts
@@ -164,8 +164,8 @@ def modules() -> Iterator[bytes]:
 
 def modprobe(text: str) -> None:
     """Options of modules, and commands in the place of loading them."""
-    parse_options(text)
-    has_own_command(text)
+    with contextlib.suppress(SourceError):
+        parse_kvm_loading({"etc/modprobe.d/kvm.conf": text})
 
 
 def inventory(text: str) -> None:

@@ -216,7 +216,10 @@ TARGETS: dict[str, Target] = {
     ),
     "modprobe": Target(
         text_of(boot_files.modprobe),
-        texts=("options kvm_intel tdx=1 \\\n  nested=0\n", "install kvm_intel /bin/true\n"),
+        texts=(
+            "options kvm_intel tdx=1 \\\n  nested=0\n",
+            "install kvm-* /bin/true\nblacklist kvm_intel\noptions kvm tdp_mmu=0\n",
+        ),
     ),
     "boot-inventory": Target(
         text_of(boot_files.inventory), more=lambda: boot_files.inventories(TESTS / "boots")

@@ -15,6 +15,7 @@ from tdx_headroom.facts.boots import (
     BootInventory,
     Change,
     KernelTraits,
+    KvmLoading,
     Loader,
     Lockdown,
     Role,
@@ -34,6 +35,7 @@ from tdx_headroom.verdict.fleet import audit_host, targets_of
 texts = st.one_of(
     st.text(max_size=20), st.sampled_from(["\x1b[31m\n<b>", "0x140301000", "7.3.0", "6.17.0-1-generic"])
 )
+OPTIONS = ("kvm_intel.ept=0", "kvm.tdp_mmu=1", "kvm.enable_virt_at_load=0", "kvm.mmio_caching=")
 switches = st.sampled_from([None, True, False])
 arguments = st.lists(
     st.one_of(
@@ -47,6 +49,12 @@ arguments = st.lists(
                     "kvm_intel.tdx",
                     "kvm_intel.tdx=1",
                     "kvm.enable_virt_at_load=0",
+                    "kvm_intel.ept=0",
+                    "kvm.tdp_mmu",
+                    "module_blacklist=,kvm",
+                    "modprobe.blacklist=",
+                    "nomodule",
+                    "clearcpuid=27,27,ss",
                     "memmap=",
                     "crashkernel=,",
                 ),
@@ -65,7 +73,7 @@ traits = st.builds(
     hibernation=switches,
     lockdown=st.sampled_from([None, *Lockdown]),
     tdx_host=switches,
-    kvm_module=switches,
+    kvm_built_in=switches,
     built_in=arguments,
     overrides=st.booleans(),
     unread=st.lists(texts, max_size=2).map(tuple),
@@ -92,6 +100,12 @@ inventories = st.builds(
     kexec_loaded=st.booleans(),
     firmware_update=st.none() | texts,
     kvm_intel_tdx=switches,
+    kvm_loading=st.builds(
+        KvmLoading,
+        options=st.lists(st.sampled_from(OPTIONS), max_size=3).map(tuple),
+        passed_over=st.sampled_from(((), ("kvm_intel",))),
+        never=st.sampled_from(((), ("kvm",), ("kvm_intel", "kvm"))),
+    ),
     modprobe_read=st.booleans(),
     notes=st.lists(texts, max_size=2).map(tuple),
 )

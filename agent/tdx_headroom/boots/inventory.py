@@ -18,7 +18,7 @@ from tdx_headroom.boots.kernels.reader import KernelReader
 from tdx_headroom.boots.kernels.scanner import Scanner, cache_path
 from tdx_headroom.boots.kexec import with_kexec
 from tdx_headroom.boots.menu import Menu
-from tdx_headroom.boots.modprobe import read_kvm_intel_tdx
+from tdx_headroom.boots.modprobe import read_kvm_loading
 from tdx_headroom.boots.mounted import boot_folder_unseen, is_this_host
 from tdx_headroom.boots.reasons import SOURCE, bounded
 from tdx_headroom.boots.running import differences, read_running, running_entry
@@ -28,8 +28,8 @@ from tdx_headroom.boots.watched import MODULES
 from tdx_headroom.boots.written import WrittenInventory
 from tdx_headroom.errors import SourceError
 from tdx_headroom.facts.boot_inventory import INVENTORY_PATH, parse_inventory
-from tdx_headroom.facts.boots import BootEntry, BootInventory, Loader, Role
-from tdx_headroom.facts.command_line import fitting
+from tdx_headroom.facts.boots import BootEntry, BootInventory, KvmLoading, Loader, Role
+from tdx_headroom.facts.command_line import asks_for_tdx, fitting
 from tdx_headroom.sources.platform import relevant_arguments
 from tdx_headroom.sources.reading import Reading, attempt
 
@@ -142,13 +142,14 @@ class _Taking:
         entries += self._installed({entry.release for entry in entries})
         if not entries and choice.unknown is None:
             return None
-        kvm_intel_tdx, read = self._modprobe()
+        kvm, read = self._modprobe()
         return BootInventory(
             entries=tuple(entries),
             unknown=choice.unknown,
             configured=configured,
             firmware_update=self._firmware.firmware_update,
-            kvm_intel_tdx=kvm_intel_tdx,
+            kvm_intel_tdx=asks_for_tdx(kvm.options),
+            kvm_loading=kvm,
             modprobe_read=read,
             takes_once=menu is not None and menu.takes_once,
             takes_default=menu is not None and menu.takes_default,
@@ -286,14 +287,14 @@ class _Taking:
         except SourceError:
             return []
 
-    def _modprobe(self) -> tuple[bool | None, bool]:
+    def _modprobe(self) -> tuple[KvmLoading, bool]:
         try:
-            return read_kvm_intel_tdx(self._files), any(
+            return read_kvm_loading(self._files), any(
                 map(self._files.exists, ("etc/modprobe.d", "lib/modprobe.d"))
             )
         except SourceError as error:
             self._notes.append(error.reason)
-            return None, False
+            return KvmLoading(), False
 
     def _changed_ns(self, path: str) -> int:
         try:

@@ -71,6 +71,22 @@ class Lockdown(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class KvmLoading:
+    """How modprobe's configuration loads KVM.
+
+    Args:
+        options: those of kvm and kvm_intel that decide whether KVM starts TDX, as they would stand on the
+            kernel's command line, in order.
+        passed_over: the ones of kvm and kvm_intel that are not loaded for the CPU's sake (``blacklist``).
+        never: the ones that are not loaded at all, since ``install`` runs a command that does nothing.
+    """
+
+    options: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class KernelTraits:
     """What one kernel does about TDX, by its own files; None where they do not tell.
 
@@ -83,7 +99,7 @@ class KernelTraits:
         hibernation: whether it is built with hibernation.
         lockdown: what locks it down, by its configuration.
         tdx_host: whether it is built with TDX for hosts, be it unknown when it initializes the module.
-        kvm_module: whether KVM for Intel is a module; False: it is part of the kernel.
+        kvm_built_in: whether KVM for Intel is no module, which something else would have to load.
         built_in: arguments that its build puts before the command line; they may be in none of the loader's.
         overrides: whether those replace the command line.
         unread: why a file of it could not be read, a clause each.
@@ -97,7 +113,7 @@ class KernelTraits:
     hibernation: bool | None = None
     lockdown: Lockdown | None = None
     tdx_host: bool | None = None
-    kvm_module: bool | None = None
+    kvm_built_in: bool | None = None
     built_in: tuple[str, ...] = ()
     overrides: bool = False
     unread: tuple[str, ...] = ()
@@ -149,6 +165,7 @@ class BootInventory:
         kexec_loaded: whether a kernel waits to be started without the firmware.
         firmware_update: the firmware that is staged for the next boot, in words; None: none is seen.
         kvm_intel_tdx: what modprobe's configuration sets ``kvm_intel.tdx`` to; None: nothing, or unknown.
+        kvm_loading: what else that configuration says of KVM.
         modprobe_read: whether that configuration could be read.
         takes_once: whether the entry that the loader's command names for one boot (``grub-reboot``, ``bootctl
             set-oneshot``) is known to come next then.
@@ -163,6 +180,7 @@ class BootInventory:
     kexec_loaded: bool = False
     firmware_update: str | None = None
     kvm_intel_tdx: bool | None = None
+    kvm_loading: KvmLoading = KvmLoading()
     modprobe_read: bool = False
     takes_once: bool = False
     takes_default: bool = False

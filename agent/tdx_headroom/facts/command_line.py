@@ -199,7 +199,7 @@ def _edits(argument: str) -> Iterator[MapEdit]:
                 yield edit
 
 
-_TDX = "kvm_intel.tdx"
+TDX_SWITCH = "kvm_intel.tdx"
 _TRUE, _FALSE = re.compile("[yYtT1]|[oO][nN]"), re.compile("[nNfF0]|[oO][fF]")
 
 
@@ -210,7 +210,7 @@ def kstrtobool(text: str) -> bool | None:
 
 def asks_for_tdx(arguments: Iterable[str]) -> bool | None:
     """Whether kvm_intel is told to bring TDX up; None where it is not told, or told nonsense."""
-    return switch(arguments, _TDX)
+    return switch(arguments, TDX_SWITCH)
 
 
 def switch(arguments: Iterable[str], name: str) -> bool | None:
@@ -231,7 +231,7 @@ def misspelt_tdx(arguments: Iterable[str]) -> str | None:
     """The first argument that is nearly ``kvm_intel.tdx=1`` and means nothing to any kernel."""
     for argument in arguments:
         name = argument.strip('"').partition("=")[0].replace("-", "_")
-        if "tdx" in name.lower() and name != _TDX and get_close_matches(name, [_TDX], cutoff=0.8):
+        if "tdx" in name.lower() and name != TDX_SWITCH and get_close_matches(name, [TDX_SWITCH], cutoff=0.8):
             return argument
     return None
 

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.facts.boot_arguments import is_of_kvm
+from tdx_headroom.facts.boot_arguments import is_modprobes
 from tdx_headroom.facts.command_line import DASHES, name_and_value, split_at_dashes
 from tdx_headroom.facts.cpu_models import cpu_can_tdx
 from tdx_headroom.facts.observations import Platform
@@ -32,11 +32,12 @@ _RELEVANT = re.compile(
     r"(?:mem|memmap|kernelcore|movablecore|hugepages|hugepagesz|default_hugepagesz|crashkernel|reserve_mem"
     r"|cma|numa_cma|hugetlb_cma|numa|acpi|efi|efi_fake_mem"
     r"|nr_cpus|maxcpus|possible_cpus|lockdown|memhp_default_state|memory_hotplug\.[a-z_]+"
-    r"|(?:kvm|kvm_intel)\.[a-z_]+|intel_iommu)=[!-~]*"
+    r"|(?:kvm|kvm_intel)\.[a-z_]+|intel_iommu|module_blacklist|modprobe\.blacklist|clearcpuid)=[!-~]*"
     # However it is spelt: an argument that means nothing is worth telling.
     r"|[A-Za-z_.-]{0,20}[tT][dD][xX][a-z_.]{0,20}(?:=[!-~]*)?"
+    r"|(?:kvm|kvm_intel)\.[a-z_]+|noxsave"
     # An early_param() without a value is the same with any; a __setup() takes whatever begins like it.
-    r"|(?:nosmp|nosmt|add_efi_memmap|cma_pernuma|kho|liveupdate|disable_mtrr_trim|movable_node|noresume)"
+    r"|(?:nosmp|nosmt|add_efi_memmap|cma_pernuma|kho|liveupdate|disable_mtrr_trim|movable_node|noresume|nomodule)"
     r"(?:=[!-~]*)?"
     r"|(?:hibernate=no|nohibernate)[ -~]*|hibernate=[!-~]*"
 )
@@ -55,13 +56,13 @@ _UNAME = re.compile(r"Linux \S{1,255} ([0-9][A-Za-z0-9._+~-]{1,80}) ")
 
 
 def relevant_arguments(command_line: str) -> tuple[str, ...]:
-    """The kernel arguments about memory, TDX and hibernation; all others may name private things.
+    """The kernel arguments about memory, TDX, KVM and hibernation; all others may name private things.
 
-    Behind a ``--`` of their own come those of KVM that stand behind one on the line: modprobe takes them.
+    Behind a ``--`` of their own come those for KVM that stand behind one on the line: modprobe takes them.
     """
     own, behind = split_at_dashes(command_line)
     found = tuple(filter(_is_relevant, own))
-    of_kvm = tuple(arg for arg in behind if is_of_kvm(arg) and _is_relevant(arg))
+    of_kvm = tuple(arg for arg in behind if is_modprobes(arg) and _is_relevant(arg))
     return (*found, DASHES, *of_kvm) if of_kvm else found
 
 

@@ -11,7 +11,8 @@ from tdx_headroom.address import subtract
 from tdx_headroom.boots.map_risks import MapRisk, argument_risks, placing_arguments, set_aside
 from tdx_headroom.boots.memory_map import confirms, nodes_of_boot, simulate
 from tdx_headroom.boots.movable import movable_starts
-from tdx_headroom.facts.boot_arguments import cpu_limits, map_arguments
+from tdx_headroom.facts.boot_arguments import cpu_limits, map_arguments, passed_over_modules
+from tdx_headroom.facts.boots import KvmLoading
 from tdx_headroom.facts.kernel_report import KernelReport, ModuleState
 from tdx_headroom.facts.observations import Platform
 from tdx_headroom.facts.sources import PlacementSource
@@ -50,6 +51,8 @@ class Staged(NamedTuple):
         firmware_update: the firmware that is staged, after which the memory map is another one.
         kvm_intel_tdx: what modprobe's configuration sets ``kvm_intel.tdx`` to; None: nothing, or unknown.
         modprobe_read: whether that configuration is known.
+        kvm_loading: what else it says of KVM.
+        kvm_comes: whether KVM was loaded in the running boot although its command line passes it over.
         kvm_asked: whether something beside command line and modprobe turns ``kvm_intel.tdx`` on.
         hibernation_open: whether it is hibernation's being off in this boot that may not hold in that one.
         shown: what its very kernel has done in the running boot.
@@ -64,6 +67,8 @@ class Staged(NamedTuple):
     firmware_update: str | None = None
     kvm_intel_tdx: bool | None = None
     modprobe_read: bool = False
+    kvm_loading: KvmLoading = KvmLoading()
+    kvm_comes: bool = False
     kvm_asked: bool = False
     hibernation_open: bool = False
     shown: Shown = NOTHING
@@ -83,8 +88,17 @@ def as_it_runs(facts: HostFacts) -> Staged:
         firmware_update=None if boots is None else boots.firmware_update,
         kvm_intel_tdx=None if boots is None else boots.kvm_intel_tdx,
         modprobe_read=boots is not None and boots.modprobe_read,
+        kvm_loading=KvmLoading() if boots is None else boots.kvm_loading,
+        kvm_comes=_kvm_comes_all_the_same(facts),
         kvm_asked=kvm_is_asked_elsewhere(facts, facts.kernel_release),
     )
+
+
+def _kvm_comes_all_the_same(facts: HostFacts) -> bool:
+    """Whether something loads KVM by its name, of which ``modprobe.blacklist=`` does not keep it."""
+    platform = facts.platform
+    loaded = platform is not None and platform.kvm_intel_tdx is not None
+    return loaded and "kvm_intel" in passed_over_modules(facts.command_line or ())
 
 
 def facts_under(

@@ -46,6 +46,13 @@ def likely_start(facts: HostFacts) -> KnownStart:
     return KnownStart(own.starts, TraitsFrom.MAINLINE) if known is _NOT_KNOWN and own is not None else known
 
 
+def is_mainlines(facts: HostFacts) -> bool:
+    """Whether the kernel's TDX code is mainline's, by its release; somebody's own build is taken to be so."""
+    release = facts.kernel_release
+    row = look_up(release) or built_from(release)
+    return row is not None and row.mainline
+
+
 def would_show_tdx(facts: HostFacts) -> bool:
     """Whether the kernel surely sets ``tdx_host_platform``, and names the KeyIDs, where there is TDX.
 

@@ -131,7 +131,7 @@ def test_without_scanner(host_tree: HostTree) -> None:
     tree = host_tree({CONFIG: TDX, MODULE: module("tdx:bool"), IMAGE: image(AT_BOOT)})
     traits = KernelReader().traits(tree, RELEASE, IMAGE)
     unread = (f"{IMAGE}: it was not looked through",)
-    assert traits == KernelTraits(hibernation=False, tdx_host=True, kvm_module=True, unread=unread)
+    assert traits == KernelTraits(hibernation=False, tdx_host=True, kvm_built_in=False, unread=unread)
 
 
 def test_without_image_or_release(host_tree: HostTree, scanner: Scanner) -> None:

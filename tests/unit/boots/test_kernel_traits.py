@@ -130,32 +130,32 @@ def test_not_built_by_configuration() -> None:
         dynamic_pamt=False,
         hibernation=True,
         tdx_host=False,
-        kvm_module=True,
+        kvm_built_in=False,
     )
 
 
 @pytest.mark.parametrize(
     ("conf", "mod", "expected"),
     [
-        (config(kvm_intel="m"), None, True),
-        (config(kvm_intel="y"), NO_MODULE, False),
+        (config(kvm_intel="m"), None, False),
+        (config(kvm_intel="y"), NO_MODULE, True),
         (config(kvm_intel="n"), NO_MODULE, None),
-        (NO_CONFIG, WITH, True),
-        (NO_CONFIG, ModuleReading("modules.builtin.modinfo", parameter=True, built_in=True), False),
+        (NO_CONFIG, WITH, False),
+        (NO_CONFIG, ModuleReading("modules.builtin.modinfo", parameter=True, built_in=True), True),
         (NO_CONFIG, NO_MODULE, None),
         (NO_CONFIG, None, None),
     ],
 )
-def test_kvm_as_a_module(conf: ConfigReading, mod: ModuleReading | None, expected: bool | None) -> None:  # noqa: FBT001
+def test_kvm_in_the_image(conf: ConfigReading, mod: ModuleReading | None, expected: bool | None) -> None:  # noqa: FBT001
     """The configuration tells it, or what is installed."""
-    assert traits_of(conf, mod, None).kvm_module is expected
+    assert traits_of(conf, mod, None).kvm_built_in is expected
 
 
 def test_image_that_could_not_be_read() -> None:
     """Then it is not known when TDX is initialized, though the configuration has it."""
     failed = MarksReading("boot/vmlinuz-x", unread=("boot/vmlinuz-x: Permission denied",))
     traits = traits_of(config(kvm_intel_tdx=True), WITH, failed)
-    assert traits == KernelTraits(hibernation=False, tdx_host=True, kvm_module=True, unread=failed.unread)
+    assert traits == KernelTraits(hibernation=False, tdx_host=True, kvm_built_in=False, unread=failed.unread)
 
 
 @pytest.mark.parametrize(
@@ -188,3 +188,24 @@ def test_built_in_arguments() -> None:
     assert traits.built_in == ("mem=8G", "memmap=4K$1G")
     assert traits.overrides
     assert "CONFIG_CMDLINE_FROM_BOOTCONFIG" in traits.unread[0]
+
+
+@pytest.mark.parametrize(
+    ("conf", "mod", "marks", "built_in"),
+    [
+        (config(kvm_intel="y"), NO_MODULE, BY_KVM, True),
+        (config(kvm_intel="m"), NO_MODULE, BY_KVM, False),
+        (NO_CONFIG, NO_MODULE, (*BY_KVM, M.KVM_PARAMETER), True),
+        (NO_CONFIG, WITH, BY_KVM, False),
+        (NO_CONFIG, ModuleReading("lib/modules/x/modules.builtin.modinfo", True, True), BY_KVM, True),
+        (NO_CONFIG, NO_MODULE, BY_KVM, None),
+    ],
+)
+def test_kvm_built_in(
+    conf: ConfigReading,
+    mod: ModuleReading,
+    marks: tuple[Mark, ...],
+    built_in: bool | None,  # noqa: FBT001
+) -> None:
+    """Whether KVM is a module: by the configuration, the module itself, or its parameter in the image."""
+    assert traits_of(conf, mod, image(*marks)).kvm_built_in is built_in

@@ -10,6 +10,7 @@ from tdx_headroom.facts.boot_arguments import (
     bars_hibernation,
     forbids_hibernation,
     locks_down,
+    matters_behind_dashes,
 )
 from tdx_headroom.facts.command_line import split_arguments
 
@@ -71,20 +72,20 @@ def test_locking_down(line: str, *, locked: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "built_in", "unknown"),
+    ("line", "built_in", "matters"),
     [
-        (("nosmt", "--", "kvm_intel.tdx=0"), ("nosmt",), None),
-        (("--", "kvm-intel.tdx"), (), None),
-        (("kvm_intel.tdx=1", "--", "kvm_intel.tdx=Y"), ("kvm_intel.tdx=1",), ("kvm_intel.tdx=1",)),
-        (("kvm_intel.tdx=1", "--", "kvm_intel.tdx=x"), ("kvm_intel.tdx=1",), ("kvm_intel.tdx=1",)),
-        (("kvm_intel.tdx=1", "--", "kvm.enable_virt_at_load=n"), ("kvm_intel.tdx=1",), None),
-        (("kvm_intel.tdx=1", "quiet"), ("kvm_intel.tdx=1", "quiet"), ("kvm_intel.tdx=1", "quiet")),
+        (("nosmt", "--", "kvm_intel.tdx=0"), ("nosmt",), True),
+        (("--", "kvm-intel.tdx"), (), True),
+        (("kvm_intel.tdx=1", "--", "kvm_intel.tdx=Y"), ("kvm_intel.tdx=1",), False),
+        (("kvm_intel.tdx=1", "--", "kvm_intel.tdx=x"), ("kvm_intel.tdx=1",), False),
+        (("kvm_intel.tdx=1", "--", "kvm.enable_virt_at_load=n"), ("kvm_intel.tdx=1",), True),
+        (("kvm_intel.tdx=1", "--", "kvm_intel.ept=0"), ("kvm_intel.tdx=1",), True),
+        (("kvm_intel.tdx=1", "--", "kvm_intel.ept=1"), ("kvm_intel.tdx=1",), False),
+        (("kvm_intel.tdx=1", "quiet"), ("kvm_intel.tdx=1", "quiet"), False),
     ],
 )
-def test_arguments_of_kvm(
-    line: tuple[str, ...], built_in: tuple[str, ...], unknown: tuple[str, ...] | None
-) -> None:
+def test_arguments_of_kvm(line: tuple[str, ...], built_in: tuple[str, ...], *, matters: bool) -> None:
     """The kernel stops at `--`, modprobe does not; which it is matters where it makes a difference."""
     assert arguments_of_kvm(line, module=True) == line
     assert arguments_of_kvm(line, module=False) == built_in
-    assert arguments_of_kvm(line, module=None) == unknown
+    assert matters_behind_dashes(line) is matters

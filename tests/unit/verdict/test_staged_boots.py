@@ -171,26 +171,29 @@ def test_kvm(arguments: tuple[str, ...], inventory: dict[str, Any], state: State
 
 
 @pytest.mark.parametrize(
-    ("arguments", "module", "state", "kind"),
+    ("arguments", "built_in", "state", "kind"),
     [
-        ((ASKED, "--", "kvm_intel.tdx=0"), True, State.WILL_FAIL, "kvm-tdx-off"),
-        ((ASKED, "--", "kvm_intel.tdx=0"), False, State.WILL_INITIALIZE, None),
+        ((ASKED, "--", "kvm_intel.tdx=0"), False, State.WILL_FAIL, "kvm-tdx-off"),
+        ((ASKED, "--", "kvm_intel.tdx=0"), True, State.WILL_INITIALIZE, None),
         ((ASKED, "--", "kvm_intel.tdx=0"), None, State.AT_RISK, "kvm-tdx-may-be-off"),
-        (("--", ASKED), True, State.WILL_INITIALIZE, None),
-        (("--", ASKED), False, State.WILL_FAIL, "kvm-tdx-off"),
+        (("--", ASKED), False, State.WILL_INITIALIZE, None),
+        (("--", ASKED), True, State.WILL_FAIL, "kvm-tdx-off"),
         (("--", ASKED), None, State.AT_RISK, "kvm-tdx-may-be-off"),
         ((ASKED, "--", "kvm_intel.ept=1"), None, State.WILL_INITIALIZE, None),
-        ((ASKED, "--", "kvm.enable_virt_at_load=0"), True, State.WILL_FAIL, "kvm-virtualization-off"),
+        ((ASKED, "--", "kvm.enable_virt_at_load=0"), False, State.WILL_FAIL, "kvm-virtualization-off"),
+        ((ASKED, "--", "kvm.tdp_mmu=0"), False, State.WILL_FAIL, "kvm-option-off"),
+        ((ASKED, "--", "kvm.tdp_mmu=0"), True, State.WILL_INITIALIZE, None),
+        ((ASKED, "--", "kvm.tdp_mmu=0"), None, State.AT_RISK, "kvm-tdx-may-be-off"),
     ],
 )
 def test_kvm_behind_dashes(
     arguments: tuple[str, ...],
-    module: bool | None,  # noqa: FBT001
+    built_in: bool | None,  # noqa: FBT001
     state: State,
     kind: str | None,
 ) -> None:
     """What stands behind `--` counts for a module, and for nothing that is built in."""
-    boot = staged("nohibernate", *arguments, traits=replace(KVM_TRAITS, kvm_module=module))
+    boot = staged("nohibernate", *arguments, traits=replace(KVM_TRAITS, kvm_built_in=built_in))
     assert (boot.state, kinds(boot)) == (state, set() if kind is None else {kind})
 
 

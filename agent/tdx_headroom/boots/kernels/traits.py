@@ -15,7 +15,7 @@ from tdx_headroom.facts.boots import KernelTraits, Starts, TraitsFrom
 from tdx_headroom.sources.platform import relevant_arguments
 
 if TYPE_CHECKING:
-    from tdx_headroom.boots.kernels.config import ConfigReading
+    from tdx_headroom.boots.kernels.config import ConfigReading, KernelConfig
     from tdx_headroom.boots.kernels.module import ModuleReading
 
 
@@ -74,7 +74,7 @@ def traits_of(
         hibernation=options.hibernation if options else None,
         lockdown=options.lockdown if options else None,
         tdx_host=_tdx_host(told.starts, config, marks),
-        kvm_module=_kvm_module(config, module),
+        kvm_built_in=_kvm_built_in(options, module, marks),
         built_in=arguments,
         overrides=bool(options and options.overrides),
         unread=tuple(dict.fromkeys((*unread, *told.unread))),
@@ -89,12 +89,15 @@ def _tdx_host(starts: Starts, config: ConfigReading, marks: ImageMarks | None) -
     return True if built or (marks is not None and Mark.KEYIDS in marks.found) else None
 
 
-def _kvm_module(config: ConfigReading, module: ModuleReading | None) -> bool | None:
-    """Whether KVM for Intel is a module, by the configuration or by what is installed."""
-    kvm = config.config.kvm_intel if config.config else None
-    if kvm in ("y", "m"):
-        return kvm == "m"
-    return None if module is None or module.built_in is None else not module.built_in
+def _kvm_built_in(
+    options: KernelConfig | None, module: ModuleReading | None, marks: ImageMarks | None
+) -> bool | None:
+    """Whether KVM is in the image: by the configuration, the module, or the name of its parameter."""
+    if options is not None and options.kvm_intel in ("y", "m"):
+        return options.kvm_intel == "y"
+    if module is not None and module.built_in is not None:
+        return module.built_in
+    return True if marks is not None and Mark.KVM_PARAMETER in marks.found else None
 
 
 def _looks(starts: Starts, marks: ImageMarks | None) -> tuple[bool | None, bool | None, bool | None]:

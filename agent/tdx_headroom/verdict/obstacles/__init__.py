@@ -13,6 +13,7 @@ from tdx_headroom.verdict.findings import AGENT_ERROR, FAILS, NOTE, RISK, Certai
 from tdx_headroom.verdict.model import State
 from tdx_headroom.verdict.obstacles import (
     came_up,
+    cpu_features_off,
     cpus_left_out,
     failed,
     few_tdmrs,
@@ -20,6 +21,8 @@ from tdx_headroom.verdict.obstacles import (
     guests,
     hibernation,
     kernel_not_shown,
+    kvm_not_loaded,
+    kvm_options,
     kvm_parameters,
     lasting,
     log_limits,
@@ -118,6 +121,9 @@ REGISTRY: tuple[Row, ...] = (
     Row(not_convertible.by_name, (not_convertible.BY_NAME,), "what may not be convertible", RISK),
     Row(without_tdx.look, without_tdx.KINDS, "whether this kernel does TDX", FAILS, told_in=_UP),
     Row(kvm_parameters.look, kvm_parameters.KINDS, "whether KVM is to start TDX", FAILS),
+    Row(kvm_options.look, kvm_options.KINDS, "whether KVM has what TDX needs of it", FAILS),
+    Row(kvm_not_loaded.look, kvm_not_loaded.KINDS, "whether KVM is loaded", FAILS),
+    Row(cpu_features_off.look, (cpu_features_off.KIND,), "which CPU features are off", FAILS),
     Row(cpus_left_out.look, (cpus_left_out.KIND,), "which CPUs are left out", RISK),
     Row(uncertain_map.not_simulated, (uncertain_map.UNKNOWN,), "the next memory map", NOTE, _WARNED, _PLAN),
     Row(uncertain_map.look, uncertain_map.KINDS, "what is open of the next memory map", FAILS),

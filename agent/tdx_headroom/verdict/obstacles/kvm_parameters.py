@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
-from tdx_headroom.facts.boot_arguments import arguments_of_kvm, enables_virtualization
+from tdx_headroom.facts.boot_arguments import (
+    KVM_VIRTUALIZATION,
+    enables_virtualization,
+    matters_behind_dashes,
+)
 from tdx_headroom.facts.boots import Starts
-from tdx_headroom.facts.command_line import asks_for_tdx
+from tdx_headroom.facts.command_line import TDX_SWITCH, asks_for_tdx
 from tdx_headroom.verdict.findings import FAILS, RISK, Certainty, Finding, Findings, Remedy, RemedyKind, Signs
-from tdx_headroom.verdict.kernels import built_from, look_up
-from tdx_headroom.verdict.this_kernel import likely_start
+from tdx_headroom.verdict.kvm_start import arguments_of, configured, is_built_in, of_modprobe
+from tdx_headroom.verdict.this_kernel import is_mainlines, likely_start
 
 OFF = "kvm-tdx-off"
 MAY_BE_OFF = "kvm-tdx-may-be-off"
@@ -37,25 +41,19 @@ def look(signs: Signs) -> Findings:
     """Only of a boot that is staged: in the running one the parameters themselves are looked at."""
     if signs.staged is None or likely_start(signs.facts).starts is not Starts.KVM_LOAD:
         return
-    if signs.facts.command_line is None:
-        return
-    traits = signs.facts.traits
-    module = None if traits is None else traits.kvm_module
-    arguments = arguments_of_kvm(signs.facts.command_line, module=module)
+    arguments = arguments_of(signs)
     if arguments is None:
+        return
+    if is_built_in(signs) is None and matters_behind_dashes(signs.facts.command_line or ()):
         yield Finding(MAY_BE_OFF, RISK, _BEHIND_DASHES, remedies=(_ASK_BEFORE_DASHES,))
         return
-    if enables_virtualization(arguments) is False:
-        text = (
-            "kvm.enable_virt_at_load=0 is on its command line, and without it this kernel does not start TDX."
-        )
-        yield Finding(NO_VIRTUALIZATION, FAILS, text, remedies=(_ENABLE,), certainty=Certainty.ANY_MAP)
-    asked, configured = asks_for_tdx(arguments), signs.staged.kvm_intel_tdx
-    if asked is None and configured is None:
+    yield from _virtualization(signs, arguments)
+    asked, otherwise = asks_for_tdx(arguments), configured(signs, TDX_SWITCH)
+    if asked is None and otherwise is None:
         yield from _not_asked(signs)
-    elif False in (asked, configured):
+    elif False in (asked, otherwise):
         where = "its command line" if asked is False else "modprobe's configuration"
-        if asked is configured or None in (asked, configured):
+        if asked is otherwise or None in (asked, otherwise):
             text = f"kvm_intel.tdx is turned off on {where}."
             yield Finding(OFF, FAILS, text, remedies=(_ASK,), certainty=Certainty.ANY_MAP)
         else:
@@ -63,14 +61,25 @@ def look(signs: Signs) -> Findings:
             yield Finding(MAY_BE_OFF, RISK, text, remedies=(_ASK,))
 
 
+def _virtualization(signs: Signs, arguments: tuple[str, ...]) -> Findings:
+    """Whether KVM turns virtualization on when it is loaded, without which no call reaches the module."""
+    without = "without it this kernel does not start TDX"
+    asked, otherwise = enables_virtualization(arguments), configured(signs, KVM_VIRTUALIZATION)
+    if asked is False:
+        text = f"kvm.enable_virt_at_load=0 is on its command line, and {without}."
+        yield Finding(NO_VIRTUALIZATION, FAILS, text, remedies=(_ENABLE,), certainty=Certainty.ANY_MAP)
+    elif asked is None and otherwise is False:
+        text = f"modprobe's configuration turns kvm.enable_virt_at_load off, and {without}."
+        remedy = of_modprobe(KVM_VIRTUALIZATION)
+        yield Finding(NO_VIRTUALIZATION, FAILS, text, remedies=(remedy,), certainty=Certainty.ANY_MAP)
+
+
 def _not_asked(signs: Signs) -> Findings:
     """Mainline's default is off; vendors' are not known, and someone else may load it with tdx=1."""
-    staged, release = signs.staged, signs.facts.kernel_release
+    staged = signs.staged
     if staged is None or staged.kvm_asked:
         return
-    row = look_up(release) or built_from(release)
-    mainline = row is not None and row.mainline
-    if mainline and staged.modprobe_read:
+    if is_mainlines(signs.facts) and staged.modprobe_read:
         text = "kvm_intel.tdx=1 is neither on its command line nor in modprobe's configuration."
         yield Finding(OFF, FAILS, text, remedies=(_ASK,), certainty=Certainty.ANY_MAP)
     else:
