@@ -36,7 +36,20 @@ class FailureReason(StrEnum):
     SEAMCALL = "seamcall-error"
     METADATA = "metadata-or-rbp"
     EXCEPTION = "seamcall-exception"
+    KVM_EPT = "kvm-without-ept"
+    KVM_MMU = "kvm-without-tdp-mmu"
+    KVM_APICV = "kvm-without-apicv"
+    KVM_VIRTUALIZATION = "kvm-without-virtualization"
     OTHER = "other"
+
+
+KVM_REASONS = (
+    FailureReason.KVM_EPT,
+    FailureReason.KVM_MMU,
+    FailureReason.KVM_APICV,
+    FailureReason.KVM_VIRTUALIZATION,
+)
+"""Why KVM gives TDX up before it asks the module for anything: it lacks something that TDX needs of it."""
 
 
 class NoTdx(StrEnum):
@@ -104,7 +117,7 @@ class KernelReport:
         acpi_s3_disabled: whether the kernel gave up ACPI S3 for TDX.
         not_convertible: whether the kernel named memory that is not TDX convertible.
         package_offline: whether the kernel said that a CPU package has no online CPU.
-        kvm_failed: whether kvm_intel said that it could not bring TDX up.
+        kvm_failed: whether kvm_intel said that it could not bring TDX up, or gives it to no guest.
         verified: whether every line came from a record that only the kernel can write.
         contradictions: lines of an unverified log that do not go with what is before them. Somebody may have
             forged them, or what they contradict; where they tell different outcomes, the worse one counts.
@@ -137,6 +150,7 @@ class KernelReport:
 
     @property
     def shows_nothing(self) -> bool:
-        """Whether no line is one that only a host with TDX prints."""
+        """Whether no line is one that only a host with TDX prints; KVM looks at itself before the host."""
         told = (self.keyids, self.cmrs, self.module_version, self.seamcall)
-        return self.state is ModuleState.UNKNOWN and all(value is None for value in told)
+        nothing = self.state is ModuleState.UNKNOWN or self.reason in KVM_REASONS
+        return nothing and all(value is None for value in told)

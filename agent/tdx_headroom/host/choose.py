@@ -22,7 +22,8 @@ from tdx_headroom.host.suspects import find_suspects
 from tdx_headroom.plan.zones import zones_of
 from tdx_headroom.sources.iomem import crash_kernel
 from tdx_headroom.sources.kernel_log import boot_lines
-from tdx_headroom.sources.kernel_log.report import hides_failure, read_report
+from tdx_headroom.sources.kernel_log.known_lines import hides_failure, unread_of
+from tdx_headroom.sources.kernel_log.report import read_report
 from tdx_headroom.sources.kernel_log.tdx_lines import LOOKS_LIKE_TDX
 from tdx_headroom.sources.platform import relevant_arguments
 from tdx_headroom.sources.registry import (
@@ -208,6 +209,7 @@ def _report(log: KernelLog, boot: BootMap) -> KernelReport:
 
 def _health(log: KernelLog, boot: BootMap, report: KernelReport) -> LogHealth:
     forged = log.forged + sum(1 for text in log.untrusted if LOOKS_LIKE_TDX.match(text))
+    unread = unread_of(log)
     # tdx_init() is an early initcall; smp_init() comes after those.
     started = any(boot_lines.RUNNING.fullmatch(record.text.strip()) for record in log.records)
     whole_start = boot.from_boot and started and not log.lost
@@ -221,8 +223,8 @@ def _health(log: KernelLog, boot: BootMap, report: KernelReport) -> LogHealth:
         verified=log.verified,
         earlier_boots=log.earlier,
         loose=len(log.loose),
-        unread=len(log.unread),
-        first_unread=one_line(log.unread[0], 120) if log.unread else None,
+        unread=len(unread),
+        first_unread=one_line(unread[0], 120) if unread else None,
         hides_failure=hides_failure(log),
         excerpt=log.excerpt,
         until=max((r.time / 1e6 for r in log.records if r.time is not None), default=None),

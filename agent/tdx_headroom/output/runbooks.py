@@ -21,6 +21,7 @@ RUNBOOKS = {
         "module-lacks-feature",
         "cpu-feature-missing",
         "call-fails",
+        "kvm-refused",
         "hibernation",
         "tdmrs",
         "pamt-memory",

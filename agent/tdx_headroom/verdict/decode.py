@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.address import show
 from tdx_headroom.errors import one_line
-from tdx_headroom.facts.kernel_report import FailureReason, ModuleState, NoTdx
+from tdx_headroom.facts.kernel_report import KVM_REASONS, FailureReason, ModuleState, NoTdx
 from tdx_headroom.verdict.findings import CONFIG_ERRORS, Remedy, RemedyKind
 
 if TYPE_CHECKING:
@@ -92,6 +92,11 @@ WHY = {
     FailureReason.SEAMCALL: "the TDX module refused a call",
     FailureReason.METADATA: "the TDX module lacks a field or a feature that the kernel needs",
     FailureReason.EXCEPTION: "SEAMCALL itself faulted: TDX is not enabled by the BIOS, or VMX is off",
+    FailureReason.KVM_EPT: "KVM runs without EPT, which TDX needs",
+    FailureReason.KVM_MMU: "KVM runs without the TDP MMU, MMIO caching or the accessed and dirty bits of EPT,"
+    " all of which TDX needs",
+    FailureReason.KVM_APICV: "KVM runs without APICv, which TDX needs",
+    FailureReason.KVM_VIRTUALIZATION: "KVM does not turn virtualization on when it is loaded, as TDX needs",
     FailureReason.OTHER: "for a reason that the kernel does not name",
 }
 
@@ -179,7 +184,24 @@ _OF_STATUS: dict[int, Remedy] = {
 }
 """What to do about a refused call, by the status; all others ask for another module."""
 
+_KVM_SWITCHES = {
+    FailureReason.KVM_EPT: "kvm_intel.ept",
+    FailureReason.KVM_MMU: "kvm.tdp_mmu, kvm.mmio_caching, kvm_intel.eptad and kvm_intel.ept",
+    FailureReason.KVM_APICV: "kvm_intel.enable_apicv",
+    FailureReason.KVM_VIRTUALIZATION: "kvm.enable_virt_at_load",
+}
+
+
+def _turn_on(switches: str) -> Remedy:
+    text = (
+        f"See that nothing turns off {switches}, on by default: not the kernel's command line, not modprobe's"
+        " configuration (`modprobe -c`), not what loads KVM. Then load kvm_intel again, or boot."
+    )
+    return Remedy(RemedyKind.LOAD_KVM, text)
+
+
 _REMEDIES = {
+    **{reason: _turn_on(switches) for reason, switches in _KVM_SWITCHES.items()},
     FailureReason.HIBERNATION: NO_HIBERNATE,
     FailureReason.KEYIDS: Remedy(
         RemedyKind.FIRMWARE_SETTING,
@@ -214,6 +236,7 @@ _PERSISTENT = (
     FailureReason.RBP_BUG,
     FailureReason.METADATA,
     FailureReason.CPU_FEATURE,
+    *KVM_REASONS,
 )
 CONFIG_LEAF = 0x2D
 _LASTS = 3

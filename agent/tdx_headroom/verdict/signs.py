@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import one_line
 from tdx_headroom.facts.command_line import asks_for_tdx
-from tdx_headroom.facts.kernel_report import ModuleState
+from tdx_headroom.facts.kernel_report import KVM_REASONS, ModuleState
 from tdx_headroom.facts.observations import TdxSeen
 from tdx_headroom.verdict.crosscheck import cross_check
 from tdx_headroom.verdict.evidence import find_strategy
@@ -71,7 +71,7 @@ def not_a_tdx_host(facts: HostFacts) -> bool:
         return True
     if log is not None and (log.keyids is not None or log.cmrs is not None):
         return False
-    if log is not None and log.state is not ModuleState.UNKNOWN:
+    if log is not None and log.state is not ModuleState.UNKNOWN and log.reason not in KVM_REASONS:
         return False
     if platform is not None and platform.tdx_host_platform:
         return False

@@ -19,7 +19,14 @@ from tdx_headroom.facts.sources import PlacementSource
 from tdx_headroom.plan.zones import zones_of
 from tdx_headroom.verdict.decode import is_persistent
 from tdx_headroom.verdict.hibernation_under import PastHibernation, failed_by_hibernation, hibernation_under
-from tdx_headroom.verdict.this_boot import NOTHING, Shown, is_up, kvm_is_asked_elsewhere, of_other_kernel
+from tdx_headroom.verdict.this_boot import (
+    NOTHING,
+    Shown,
+    is_up,
+    kvm_is_asked_elsewhere,
+    of_other_kernel,
+    refuses_again,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,7 +142,8 @@ def facts_under(
     changed = forget_this_boot(changed, kernel=None if same else release)
     if not same and not (traits is not None and traits.dynamic_pamt):
         changed = _without_dynamic_pamt(changed)
-    if failed_by_hibernation(changed) and changed.kernel_log is not None:
+    mended = failed_by_hibernation(changed) or not refuses_again(facts, arguments)
+    if mended and changed.kernel_log is not None:
         # Another line or kernel may mend it, of which its own facts tell.
         changed = replace(changed, kernel_log=replace(changed.kernel_log, reason=None))
     platform = changed.platform

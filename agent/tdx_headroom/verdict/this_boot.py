@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from tdx_headroom.facts.boot_arguments import KVM_VIRTUALIZATION
 from tdx_headroom.facts.boots import Starts
-from tdx_headroom.facts.command_line import asks_for_tdx
-from tdx_headroom.facts.kernel_report import FailureReason, ModuleState
+from tdx_headroom.facts.command_line import asks_for_tdx, switch
+from tdx_headroom.facts.kernel_report import KVM_REASONS, FailureReason, ModuleState
 from tdx_headroom.plan import plans_of
 from tdx_headroom.verdict.evidence import find_strategy
 from tdx_headroom.verdict.findings import MAP_REASONS
@@ -17,6 +18,8 @@ from tdx_headroom.verdict.model import Basis
 from tdx_headroom.verdict.this_kernel import likely_start
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tdx_headroom.facts.host_facts import HostFacts
     from tdx_headroom.facts.kernel_report import KernelReport
     from tdx_headroom.verdict.model import StrategyFinding
@@ -30,6 +33,15 @@ _LATE_REASONS = (
     FailureReason.SEAMCALL,
 )
 """Failures that a kernel comes to only after it has looked at hibernation."""
+
+
+_SWITCHES = {
+    FailureReason.KVM_EPT: ("kvm_intel.ept",),
+    FailureReason.KVM_MMU: ("kvm.tdp_mmu", "kvm.mmio_caching", "kvm_intel.eptad", "kvm_intel.ept"),
+    FailureReason.KVM_APICV: ("kvm_intel.enable_apicv",),
+    FailureReason.KVM_VIRTUALIZATION: (KVM_VIRTUALIZATION,),
+}
+"""What may be off where KVM gives TDX up, by the reason that it names."""
 
 
 class Shown(NamedTuple):
@@ -127,3 +139,21 @@ def kvm_is_asked_elsewhere(facts: HostFacts, release: str | None) -> bool:
         return False
     row = look_up(facts.kernel_release)
     return release == facts.kernel_release or (row is not None and (row.mainline or row == look_up(release)))
+
+
+def refuses_again(facts: HostFacts, arguments: Sequence[str]) -> bool:
+    """Whether what made KVM give TDX up in the running boot may be there under another command line.
+
+    Where that line or modprobe's configuration turns it off, each tells so itself.
+
+    Args:
+        facts: of the host as it runs.
+        arguments: of the other command line.
+    """
+    log = facts.kernel_log
+    if log is None or log.reason not in KVM_REASONS:
+        return True
+    names = _SWITCHES[log.reason]
+    options = () if facts.boots is None else facts.boots.kvm_loading.options
+    known = any(switch(line, name) is False for line in (facts.command_line or (), options) for name in names)
+    return not known and not all(switch(arguments, name) for name in names)

@@ -100,6 +100,7 @@ EXAMPLES: dict[str, HostFacts] = {
     "module-lacks-feature": failed(FailureReason.METADATA),
     "cpu-feature-missing": failed(FailureReason.CPU_FEATURE),
     "call-fails": failed(FailureReason.SEAMCALL, CALL),
+    "kvm-refused": failed(FailureReason.KVM_EPT),
     "fails-again": HostFacts(kernel_log=KernelReport(ModuleState.FAILED, FailureReason.TDMRS, -28)),
     "room-unknown": HostFacts(kernel_log=UP),
     "failed-in-this-boot": failed(FailureReason.OTHER),

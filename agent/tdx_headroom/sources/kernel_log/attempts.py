@@ -15,6 +15,22 @@ if TYPE_CHECKING:
     from tdx_headroom.address import Range
     from tdx_headroom.sources.kernel_log.records import KernelLog, LogRecord
 
+# A leaf of the module's bring-up that fails says nothing about a module that runs, other leaves do.
+_INIT_LEAVES = {0x1F, 0x21, 0x22, 0x23, 0x24, 0x2D}
+# Completion status, upper 32 bits: C0000500 to C00005FF say that the module itself is not ready.
+_NOT_READY = range(0xC0000500, 0xC0000600)
+# What the SEAMCALL instruction itself reports when there is no module: bit 63 and 62 of the class apart.
+_MODULE_ANSWERS = (0x4, 0x6, 0xC, 0xE)
+
+_REASON_OF_ERRNO = {
+    -5: FailureReason.SEAMCALL,
+    -12: FailureReason.NO_MEMORY,
+    -13: FailureReason.EXCEPTION,
+    -19: FailureReason.NOT_LOADED,
+    -22: FailureReason.METADATA,
+    -28: FailureReason.AREAS_OR_TDMRS,
+    -95: FailureReason.EXCEPTION,
+}
 _WORST_FIRST = (ModuleState.FAILED, ModuleState.UNSUPPORTED, ModuleState.INITIALIZED)
 
 
@@ -34,6 +50,13 @@ class Attempt:
     hint: FailureReason | None = None
 
     @property
+    def by_errno(self) -> FailureReason:
+        """Why it failed, where only an errno ends it."""
+        if self.hint is not None:
+            return self.hint
+        return _REASON_OF_ERRNO.get(self.errno or 0, FailureReason.OTHER)
+
+    @property
     def outcome(self) -> tuple[object, ...]:
         """How it ended; two attempts of one log that differ in it contradict each other."""
         return self.state, self.reason, self.errno, self.failed_tdmr
@@ -46,6 +69,12 @@ class CmrList:
     ranges: list[Range] = field(default_factory=list)
     first: int = 0
     last: int = 0
+
+
+def module_runs(leaf: int, status: int) -> bool:
+    """Whether a call that fails shows a module that runs: it answers, and not about its bring-up."""
+    answered = status >> 60 in _MODULE_ANSWERS and (status >> 32) not in _NOT_READY
+    return leaf not in _INIT_LEAVES and answered
 
 
 def worst_of(attempts: Sequence[Attempt]) -> Attempt | None:

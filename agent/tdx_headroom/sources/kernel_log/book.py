@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdx_headroom.sources.kernel_log import boot_lines
+from tdx_headroom.sources.kernel_log.known_lines import is_unread_of_kvm
 from tdx_headroom.sources.kernel_log.records import KERNEL_FACILITY_END, KernelLog, LogRecord
 from tdx_headroom.sources.kernel_log.tdx_lines import LOOKS_LIKE_TDX, REPEATED, match_tdx_line
 
@@ -18,6 +19,9 @@ MAX_RECORDS = 8192
 MAX_REPEATED = 64
 """Of lines that KVM prints over and over at run time, more say no more."""
 
+MAX_UNREAD = 16
+"""Of lines that KVM prints about TDX and that are not understood: one is as good as many."""
+
 _GAP = "\0"
 """Text of what stands where records were lost; a record of the kernel's has control characters escaped."""
 
@@ -26,7 +30,8 @@ class LogBook:
     """Keeps the records that tell about TDX and memory, and where others stood between them.
 
     A record is kept only when it is one of the kernel's known lines as a whole: what only begins like one may
-    be of a bridge that a user has called ``tdx``, and would push out what counts.
+    be of a bridge that a user has called ``tdx``, and would push out what counts. A few of KVM's about TDX
+    are kept all the same: they may be a failure.
 
     Between kept records one empty record stands for all that are left out: a list is whole only when another
     record follows it, and so that there was one has to be remembered. Where records were lost stands a mark,
@@ -46,6 +51,7 @@ class LogBook:
         self.last_seq: int | None = None
         self.first: tuple[int, int] | None = None
         self._repeated = 0
+        self._unread = 0
         self._all_run = False
 
     def restore(self, records: Iterable[LogRecord], last_seq: int | None) -> None:
@@ -55,6 +61,7 @@ class LogBook:
             self._append(record)
         lines = (match_tdx_line(record.text.strip()) for record in self._records)
         self._repeated = sum(line is not None and line.kind in REPEATED for line in lines)
+        self._unread = sum(is_unread_of_kvm(record.text.strip()) for record in self._records)
         self._all_run = any(boot_lines.RUNNING.fullmatch(record.text.strip()) for record in self._records)
         self.last_seq = last_seq
 
@@ -89,6 +96,10 @@ class LogBook:
         if line is not None or self._is_of_the_boot(text.strip(), time):
             self._append(LogRecord(text, seq, time))
             return line is not None
+        if self._unread < MAX_UNREAD and is_unread_of_kvm(text.strip()):
+            self._unread += 1
+            self._append(LogRecord(text, seq, time))
+            return True
         return self._stand_in(seq, time)
 
     def _is_of_the_boot(self, text: str, time: int) -> bool:

@@ -4,11 +4,23 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from tdx_headroom.sources.kernel_log import boot_lines
 from tdx_headroom.sources.kernel_log.kmsg import HEAD
-from tdx_headroom.sources.kernel_log.tdx_lines import CANDIDATE, HARMLESS, TDX_PREFIX, match_tdx_line
+from tdx_headroom.sources.kernel_log.tdx_lines import (
+    CANDIDATE,
+    HARMLESS,
+    KVM_HARMLESS,
+    KVM_SAYS_TDX,
+    TDX_PREFIX,
+    match_tdx_line,
+    may_hide_failure,
+)
 from tdx_headroom.sources.platform import relevant_arguments
+
+if TYPE_CHECKING:
+    from tdx_headroom.sources.kernel_log.records import KernelLog
 
 # A program's name, 15 bytes at most, and its number: what it is called says nothing.
 CRASH = re.compile(r".{1,15}\[[0-9]+\]: ")
@@ -34,9 +46,35 @@ def is_known(text: str) -> bool:
 
 def is_unread(message: str) -> bool:
     """Whether a message is one of the kernel's about TDX that is not understood, and may mean something."""
+    if is_unread_of_kvm(message):
+        return True
     if not _SAYS_TDX.match(message) or HARMLESS.match(message) or CRASH.match(message):
         return False
     return match_tdx_line(message) is None
+
+
+def is_unread_of_kvm(message: str) -> bool:
+    """The same of KVM's messages about TDX; nearly all of them tell of something that does not work."""
+    if not KVM_SAYS_TDX.match(message) or KVM_HARMLESS.fullmatch(message) or CRASH.match(message):
+        return False
+    return match_tdx_line(message) is None
+
+
+def unread_of(log: KernelLog) -> tuple[str, ...]:
+    """Lines of a log that tell of TDX and are not understood.
+
+    In a log that only the kernel can have written, those of KVM alone: a bridge may be called ``tdx``, and
+    what it prints names devices as a user likes.
+    """
+    if log.unread:
+        return log.unread
+    check = is_unread_of_kvm if log.verified else is_unread
+    return tuple(record.text for record in log.records if check(record.text))
+
+
+def hides_failure(log: KernelLog) -> bool:
+    """Whether a line that could not be read may be a failure."""
+    return any(map(may_hide_failure, unread_of(log)))
 
 
 def in_short(text: str) -> str:

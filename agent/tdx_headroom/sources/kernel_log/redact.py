@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from tdx_headroom.errors import SourceError, one_line
 from tdx_headroom.facts.record_file import FIRMWARE_VERSION
 from tdx_headroom.sources.kernel_log import boot_lines
+from tdx_headroom.sources.kernel_log.known_lines import is_unread_of_kvm, unread_of
 from tdx_headroom.sources.kernel_log.records import KernelLog, LogRecord
 from tdx_headroom.sources.kernel_log.tdx_lines import LOOKS_LIKE_TDX, match_tdx_line, may_hide_failure
 from tdx_headroom.sources.kernel_log.text import parse_log_text
@@ -31,6 +32,8 @@ _UNREAD_MARKS = (
     "virt/tdx: (maybe a failure, redacted)",
 )
 """What stands for a line that mentions TDX and could not be read: it reads back as such a one."""
+_KVM_MARK = "kvm_intel: TDX: (not understood, redacted)"
+"""The same of KVM's, where it is a record like others."""
 
 # Kept as they are: all that they hold is numbers and words of the kernel's own.
 _PLAIN = (
@@ -69,7 +72,7 @@ def redacted(log: KernelLog) -> KernelLog:
         torn = index in log.gaps
         if torn:
             gaps.add(len(records))
-        text = keep(record.text) or MARK
+        text = keep(record.text) or _mark(log, record.text)
         if text == MARK and records and records[-1].text == MARK and not torn:
             # Of the last of these: a line that seems to belong to it is told from it by its time.
             records[-1] = records[-1]._replace(time=record.time)
@@ -92,9 +95,14 @@ def redacted(log: KernelLog) -> KernelLog:
         loose=tuple(text for text in log.loose if match_tdx_line(text)),
         contradictions=log.contradictions,
         gaps=frozenset(gaps),
-        unread=tuple(map(unread_mark, log.unread)),
+        unread=() if log.verified else tuple(map(unread_mark, unread_of(log))),
         excerpt=log.excerpt,
     )
+
+
+def _mark(log: KernelLog, text: str) -> str:
+    """What is left of a record of which nothing may be shown; in text, what is unread stands apart."""
+    return _KVM_MARK if log.verified and is_unread_of_kvm(text) else MARK
 
 
 def unread_mark(text: str) -> str:

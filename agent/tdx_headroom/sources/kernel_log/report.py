@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from tdx_headroom.address import Range
 from tdx_headroom.facts.kernel_report import (
+    KVM_REASONS,
     Contradiction,
     ContradictionKind,
     FailureReason,
@@ -20,8 +20,23 @@ from tdx_headroom.facts.kernel_report import (
     ModuleState,
     SeamcallFailure,
 )
-from tdx_headroom.sources.kernel_log.attempts import Attempt, CmrList, chosen_cmrs, same_moment, worst_of
-from tdx_headroom.sources.kernel_log.tdx_lines import FAILURES, NO_TDX, match_tdx_line, may_hide_failure
+from tdx_headroom.sources.kernel_log.attempts import (
+    Attempt,
+    CmrList,
+    chosen_cmrs,
+    module_runs,
+    same_moment,
+    worst_of,
+)
+from tdx_headroom.sources.kernel_log.known_lines import hides_failure
+from tdx_headroom.sources.kernel_log.tdx_lines import (
+    FAILURES,
+    KVM_GIVES_UP,
+    NO_TDX,
+    match_tdx_line,
+    number_of,
+    range_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,22 +44,7 @@ if TYPE_CHECKING:
     from tdx_headroom.sources.kernel_log.records import KernelLog
     from tdx_headroom.sources.kernel_log.tdx_lines import TdxLine
 
-# A leaf of the module's bring-up that fails says nothing about a module that runs, other leaves do.
-_INIT_LEAVES = {0x1F, 0x21, 0x22, 0x23, 0x24, 0x2D}
-# Completion status, upper 32 bits: C0000500 to C00005FF say that the module itself is not ready.
-_NOT_READY = range(0xC0000500, 0xC0000600)
-# What the SEAMCALL instruction itself reports when there is no module: bit 63 and 62 of the class apart.
-_MODULE_ANSWERS = (0x4, 0x6, 0xC, 0xE)
-
-_REASON_OF_ERRNO = {
-    -5: FailureReason.SEAMCALL,
-    -12: FailureReason.NO_MEMORY,
-    -13: FailureReason.EXCEPTION,
-    -19: FailureReason.NOT_LOADED,
-    -22: FailureReason.METADATA,
-    -28: FailureReason.AREAS_OR_TDMRS,
-    -95: FailureReason.EXCEPTION,
-}
+_KVM = "kvm_intel: "
 
 
 @dataclass(slots=True)
@@ -118,11 +118,6 @@ def _decide(reader: _Reader, log: KernelLog) -> Attempt | None:
     return outside
 
 
-def hides_failure(log: KernelLog) -> bool:
-    """Whether a line that could not be read may be a failure."""
-    return any(map(may_hide_failure, log.unread))
-
-
 def _outside(log: KernelLog) -> Attempt | None:
     """A failure that stands in a log without the log's prefix: as prose, or as the rest of a message."""
     reader = _Reader(KernelReport())
@@ -156,7 +151,7 @@ def _read_cmr(reader: _Reader, line: TdxLine, index: int) -> None:
         reader.cmrs_of = attempt
         reader.cmr_lists.append(CmrList(first=index))
     reader.cmr_lists[-1].last = index
-    reader.cmr_lists[-1].ranges.append(_range(line))
+    reader.cmr_lists[-1].ranges.append(range_of(line))
 
 
 def _read_failure(reader: _Reader, line: TdxLine, message: str) -> None:
@@ -166,32 +161,25 @@ def _read_failure(reader: _Reader, line: TdxLine, message: str) -> None:
     attempt = reader.complete(ModuleState.FAILED, message)
     attempt.reason, attempt.errno = reason, errno
     if line.groups.get("errno"):
-        attempt.errno = _number(line, "errno")
+        attempt.errno = number_of(line, "errno")
     if line.kind == "init-failed-areas":
-        attempt.failed_tdmr = _range(line)
+        attempt.failed_tdmr = range_of(line)
 
 
 def _read_init_failed(reader: _Reader, line: TdxLine, message: str) -> None:
-    errno = _number(line, "errno")
+    errno = number_of(line, "errno")
     if reader.attempt.state is ModuleState.FAILED and reader.attempt.errno not in (None, errno):
         reader.attempt = Attempt()
     attempt = reader.complete(ModuleState.FAILED, message)
     attempt.errno = errno
-    attempt.reason = attempt.reason or _reason_of(attempt)
-
-
-def _reason_of(attempt: Attempt) -> FailureReason:
-    """Why an attempt failed that only an errno ends."""
-    if attempt.hint is not None:
-        return attempt.hint
-    return _REASON_OF_ERRNO.get(attempt.errno or 0, FailureReason.OTHER)
+    attempt.reason = attempt.reason or attempt.by_errno
 
 
 def _read_pamt(reader: _Reader, line: TdxLine, message: str) -> None:
     if reader.attempt.state is ModuleState.INITIALIZED and reader.attempt.pamt_kib is not None:
         reader.attempt = Attempt()
     attempt = reader.complete(ModuleState.INITIALIZED, message)
-    attempt.pamt_kib = _number(line, "kib") if "kib" in line.groups else _number(line, "pages") * 4
+    attempt.pamt_kib = number_of(line, "kib") if "kib" in line.groups else number_of(line, "pages") * 4
 
 
 def _read_initialized(reader: _Reader, _line: TdxLine, message: str) -> None:
@@ -200,7 +188,7 @@ def _read_initialized(reader: _Reader, _line: TdxLine, message: str) -> None:
 
 def _read_keyids(reader: _Reader, line: TdxLine, _message: str) -> None:
     if reader.report.keyids is None or reader.report.verified:
-        reader.report = replace(reader.report, keyids=(_number(line, "first"), _number(line, "end")))
+        reader.report = replace(reader.report, keyids=(number_of(line, "first"), number_of(line, "end")))
 
 
 def _read_version(reader: _Reader, line: TdxLine, _message: str) -> None:
@@ -245,27 +233,42 @@ def _read_not_convertible(reader: _Reader, _line: TdxLine, _message: str) -> Non
 
 
 def _read_tdmr_limit(reader: _Reader, line: TdxLine, _message: str) -> None:
-    reader.progress().tdmrs_used = (_number(line, "used"), _number(line, "limit"))
+    reader.progress().tdmrs_used = (number_of(line, "used"), number_of(line, "limit"))
 
 
 def _read_runtime_seamcall(reader: _Reader, line: TdxLine, message: str) -> None:
     """KVM's own SEAMCALLs fail at run time too; that the module answers proves that it runs."""
     leaf = int(line.groups["leaf"] or "0", 16)
     status = int(line.groups["status"] or "0", 16)
-    answered = status >> 60 in _MODULE_ANSWERS and (status >> 32) not in _NOT_READY
-    if leaf not in _INIT_LEAVES and answered and not reader.completed and not reader.started:
+    if module_runs(leaf, status) and not reader.completed and not reader.started:
         reader.complete(ModuleState.INITIALIZED, message)
 
 
-def _read_kvm_failed(reader: _Reader, line: TdxLine, message: str) -> None:
+def _read_kvm_gives_up(reader: _Reader, line: TdxLine, message: str) -> None:
+    """KVM gives TDX up, for a reason of its own or the module's; a module that runs goes on running."""
+    reader.report = replace(reader.report, kvm_failed=True)
+    reason = KVM_GIVES_UP[line.kind]
+    if reason in KVM_REASONS and reader.completed and reader.completed[-1].reason in KVM_REASONS:
+        # It was loaded again. In a log that anybody may have written to, the first word counts.
+        if reader.report.verified and reader.attempt is reader.completed[-1]:
+            reader.attempt.reason, reader.attempt.message = reason, message
+    elif reader.attempt.state is None and not reader.completed:
+        attempt = reader.complete(ModuleState.FAILED, message)
+        attempt.reason = attempt.hint or reason if reason is FailureReason.OTHER else reason
+
+
+def _read_kvm_vcpus(reader: _Reader, _line: TdxLine, message: str) -> None:
+    """The module gives guests fewer CPUs than KVM promises: KVM asks only once the module is initialized."""
     reader.report = replace(reader.report, kvm_failed=True)
     if reader.attempt.state is None and not reader.completed:
-        attempt = reader.complete(ModuleState.FAILED, message)
-        keyids = line.kind == "kvm-no-keyids"
-        attempt.reason = FailureReason.KEYIDS if keyids else attempt.hint or FailureReason.OTHER
+        reader.complete(ModuleState.INITIALIZED, message)
 
 
 def _read_unsupported(reader: _Reader, line: TdxLine, message: str) -> None:
+    if message.startswith(_KVM):
+        reader.report = replace(reader.report, kvm_failed=True)
+        if reader.completed:
+            return
     # tdx_enable() of 7.1 and later says this also after tdx_init() has said why: hibernation, for instance.
     if line.kind == "unsupported" and any(a.state is ModuleState.FAILED for a in reader.completed):
         return
@@ -311,8 +314,8 @@ _HANDLERS: dict[str, Callable[[_Reader, TdxLine, str], None]] = {
     "init-failed": _read_init_failed,
     "init-failed-other": _read_init_failed,
     "packages": _read_packages,
-    "kvm-failed": _read_kvm_failed,
-    "kvm-no-keyids": _read_kvm_failed,
+    **dict.fromkeys(KVM_GIVES_UP, _read_kvm_gives_up),
+    "kvm-vcpus": _read_kvm_vcpus,
     "runtime-seamcall": _read_runtime_seamcall,
 }
 
@@ -340,11 +343,3 @@ def _finish(reader: _Reader, log: KernelLog, decided: Attempt | None) -> KernelR
     if report.keyids is not None:
         return replace(report, state=ModuleState.NOT_ATTEMPTED)
     return report
-
-
-def _range(line: TdxLine) -> Range:
-    return Range(int(line.groups["start"] or "0", 16), int(line.groups["end"] or "0", 16))
-
-
-def _number(line: TdxLine, group: str) -> int:
-    return int(line.groups[group] or "0")

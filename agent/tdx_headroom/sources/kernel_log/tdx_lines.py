@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from tdx_headroom.address import Range
 from tdx_headroom.facts.kernel_report import FailureReason, NoTdx
 
 
@@ -77,20 +78,45 @@ _PREFIXED = {
     "init-failed-other": rf"initialization failed {_ERRNO}\.?",
 }
 
+# tdx_bringup() and __tdx_bringup() of arch/x86/kvm/vmx/tdx.c, in mainline since v6.16; tdx_hardware_setup()
+# and vt_hardware_setup() of vendors' trees before that, and the first of them since v7.1. Misspelt as there.
+_OF_KVM = {
+    "packages": _PACKAGES,
+    "cpu-feature": r"(?P<feature>(?:OS)?XSAVE|MOVDIR64B|Self-snoop|SELF_?SNOOP)"
+    r" is (?:required|reqiured) for TDX",
+    "unsupported": r"TDX not supported by the host platform"
+    r"|TDX requires baremetal\. Not Supported on VMM guest",
+    "kvm-failed": r"Failed to initialize TDX module"
+    r"|MSR(?: [0-9a-f]{1,8}|_IA32_TSX_CTRL) isn't included by kvm_find_user_return_msr",
+    "kvm-old-module": r"Too old version of TDX module\. Consider upgrade",
+    "kvm-no-keyids": r"no TDX private KeyIDs available",
+    "kvm-ept": r"EPT is required for TDX|Cannot enable TDX with EPT disabled",
+    "kvm-mmu": r"TDP MMU and MMIO caching(?: and EPT A/D bit)? is required for TDX"
+    r"|TDX requires TDP MMU\. {1,2}Please enable TDP MMU for TDX"
+    r"|TDX requires mmio caching\. {1,2}Please enable mmio caching for TDX",
+    "kvm-apicv": r"APICv is required for TDX",
+    "kvm-virtualization": r"tdx requires kvm\.enable_virt_at_load=1",
+    "kvm-vcpus": r"Disable TDX: MAX_VCPU_PER_TD \([0-9]{1,5}\) smaller than number of logical CPUs"
+    r" \([0-9]{1,5}\)",
+}
+
 _BARE = {
-    "packages": f"kvm_intel: {_PACKAGES}",
-    "cpu-feature": r"kvm_intel: (?:tdx: )?(?P<feature>XSAVE|MOVDIR64B|Self-snoop) is required for TDX\.?",
-    "kvm-failed": r"kvm_intel: Failed to initialize TDX module\.?",
-    "kvm-no-keyids": r"kvm_intel: tdx: no TDX private KeyIDs available\.?",
     "runtime-seamcall": r"SEAMCALL \((?P<leaf>0x[0-9a-f]{1,16})\) failed: (?P<status>0x[0-9a-f]{1,16})"
     r"(?: (?:RCX|RDX|R[0-9]{1,2}) 0x[0-9a-f]{1,16})*",
     "seamldr-seamcall": r"seamldr: SEAMCALL \(0x[0-9a-f]{1,16}\) failed: 0x[0-9a-f]{1,16}",
 }
 
 _PATTERNS = [(kind, re.compile(_PREFIX + "(?:" + p + ")", re.ASCII)) for kind, p in _PREFIXED.items()]
+_PATTERNS += [
+    (kind, re.compile(rf"kvm_intel: (?:tdx: )?(?:{p})\.?", re.ASCII)) for kind, p in _OF_KVM.items()
+]
 _PATTERNS += [(kind, re.compile(p, re.ASCII)) for kind, p in _BARE.items()]
 
 TDX_PREFIX = re.compile(_PREFIX)
+KVM_SAYS_TDX = re.compile(
+    r"kvm_intel: (?!port [0-9]+\(|renamed from |received packet on )(?:.*\W)??tdx(?!\w)", re.IGNORECASE
+)
+"""How KVM tells of TDX; a network device may have its name, and tell of ports and other devices."""
 CANDIDATE = re.compile(r"(?:virt/)?tdx: |kvm_intel: |SEAMCALL \(|seamldr: ")
 """How each of these begins: one cheap test before some thirty, for nearly all lines tell something else."""
 
@@ -107,8 +133,16 @@ HARMLESS = re.compile(
 )
 """How lines begin that mean nothing for the initialisation."""
 
+KVM_HARMLESS = re.compile(
+    r"kvm_intel: (?:tdx: )?(?:TDX is supported\.(?: x86 phys bits [0-9]{1,3})?|live migration supported"
+    r"|td partitioning supported|max servtds supported per user TD is [0-9]{1,5})",
+    re.ASCII,
+)
+"""What vendors' KVM before 6.16 says of TDX that is up."""
+
 _MENTION = re.compile(
-    r"\btdx\W{0,8}[:=] *\S|\bvirt/tdx\W{0,8}$|\bSEAMCALL\b|private KeyID|for PAMT|areas exhausted",
+    r"\bkvm_intel: .*\btdx\b"
+    r"|\btdx\W{0,8}[:=] *\S|\bvirt/tdx\W{0,8}$|\bSEAMCALL\b|private KeyID|for PAMT|areas exhausted",
     re.IGNORECASE,
 )
 _BAD = re.compile(
@@ -134,6 +168,9 @@ def mentions_tdx(text: str) -> bool:
 
 def may_hide_failure(text: str) -> bool:
     """Whether what is left of a line may be a failure, or the beginning of one."""
+    if KVM_SAYS_TDX.search(text):
+        # Nearly all that it says is what does not work.
+        return not KVM_HARMLESS.search(text)
     _, _, rest = text.rpartition("tdx: ")
     return _BAD.search(text) is not None or any(line.startswith(rest.rstrip()) for line in _OF_FAILURES)
 
@@ -157,8 +194,28 @@ NO_TDX = {
 }
 """Lines that say that TDX is not available here, and why."""
 
+KVM_GIVES_UP = {
+    "kvm-failed": FailureReason.OTHER,
+    "kvm-old-module": FailureReason.RBP_BUG,
+    "kvm-no-keyids": FailureReason.KEYIDS,
+    "kvm-ept": FailureReason.KVM_EPT,
+    "kvm-mmu": FailureReason.KVM_MMU,
+    "kvm-apicv": FailureReason.KVM_APICV,
+    "kvm-virtualization": FailureReason.KVM_VIRTUALIZATION,
+}
+"""Lines by which KVM says that it gives TDX up, and why; what became of the module they do not say."""
+
 OUTCOMES = frozenset(
-    {*FAILURES, *NO_TDX, "initialized", "pamt-kib", "pamt-pages", "init-failed", "init-failed-other"}
+    {
+        *FAILURES,
+        *NO_TDX,
+        *KVM_GIVES_UP,
+        "initialized",
+        "pamt-kib",
+        "pamt-pages",
+        "init-failed",
+        "init-failed-other",
+    }
 )
 """Kinds that tell how an attempt has ended."""
 
@@ -171,3 +228,13 @@ def match_tdx_line(message: str) -> TdxLine | None:
         if match := pattern.fullmatch(message):
             return TdxLine(kind, match.groupdict())
     return None
+
+
+def range_of(line: TdxLine) -> Range:
+    """The range that a line names."""
+    return Range(int(line.groups["start"] or "0", 16), int(line.groups["end"] or "0", 16))
+
+
+def number_of(line: TdxLine, group: str) -> int:
+    """A number of a line's."""
+    return int(line.groups[group] or "0")
