@@ -84,6 +84,28 @@ def test_layout(layout: str, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("options kvm-intel ept=0\n", "kvm-option-off"),
+        ("install kvm_intel /bin/true\n", "kvm-not-loaded"),
+        ("blacklist kvm_intel\n", "kvm-may-not-be-loaded"),
+    ],
+)
+def test_how_kvm_is_loaded(text: str, kind: str, tmp_path: Path) -> None:
+    """Modprobe's configuration on the disk tells of the next boot, from the tree and from its capture."""
+    root = merged("debian-two-saved", tmp_path / "host")
+    (tmp_path / "host/etc/modprobe.d").mkdir(parents=True)
+    (tmp_path / "host/etc/modprobe.d/kvm.conf").write_text(text)
+    data = make_capture(root, 0, keep_host_name=False).data
+    again = read_archive(decompressed(io.BytesIO(data), "x", 1 << 30), "x", SELECTION)
+    for files in (root, again):
+        boots = assessed(files).boots or ()
+        running = next(boot for boot in boots if Role.RUNNING in boot.entry.roles)
+        assert running.verdict is not None
+        assert kind in {finding.kind for finding in running.verdict.findings}
+
+
 def test_a_capture_holds_no_secrets(tmp_path: Path) -> None:
     """Passwords, ids of file systems, and arguments that are not about memory stay on the host."""
     root = merged("debian-two-saved", tmp_path / "host")
