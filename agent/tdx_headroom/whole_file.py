@@ -26,9 +26,9 @@ def write_whole(path: str, data: Buffer, mode: int) -> None:
     """Put the data in place of the file, at once: a reader sees the old file or the new one.
 
     The temporary file is in the same folder, has a name that cannot be guessed, and is created by this call
-    or not at all; no link is followed: the folder may be writable by others. Who ends the process meanwhile,
-    as systemd does, waits until the temporary file is gone; after a SIGKILL it stays, and nobody removes it:
-    another process may be writing it.
+    or not at all; no link is followed: the folder may be writable by others. SIGTERM and SIGHUP are held back
+    until the temporary file is gone; after a SIGKILL it stays, and nobody removes it: another process may be
+    writing it.
 
     Args:
         path: the file; it may exist, and may be a link, which is replaced and not followed.

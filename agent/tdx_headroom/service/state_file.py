@@ -126,7 +126,7 @@ class StateFile:
         try:
             owner = os.fstat(fd).st_uid
             if owner != os.geteuid():
-                raise ValueError(f"it is of user id {owner}, who may have written anything")
+                raise ValueError(f"it belongs to user id {owner}, who may have written anything to it")
             # Not closed by it: for a directory open() fails, and leaves the descriptor open.
             with open(fd, "rb", closefd=False) as stream:
                 return stream.read(MAX_FILE + 1)
