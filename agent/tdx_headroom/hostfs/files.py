@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -12,17 +13,25 @@ MAX_FILE = 16 << 20
 """No file that is read whole is larger on a sane host; a larger one is refused, not cut."""
 
 
+class NameKind(Enum):
+    """What a capture keeps of a path of which nothing but the name is read."""
+
+    NAME = "name"
+    DIRECTORY = "directory"
+    UNKEPT = "nothing"
+
+
 class Selection(NamedTuple):
     """Which files of a host are read, by their paths.
 
     Args:
         text: whether a path's text is.
-        name: whether only its name is.
+        name: whether only its name is, and what a capture keeps of that; None: it is not.
         limit: the most bytes of a text.
     """
 
     text: Callable[[str], bool]
-    name: Callable[[str], bool]
+    name: Callable[[str], NameKind | None]
     limit: Callable[[str], int]
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import SourceError
-from tdx_headroom.hostfs.files import MAX_FILE
+from tdx_headroom.hostfs.files import MAX_FILE, NameKind
 
 if TYPE_CHECKING:
     from tdx_headroom.hostfs.files import HostFiles, Selection
@@ -64,6 +64,7 @@ class RecordingRoot:
         entries = self._files.entries(source, relative)
         self.names.append(f"{relative}/")
         for name in entries:
-            if self._selection.name(path := f"{relative}/{name}") and name.startswith(("node", "memory")):
-                self.names.append(f"{path}/" if name.startswith("node") else path)
+            kind = self._selection.name(path := f"{relative}/{name}")
+            if kind in (NameKind.NAME, NameKind.DIRECTORY):
+                self.names.append(f"{path}/" if kind is NameKind.DIRECTORY else path)
         return entries

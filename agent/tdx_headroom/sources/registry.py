@@ -16,7 +16,7 @@ from tdx_headroom.errors import SourceError
 from tdx_headroom.facts.boot_inventory import INVENTORY_PATH
 from tdx_headroom.facts.record_file import FIRMWARE_VERSION, RECORDS_PATH
 from tdx_headroom.facts.sources import RESERVED, MemorySource
-from tdx_headroom.hostfs.files import MAX_FILE, Selection
+from tdx_headroom.hostfs.files import MAX_FILE, NameKind, Selection
 from tdx_headroom.sources import (
     firmware_memmap,
     iomem,
@@ -72,6 +72,18 @@ class File(NamedTuple):
     privileged: bool = False
 
 
+class Names(NamedTuple):
+    """Paths of which nothing but the names is read.
+
+    Args:
+        path: a pattern of them, relative to the host's root, without groups that are counted.
+        kind: what a capture keeps of them.
+    """
+
+    path: str
+    kind: NameKind = NameKind.UNKEPT
+
+
 @dataclass(frozen=True, slots=True)
 class Source(Generic[T]):
     """A source.
@@ -80,7 +92,7 @@ class Source(Generic[T]):
         name: as in the metrics.
         read: its reader; None where that needs to know what other sources say.
         files: that it reads.
-        names: a pattern of paths of which nothing but the names is read.
+        names: paths of which nothing but the names is read.
         reported: whether facts tell how reading it went.
         required: whether every Linux host has it, and no other stands in for it.
     """
@@ -88,7 +100,7 @@ class Source(Generic[T]):
     name: str
     read: Callable[[HostFiles], Reading[T]] | None
     files: tuple[File, ...]
-    names: str | None = None
+    names: tuple[Names, ...] = ()
     reported: bool = True
     required: bool = False
 
@@ -129,8 +141,12 @@ NODES = Source(
             "numbers of the node's memory blocks",
         ),
     ),
-    # Whatever lies in a node's directory shows that there is the node.
-    names=r"sys/devices/system/node/node[0-9]{1,5}(?:/(?:memory[0-9]{1,9}|meminfo|cpulist|distance))?",
+    names=(
+        Names(rf"{nodes.PATH}/node[0-9]{{1,5}}", NameKind.DIRECTORY),
+        Names(rf"{nodes.PATH}/node[0-9]{{1,5}}/memory[0-9]{{1,9}}", NameKind.NAME),
+        # Whatever lies in a node's directory shows that there is the node.
+        Names(rf"{nodes.PATH}/node[0-9]{{1,5}}/(?:meminfo|cpulist|distance)"),
+    ),
     required=True,
 )
 CPU_NODES = Source(
@@ -226,7 +242,7 @@ BOOTS: Source[BootInventory] = Source(
         File(r"sys/kernel/kexec(?:/|_)loaded", reduce.nothing, _IN_INVENTORY),
         File(INVENTORY_PATH, reduce.inventory, "boot entries: kernels, and arguments about memory and TDX"),
     ),
-    names=BOOT_NAMES,
+    names=(Names(BOOT_NAMES),),
     reported=False,
 )
 RECORDS: Source[tuple[BootRecord, ...]] = Source(
@@ -242,6 +258,7 @@ SOURCES: tuple[Source[Any], ...] = (
 )
 """All of them, in the order in which they are reported."""
 
+_NAMES = tuple(names for source in SOURCES for names in source.names)
 _FILES = tuple(file for source in SOURCES for file in source.files)
 
 HANDED_OVER = {file.handed_over: file.path for file in _FILES if file.handed_over}
@@ -259,12 +276,17 @@ def _texts() -> re.Pattern[str]:
 
 @cache
 def _names() -> re.Pattern[str]:
-    return re.compile("|".join(source.names for source in SOURCES if source.names), re.ASCII)
+    return re.compile("|".join(f"({names.path})" for names in _NAMES), re.ASCII)
+
+
+def _kind_of(path: str) -> NameKind | None:
+    match = _names().fullmatch(path)
+    return None if match is None or match.lastindex is None else _NAMES[match.lastindex - 1].kind
 
 
 SELECTION = Selection(
     text=lambda path: _texts().fullmatch(path) is not None,
-    name=lambda path: _names().fullmatch(path) is not None,
+    name=_kind_of,
     limit=lambda path: MAX_LOG if ALL_LOG_PATHS.fullmatch(path) else MAX_FILE,
 )
 """What is read of a host: of an archive no other file is looked at."""
