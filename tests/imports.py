@@ -136,6 +136,42 @@ def _beyond(module: Module, package: str) -> list[str]:
     return sorted(foreign | module.calls)
 
 
+def circles(package: Path) -> list[list[str]]:
+    """Modules that import each other when the program runs, directly or through others; each circle sorted.
+
+    Imports inside of functions count. That the package of a module runs before it does not, since it is so
+    wherever an ``__init__`` imports modules of its package.
+    """
+    modules = modules_of(package)
+    imports = {
+        name: {_module_named(one, modules) for one in module.at_run_time} - {"", name}
+        for name, module in modules.items()
+    }
+    reached = {name: _reached(name, imports) for name in modules}
+    found = {
+        tuple(sorted(other for other in reached[name] if name in reached[other]))
+        for name in modules
+        if name in reached[name]
+    }
+    return sorted(map(list, found))
+
+
+def _module_named(name: str, modules: dict[str, Module]) -> str:
+    """The module that a name is, or that it is taken out of; none for one of another package."""
+    return max((owner for owner in _own(name, modules)), key=len, default="")
+
+
+def _reached(start: str, imports: dict[str, set[str]]) -> set[str]:
+    """All that a module imports, directly or through others."""
+    found: set[str] = set()
+    todo = [start]
+    while todo:
+        new = imports[todo.pop()] - found
+        found |= new
+        todo += new
+    return found
+
+
 def impurities(package: Path, pure: tuple[str, ...]) -> list[str]:
     """How pure modules come to something that reads, waits or logs.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PACKAGES
-from tests.imports import impurities, modules_of
+from tests.imports import circles, impurities, modules_of
 from tests.opened import openings
 from tests.shares import FAULTS, LONG
 
@@ -83,6 +83,28 @@ def arrows_up(package: Path) -> list[str]:
 def test_arrows_go_one_way() -> None:
     """sources -> facts -> plan -> verdict -> outputs, and nothing back."""
     assert not arrows_up(PACKAGE)
+
+
+def test_nothing_imports_itself_through_others() -> None:
+    """Within a room as between rooms, no module needs another one that needs it, when the program runs."""
+    assert not circles(PACKAGE)
+
+
+@pytest.mark.parametrize(
+    ("module", "planted"),
+    [
+        ("verdict/model.py", "from tdx_headroom.verdict.judge import judge"),
+        ("verdict/obstacles/lasting.py", "from tdx_headroom.verdict import State"),
+        ("plan/holes.py", "def late(): from .build import plan"),
+    ],
+)
+def test_planted_circles_are_found(tmp_path: Path, module: str, planted: str) -> None:
+    """Through however many modules, and also where it is imported late."""
+    copy = shutil.copytree(PACKAGE, tmp_path / PACKAGE.name, ignore=lambda *_: ["hosts"])
+    with (copy / module).open("a") as file:
+        file.write(f"\n{planted}\n")
+    name = f"tdx_headroom.{module.removesuffix('.py').replace('/', '.')}"
+    assert [circle for circle in circles(copy) if name in circle]
 
 
 def test_every_room_has_its_layer() -> None:

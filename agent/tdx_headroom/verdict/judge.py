@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tdx_headroom.facts.host_facts import Placement
 from tdx_headroom.facts.kernel_report import ModuleState
 from tdx_headroom.facts.sources import PlacementSource
-from tdx_headroom.verdict import crosscheck
+from tdx_headroom.verdict.crosscheck import estimate
 from tdx_headroom.verdict.decode import failed_in_words, why_no_tdx
 from tdx_headroom.verdict.findings import FAILS, RISK, Certainty
 from tdx_headroom.verdict.guard import Guard
@@ -72,7 +72,7 @@ def judge(
     next_boot, worst = _decide(signs, found)
     decides = _what_decides(signs, next_boot, worst)
     state, summary = _state(signs, found, next_boot, decides)
-    guess = guard.part("the estimate from the CMRs", lambda: crosscheck.estimate(facts), None)
+    guess = guard.part("the estimate from the CMRs", lambda: estimate(facts), None)
     rests_on = guard.part("what the plan rests on", lambda: _rests_on(facts, plan, guess), list[str]())
     told: dict[Told | None, list[str]] = {where: [] for where in (*Told, None)}
     for row, finding in found.findings:

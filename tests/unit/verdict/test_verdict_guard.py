@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
@@ -39,7 +40,7 @@ def fault(*_: object, **__: object) -> NoReturn:
         "remedies.search.search",
         "remedies.areas._what",
         "remedies.kernels._other_kernels",
-        "crosscheck.estimate",
+        "judge.estimate",
         "obstacles.failed.remedies_for",
         "few-tdmrs",
         "other-kernel",
@@ -56,7 +57,8 @@ def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     if rows != list(obstacles.REGISTRY):
         monkeypatch.setattr(obstacles, "REGISTRY", rows)
     else:
-        monkeypatch.setattr(f"tdx_headroom.verdict.{name}", fault)
+        module, _, function = f"tdx_headroom.verdict.{name}".rpartition(".")
+        monkeypatch.setattr(import_module(module), function, fault)
     return name
 
 

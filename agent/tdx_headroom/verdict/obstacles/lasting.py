@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from tdx_headroom.facts.kernel_report import KVM_REASONS, FailureReason
-from tdx_headroom.verdict import not_loaded
 from tdx_headroom.verdict.decode import describe_failure, is_persistent, remedies_for
 from tdx_headroom.verdict.findings import FAILS, NOTE, RISK, Certainty, Finding, Findings, Signs
+from tdx_headroom.verdict.not_loaded import steps
 
 _KIND_OF = {
     FailureReason.KEYIDS: "too-few-keyids",
@@ -41,7 +41,7 @@ def look(signs: Signs) -> Findings:
     remedies = remedies_for(log)
     if log.reason is FailureReason.NOT_LOADED:
         platform = signs.facts.platform
-        remedies = not_loaded.steps(log.keyids, sgx=None if platform is None else platform.sgx)
+        remedies = steps(log.keyids, sgx=None if platform is None else platform.sgx)
     yield Finding(
         _KIND_OF[log.reason],
         NOTE if signs.not_tdx else FAILS,
