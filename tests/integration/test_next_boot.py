@@ -15,6 +15,7 @@ from tdx_headroom.facts.boot_inventory import INVENTORY_PATH
 from tdx_headroom.hostfs.root import Root
 from tdx_headroom.sources.platform import read_boot_id
 from tests.integration.agent import Running, agent
+from tests.tools.images import put_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +61,7 @@ def test_a_new_inventory_wakes_the_agent(host: Path, running: Running) -> None:
     config.write_text(
         "menuentry good --id good {\n  linux /boot/vmlinuz-6.8.0-1008-intel kvm_intel.tdx=1 nohibernate\n}\n"
     )
-    (host / "boot/vmlinuz-6.8.0-1008-intel").write_bytes(b"")
+    put_image(host, "6.8.0-1008-intel")
     take(host)
     running.wait_for(f'msg="next boot" verdict=will-initialize kernel_release={GOOD} entry=good')
     assert running.value("tdx_staged_boot", verdict="will-fail") == 0

@@ -7,6 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
+from tests.tools.images import put_image
+
 TESTS = Path(__file__).resolve().parents[1]
 RUNNING = "6.8.0-1007-intel"
 LINE = "root=/dev/vda ro  quiet nohibernate"
@@ -49,7 +51,7 @@ def staged_host(
     shutil.copytree(TESTS / "hosts" / base, folder, symlinks=True)
     (folder / "boot/grub").mkdir(parents=True)
     for release in (newest, other):
-        (folder / f"boot/vmlinuz-{release}").touch()
+        put_image(folder, release)
         (folder / f"boot/initrd.img-{release}").touch()
         # Older than the boot that runs, which is the same again then.
         os.utime(folder / f"boot/initrd.img-{release}", (0, 0))

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from tdx_headroom.boots.firmware.choice import OptionKind
 from tdx_headroom.boots.firmware.reader import read_firmware
 from tdx_headroom.boots.grub.reader import read_grub
-from tdx_headroom.boots.kernels.image import read_version
+from tdx_headroom.boots.kernels.image import damage, read_version
 from tdx_headroom.boots.kernels.reader import KernelReader
 from tdx_headroom.boots.kernels.scanner import Scanner, cache_path
 from tdx_headroom.boots.kexec import with_kexec
 from tdx_headroom.boots.menu import Menu
 from tdx_headroom.boots.modprobe import read_kvm_loading
 from tdx_headroom.boots.mounted import boot_folder_unseen, is_this_host
-from tdx_headroom.boots.reasons import SOURCE, bounded
+from tdx_headroom.boots.reasons import SOURCE, bounded, clause
 from tdx_headroom.boots.running import differences, read_running, running_entry
 from tdx_headroom.boots.systemd_boot.reader import read_systemd_boot
 from tdx_headroom.boots.systemd_boot.uki import read_uki_entry
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tdx_headroom.boots.firmware.choice import BootOption
+    from tdx_headroom.boots.menu import MenuEntry
     from tdx_headroom.boots.running import Running
     from tdx_headroom.boots.source import BootSource
     from tdx_headroom.facts.boots import KernelTraits
@@ -166,7 +167,9 @@ class _Taking:
         unknown = firmware.unknown or (None if option is None else option.unknown)
         if unknown is not None:
             return _Choice(unknown=unknown)
-        if option is not None and option.starts is OptionKind.UKI and option.image is not None:
+        if option is not None and option.starts is OptionKind.UKI:
+            if option.image is None:
+                return _Choice(unknown=f"the firmware starts {option.file} next, which is not found here")
             image = read_uki_entry(self._files, option.image)
             menu = Menu(None, (image,), default=0, known_from=(option.image,))
             return _Choice(menu, 0, firmware.one_shot)
@@ -237,9 +240,24 @@ class _Taking:
             recovery=found.recovery,
             differs=differences(self._running, release, line, version, changed),
             traits=self._traits_of(release, image, found.offset),
-            unknown=found.unknown,
+            unknown=found.unknown or self._fault(menu, found),
             file=found.file,
         )
+
+    def _fault(self, menu: Menu, found: MenuEntry) -> str | None:
+        """Why the loader cannot start an entry whose image is there, a clause; None: nothing shows that.
+
+        GRUB stops at an initial RAM disk that it does not find (normal/menu.c boots only without an error),
+        and so do systemd-boot and the kernel's EFI stub. A captured tree may have none of them at all.
+        """
+        image = found.image
+        if image is not None and (why := damage(self._files, image, offset=found.offset)) is not None:
+            return why
+        if found.lost_initrd is None:
+            return None
+        kept = any(entry.initrds and entry.lost_initrd is None for entry in menu.entries)
+        known = kept or is_this_host(self._files)
+        return clause(found.lost_initrd, "this initial RAM disk is missing") if known else None
 
     def _traits_of(self, release: str | None, image: str | None, offset: int = 0) -> KernelTraits | None:
         if release is None:

@@ -22,8 +22,10 @@ class MenuEntry(NamedTuple):
         release: where the entry itself tells it (a ``version``, the name of the image); None: ask the image.
         recovery: whether it is for recovery or rescue, or boots to a single user.
         offset: where the kernel's image begins in that file: a unified one has it in a section.
-        unknown: why image, release or line are not known, a clause; None where all is well.
+        unknown: why image, release or line are not known, or that the image is missing, a clause; None where
+            all is well.
         file: that has its command line, relative to the host's root.
+        lost_initrd: the first of its initial RAM disks that is not there, as the entry names it.
     """
 
     id: str
@@ -36,6 +38,7 @@ class MenuEntry(NamedTuple):
     offset: int = 0
     unknown: str | None = None
     file: str | None = None
+    lost_initrd: str | None = None
 
 
 class Menu(NamedTuple):

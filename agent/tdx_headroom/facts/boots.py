@@ -134,7 +134,8 @@ class BootEntry:
         recovery: whether it is for recovery or rescue, or boots to a single user.
         differs: in what it differs from the running boot; None where that cannot be told.
         traits: of its kernel, by its own files.
-        unknown: why release or command line are unknown, a clause.
+        unknown: why release or command line are unknown, or whether the loader can start it: its image is
+            missing or damaged, or lies where nobody can look; a clause.
         file: that has its command line, relative to the host's root; None where it has none.
     """
 

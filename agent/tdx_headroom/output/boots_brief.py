@@ -79,15 +79,12 @@ def _unknown_next(assessment: Assessment) -> list[str]:
 
 def _next(assessment: Assessment, coming: Boot, removed: str | None, width: int) -> list[str]:
     where = _under(coming, removed)
-    doubt = coming.entry.unknown if coming.state is State.WILL_INITIALIZE else None
-    if coming.state is State.WILL_INITIALIZE and doubt is None:
+    if coming.state is State.WILL_INITIALIZE:
         known = printable(coming.entry.known_from)
         return [f"{_NAME}: TDX will come up under {where} ({known}){_left(coming)}."]
     if coming.state not in _BAD:
         place = "at the next boot" if coming.entry.release is None else f"under {where},"
-        return [
-            f"{_NAME}: Whether TDX will come up {place} cannot be told: {_sentence(doubt or _why(coming))}"
-        ]
+        return [f"{_NAME}: Whether TDX will come up {place} cannot be told: {_why(coming)}"]
     way = _way_out(assessment, coming)
     word = "will NOT" if coming.state is State.WILL_FAIL else "may not"
     said = f"{_NAME}: TDX {word} come up under {where}: {_why(coming)} {_told_way(assessment, coming, way)}"

@@ -39,7 +39,8 @@ class Boot(NamedTuple):
         start: when its kernel initializes TDX, and what tells it.
         staged: what is open about it.
         state: its verdict: will-initialize, at-risk, will-fail, cannot-tell or not-tdx.
-        verdict: all of that verdict; None where release or command line are unknown.
+        verdict: all of that verdict; None where release or command line are unknown, or whether the loader
+            can start it.
         plan: of its kernel's strategy; None where there is none.
         why: the state in a sentence.
     """
@@ -117,6 +118,14 @@ def why_none_comes(facts: HostFacts) -> str:
     return why or "no entry of the boot configuration comes next"
 
 
+def doubt_of(entry: BootEntry) -> str:
+    """Why nothing good can be said of an entry, and what to do about it, in sentences."""
+    if entry.release is None or entry.arguments is None:
+        what = "the kernel" if entry.release is None else "the command line"
+        return f"{what} is unknown" + (f", {entry.unknown}." if entry.unknown else ".")
+    return f"{entry.unknown}. Mend that, or choose another entry before the reboot."
+
+
 def _is_rebuilt(entry: BootEntry) -> bool:
     """Whether it is the running kernel's release with another image."""
     return Change.IMAGE in (entry.differs or ())
@@ -131,8 +140,7 @@ def _is_alike(facts: HostFacts, entry: BootEntry) -> bool:
 def _judge(facts: HostFacts, entry: BootEntry, what_if: WhatIf, shown: Shown, *, remedies: bool) -> Boot:
     running = Role.RUNNING in entry.roles
     if not running and (entry.release is None or entry.arguments is None):
-        what = "the kernel" if entry.release is None else "the command line"
-        why = f"It cannot be told: {what} is unknown" + (f", {entry.unknown}." if entry.unknown else ".")
+        why = f"It cannot be told: {doubt_of(entry)}"
         start = KnownStart(Starts.UNKNOWN, None)
         return Boot(entry, start, Staged(), State.CANNOT_TELL, None, None, why)
     # With nothing but another initial RAM disk, say, what became of TDX in this boot becomes of it again.
@@ -150,8 +158,12 @@ def _judge(facts: HostFacts, entry: BootEntry, what_if: WhatIf, shown: Shown, *,
     tried = not running or what_if.changes_host
     verdict = judge(changed, plans, assume=what_if.strategy, what_if=tried, staged=staged, remedies=remedies)
     state = State.NOT_TDX if verdict.state is State.NOT_TDX else verdict.next_boot or State.CANNOT_TELL
-    plan = plans[verdict.strategy]
-    return Boot(entry, likely_start(changed), staged, state, verdict, plan, _why(verdict))
+    start = likely_start(changed)
+    if entry.unknown is not None and state in (State.WILL_INITIALIZE, State.AT_RISK):
+        # What becomes of TDX under a kernel that may not be started is no promise; a failure stays one.
+        why = f"It cannot be told: {doubt_of(entry)}"
+        return Boot(entry, start, staged, State.CANNOT_TELL, None, None, why)
+    return Boot(entry, start, staged, state, verdict, plans[verdict.strategy], _why(verdict))
 
 
 def _with_own_places(changed: HostFacts, facts: HostFacts) -> HostFacts:

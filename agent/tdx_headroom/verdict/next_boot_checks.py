@@ -41,7 +41,7 @@ def next_boot_checks(assessment: Assessment) -> Iterator[Check]:
     yield Check(_GROUP, "entry", Result.PASS, f"{release}{once}, known from {entry.known_from}")
     remedies = () if coming.verdict is None else coming.verdict.remedies
     result = _RESULTS[coming.state]
-    if Role.RUNNING in entry.roles and result is not Result.PASS:
+    if Role.RUNNING in entry.roles and entry.unknown is None and result is not Result.PASS:
         # Nothing is staged: what this boot comes to is in all other checks. Firmware apart.
         result = Result.WARN if coming.staged.firmware_update is not None else Result.SKIP
     yield Check(_GROUP, "tdx", result, f"{coming.state}: {coming.why}", next(iter(remedies), None))

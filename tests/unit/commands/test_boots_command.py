@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.tools.images import put_image
 
 from tdx_headroom.boots.inventory import BootReader
 from tdx_headroom.cli import main
@@ -41,7 +42,7 @@ def host(
     """A host on which a kernel is staged."""
     shutil.copytree(TESTS / "hosts" / base, folder, symlinks=True)
     (folder / "boot/grub").mkdir(parents=True)
-    (folder / f"boot/vmlinuz-{release}").touch()
+    put_image(folder, release, "6.8.0-1007-intel")
     (folder / "boot/grub/grub.cfg").write_text(MENU.format(release=release, line=line))
     return folder
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.tools.images import image_head
 from tests.tools.staged import RUNNING, TESTS, block, entry_id, menu, staged_host
 
 from tdx_headroom.boots.inventory import BootReader
@@ -249,7 +250,7 @@ def systemd_boot(tmp_path: Path) -> Path:
     old = "6.12.57+deb13-amd64"
     (folder / "efi/debian" / old).rename(folder / "efi/debian" / RUNNING)
     # Its head would tell the release.
-    (folder / "efi/debian" / RUNNING / "linux").write_bytes(b"")
+    (folder / "efi/debian" / RUNNING / "linux").write_bytes(image_head())
     entry = folder / "efi/loader/entries/debian-6.12.57.conf"
     text = entry.read_text().replace(old, RUNNING)
     entry.write_text(text.replace("options", "options kvm_intel.tdx=1 nohibernate"))

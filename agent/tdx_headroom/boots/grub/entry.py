@@ -78,14 +78,16 @@ def _described(machine: Machine, item: Item, entry: MenuEntry) -> MenuEntry:
         return entry._replace(unknown=shown_line(f"it {what}") if what else None)
     line = command_line(loaded.arguments, machine.settings.dialect)
     image, missing = _on_host(machine, item, loaded.kernel)
-    initrds = (_on_host(machine, item, initrd)[0] for initrd in loaded.initrds)
+    initrds = {path: _on_host(machine, item, path)[0] for path in loaded.initrds}
+    lost = next((path for path in loaded.initrds if _is_missing(machine, path)), None)
     return entry._replace(
         image=None if image is None else shown(image),
-        initrds=tuple(shown(initrd) for initrd in initrds if initrd is not None),
+        initrds=tuple(shown(initrd) for initrd in initrds.values() if initrd is not None),
         line=shown(line),
         release=_release(posixpath.basename(loaded.kernel), item.version),
         recovery=is_recovery(item.title, line) or bool(_RESCUE.search(item.version or "")),
         unknown=missing,
+        lost_initrd=None if lost is None or image is None else shown_line(split_path(lost).path),
     )
 
 
@@ -114,9 +116,19 @@ def _on_host(machine: Machine, item: Item, path: str) -> tuple[str | None, str |
         found = machine.disk.find(path)
     except SourceError as error:
         return None, error.reason
-    if found is None:
+    if found is None and not machine.disk.without_images:
         return None, f"{shown_line(plain)} is missing"
     return found, None
+
+
+def _is_missing(machine: Machine, path: str) -> bool:
+    """Whether a file is not there for sure."""
+    if split_path(path).device in machine.loopbacks or machine.disk.without_images:
+        return False
+    try:
+        return machine.disk.find(path) is None
+    except SourceError:
+        return False
 
 
 def _release(name: str, version: str | None) -> str | None:

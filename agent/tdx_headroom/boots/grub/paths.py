@@ -86,6 +86,11 @@ class Disk:
         """Paths of what was read, in order, for people."""
         return tuple(map(shown, self._read))
 
+    @property
+    def without_images(self) -> bool:
+        """Whether these files never hold kernels: a sosreport takes their configuration alone."""
+        return self._files.exists("sos_commands")
+
     @contextmanager
     def _naming(self, relative: str) -> Iterator[None]:
         """Have an error name a file as the configuration does."""

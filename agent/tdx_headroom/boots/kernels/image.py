@@ -12,7 +12,7 @@ import stat
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from tdx_headroom.boots.reasons import SOURCE
+from tdx_headroom.boots.reasons import SOURCE, clause
 from tdx_headroom.errors import SourceError
 
 if TYPE_CHECKING:
@@ -26,7 +26,11 @@ SIZE = 4
 """Bytes at the end of the packed kernel that tell how many it unpacks to."""
 
 _MAX_PACKED = 256 << 20
-_SETUP_SECTS, _MAGIC, _PROTOCOL, _VERSION, _PAYLOAD = 0x1F1, 0x202, 0x206, 0x20E, 0x248
+_GZIP = b"\x1f\x8b"
+"""How a packed file begins, which GRUB unpacks while it reads it."""
+_PARAGRAPH = 16
+"""Bytes that ``syssize`` counts as one."""
+_SETUP_SECTS, _SYSSIZE, _MAGIC, _PROTOCOL, _VERSION, _PAYLOAD = 0x1F1, 0x1F4, 0x202, 0x206, 0x20E, 0x248
 _HEADER = 0x250
 _DEFAULT_SETUP_SECTS = 4
 _MAX_VERSION = 512
@@ -42,11 +46,13 @@ class ImageHead(NamedTuple):
             which build it is, and when. None where the image does not tell it.
         payload: offset of the packed kernel from the start of the image; None before protocol 2.08.
         length: of the packed kernel in bytes.
+        whole: bytes that the image has at least, a signature behind it apart; 0 where its head does not tell.
     """
 
     version: str | None
     payload: int | None = None
     length: int = 0
+    whole: int = 0
 
 
 class Packed(NamedTuple):
@@ -77,7 +83,11 @@ def parse_head(head: bytes) -> ImageHead:
     # They came with 2.08.
     if protocol < 0x208 or not length:
         return ImageHead(version)
-    return ImageHead(version, (sectors + 1) * SECTOR + offset, length)
+    payload = (sectors + 1) * SECTOR + offset
+    (paragraphs,) = struct.unpack_from("<I", head, _SYSSIZE)
+    # The last paragraph need not be full.
+    code = (sectors + 1) * SECTOR + max(0, paragraphs - 1) * _PARAGRAPH
+    return ImageHead(version, payload, length, whole=max(payload + length, code))
 
 
 def _version(head: bytes, sectors: int) -> str | None:
@@ -154,3 +164,38 @@ def read_version(files: HostFiles, path: str, *, offset: int = 0) -> str | None:
         return read_head(files, path, offset=offset).version
     except SourceError:
         return None
+
+
+def damage(files: HostFiles, path: str, *, offset: int = 0) -> str | None:
+    """Why no boot loader can start an image, a clause; None: nothing shows that, or it cannot be read.
+
+    A full file system leaves files that are empty or cut, and a crash such as are full of zeros.
+
+    Args: as of :func:`read_head`.
+    """
+    try:
+        fd = files.open(SOURCE, path)
+    except SourceError:
+        return None
+    try:
+        why = _damage_of(fd, offset)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return None if why is None else clause(path, why)
+
+
+def _damage_of(fd: int, offset: int) -> str | None:
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    if not status.st_size:
+        return "it is empty"
+    if os.pread(fd, len(_GZIP), offset) == _GZIP:
+        return None
+    try:
+        head = head_of(fd, offset)
+    except SourceError as error:
+        return error.reason
+    return "it is cut short" if status.st_size < offset + head.whole else None

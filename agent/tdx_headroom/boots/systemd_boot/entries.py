@@ -248,7 +248,10 @@ def _entry_of(files: HostFiles, place: str, path: str, kind: str, fields: Fields
     paths = _initrds(files, place, initrds)
     line = " ".join([*(f"initrd={_efi_path(name)}" for name, _ in paths), *([options] if options else [])])
     image = _image(files, found.path, kind, fields, line)
-    return image._replace(initrds=tuple(path for _, path in paths))
+    lost = next((name for name, _ in paths if esp.find(files, place, name) is None), None)
+    return image._replace(
+        initrds=tuple(path for _, path in paths), lost_initrd=None if lost is None else printable(lost)
+    )
 
 
 def _initrds(files: HostFiles, place: str, names: tuple[str, ...]) -> list[tuple[str, str]]:
