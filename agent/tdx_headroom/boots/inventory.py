@@ -238,10 +238,13 @@ class _Taking:
             roles=tuple(roles) or (Role.INSTALLED,),
             known_from=_files_told(menu.known_from),
             recovery=found.recovery,
-            differs=differences(self._running, release, line, version, changed),
+            differs=differences(
+                self._running, release, line, version, changed, hypervisor=found.hypervisor is not None
+            ),
             traits=self._traits_of(release, image, found.offset),
             unknown=found.unknown or self._fault(menu, found),
             file=found.file,
+            hypervisor=found.hypervisor,
         )
 
     def _fault(self, menu: Menu, found: MenuEntry) -> str | None:

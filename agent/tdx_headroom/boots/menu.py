@@ -26,6 +26,7 @@ class MenuEntry(NamedTuple):
             all is well.
         file: that has its command line, relative to the host's root.
         lost_initrd: the first of its initial RAM disks that is not there, as the entry names it.
+        hypervisor: name of the file of one that is started below the kernel; None: there is none.
     """
 
     id: str
@@ -39,6 +40,7 @@ class MenuEntry(NamedTuple):
     unknown: str | None = None
     file: str | None = None
     lost_initrd: str | None = None
+    hypervisor: str | None = None
 
 
 class Menu(NamedTuple):

@@ -30,12 +30,14 @@ class Running(NamedTuple):
         line: its command line.
         version: ``/proc/version``, which names the build of the kernel.
         booted_ns: when it was booted, in ns since the epoch.
+        hypervisor: what runs below it; None: nothing is seen of one.
     """
 
     release: str | None = None
     line: str | None = None
     version: str | None = None
     booted_ns: int | None = None
+    hypervisor: str | None = None
 
 
 def read_running(files: HostFiles, release: str | None = None, line: str | None = None) -> Running:
@@ -53,7 +55,15 @@ def read_running(files: HostFiles, release: str | None = None, line: str | None 
         line=_text(files, "proc/cmdline") or line,
         version=_text(files, "proc/version"),
         booted_ns=None if booted is None else int(booted * 1e9),
+        hypervisor=_hypervisor(files),
     )
+
+
+def _hypervisor(files: HostFiles) -> str | None:
+    """Xen, where this is its dom0 (drivers/xen/sys-hypervisor.c); what boots an HVM guest starts none."""
+    if _text(files, "sys/hypervisor/type") != "xen":
+        return None
+    return "Xen" if _text(files, "sys/hypervisor/guest_type") in ("PV", "PVH") else None
 
 
 def running_entry(running: Running) -> BootEntry:
@@ -64,11 +74,18 @@ def running_entry(running: Running) -> BootEntry:
         roles=(Role.RUNNING,),
         known_from=RUNNING_KERNEL,
         differs=(),
+        hypervisor=running.hypervisor,
     )
 
 
 def differences(
-    running: Running, release: str | None, line: str | None, build: str | None, changed_ns: Iterable[int]
+    running: Running,
+    release: str | None,
+    line: str | None,
+    build: str | None,
+    changed_ns: Iterable[int],
+    *,
+    hypervisor: bool = False,
 ) -> tuple[Change, ...] | None:
     """In what an entry differs from the running boot; None where that cannot be told.
 
@@ -78,6 +95,7 @@ def differences(
         line: its command line.
         build: the whole version in the header of its image, which names builder and time of the build.
         changed_ns: when its initial RAM disks were written, in ns since the epoch.
+        hypervisor: whether it starts one below its kernel.
     """
     if release is None or running.release is None or line is None or running.line is None:
         return None
@@ -91,6 +109,8 @@ def differences(
     same = release == running.release
     if same and running.booted_ns is not None and any(changed > running.booted_ns for changed in changed_ns):
         found.append(Change.INITRD)
+    if hypervisor is (running.hypervisor is None):
+        found.append(Change.HYPERVISOR)
     return tuple(found)
 
 

@@ -37,6 +37,8 @@ class Change(StrEnum):
     """The same release, built anew."""
     COMMAND_LINE = "command-line"
     INITRD = "initrd"
+    HYPERVISOR = "hypervisor"
+    """One below the kernel where there is none now, or none where there is one."""
 
 
 class Starts(StrEnum):
@@ -137,6 +139,7 @@ class BootEntry:
         unknown: why release or command line are unknown, or whether the loader can start it: its image is
             missing or damaged, or lies where nobody can look; a clause.
         file: that has its command line, relative to the host's root; None where it has none.
+        hypervisor: that is started below its kernel, such as ``xen-4.17-amd64.gz``; None: there is none.
     """
 
     entry: str | None = None
@@ -151,6 +154,7 @@ class BootEntry:
     traits: KernelTraits | None = None
     unknown: str | None = None
     file: str | None = None
+    hypervisor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,7 @@ class Platform:
         boot_id: the kernel's random id of this boot.
         bios_version: of the DMI table.
         product: what its maker calls the machine, by the DMI table.
+        hypervisor: what the boot loader starts below the kernel, such as Xen; of a boot that is judged only.
     """
 
     tdx_host_platform: bool | None = None
@@ -143,6 +144,7 @@ class Platform:
     boot_id: str | None = None
     bios_version: str | None = None
     product: str | None = None
+    hypervisor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

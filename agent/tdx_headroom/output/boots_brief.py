@@ -108,6 +108,7 @@ def _under(coming: Boot, removed: str | None) -> str:
             for change, word in (
                 (Change.IMAGE, "as it was built anew"),
                 (Change.COMMAND_LINE, "with the command line that is staged"),
+                (Change.HYPERVISOR, f"{'without a' if entry.hypervisor is None else 'above a'} hypervisor"),
             )
             if change in changes
         ]

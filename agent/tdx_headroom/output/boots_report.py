@@ -48,6 +48,7 @@ _CHANGES = {
     Change.IMAGE: "the same release, built anew",
     Change.COMMAND_LINE: "another command line",
     Change.INITRD: "another initial RAM disk",
+    Change.HYPERVISOR: "a hypervisor added or gone",
 }
 
 

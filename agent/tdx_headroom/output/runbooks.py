@@ -27,6 +27,7 @@ RUNBOOKS = {
         "pamt-memory",
         "misaligned-area",
         "kernel-without-tdx",
+        "hypervisor-below",
         "kvm-tdx-off",
         "kvm-virtualization-off",
         "kvm-option-off",

@@ -240,6 +240,7 @@ BOOTS: Source[BootInventory] = Source(
         File(r"(?:etc|run|(?:usr/(?:local/)?)?lib)/modprobe\.d/[^/]+\.conf", reduce.nothing, _IN_INVENTORY),
         File(r"etc/machine-id|proc/version", reduce.nothing, _IN_INVENTORY),
         File(r"sys/kernel/kexec(?:/|_)loaded", reduce.nothing, _IN_INVENTORY),
+        File(r"sys/hypervisor/(?:type|guest_type)", reduce.nothing, _IN_INVENTORY),
         File(INVENTORY_PATH, reduce.inventory, "boot entries: kernels, and arguments about memory and TDX"),
     ),
     names=(Names(BOOT_NAMES),),

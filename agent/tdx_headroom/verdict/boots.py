@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tdx_headroom.boots.systemd_boot.order import compare_versions
 from tdx_headroom.facts.boots import BootEntry, Change, Role, Starts
 from tdx_headroom.facts.host_facts import Placement
+from tdx_headroom.facts.observations import Platform
 from tdx_headroom.plan import plans_of
 from tdx_headroom.verdict.judge import judge
 from tdx_headroom.verdict.late_memory import at_boot
@@ -79,7 +80,7 @@ def judge_boots(
     shown = shown_by(facts) if facts.boots.entries and not what_if.changes_host else NOTHING
     for entry in facts.boots.entries:
         key = (
-            *(entry.release, entry.arguments, entry.traits, entry.unknown),
+            *(entry.release, entry.arguments, entry.traits, entry.unknown, entry.hypervisor),
             *(Role.RUNNING in entry.roles, _is_rebuilt(entry)),
         )
         boot = known.get(key)
@@ -134,7 +135,12 @@ def _is_rebuilt(entry: BootEntry) -> bool:
 def _is_alike(facts: HostFacts, entry: BootEntry) -> bool:
     """Whether an entry differs from the running boot in nothing that TDX depends on."""
     same = (entry.release, entry.arguments) == (facts.kernel_release, facts.command_line)
-    return same and entry.traits in (None, facts.traits) and not _is_rebuilt(entry)
+    return same and entry.traits in (None, facts.traits) and not _is_other_machine(entry)
+
+
+def _is_other_machine(entry: BootEntry) -> bool:
+    """Whether the running kernel's release is there in another image, or above a hypervisor."""
+    return _is_rebuilt(entry) or Change.HYPERVISOR in (entry.differs or ()) or entry.hypervisor is not None
 
 
 def _judge(facts: HostFacts, entry: BootEntry, what_if: WhatIf, shown: Shown, *, remedies: bool) -> Boot:
@@ -153,7 +159,7 @@ def _judge(facts: HostFacts, entry: BootEntry, what_if: WhatIf, shown: Shown, *,
         changed, staged = facts_of_entry(
             what_if, facts, entry.release, entry.arguments or (), entry.traits, shown
         )
-    changed = _with_own_places(at_boot(changed), facts)
+    changed = _above(entry.hypervisor, _with_own_places(at_boot(changed), facts))
     plans = plans_of(changed)
     tried = not running or what_if.changes_host
     verdict = judge(changed, plans, assume=what_if.strategy, what_if=tried, staged=staged, remedies=remedies)
@@ -164,6 +170,13 @@ def _judge(facts: HostFacts, entry: BootEntry, what_if: WhatIf, shown: Shown, *,
         why = f"It cannot be told: {doubt_of(entry)}"
         return Boot(entry, start, staged, State.CANNOT_TELL, None, None, why)
     return Boot(entry, start, staged, state, verdict, plans[verdict.strategy], _why(verdict))
+
+
+def _above(hypervisor: str | None, facts: HostFacts) -> HostFacts:
+    """The facts as of a boot above a hypervisor."""
+    if hypervisor is None:
+        return facts
+    return replace(facts, platform=replace(facts.platform or Platform(), hypervisor=hypervisor))
 
 
 def _with_own_places(changed: HostFacts, facts: HostFacts) -> HostFacts:

@@ -157,6 +157,7 @@ EXAMPLES: dict[str, HostFacts] = {
     "kvm-without-virtualization": silent(platform=Platform(enable_virt_at_load=False)),
     "kvm-without-tdx": silent(platform=Platform(kvm_intel_tdx=False)),
     "not-tried": silent(),
+    "hypervisor-below": silent(platform=Platform(hypervisor="xen-4.17-amd64.gz")),
     "log-forgeable": replace(
         ROOMY,
         sources=BARE,

@@ -87,6 +87,7 @@ def _described(machine: Machine, item: Item, entry: MenuEntry) -> MenuEntry:
         release=_release(posixpath.basename(loaded.kernel), item.version),
         recovery=is_recovery(item.title, line) or bool(_RESCUE.search(item.version or "")),
         unknown=missing,
+        hypervisor=None if loaded.hypervisor is None else shown_line(posixpath.basename(loaded.hypervisor)),
         lost_initrd=None if lost is None or image is None else shown_line(split_path(lost).path),
     )
 
@@ -95,14 +96,21 @@ def _linux(loaded: Loaded) -> Loaded:
     """The Linux kernel that is started; below Xen or tboot it is the first module that is no hypervisor."""
     if loaded.multiboot is None or posixpath.basename(loaded.multiboot).startswith("gnumach"):
         return loaded
-    modules = [m for m in loaded.modules if not posixpath.basename(m.path).startswith("xen")]
+    own = [loaded.multiboot, *(m.path for m in loaded.modules if _is_xen(m.path))]
+    modules = [m for m in loaded.modules if not _is_xen(m.path)]
     if not modules:
         return loaded
     return Loaded(
         kernel=modules[0].path,
         arguments=modules[0].arguments,
         initrds=tuple(module.path for module in modules[1:]),
+        # tboot measures what it starts, and then is gone.
+        hypervisor=next((path for path in own if not posixpath.basename(path).startswith("tboot")), None),
     )
+
+
+def _is_xen(path: str) -> bool:
+    return posixpath.basename(path).startswith("xen")
 
 
 def _on_host(machine: Machine, item: Item, path: str) -> tuple[str | None, str | None]:

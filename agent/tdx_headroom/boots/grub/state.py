@@ -69,6 +69,7 @@ class Loaded:
         multiboot: the path of a multiboot kernel, such as Xen.
         modules: what that is given.
         other: what else is started, a clause.
+        hypervisor: the path of what runs below a Linux kernel for good.
     """
 
     kernel: str | None = None
@@ -77,6 +78,7 @@ class Loaded:
     multiboot: str | None = None
     modules: tuple[Module, ...] = ()
     other: str | None = None
+    hypervisor: str | None = None
 
 
 @dataclass(slots=True)
