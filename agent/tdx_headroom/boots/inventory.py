@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from tdx_headroom.boots.deployments import deployment_pending
 from tdx_headroom.boots.firmware.choice import OptionKind
 from tdx_headroom.boots.firmware.reader import read_firmware
 from tdx_headroom.boots.grub.reader import read_grub
@@ -187,6 +188,8 @@ class _Taking:
             return _Choice()
         (menu,) = menus
         self._notes += menu.notes
+        if (pending := deployment_pending(self._files)) is not None:
+            return _Choice(menu, unknown=menu.unknown or pending)
         if (
             menu.loader is Loader.GRUB
             and self._files.exists("sos_commands")

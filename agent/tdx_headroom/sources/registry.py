@@ -48,7 +48,7 @@ BOOT_TEXTS = (
     r"(?:boot|efi)/(?:[^/]+/){0,6}(?:[^/]+\.(?:cfg|conf)|grubenv|entry-token)"
     r"|etc/(?:default/grub|kernel/cmdline)|boot/loader"
 )
-BOOT_NAMES = r"(?:boot|efi|(?:usr/)?lib/modules)/.+"
+BOOT_NAMES = r"(?:boot|efi|(?:usr/)?lib/modules)/.+|run/ostree/staged-deployment(?:-locked)?"
 _IOMEM_KEPT = "rows of memory; no devices, no rows of the kernel's image"
 _RECORDS_KEPT = "earlier boots: kernel, firmware's version, arguments, memory, CMRs, fate of TDX, time"
 _CPUINFO_KEPT = "vendor, model, address bits, number of CPUs, flags and bugs about TDX and virtualization"
