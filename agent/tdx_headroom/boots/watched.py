@@ -25,7 +25,7 @@ MODULES = ("lib/modules", "usr/lib/modules")
 EFI_VARIABLES = "sys/firmware/efi/efivars"
 WATCHED = (
     *("boot", "boot/grub", "boot/grub2", "boot/loader", "boot/loader/entries", "boot/EFI/Linux"),
-    *(f"{esp}/{folder}" for esp in _ESP for folder in ("loader", "loader/entries", "EFI/Linux")),
+    *(f"{esp}/{folder}" for esp in _ESP for folder in ("loader", "loader/entries", "EFI/Linux", "grub")),
     *(f"boot/efi/EFI/{vendor}" for vendor in _EL8),
     *MODULES,
     *("etc/modprobe.d", "usr/lib/modprobe.d", EFI_VARIABLES, OSTREE),

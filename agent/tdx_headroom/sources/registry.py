@@ -232,6 +232,7 @@ BOOTS: Source[BootInventory] = Source(
     None,
     (
         File(BOOT_TEXTS, reduce.nothing, _IN_INVENTORY),
+        File(r"etc/fstab|etc/kernel/proxmox-boot-uuids|proc/self/mountinfo", reduce.nothing, _IN_INVENTORY),
         File(
             r"(?:boot|usr/lib/ostree-boot|(?:usr/)?lib/modules/[^/]+)/config(?:-[^/]+)?",
             reduce.nothing,

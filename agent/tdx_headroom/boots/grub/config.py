@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.boots.grub.default import Dialect
+from tdx_headroom.boots.grub.elsewhere import check_sdbootutil, led_elsewhere, proxmox_config
 from tdx_headroom.boots.grub.paths import SOURCE
 from tdx_headroom.errors import SourceError
 from tdx_headroom.textlines import lines_of
@@ -37,11 +38,13 @@ class Config(NamedTuple):
         path: of its configuration file.
         dialect: whose it is.
         platform: ``efi`` or ``pc``; None: not known.
+        doubt: why GRUB may read another one, a clause.
     """
 
     path: str
     dialect: Dialect
     platform: str | None
+    doubt: str | None = None
 
 
 def find_config(disk: Disk, vendor: str | None = None) -> Config | None:
@@ -56,6 +59,10 @@ def find_config(disk: Disk, vendor: str | None = None) -> Config | None:
             several, and nothing tells which of them counts.
     """
     platform = _platform(disk)
+    if (on_partition := proxmox_config(disk)) is not None:
+        return Config(on_partition, Dialect.UPSTREAM, platform)
+    if platform != "pc":
+        check_sdbootutil(disk, vendor)
     own = [path for path in _OWN if disk.status(path) is not None]
     on_esp = _on_esp(disk, vendor, alone=not own) if platform != "pc" or not own else {}
     menus = [path for path, text in on_esp.items() if _MENU.search(text)]
@@ -76,7 +83,9 @@ def find_config(disk: Disk, vendor: str | None = None) -> Config | None:
         chosen = others[0]
     if platform is None and chosen not in own:
         platform = "efi"
-    return Config(chosen, _dialect(disk, chosen, own), platform)
+    stub = _of_system(stubs, ids) if chosen in own else None
+    doubt = None if stub is None else led_elsewhere(disk, stub, chosen)
+    return Config(chosen, _dialect(disk, chosen, own), platform, doubt)
 
 
 def _platform(disk: Disk) -> str | None:

@@ -150,6 +150,17 @@ class Disk:
         self._read[relative] = None
         return data
 
+    def peek(self, relative: str) -> str | None:
+        """The text of a file beside the configuration, which is not told of; None: it cannot be read."""
+        try:
+            return self._files.read(SOURCE, relative, limit=_MAX_CONFIG)
+        except SourceError:
+            return None
+
+    def there(self, relative: str) -> bool:
+        """Whether there is such a file that may be looked at."""
+        return self._files.exists(relative)
+
     def text(self, relative: str, limit: int = _MAX_CONFIG) -> str:
         """The same as text that can be turned back into the bytes.
 

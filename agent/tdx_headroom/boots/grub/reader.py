@@ -76,6 +76,8 @@ def read_grub(files: HostFiles, *, vendor: str | None = None) -> Menu | None:
     except SourceError as error:
         return Menu(Loader.GRUB, known_from=disk.known_from, unknown=error.reason)
     menu = found.menu
+    if config.doubt is not None:
+        menu = menu._replace(unknown=menu.unknown or shown_line(config.doubt))
     if menu.next is not None:
         counts = taken(disk, config, found.blocks, menu.entries, menu.next)
         menu = menu._replace(takes_once=counts.once, takes_default=counts.default)
