@@ -188,7 +188,7 @@ class _Taking:
             return _Choice()
         (menu,) = menus
         self._notes += menu.notes
-        if (pending := deployment_pending(self._files)) is not None:
+        if (pending := deployment_pending(self._files, menu)) is not None:
             return _Choice(menu, unknown=menu.unknown or pending)
         if (
             menu.loader is Loader.GRUB

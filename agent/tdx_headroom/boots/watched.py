@@ -8,7 +8,7 @@ import posixpath
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from tdx_headroom.boots.deployments import OSTREE
+from tdx_headroom.boots.deployments import OSTREE, SNAPSHOTS
 from tdx_headroom.boots.reasons import SOURCE
 from tdx_headroom.errors import SourceError
 
@@ -28,7 +28,7 @@ WATCHED = (
     *(f"{esp}/{folder}" for esp in _ESP for folder in ("loader", "loader/entries", "EFI/Linux", "grub")),
     *(f"boot/efi/EFI/{vendor}" for vendor in _EL8),
     *MODULES,
-    *("etc/modprobe.d", "usr/lib/modprobe.d", EFI_VARIABLES, OSTREE),
+    *("etc/modprobe.d", "usr/lib/modprobe.d", EFI_VARIABLES, OSTREE, SNAPSHOTS),
 )
 """Directories, as ``tdx-headroom-boots.path`` watches them."""
 

@@ -48,7 +48,10 @@ BOOT_TEXTS = (
     r"(?:boot|efi)/(?:[^/]+/){0,6}(?:[^/]+\.(?:cfg|conf)|grubenv|entry-token)"
     r"|etc/(?:default/grub|kernel/cmdline)|boot/loader"
 )
-BOOT_NAMES = r"(?:boot|efi|(?:usr/)?lib/modules)/.+|run/ostree/staged-deployment(?:-locked)?"
+BOOT_NAMES = (
+    r"(?:boot|efi|(?:usr/)?lib/modules)/.+|run/ostree/staged-deployment(?:-locked)?"
+    r"|\.snapshots/[0-9]{1,9}/snapshot/boot/grub2?/grub\.cfg"
+)
 _IOMEM_KEPT = "rows of memory; no devices, no rows of the kernel's image"
 _RECORDS_KEPT = "earlier boots: kernel, firmware's version, arguments, memory, CMRs, fate of TDX, time"
 _CPUINFO_KEPT = "vendor, model, address bits, number of CPUs, flags and bugs about TDX and virtualization"
@@ -232,6 +235,7 @@ BOOTS: Source[BootInventory] = Source(
     None,
     (
         File(BOOT_TEXTS, reduce.nothing, _IN_INVENTORY),
+        File(r"\.snapshots/[0-9]{1,9}/info\.xml", reduce.nothing, _IN_INVENTORY),
         File(r"etc/fstab|etc/kernel/proxmox-boot-uuids|proc/self/mountinfo", reduce.nothing, _IN_INVENTORY),
         File(
             r"(?:boot|usr/lib/ostree-boot|(?:usr/)?lib/modules/[^/]+)/config(?:-[^/]+)?",
