@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tdx_headroom.errors import SourceError
 from tdx_headroom.sources.kernel_log.known_lines import is_unread, matters
 from tdx_headroom.sources.kernel_log.records import KERNEL_FACILITY_END, BootLog, KernelLog, LogRecord
+from tdx_headroom.sources.kernel_log.steps import Steps, steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -68,6 +69,8 @@ def _from_dmesg_json(entries: list[Any]) -> KernelLog:
         else:
             clock = round(time * 1e6) if isinstance(time, int | float) and 0 <= time < 1e12 else None
             records.append(LogRecord(message, time=clock))
+    if steps(record.time for record in records if record.time is not None).fall_throughout:
+        records.reverse()
     return _unverified(KernelLog(tuple(records), untrusted=tuple(untrusted)))
 
 
@@ -107,17 +110,8 @@ def _from_entries(entries: Iterable[Any]) -> list[BootLog]:
 
     journald marks records that user space wrote to /dev/kmsg as the kernel's too: the facility tells.
     """
-    boots: list[BootLog] = []
-    records: list[LogRecord] = []
-    untrusted: list[str] = []
+    runs: list[_Run] = []
     verified = True
-    boot: object = None
-    began: float | None = None
-
-    def ends() -> BootLog:
-        log = KernelLog(tuple(records), untrusted=tuple(untrusted), earlier=len(boots))
-        return BootLog(log, boot if isinstance(boot, str) else None, began)
-
     for entry in entries:
         if not isinstance(entry, dict) or entry.get("_TRANSPORT", "kernel") != "kernel":
             continue
@@ -125,26 +119,96 @@ def _from_entries(entries: Iterable[Any]) -> list[BootLog]:
         message = _message(entry.get("MESSAGE"))
         if message is None:
             continue
-        if entry.get("_BOOT_ID") != boot:
-            if any(matters(record.text) for record in records):
-                boots.append(ends())
-            boot, began = entry.get("_BOOT_ID"), wall_clock(entry)
-            records.clear()
-            untrusted.clear()
-        if str(entry.get("SYSLOG_FACILITY", "0")) == "0":
-            time = str(entry.get("_SOURCE_MONOTONIC_TIMESTAMP", ""))
-            records.append(LogRecord(message, time=int(time) if _NUMBER.fullmatch(time) else None))
-        else:
-            untrusted.append(message)
-    return [found._replace(log=replace(found.log, verified=verified)) for found in (*boots, ends())]
+        if not runs or entry.get("_BOOT_ID") != runs[-1].boot:
+            runs.append(_Run(entry.get("_BOOT_ID")))
+        runs[-1].entries.append(
+            _Entry(
+                message,
+                str(entry.get("SYSLOG_FACILITY", "0")) == "0",
+                _number(entry.get("_SOURCE_MONOTONIC_TIMESTAMP")),
+                _number(entry.get("__MONOTONIC_TIMESTAMP")),
+                _number(entry.get("__REALTIME_TIMESTAMP")),
+            )
+        )
+    boots: list[BootLog] = []
+    for run in _oldest_first(runs):
+        if boots and not any(matters(record.text) for record in boots[-1].log.records):
+            boots.pop()
+        boots.append(run.log(earlier=len(boots), verified=verified))
+    return boots or [BootLog(KernelLog((), verified=verified))]
+
+
+class _Entry(NamedTuple):
+    """What counts of an entry of the kernel's log.
+
+    Args:
+        text: the message.
+        ours: whether the kernel wrote it.
+        time: microseconds since the boot, by the kernel.
+        received: the same by journald, in whose order the journal is.
+        wall: microseconds since the epoch.
+    """
+
+    text: str
+    ours: bool
+    time: int | None
+    received: int | None
+    wall: int | None
+
+
+@dataclass(slots=True)
+class _Run:
+    """Entries of one boot that stand together."""
+
+    boot: object
+    entries: list[_Entry] = field(default_factory=list)
+
+    def steps(self) -> Steps:
+        """How its entries go on in time; what the wall clock says counts only where there is no other."""
+        for clock in zip(*((entry.received, entry.time, entry.wall) for entry in self.entries), strict=True):
+            if found := [time for time in clock if time is not None]:
+                return steps(found)
+        return Steps(0, 0)
+
+    def log(self, earlier: int, *, verified: bool) -> BootLog:
+        """It as the log of a boot that so many were before."""
+        records = tuple(LogRecord(entry.text, time=entry.time) for entry in self.entries if entry.ours)
+        untrusted = tuple(entry.text for entry in self.entries if not entry.ours)
+        log = KernelLog(records, untrusted=untrusted, earlier=earlier, verified=verified)
+        began = _began(self.entries[0].wall, self.entries[0].received)
+        return BootLog(log, self.boot if isinstance(self.boot, str) else None, began)
+
+
+def _oldest_first(runs: list[_Run]) -> list[_Run]:
+    """Boots in the order of time, and so the entries of each, where the newest came first.
+
+    A clock that was put back shows in the time of day, and in the order of boots: neither counts as long as
+    the time since the boot goes on.
+    """
+    found = [run.steps() for run in runs]
+    for run, of_run in zip(runs, found, strict=True):
+        if of_run.fall_throughout:
+            run.entries.reverse()
+    if not any(one.fall_throughout for one in found) or any(
+        one.rises and not one.fall_throughout for one in found
+    ):
+        return runs
+    by_clock = steps(wall for run in runs if (wall := run.entries[0].wall) is not None)
+    return runs[::-1] if by_clock.falls >= by_clock.rises else runs
 
 
 def wall_clock(entry: Mapping[str, object]) -> float | None:
     """When the entry's boot began, in seconds since the epoch, by the clock at the entry's time."""
-    wall, since = (str(entry.get(key, "")) for key in ("__REALTIME_TIMESTAMP", "__MONOTONIC_TIMESTAMP"))
-    if not _NUMBER.fullmatch(wall) or not _NUMBER.fullmatch(since):
-        return None
-    return (int(wall) - int(since)) / 1e6
+    return _began(_number(entry.get("__REALTIME_TIMESTAMP")), _number(entry.get("__MONOTONIC_TIMESTAMP")))
+
+
+def _began(wall: int | None, since: int | None) -> float | None:
+    return None if wall is None or since is None else (wall - since) / 1e6
+
+
+def _number(value: object) -> int | None:
+    """A number as the journal writes it, in a string, or as programs make it, without one."""
+    return int(text) if _NUMBER.fullmatch(text := str(value)) else None
 
 
 def _entries(lines: Sequence[str]) -> Iterator[Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import SourceError
 from tdx_headroom.sources.kernel_log.records import KERNEL_FACILITY_END, KernelLog, LogRecord
+from tdx_headroom.sources.kernel_log.steps import steps
 from tdx_headroom.textlines import lines_of
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ def parse_kmsg(text: str) -> KernelLog:
             records.append(parse_kmsg_record(line))
         except SourceError as error:
             raise SourceError(SOURCE, error.reason, line=number, text=line) from None
-    return collect(records, 0)
+    # tac(1) prints the newest first; the kernel counts its records.
+    turned = steps(seq for _, seq, _, _ in records).fall_throughout
+    return collect(records[::-1] if turned else records, 0)
 
 
 def parse_kmsg_record(record: str) -> tuple[int, int, int, str]:

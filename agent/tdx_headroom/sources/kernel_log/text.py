@@ -17,8 +17,10 @@ from tdx_headroom.sources.kernel_log import boot_lines
 from tdx_headroom.sources.kernel_log.json_log import is_export, is_json, parse_export, parse_json
 from tdx_headroom.sources.kernel_log.kmsg import RECORD, parse_kmsg
 from tdx_headroom.sources.kernel_log.known_lines import CRASH, in_short, is_known, is_unread, matters
-from tdx_headroom.sources.kernel_log.line_forms import BARE, JOURNAL, PRIORITY, Line, read_line
+from tdx_headroom.sources.kernel_log.line_forms import BARE, PRIORITY, Line, read_line
+from tdx_headroom.sources.kernel_log.order import BOOT_MARK, oldest_first
 from tdx_headroom.sources.kernel_log.records import BootLog, KernelLog, LogRecord
+from tdx_headroom.sources.kernel_log.shape import Shape
 from tdx_headroom.sources.kernel_log.tdx_lines import match_tdx_line, mentions_tdx
 from tdx_headroom.sources.kernel_log.wrapped import decoded, is_whole, rejoined
 from tdx_headroom.textlines import lines_of
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 _FENCE = "```"
 # What is left of a row of a memory map, or of a CMR.
 _MAYBE_A_ROW = re.compile(r"\[mem |mem 0x|CMR|-0x[0-9a-f]{8,16}\]")
-_BOOT_MARK = re.compile(r"-- (?:Reboot --|Boot ([0-9a-f]{32})(?: --)?)")
 _NEW_BOOT = re.compile(r"Linux version [0-9][^\s\[\]]* ?\(.*")
 # A log that grep has been at has no version: a second one of these is another boot's, or a copy. They are
 # longer than a process name, with which a record of the kernel's may begin.
@@ -41,10 +42,6 @@ _ONCE_A_BOOT = (
     "tdx: BIOS enabled: private KeyID range",
 )
 _COMMAND_LINES = 2
-_INDENT = 12
-"""Narrower than any prefix that programs indent the rest of a message by; pasted lines are ragged by less."""
-_BARE_FIRST = 4
-"""So many known messages without a prefix before the first with one, and the log is one without prefixes."""
 _PAUSE = 2.0
 """Seconds that no restart takes less than, and all lines of one message do."""
 _UNTOUCHED = 20
@@ -76,14 +73,18 @@ def parse_boots(text: str) -> list[BootLog]:
     if RECORD.fullmatch(first):
         # Only when all of it has this form: a process could write such a line into a log of another.
         return [BootLog(replace(parse_kmsg(text), cut=not text.endswith("\n")))]
-    read = list(rejoined(lines, [read_line(line) for line in lines]))
-    shape = _Shape.of(read)
-    boot = _Boot(_may_be_headless(lines, read, shape), shape)
+    pieces = list(rejoined(lines, [read_line(line) for line in lines]))
+    headless, cut = _may_be_headless(lines, pieces, Shape.of(pieces)), not text.endswith("\n")
+    in_order, read, turned = oldest_first(lines, pieces, cut=cut)
+    if turned:
+        headless, cut = cut, headless
+    shape = Shape.of(read)
+    boot = _Boot(headless, shape)
     if boot.headless and shape.form != BARE:
         boot.records.append(LogRecord(""))
     kept = False
-    for raw, line in zip(lines, read, strict=True):
-        if mark := _BOOT_MARK.fullmatch(raw.strip()):
+    for raw, line in zip(in_order, read, strict=True):
+        if mark := BOOT_MARK.fullmatch(raw.strip()):
             # Only journalctl prints it, and indents what could be a forgery of it.
             if shape.is_journal and not raw.startswith((" ", "\t")):
                 boot.begin()
@@ -94,10 +95,10 @@ def parse_boots(text: str) -> list[BootLog]:
             continue
         kept = _take(boot, line, line.text, shape)
     lines_read = sum(line.text is not None for line in read)
-    return [*boot.ended, boot.ends(len(boot.records), lines_read, cut=kept and not text.endswith("\n"))]
+    return [*boot.ended, boot.ends(len(boot.records), lines_read, cut=kept and cut)]
 
 
-def _take(boot: _Boot, line: Line, message: str, shape: _Shape) -> bool:
+def _take(boot: _Boot, line: Line, message: str, shape: Shape) -> bool:
     """Put a line where it belongs; whether it is a record of the kernel's."""
     if line.trusted is False:
         boot.untrusted.append(message)
@@ -114,76 +115,12 @@ def _take(boot: _Boot, line: Line, message: str, shape: _Shape) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """How the lines of one log begin: with which prefixes, in which column at the left, behind what."""
-
-    form: str
-    column: int
-    wrapping: str = ""
-
-    @classmethod
-    def of(cls, lines: Sequence[Line]) -> _Shape:
-        """The shape of the first message that is known as a whole, for nobody can write above it.
-
-        People quote a line or two above a log, so a few without a prefix do not make a log without one.
-        """
-        told = [line for line in lines if line.text is not None and line.trusted is not False]
-        candidates = [line for line in told if not line.wrapping]
-        bare = 0
-        form = None
-        for line in candidates:
-            if line.text is not None and is_known(line.text):
-                if line.form != BARE:
-                    form = line.form
-                    break
-                bare += 1
-                if bare >= _BARE_FIRST:
-                    break
-        if form is None and not bare:
-            form = next((line.form for line in candidates if line.form != BARE), None)
-        if form is None and not bare and (wrapped := cls._wrapped(told)):
-            return wrapped
-        form = form or BARE
-        columns = (line.column for line in candidates if line.form == form)
-        return cls(form, min(columns, default=0))
-
-    @classmethod
-    def _wrapped(cls, lines: Sequence[Line]) -> _Shape | None:
-        """The shape of a log whose every line stands behind something: a list's mark, a machine's name.
-
-        What people write before a line is no such thing, unless it comes again.
-        """
-        first = next((line for line in lines if line.wrapping and is_known(line.text or "")), None)
-        if first is None:
-            return None
-        alike = [line for line in lines if (line.wrapping, line.form) == (first.wrapping, first.form)]
-        if len(alike) == 1 and " " in first.wrapping and re.search(r"\w", first.wrapping):
-            return None
-        return cls(first.form, min(line.column for line in alike), first.wrapping)
-
-    @property
-    def is_journal(self) -> bool:
-        """Whether journalctl has printed it."""
-        return self.form in JOURNAL
-
-    def fits(self, line: Line) -> bool:
-        """Whether a line has the log's own prefix, at its place.
-
-        One that stands farther to the right is the rest of the message above, whatever it says. Without
-        prefixes there is no telling.
-        """
-        if (line.form, line.wrapping) != (self.form, self.wrapping):
-            return False
-        return self.form == BARE or line.column < self.column + _INDENT
-
-
 @dataclass(slots=True)
 class _Boot:
     """What a text has shown of the boot that is read, and how many were before it."""
 
     headless: bool
-    shape: _Shape
+    shape: Shape
     id: str | None = None
     ended: list[BootLog] = field(default_factory=list)
     records: list[LogRecord] = field(default_factory=list)
@@ -339,7 +276,7 @@ def _tells(records: Sequence[LogRecord]) -> bool:
     return any(matters(record.text) for record in records)
 
 
-def _may_be_headless(lines: Sequence[str], read: Sequence[Line], shape: _Shape) -> bool:
+def _may_be_headless(lines: Sequence[str], read: Sequence[Line], shape: Shape) -> bool:
     """Whether the first line may be the rest of one: it has no prefix, or begins like no known message."""
     first = next((n for n, line in enumerate(lines) if line.strip()), None)
     if first is None:
