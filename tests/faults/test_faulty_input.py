@@ -31,6 +31,7 @@ FOLDER = Path(__file__).parent
 EXPECTED: dict[str, dict[str, Any]] = json.loads((FOLDER / "expected.json").read_text("utf-8"))
 REFUSED = [name for name, expected in EXPECTED.items() if "reason" in expected]
 READ = [name for name, expected in EXPECTED.items() if "ranges" in expected]
+LOGS = [name for name, expected in EXPECTED.items() if "records" in expected]
 FACTS = [name for name in EXPECTED if name.startswith("facts/")]
 
 PLACES = {
@@ -109,7 +110,7 @@ def test_everything_is_accounted_for() -> None:
         source = section.split("\n")[0]
         told |= {f"{source}/{defect}" for defect in re.findall(r"^\| `(.+?)` \| \S", section, re.MULTILINE)}
     assert inputs == set(EXPECTED) == told
-    assert sorted(REFUSED + READ) == sorted(EXPECTED)
+    assert sorted(REFUSED + READ + LOGS) == sorted(EXPECTED)
 
 
 @pytest.mark.parametrize("name", [name for name in REFUSED if name not in FACTS])
@@ -144,6 +145,16 @@ def test_read(name: str, tmp_path: Path) -> None:
     assert reading.error is None
     found = RANGES[source_of(name)](reading.value)
     assert [[hex(r.start), hex(r.end)] for r in found] == EXPECTED[name]["ranges"]
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_log_read(name: str) -> None:
+    """Of a damaged log what is whole is read, and no list goes on across what is missing."""
+    log = log_text(name).value
+    assert log is not None
+    assert [record.text for record in log.records] == EXPECTED[name]["records"]
+    assert sorted(log.gaps) == EXPECTED[name]["gaps"]
+    assert not log.verified
 
 
 @pytest.mark.parametrize("name", [name for name in READ if name in FACTS])

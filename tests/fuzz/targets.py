@@ -18,7 +18,7 @@ from tdx_headroom.sources.firmware_memmap import firmware_ram, parse_entries, pa
 from tdx_headroom.sources.iomem import crash_kernel, parse_iomem, system_ram
 from tdx_headroom.sources.kernel_log.book import LogBook
 from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
-from tdx_headroom.sources.kernel_log.json_log import JournalEntries
+from tdx_headroom.sources.kernel_log.journal_lines import JournalEntries
 from tdx_headroom.sources.kernel_log.kmsg import parse_kmsg, parse_kmsg_record
 from tdx_headroom.sources.kernel_log.report import read_report
 from tdx_headroom.sources.kernel_log.text import parse_log_text

@@ -8,7 +8,7 @@ import shutil
 
 from tdx_headroom.errors import SourceError
 from tdx_headroom.service.bounded_child import TooMuchOutput, run_child
-from tdx_headroom.sources.kernel_log.json_log import JournalEntries
+from tdx_headroom.sources.kernel_log.journal_lines import JournalEntries
 
 COMMAND = ("journalctl", "--dmesg", "--output=json", "--no-pager", "--quiet")
 SECONDS = 20.0

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.sources.kernel_log import boot_lines
 from tdx_headroom.sources.kernel_log.book import LogBook
-from tdx_headroom.sources.kernel_log.json_log import JournalReader, wall_clock
+from tdx_headroom.sources.kernel_log.journal_lines import JournalReader
+from tdx_headroom.sources.kernel_log.json_log import wall_clock
 from tdx_headroom.sources.kernel_log.records import KERNEL_FACILITY_END, BootLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tdx_headroom.sources.kernel_log.json_log import Record
+    from tdx_headroom.sources.kernel_log.journal_lines import Record
 
 
 class JournalBoot(JournalReader):

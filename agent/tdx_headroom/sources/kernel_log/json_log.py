@@ -3,64 +3,83 @@
 
 from __future__ import annotations
 
-import json
 import re
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tdx_headroom.errors import SourceError
+from tdx_headroom.sources.kernel_log.json_text import Foreign, values
 from tdx_headroom.sources.kernel_log.known_lines import is_unread, matters
 from tdx_headroom.sources.kernel_log.records import KERNEL_FACILITY_END, BootLog, KernelLog, LogRecord
 from tdx_headroom.sources.kernel_log.steps import Steps, steps
+from tdx_headroom.sources.kernel_log.tdx_lines import match_tdx_line, mentions_tdx
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-SOURCE = "log"
-
-# journalctl -o json-seq and json-sse
-_SEPARATOR = re.compile(r"^(?:\x1e|data: (?=\{))")
 _VERBOSE = re.compile(r"\S[^\[]{0,60} \[s=[0-9a-f]+;i=[0-9a-f]+;[^\]]*\]")
 # A value with line breaks follows its name in binary form (JOURNAL_EXPORT_FORMATS.md): it is left out.
 _FIELD = re.compile(r"(?:    )?(_{0,2}[A-Z][A-Z0-9_]*)(?:=(.*))?")
-_NUMBER = re.compile(r"[0-9]{1,18}")
+NUMBER = re.compile(r"[0-9]{1,18}")
 
 
-def is_json(first: str) -> bool:
-    """Whether a log whose first line this is may be one in JSON."""
-    return _SEPARATOR.sub("", first).startswith("{")
+_TEXTS = ("log", "message", "msg", "line", "text", "body", "_raw")
+"""How programs that collect logs name a line of one: Docker, Elasticsearch, Loki, Splunk."""
 
 
-def parse_json(lines: Sequence[str]) -> list[BootLog]:
+def parse_json(lines: Sequence[str]) -> list[BootLog] | str | None:
     """The boots of ``journalctl -o json`` (an object a line) or ``dmesg --json`` (one object in all).
 
-    Raises:
-        SourceError: it is neither.
+    Where parts of it are no JSON, anybody may have changed it: then it is not verified, and what was lost is
+    a gap.
+
+    Returns:
+        A text instead where the objects hold lines of some log of another form; None where there is none.
     """
-    lines = [_SEPARATOR.sub("", line) for line in lines]
-    stripped = "\n".join(lines).strip()
-    try:
-        whole = json.loads(stripped)
-    except (ValueError, RecursionError):
-        whole = None
-    if isinstance(whole, dict) and isinstance(whole.get("dmesg"), list):
-        return [BootLog(_from_dmesg_json(whole["dmesg"]))]
-    return _from_entries(_entries(lines))
+    found = values(lines)
+    before = []
+    for first in found:
+        before.append(first)
+        if isinstance(first, dict):
+            break
+    else:
+        return None
+    every = chain(before, found)
+    if isinstance(first.get("dmesg"), list):
+        every = chain(*(value["dmesg"] for value in every if isinstance(value, dict) and "dmesg" in value))
+        return [BootLog(_from_dmesg_json(every))]
+    if "pri" in first and "msg" in first:
+        return [BootLog(_from_dmesg_json(every))]
+    if "MESSAGE" not in first and any(isinstance(first.get(key), str) for key in _TEXTS):
+        return "".join(f"{line}\n" for value in every for line in _text_in(value))
+    return _from_entries(every)
 
 
-def _from_dmesg_json(entries: list[Any]) -> KernelLog:
+def _text_in(value: object) -> Iterator[str]:
+    """The line of a log that an object holds, or what stands in the place of one."""
+    if isinstance(value, Foreign):
+        yield value.text
+    elif isinstance(value, dict):
+        texts = (value.get(key) for key in _TEXTS)
+        yield next((text for text in texts if isinstance(text, str)), "").removesuffix("\n")
+
+
+def _from_dmesg_json(entries: Iterable[Any]) -> KernelLog:
     """Records of ``dmesg --json``; never verified.
 
     With ``-S`` each line of a message is an entry of its own, and nothing tells that. With -x the facility
     is named; a number alone may be mangled, and proves nothing if it is small.
     """
-    records: list[LogRecord] = []
+    kept: list[_Entry] = []
     untrusted = []
+    foreign = []
     for entry in entries:
+        if isinstance(entry, Foreign):
+            foreign.append(entry.text)
+            kept += [_LOST] * entry.lost
         if not isinstance(entry, dict):
             continue
-        message = _message(entry.get("msg"))
+        message = message_of(entry.get("msg"))
         if message is None:
             continue
         priority, facility, time = entry.get("pri", 0), entry.get("fac"), entry.get("time")
@@ -68,16 +87,24 @@ def _from_dmesg_json(entries: list[Any]) -> KernelLog:
             untrusted.append(message)
         else:
             clock = round(time * 1e6) if isinstance(time, int | float) and 0 <= time < 1e12 else None
-            records.append(LogRecord(message, time=clock))
-    if steps(record.time for record in records if record.time is not None).fall_throughout:
-        records.reverse()
-    return _unverified(KernelLog(tuple(records), untrusted=tuple(untrusted)))
+            kept.append(_Entry(message, time=clock))
+    if steps(entry.time for entry in kept if entry.time is not None).fall_throughout:
+        kept.reverse()
+    return _unverified(_of_entries(kept, tuple(untrusted)), foreign)
 
 
-def _unverified(log: KernelLog) -> KernelLog:
-    """A log that anybody may have written to, with what of it is about TDX and not understood."""
-    unread = tuple(record.text for record in log.records if is_unread(record.text))
-    return replace(log, verified=False, unread=unread)
+def _unverified(log: KernelLog, foreign: Iterable[str] = ()) -> KernelLog:
+    """A log that anybody may have written to, with what of it is about TDX and not understood.
+
+    Args:
+        log: as it was read.
+        foreign: texts that are none of its entries, and may be the rest of one.
+    """
+    others = [text.strip() for text in foreign]
+    loose = tuple(text for text in others if match_tdx_line(text) is not None)
+    unread = [record.text for record in log.records if is_unread(record.text)]
+    unread += [text for text in others if mentions_tdx(text) and text not in loose]
+    return replace(log, verified=False, unread=tuple(unread), loose=loose)
 
 
 def is_export(first: str) -> bool:
@@ -110,31 +137,38 @@ def _from_entries(entries: Iterable[Any]) -> list[BootLog]:
 
     journald marks records that user space wrote to /dev/kmsg as the kernel's too: the facility tells.
     """
-    runs: list[_Run] = []
+    runs: dict[str, _Run] = {}
+    run: _Run | None = None
+    leading: list[Foreign] = []
     verified = True
     for entry in entries:
+        if isinstance(entry, Foreign):
+            verified = False
+            (run.add if run else leading.append)(entry)
         if not isinstance(entry, dict) or entry.get("_TRANSPORT", "kernel") != "kernel":
             continue
         verified = verified and "_TRANSPORT" in entry and "SYSLOG_FACILITY" in entry
-        message = _message(entry.get("MESSAGE"))
+        message = message_of(entry.get("MESSAGE"))
         if message is None:
             continue
-        if not runs or entry.get("_BOOT_ID") != runs[-1].boot:
-            runs.append(_Run(entry.get("_BOOT_ID")))
-        runs[-1].entries.append(
-            _Entry(
-                message,
-                str(entry.get("SYSLOG_FACILITY", "0")) == "0",
-                _number(entry.get("_SOURCE_MONOTONIC_TIMESTAMP")),
-                _number(entry.get("__MONOTONIC_TIMESTAMP")),
-                _number(entry.get("__REALTIME_TIMESTAMP")),
-            )
-        )
+        boot = entry.get("_BOOT_ID")
+        if run is None or boot != run.boot:
+            # Since a clock that was put back makes the journal show boots in turns, one may go on here. So it
+            # does behind a damaged entry: no list goes on across that.
+            went_on = runs.pop(str(boot), None)
+            run = went_on or _Run(boot)
+            if went_on:
+                run.entries.append(_LOST)
+            runs[str(boot)] = run
+            for found in leading:
+                run.add(found)
+            leading.clear()
+        run.entries.append(_Entry.of(entry, message))
     boots: list[BootLog] = []
-    for run in _oldest_first(runs):
+    for run in _oldest_first([*runs.values()]):
         if boots and not any(matters(record.text) for record in boots[-1].log.records):
             boots.pop()
-        boots.append(run.log(earlier=len(boots), verified=verified))
+        boots.append(run.boot_log(earlier=len(boots), verified=verified))
     return boots or [BootLog(KernelLog((), verified=verified))]
 
 
@@ -150,18 +184,39 @@ class _Entry(NamedTuple):
     """
 
     text: str
-    ours: bool
-    time: int | None
-    received: int | None
-    wall: int | None
+    ours: bool = True
+    time: int | None = None
+    received: int | None = None
+    wall: int | None = None
+
+    @classmethod
+    def of(cls, entry: Mapping[str, object], message: str) -> _Entry:
+        """What counts of an entry with this message."""
+        return cls(
+            message,
+            str(entry.get("SYSLOG_FACILITY", "0")) == "0",
+            _number(entry.get("_SOURCE_MONOTONIC_TIMESTAMP")),
+            _number(entry.get("__MONOTONIC_TIMESTAMP")),
+            _number(entry.get("__REALTIME_TIMESTAMP")),
+        )
+
+
+_LOST = _Entry("")
 
 
 @dataclass(slots=True)
 class _Run:
-    """Entries of one boot that stand together."""
+    """Entries of one boot, and what is between them."""
 
     boot: object
     entries: list[_Entry] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+
+    def add(self, found: Foreign) -> None:
+        """Take in what is no entry."""
+        self.foreign.append(found.text)
+        if found.lost:
+            self.entries.append(_LOST)
 
     def steps(self) -> Steps:
         """How its entries go on in time; what the wall clock says counts only where there is no other."""
@@ -170,13 +225,30 @@ class _Run:
                 return steps(found)
         return Steps(0, 0)
 
-    def log(self, earlier: int, *, verified: bool) -> BootLog:
+    def boot_log(self, earlier: int, *, verified: bool) -> BootLog:
         """It as the log of a boot that so many were before."""
-        records = tuple(LogRecord(entry.text, time=entry.time) for entry in self.entries if entry.ours)
         untrusted = tuple(entry.text for entry in self.entries if not entry.ours)
-        log = KernelLog(records, untrusted=untrusted, earlier=earlier, verified=verified)
-        began = _began(self.entries[0].wall, self.entries[0].received)
+        log = _of_entries((entry for entry in self.entries if entry.ours), untrusted)
+        log = (
+            replace(log, earlier=earlier, verified=True)
+            if verified
+            else _unverified(replace(log, earlier=earlier), self.foreign)
+        )
+        first = next(entry for entry in self.entries if entry is not _LOST)
+        began = _began(first.wall, first.received)
         return BootLog(log, self.boot if isinstance(self.boot, str) else None, began)
+
+
+def _of_entries(entries: Iterable[_Entry], untrusted: tuple[str, ...]) -> KernelLog:
+    """A log of the kernel's entries, in which others were lost where the marks stand."""
+    records: list[LogRecord] = []
+    gaps = set()
+    for entry in entries:
+        if entry is _LOST:
+            gaps.add(len(records))
+        else:
+            records.append(LogRecord(entry.text, time=entry.time))
+    return KernelLog(tuple(records), untrusted=untrusted, gaps=frozenset(gaps))
 
 
 def _oldest_first(runs: list[_Run]) -> list[_Run]:
@@ -208,30 +280,10 @@ def _began(wall: int | None, since: int | None) -> float | None:
 
 def _number(value: object) -> int | None:
     """A number as the journal writes it, in a string, or as programs make it, without one."""
-    return int(text) if _NUMBER.fullmatch(text := str(value)) else None
+    return int(text) if NUMBER.fullmatch(text := str(value)) else None
 
 
-def _entries(lines: Sequence[str]) -> Iterator[Any]:
-    """JSON values: one a line, or each from a line `{` to a line `}` (``journalctl -o json-pretty``)."""
-    begun = 0
-    for number, line in enumerate(lines, 1):
-        if line == "{" and not begun:
-            begun = number
-        if not line.strip() or (begun and line != "}"):
-            continue
-        first, begun = begun or number, 0
-        try:
-            value = json.loads("\n".join(lines[first - 1 : number]))
-        except (ValueError, RecursionError):
-            text = lines[first - 1]
-            raise SourceError(SOURCE, "not a journal entry in JSON", line=first, text=text) from None
-        yield value
-    if begun:
-        text = lines[begun - 1]
-        raise SourceError(SOURCE, "not a journal entry in JSON", line=begun, text=text)
-
-
-def _message(value: object) -> str | None:
+def message_of(value: object) -> str | None:
     """A message as one line; the journal gives one that is not UTF-8 as a list of bytes."""
     if isinstance(value, list) and all(isinstance(b, int) and 0 <= b < 256 for b in value):
         value = bytes(value).decode("utf-8", "backslashreplace")
@@ -239,80 +291,3 @@ def _message(value: object) -> str | None:
         return None
     # One entry is one record, whatever line breaks it holds: they must not start a line of their own.
     return value.strip().replace("\n", "\\x0a") or None
-
-
-Record = tuple[int, int, str]
-"""Priority (facility x 8 + level, as in ``/dev/kmsg``), microseconds since boot, text."""
-
-
-class JournalReader(ABC):
-    """Takes in ``journalctl --output=json`` line by line: it may be long."""
-
-    def __init__(self) -> None:
-        self._lines = 0
-
-    def add(self, line: str) -> None:
-        """Take one line in.
-
-        Raises:
-            SourceError: it is no JSON.
-        """
-        self._lines += 1
-        found = _journal_line(line, self._lines)
-        if found is not None:
-            self.take(*found)
-
-    @abstractmethod
-    def take(self, entry: dict[str, Any], record: Record | None) -> None:
-        """Take an entry of the kernel's in, with the record that it is, if it is one."""
-
-
-class JournalEntries(JournalReader):
-    """Records of the last boot.
-
-    Attributes:
-        found: in their order. Entries without a kernel time are left out.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[Record] = []
-        self._boot: object = None
-
-    def take(self, entry: dict[str, Any], record: Record | None) -> None:
-        """Keep a record, and none of the boot before its own."""
-        if record is None:
-            return
-        if entry.get("_BOOT_ID") != self._boot:
-            self._boot = entry.get("_BOOT_ID")
-            self.found.clear()
-        self.found.append(record)
-
-
-def _journal_line(line: str, number: int) -> tuple[dict[str, Any], Record | None] | None:
-    """A line of ``journalctl --output=json``: the entry, and what it is a record of; None: not the kernel's.
-
-    journald marks records that user space wrote to /dev/kmsg as the kernel's too: the facility tells. The
-    record is None where the entry has no such thing, as in a damaged file, or says nothing.
-
-    Args:
-        line: one entry.
-        number: of the line, for the error.
-
-    Raises:
-        SourceError: it is no JSON.
-    """
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
-        raise SourceError("journal", "not a journal entry in JSON", line=number, text=line) from None
-    if not isinstance(entry, dict) or entry.get("_TRANSPORT") != "kernel":
-        return None
-    message = _message(entry.get("MESSAGE"))
-    # journald writes all of them with each record of the kernel's log: without its facility it is nobody's.
-    facility, level, time = (
-        str(entry.get(key)) for key in ("SYSLOG_FACILITY", "PRIORITY", "_SOURCE_MONOTONIC_TIMESTAMP")
-    )
-    if message is None or not all(map(_NUMBER.fullmatch, (facility, level, time))):
-        return entry, None
-    return entry, (int(facility) * 8 + int(level), int(time), message)

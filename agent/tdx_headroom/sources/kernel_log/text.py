@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.facts.kernel_report import Contradiction, ContradictionKind
 from tdx_headroom.sources.kernel_log import boot_lines
-from tdx_headroom.sources.kernel_log.json_log import is_export, is_json, parse_export, parse_json
+from tdx_headroom.sources.kernel_log.json_log import is_export, parse_export, parse_json
+from tdx_headroom.sources.kernel_log.json_text import is_json
 from tdx_headroom.sources.kernel_log.kmsg import RECORD, parse_kmsg
 from tdx_headroom.sources.kernel_log.known_lines import CRASH, in_short, is_known, is_unread, matters
 from tdx_headroom.sources.kernel_log.line_forms import BARE, PRIORITY, Line, read_line
@@ -52,7 +53,7 @@ def parse_log_text(text: str) -> KernelLog:
     """The last boot's kernel records in a pasted or saved log, whatever its form.
 
     Raises:
-        SourceError: it looks like JSON and is none.
+        SourceError: it looks like a copy of /dev/kmsg and is none.
     """
     return parse_boots(text)[-1].log
 
@@ -61,13 +62,13 @@ def parse_boots(text: str) -> list[BootLog]:
     """The kernel records of every boot in a pasted or saved log, oldest first; at least one, be it empty.
 
     Raises:
-        SourceError: it looks like JSON and is none.
+        SourceError: it looks like a copy of /dev/kmsg and is none.
     """
     # Editors and shells on Windows put a byte order mark in front.
     lines = lines_of(decoded(text.removeprefix("\ufeff")))
     first = next((line.strip() for line in lines if line.strip()), "")
-    if is_json(first):
-        return parse_json(lines)
+    if is_json(lines) and (found := parse_json(lines)) is not None:
+        return parse_boots(found) if isinstance(found, str) else found
     if is_export(first):
         return parse_export(lines)
     if RECORD.fullmatch(first):
