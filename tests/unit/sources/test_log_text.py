@@ -87,6 +87,18 @@ FORMS = {
     "syslog": ("Jul 10 20:50:19 host kernel: [    1.630945] {}", None),
     "syslog, ISO time": ("2024-07-10T20:50:19.630945+02:00 host kernel: [    1.630945] {}", None),
     "syslog, UTC": ("2024-07-10T20:50:19Z host kernel: {}", None),
+    "RFC 3164": ("<3>Jul 10 20:50:19 host kernel: [    1.630945] {}", None),
+    "RFC 3164, ISO time": ("<6>2024-07-10T20:50:19.630945+02:00 host kernel: {}", None),
+    "RFC 3164 of a process": ("<14>Jul 10 20:50:19 host kernel: [    1.630945] {}", False),
+    "RFC 3164 behind a pod": ("rack7-0 <6>Jul 10 20:50:19 host kernel: [    1.630945] {}", None),
+    "RFC 3164 of a process behind a pod": ("rack7-0 <11>Jul 10 20:50:19 host kernel: {}", False),
+    "RFC 5424": ("<3>1 2024-07-10T20:50:19Z host kernel - - - [    1.630] {}", None),
+    "RFC 5424 with a byte order mark": ("<3>1 2024-07-10T20:50:19Z host kernel - - - \ufeff{}", None),
+    "RFC 5424 with data": (
+        '<6>1 2024-07-10T20:50:19Z host kernel - - [a@1 k="x]"][b@1 k="\\""] [    1.630945] {}',
+        None,
+    ),
+    "RFC 5424 of a process": ("<14>1 2024-07-10T20:50:19Z host kernel - - - [    1.630] {}", False),
     "syslog with caller": ("Jul 10 20:50:19 host kernel: [    1.630945][    T1] {}", None),
 }
 
@@ -116,6 +128,13 @@ def test_line_of_a_process(form: str) -> None:
     log = parse_log_text(FORMS[form][0].format(MESSAGE) + "\n")
     assert log.records == ()
     assert log.untrusted == (MESSAGE,)
+
+
+@pytest.mark.parametrize("priority", ["<3>", "<6>1 2024-07-10T20:50:19Z host sshd - - - ", "<14>"])
+def test_line_of_another_program_with_a_priority(priority: str) -> None:
+    """A number below 8 does not make a program the kernel."""
+    head = priority if "1 " in priority else f"{priority}Jul 10 20:50:19 host sshd[77]: "
+    assert read_line(f"{head}{MESSAGE}").text is None
 
 
 @pytest.mark.parametrize("number", range(8))

@@ -40,10 +40,11 @@ _SHORT_MONOTONIC = re.compile(
     r"\[ *(?P<clock>[0-9]+\.[0-9]{6})(?: <[ 0-9.]{0,24}>)?\] (?:[^\s\[\]:]+ )?kernel: (?P<text>.*)"
 )
 _RFC5424 = re.compile(
-    r"<(?P<priority>[0-9]{1,3})>1 (?P<stamp>\S+) \S+ (?P<program>\S+) \S+ \S+ (?:-|\[.*?\]) ?(?P<text>.*)"
+    r"<(?P<priority>[0-9]{1,3})>1 (?P<stamp>\S+) \S+ (?P<program>\S+) \S+ \S+"
+    r' (?:-|(?:\[(?:[^]"]|"(?:[^"\\]|\\.)*")*\])+)(?: \ufeff?(?P<text>.*))?'
 )
 # dmesg -r: <priority>. dmesg -x: facility and level by name.
-_PRIORITY = re.compile(r"<([0-9]{1,3})>")
+_PRIORITY = re.compile(r"<(?P<priority>[0-9]{1,3})>")
 _FACILITY = re.compile(
     r"(kern|user|mail|daemon|auth|syslog|lpr|news|uucp|cron|authpriv|ftp|res[0-9]+|local[0-7]) *:"
     r"(?:emerg|alert|crit|err|warn|notice|info|debug) *: ?"
@@ -70,7 +71,8 @@ _QUOTED = re.compile(r"[>\s]*")
 # Where a line of the kernel's may begin inside another: its time, a syslog's date, or words of its own.
 _INSIDE = re.compile(
     r"""\[\ *[0-9X]+\.[0-9X]{3,6}[]\ ] | \[\w{2,12}\.?\ +\w{2,12}\.?\ +[0-9]{1,2}\ [0-9:]{8}\ [0-9]{4}
-      | <[0-9]{1,3}>(?:\[|1\ ) | \b[a-z0-7]{3,8}\ *:(?:emerg|alert|crit|err|warn|notice|info|debug)\ *:
+      | <[0-9]{1,3}>(?:\[|1\ |[A-Z][a-z]{2}\ |[0-9]{4}-)
+      | \b[a-z0-7]{3,8}\ *:(?:emerg|alert|crit|err|warn|notice|info|debug)\ *:
       | \b[A-Z][a-z]{2}\ [\ 0-9][0-9]\ [0-9]{2}:[0-9]{2}:[0-9]{2} | \b[0-9]{4}-[0-9]{2}-[0-9]{2}[T\ ][0-9]{2}:
       | (?<![\w/.-])(?:(?:virt/)?tdx:\ |kvm_intel:\ |SEAMCALL\ \(|seamldr:\ |BIOS-|Early\ memory
         |user:\ \[mem|node\ +[0-9]+:\ \[mem|ACPI:\ SRAT:|(?:Kernel\ c|C)ommand\ line:|Linux\ version\ [0-9]
@@ -160,19 +162,20 @@ def _unprefixed(text: str, column: int) -> Line:
     elif rfc5424 := _RFC5424.fullmatch(text):
         if rfc5424["program"] != "kernel":
             return Line(None, "program", column)
-        trusted = None if int(rfc5424["priority"]) < KERNEL_FACILITY_END else False
+        trusted = _trusted(rfc5424)
         words.append("rfc5424")
         of_day = _seconds_of_day(rfc5424["stamp"])
-        text = rfc5424["text"]
-    elif syslog := _SYSLOG.fullmatch(text):
+        text = rfc5424["text"] or ""
+    elif syslog := _SYSLOG.fullmatch(text[(priority.end() if (priority := _PRIORITY.match(text)) else 0) :]):
         if syslog["program"] not in ("kernel", None):
             return Line(None, "program", column)
-        words.append("syslog")
+        # RFC 3164: what a daemon sends to another, or writes by a template of its own.
+        words.append("rfc3164" if priority else "syslog")
+        trusted = _trusted(priority)
         of_day = _seconds_of_day(syslog["stamp"])
         text = syslog["text"]
-    elif priority := _PRIORITY.match(text):
-        # util-linux 2.38 prints facility OR level: <14> may come out as <7>, a small number proves nothing.
-        trusted = None if int(priority[1]) < KERNEL_FACILITY_END else False
+    elif priority:
+        trusted = _trusted(priority)
         words.append(PRIORITY)
         text = text[priority.end() :]
     elif facility := _FACILITY.match(text):
@@ -188,6 +191,14 @@ def _unprefixed(text: str, column: int) -> Line:
     if caller := _CALLER.match(text):
         text = text[caller.end() :]
     return Line(text.strip() or None, " ".join(words), column, trusted, clock, of_day)
+
+
+def _trusted(found: re.Match[str] | None) -> bool | None:
+    """What a priority tells of who wrote a line.
+
+    util-linux 2.38 prints facility OR level: <14> may come out as <7>, a small number proves nothing.
+    """
+    return None if found is None or int(found["priority"]) < KERNEL_FACILITY_END else False
 
 
 def _seconds(number: str) -> float | None:
