@@ -14,7 +14,7 @@ from tdx_headroom.errors import AgentError, one_line
 from tdx_headroom.inputs.system_report import files_in_report, is_of_a_log
 from tdx_headroom.sources import iomem, memblock, platform, zoneinfo
 from tdx_headroom.sources.firmware_memmap import PATH as FIRMWARE
-from tdx_headroom.textlines import lines_of
+from tdx_headroom.textlines import lines_of, without_sequences
 
 _CPUINFO = "proc/cpuinfo"
 CMDLINE = "proc/cmdline"
@@ -94,7 +94,6 @@ _ENDS = (
     "HOTPLUG",
 )
 _LAST_WORD = re.compile(r".*? : ?(.*)|.*/type:(.*)|.*\.\.0x[0-9a-f]+\s+\S+\s+(?:.*\|)?(.*)")
-_ANSI = re.compile(r"\x1b\[[0-9;]*[mK]")
 _QUOTED = re.compile(r"(?:> ?)+")
 
 
@@ -139,7 +138,7 @@ def files_in(text: str, name: str) -> dict[str, str]:
 
 def _lines(text: str) -> list[str]:
     """The lines, without colours, marks of quotation, and an indentation that all have."""
-    lines = [_ANSI.sub("", line).rstrip() for line in lines_of(text)]
+    lines = [without_sequences(line).rstrip() for line in lines_of(text)]
     if all(line.startswith(">") for line in lines if line):
         lines = [_QUOTED.sub("", line, count=1) for line in lines]
     return dedent("\n".join(lines)).split("\n")

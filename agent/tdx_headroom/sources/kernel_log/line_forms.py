@@ -14,6 +14,7 @@ from typing import NamedTuple
 from tdx_headroom.sources.kernel_log.kmsg import RECORD
 from tdx_headroom.sources.kernel_log.known_lines import matters as begins_like_kernels
 from tdx_headroom.sources.kernel_log.records import KERNEL_FACILITY_END
+from tdx_headroom.textlines import without_sequences
 
 BARE = ""
 """The form of a line without a prefix."""
@@ -24,8 +25,6 @@ PRIORITY = "priority"
 JOURNAL = frozenset({"syslog", "monotonic"})
 """Forms of ``journalctl``: it indents what a message has after a line break, and says where a boot begins."""
 
-# Colours, and what grep --color prints after each of them.
-_ANSI = re.compile(r"\x1b\[[0-9;]*[mK]")
 # journalctl and syslog daemons: date, host, program. Another program's line is no record of the kernel's.
 # Weekdays and months are those of the user's locale: `Okt`, `juil.`, `7月`.
 _SYSLOG = re.compile(
@@ -216,7 +215,7 @@ def _seconds_of_day(stamp: str) -> float | None:
 
 def _plain(line: str) -> str:
     """A line without colours, tabs, and what a web page makes of blanks and ``>``."""
-    text = _ANSI.sub("", line) if "\x1b" in line else line
+    text = without_sequences(line)
     if "&" in text:
         text = text.replace("&gt;", ">").replace("&lt;", "<").replace("&nbsp;", " ")
     if "\\" in text:
