@@ -27,6 +27,9 @@ CRASH = re.compile(r".{1,15}\[[0-9]+\]: ")
 # A bridge or a module may be called tdx as well, so not everywhere.
 _SAYS_TDX = re.compile(rf"(?:{HEAD})?{TDX_PREFIX.pattern}")
 
+# No bridge says these.
+_NO_NAME = ("virt/tdx: ", "tdx: module ", "tdx: TDX", "tdx: initialization", "private KeyID", "for PAMT")
+
 
 def matters(text: str) -> bool:
     """Whether a message begins as one that is understood.
@@ -75,6 +78,16 @@ def unread_of(log: KernelLog) -> tuple[str, ...]:
 def hides_failure(log: KernelLog) -> bool:
     """Whether a line that could not be read may be a failure."""
     return any(map(may_hide_failure, unread_of(log)))
+
+
+def holds_failure(message: str) -> bool:
+    """Whether a line of a text holds what may be a failure of TDX, behind what is no form of a log."""
+    # Most lines have none of these words.
+    if "tdx: " not in message and "for PAMT" not in message:
+        return False
+    if not may_hide_failure(message) or not any(words in message for words in _NO_NAME):
+        return False
+    return not (CRASH.match(message) or HARMLESS.match(message) or is_known(message))
 
 
 def in_short(text: str) -> str:

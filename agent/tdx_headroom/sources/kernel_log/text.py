@@ -17,7 +17,14 @@ from tdx_headroom.sources.kernel_log import boot_lines
 from tdx_headroom.sources.kernel_log.json_log import is_export, parse_export, parse_json
 from tdx_headroom.sources.kernel_log.json_text import is_json
 from tdx_headroom.sources.kernel_log.kmsg import RECORD, parse_kmsg
-from tdx_headroom.sources.kernel_log.known_lines import CRASH, in_short, is_known, is_unread, matters
+from tdx_headroom.sources.kernel_log.known_lines import (
+    CRASH,
+    holds_failure,
+    in_short,
+    is_known,
+    is_unread,
+    matters,
+)
 from tdx_headroom.sources.kernel_log.line_forms import BARE, PRIORITY, Line, read_line
 from tdx_headroom.sources.kernel_log.order import BOOT_MARK, oldest_first
 from tdx_headroom.sources.kernel_log.records import BootLog, KernelLog, LogRecord
@@ -206,7 +213,7 @@ class _Boot:
         """See whether a record is only a part of a known one, or has something more in it."""
         if boot_lines.ROW.match(message) and not is_whole(message):
             self.gaps.add(len(self.records))
-        if is_unread(message):
+        if is_unread(message) or holds_failure(message):
             self.unread.append(message)
 
     def look_at(self, line: Line, message: str) -> None:

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import json
 import quopri
 import re
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from tdx_headroom.sources.kernel_log import boot_lines
+from tdx_headroom.sources.kernel_log.json_text import is_json
 from tdx_headroom.sources.kernel_log.known_lines import is_known, matters
 from tdx_headroom.sources.kernel_log.line_forms import BARE
 
@@ -21,6 +23,19 @@ _SOFT = re.compile(r"^.{60,75}=$", re.MULTILINE)
 _LONGEST = 76
 """No line of quoted-printable text is longer (RFC 2045)."""
 _BREAK = re.compile(r"<br ?/?>", re.IGNORECASE)
+_ESCAPED_BREAK = re.compile(r"(?:\\r)?\\n")
+_STAMP = r"\[ *[0-9]+\.[0-9]{6}\]"
+_BEGINNINGS = tuple(
+    re.compile(rf"(?<! ) {{1,64}}(?={begins})")
+    for begins in (
+        r"[A-Z][a-z]{2} [ 0-9]?[0-9] [0-9:]{8} \S{1,64} kernel: ",
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,18}\S{1,8} \S{1,64} kernel: ",
+        rf"(?:<[0-9]{{1,3}}>|kern *:[a-z]{{3,6}} *: ?){_STAMP}",
+        r"\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9]?[0-9] [0-9:]{8} [0-9]{4}\] ",
+        rf"{_STAMP} ",
+    )
+)
+"""How lines begin, the outermost first; of these, not of bare messages, it is sure that one begins there."""
 _PARTS = 3
 """So many lines more may one be broken into: the longest that are read have some 150 characters."""
 _WRAPS = 60
@@ -38,15 +53,39 @@ _E820 = re.compile(
 
 
 def decoded(text: str) -> str:
-    """A text with the line breaks that its author meant.
+    r"""A text with the line breaks that its author meant.
 
     Every line of quoted-printable mail is short: in a log somebody could not make lines vanish by ending them
-    with ``=``. Likewise ``<br>`` breaks lines only where hardly anything else does.
+    with ``=``. Likewise ``<br>`` breaks lines only where hardly anything else does, a carriage return alone,
+    ``\n`` in letters, and a blank before what a line of a log begins with.
     """
     if _SOFT.search(text) and all(len(line) <= _LONGEST for line in text.splitlines()):
         text = quopri.decodestring(text.encode()).decode("utf-8", "replace")
-    if "<br" in text.lower() and text.count("\n") <= _PARTS:
+    breaks = text.count("\n")
+    if breaks > _PARTS:
+        return text
+    if text.count("\r") > max(breaks, 1):
+        text = re.sub("\r+\n?", "\n", text)
+    elif _BREAK.search(text):
         text = _BREAK.sub("\n", text)
+    elif not is_json(text.split("\n")):
+        text = _unescaped(text)
+    return text
+
+
+def _unescaped(text: str) -> str:
+    """A text in hardly a line, with the line breaks that stand in it in letters, or have become blanks."""
+    if len(_ESCAPED_BREAK.findall(text)) > 1:
+        try:
+            string = json.loads(text)
+        except (ValueError, RecursionError):
+            string = None
+        if isinstance(string, str):
+            return string
+        return _ESCAPED_BREAK.sub("\n", text).replace("\\t", "\t").replace('\\"', '"')
+    for beginning in _BEGINNINGS:
+        if len(beginning.findall(text)) >= _PARTS:
+            return beginning.sub("\n", text)
     return text
 
 
