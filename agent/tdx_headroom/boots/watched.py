@@ -28,7 +28,7 @@ WATCHED = (
     *(f"{esp}/{folder}" for esp in _ESP for folder in ("loader", "loader/entries", "EFI/Linux", "grub")),
     *(f"boot/efi/EFI/{vendor}" for vendor in _EL8),
     *MODULES,
-    *("etc/modprobe.d", "usr/lib/modprobe.d", EFI_VARIABLES, OSTREE, SNAPSHOTS),
+    *("etc/modprobe.d", "usr/local/lib/modprobe.d", "usr/lib/modprobe.d", EFI_VARIABLES, OSTREE, SNAPSHOTS),
 )
 """Directories, as ``tdx-headroom-boots.path`` watches them."""
 
