@@ -25,8 +25,9 @@ from tdx_headroom.inputs.facts_lines import facts_stream
 from tdx_headroom.inputs.named import STANDARD_STREAM, Kind, Named
 from tdx_headroom.inputs.printed import files_in
 from tdx_headroom.inputs.system_report import KERNEL_LOG
+from tdx_headroom.inputs.texts import encoding_of, text_of
 from tdx_headroom.inputs.together import other_kernels
-from tdx_headroom.sources.kernel_log.reader import MAX_LOG, SOURCE, boots_in_texts, read_log_file
+from tdx_headroom.sources.kernel_log.reader import SOURCE, boots_in_texts, read_log_file
 from tdx_headroom.sources.kernel_log.records import KernelLog
 from tdx_headroom.sources.reading import Reading
 from tdx_headroom.sources.registry import SELECTION
@@ -214,7 +215,7 @@ def material_of(named: Named) -> Iterator[Material]:
         elif kind is Kind.FACTS:
             yield Material(stream=FactsStream(stream))
         else:
-            yield Material(texts={name: _text_of(stream, name)}, is_log=named.kind is Kind.LOG)
+            yield Material(texts={name: text_of(stream, name)}, is_log=named.kind is Kind.LOG)
 
 
 def _of_other_kind(name: str, kind: Kind, what: str) -> AgentError:
@@ -310,17 +311,7 @@ def _read_text(path: str) -> str:
         if kind is not Kind.LOG:
             hint = "leave it out of --merge"
             raise AgentError(f"{name} is a host by itself ({kind})", hint=hint)
-        return _text_of(stream, name)
-
-
-def _text_of(stream: io.BufferedReader, name: str) -> str:
-    """The text of a file; editors of other systems begin it with a mark, or write it in UTF-16."""
-    data = stream.read(MAX_LOG + 1)
-    if len(data) > MAX_LOG:
-        raise AgentError(f"{name} is larger than {MAX_LOG >> 20} MiB", hint="cut it to one boot")
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16", "replace")
-    return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "backslashreplace")
+        return text_of(stream, name)
 
 
 def _is_facts_line(start: bytes) -> bool:
@@ -331,7 +322,7 @@ def _kind_of(start: bytes, name: str) -> Kind:
     """What a file holds, by how it begins."""
     if is_tar(start):
         return Kind.CAPTURE
-    if b"\0" in start and not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if encoding_of(start) is None:
         raise AgentError(f"{name} is neither text nor an archive", hint="give a log, facts or a capture")
     if start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{"):
         if _FACTS in start:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tdx_headroom.errors import AgentError
 from tdx_headroom.inputs.printed import CMDLINE, UNAME_A, files_in
 from tdx_headroom.inputs.system_report import KERNEL_LOG
+from tdx_headroom.inputs.texts import encoding_of
 from tdx_headroom.sources.kernel_log.boot_lines import BOOT_IMAGE
 from tdx_headroom.sources.kernel_log.boot_map import read_boot_map
 from tdx_headroom.sources.kernel_log.reader import read_log_file
@@ -47,9 +48,10 @@ def of_one_host(paths: Collection[Path]) -> list[Path]:
     for path in sorted(paths) if len(paths) <= MOST_FILES else ():
         with path.open("rb") as stream:
             start = stream.read(_START)
-        if b"\0" in start or start.lstrip().startswith(b"{"):
+        encoding = encoding_of(start)
+        if encoding is None or start.lstrip().startswith(b"{"):
             return []
-        text = start.decode("utf-8", "backslashreplace")
+        text = start.decode(encoding, "backslashreplace")
         try:
             found = files_in(text[: text.rfind("\n") + 1] or text, path.name)
         except AgentError:

@@ -82,6 +82,14 @@ _INSIDE = re.compile(
 _COUNTER = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]+|(?<![\w.-])[0-9]+(?:[:.,][0-9]+)*(?![\w.-])|(?<=:)[0-9]+(?=[:-])"
 )
+# What word processors and chats make of a kernel's ASCII.
+_TYPESET = str.maketrans(
+    dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-")
+    | dict.fromkeys("\u2018\u2019\u201b", "'")
+    | dict.fromkeys("\u201c\u201d\u201f", '"')
+    | dict.fromkeys("\xa0\u2007\u2009\u202f", " ")
+    | dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff", "")
+)
 # What people and programs escape for Markdown.
 _ESCAPED = re.compile(r"\\([][()*_`#>~|<.-])")
 
@@ -214,10 +222,12 @@ def _seconds_of_day(stamp: str) -> float | None:
 
 
 def _plain(line: str) -> str:
-    """A line without colours, tabs, and what a web page makes of blanks and ``>``."""
+    """A line without colours and tabs, with ASCII in place of what documents make of blanks and dashes."""
     text = without_sequences(line)
     if "&" in text:
         text = text.replace("&gt;", ">").replace("&lt;", "<").replace("&nbsp;", " ")
     if "\\" in text:
         text = _ESCAPED.sub(r"\1", text)
-    return text.replace("\xa0", " ").expandtabs().rstrip()
+    if not text.isascii():
+        text = text.translate(_TYPESET)
+    return text.expandtabs().rstrip()

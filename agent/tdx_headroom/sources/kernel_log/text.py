@@ -30,7 +30,7 @@ from tdx_headroom.sources.kernel_log.order import BOOT_MARK, oldest_first
 from tdx_headroom.sources.kernel_log.records import BootLog, KernelLog, LogRecord
 from tdx_headroom.sources.kernel_log.shape import Shape
 from tdx_headroom.sources.kernel_log.tdx_lines import match_tdx_line, mentions_tdx
-from tdx_headroom.sources.kernel_log.wrapped import decoded, is_whole, rejoined
+from tdx_headroom.sources.kernel_log.wrapped import HOLE, decoded, is_whole, rejoined, with_holes
 from tdx_headroom.textlines import lines_of
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def parse_boots(text: str) -> list[BootLog]:
         SourceError: it looks like a copy of /dev/kmsg and is none.
     """
     # Editors and shells on Windows put a byte order mark in front.
-    lines = lines_of(decoded(text.removeprefix("\ufeff")))
+    lines = lines_of(with_holes(decoded(text.removeprefix("\ufeff"))))
     first = next((line.strip() for line in lines if line.strip()), "")
     if is_json(lines) and (found := parse_json(lines)) is not None:
         return parse_boots(found) if isinstance(found, str) else found
@@ -97,6 +97,10 @@ def parse_boots(text: str) -> list[BootLog]:
             if shape.is_journal and not raw.startswith((" ", "\t")):
                 boot.begin()
                 boot.id = mark[1]
+            continue
+        if raw == HOLE:
+            boot.gaps.add(len(boot.records))
+            kept = False
             continue
         if line.text is None:
             kept = False

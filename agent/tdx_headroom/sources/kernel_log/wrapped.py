@@ -24,6 +24,11 @@ _LONGEST = 76
 """No line of quoted-printable text is longer (RFC 2045)."""
 _BREAK = re.compile(r"<br ?/?>", re.IGNORECASE)
 _ESCAPED_BREAK = re.compile(r"(?:\\r)?\\n")
+_QUOTES = re.compile(r"""^\s*(?:["']?\w{1,64}["']?\s?[:=]\s?)?["']|["'],?\s*$""")
+_ZERO_AT_END = re.compile(r"(?<!\0)\0(?=\r?\n|\Z)")
+_ZEROS = re.compile(r"\0+")
+HOLE = "\0"
+"""A line that stands for lines that were lost."""
 _STAMP = r"\[ *[0-9]+\.[0-9]{6}\]"
 _BEGINNINGS = tuple(
     re.compile(rf"(?<! ) {{1,64}}(?={begins})")
@@ -73,15 +78,27 @@ def decoded(text: str) -> str:
     return text
 
 
+def with_holes(text: str) -> str:
+    """A text with a line :data:`HOLE` where it has zeros: a crash left them, or logrotate, where lines stood.
+
+    One at the end of a line is what some consoles end lines with.
+    """
+    if "\0" not in text:
+        return text
+    return _ZEROS.sub(f"\n{HOLE}\n", _ZERO_AT_END.sub("", text))
+
+
 def _unescaped(text: str) -> str:
     """A text in hardly a line, with the line breaks that stand in it in letters, or have become blanks."""
-    if len(_ESCAPED_BREAK.findall(text)) > 1:
+    if text.startswith('"'):
         try:
             string = json.loads(text)
         except (ValueError, RecursionError):
             string = None
         if isinstance(string, str):
             return string
+    if len(_ESCAPED_BREAK.findall(text)) > 1:
+        text = _QUOTES.sub("", text)
         return _ESCAPED_BREAK.sub("\n", text).replace("\\t", "\t").replace('\\"', '"')
     for beginning in _BEGINNINGS:
         if len(beginning.findall(text)) >= _PARTS:
