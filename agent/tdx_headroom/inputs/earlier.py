@@ -10,7 +10,8 @@ from tdx_headroom.facts.boot_record import BootRecord, RecordFrom
 from tdx_headroom.facts.record_file import MAX_HISTORY, RECORDS_PATH, parse_records
 from tdx_headroom.facts.record_file import SOURCE as RECORDS
 from tdx_headroom.host.choose import facts_from_log
-from tdx_headroom.sources.kernel_log.reader import SOURCE, earlier_boots
+from tdx_headroom.sources.kernel_log.reader import earlier_boots
+from tdx_headroom.sources.kernel_log.records import SOURCE
 from tdx_headroom.sources.reading import Reading, attempt
 from tdx_headroom.verdict.assessment import assess
 from tdx_headroom.verdict.history import holes_before, of_facts, tells, with_plans

@@ -27,8 +27,8 @@ from tdx_headroom.inputs.printed import files_in
 from tdx_headroom.inputs.system_report import KERNEL_LOG
 from tdx_headroom.inputs.texts import encoding_of, text_of
 from tdx_headroom.inputs.together import other_kernels
-from tdx_headroom.sources.kernel_log.reader import SOURCE, boots_in_texts, read_log_file
-from tdx_headroom.sources.kernel_log.records import KernelLog
+from tdx_headroom.sources.kernel_log.reader import boots_in_texts, read_log_file
+from tdx_headroom.sources.kernel_log.records import SOURCE, KernelLog
 from tdx_headroom.sources.reading import Reading
 from tdx_headroom.sources.registry import SELECTION
 

@@ -13,7 +13,7 @@ from tdx_headroom.service.journal import read_journal
 from tdx_headroom.sources.kernel_log import kmsg
 from tdx_headroom.sources.kernel_log.book import LogBook
 from tdx_headroom.sources.kernel_log.follow import Follower
-from tdx_headroom.sources.kernel_log.reader import SOURCE
+from tdx_headroom.sources.kernel_log.records import SOURCE
 from tdx_headroom.sources.reading import Reading
 
 if TYPE_CHECKING:

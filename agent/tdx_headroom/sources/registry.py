@@ -29,7 +29,7 @@ from tdx_headroom.sources import (
 )
 from tdx_headroom.sources.kernel_log import kmsg
 from tdx_headroom.sources.kernel_log.reader import ALL_LOG_PATHS, MAX_LOG
-from tdx_headroom.sources.kernel_log.reader import SOURCE as LOG
+from tdx_headroom.sources.kernel_log.records import SOURCE as LOG
 from tdx_headroom.sources.reading import Reading
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tdx_headroom.sources.kernel_log.json_text import Foreign, values
 from tdx_headroom.sources.kernel_log.known_lines import is_unread, matters
+from tdx_headroom.sources.kernel_log.machines import refuse_several
 from tdx_headroom.sources.kernel_log.records import KERNEL_FACILITY_END, BootLog, KernelLog, LogRecord
 from tdx_headroom.sources.kernel_log.steps import Steps, steps
 from tdx_headroom.sources.kernel_log.tdx_lines import match_tdx_line, mentions_tdx
@@ -140,6 +141,7 @@ def _from_entries(entries: Iterable[Any]) -> list[BootLog]:
     runs: dict[str, _Run] = {}
     run: _Run | None = None
     leading: list[Foreign] = []
+    machines: dict[str, None] = {}
     verified = True
     for entry in entries:
         if isinstance(entry, Foreign):
@@ -151,6 +153,8 @@ def _from_entries(entries: Iterable[Any]) -> list[BootLog]:
         message = message_of(entry.get("MESSAGE"))
         if message is None:
             continue
+        if isinstance(machine := entry.get("_MACHINE_ID"), str):
+            machines[machine] = None
         boot = entry.get("_BOOT_ID")
         if run is None or boot != run.boot:
             # Since a clock that was put back makes the journal show boots in turns, one may go on here. So it
@@ -164,6 +168,7 @@ def _from_entries(entries: Iterable[Any]) -> list[BootLog]:
                 run.add(found)
             leading.clear()
         run.entries.append(_Entry.of(entry, message))
+    refuse_several(machines)
     boots: list[BootLog] = []
     for run in _oldest_first([*runs.values()]):
         if boots and not any(matters(record.text) for record in boots[-1].log.records):

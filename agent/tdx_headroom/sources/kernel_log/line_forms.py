@@ -36,10 +36,10 @@ _SYSLOG = re.compile(
     re.VERBOSE,
 )
 _SHORT_MONOTONIC = re.compile(
-    r"\[ *(?P<clock>[0-9]+\.[0-9]{6})(?: <[ 0-9.]{0,24}>)?\] (?:[^\s\[\]:]+ )?kernel: (?P<text>.*)"
+    r"\[ *(?P<clock>[0-9]+\.[0-9]{6})(?: <[ 0-9.]{0,24}>)?\] (?:(?P<host>[^\s\[\]:]+) )?kernel: (?P<text>.*)"
 )
 _RFC5424 = re.compile(
-    r"<(?P<priority>[0-9]{1,3})>1 (?P<stamp>\S+) \S+ (?P<program>\S+) \S+ \S+"
+    r"<(?P<priority>[0-9]{1,3})>1 (?P<stamp>\S+) (?P<host>\S+) (?P<program>\S+) \S+ \S+"
     r' (?:-|(?:\[(?:[^]"]|"(?:[^"\\]|\\.)*")*\])+)(?: \ufeff?(?P<text>.*))?'
 )
 # dmesg -r: <priority>. dmesg -x: facility and level by name.
@@ -109,6 +109,7 @@ class Line(NamedTuple):
         clock: seconds since the boot, where the form has them.
         of_day: seconds since midnight, or of the epoch, where the form has only such a time.
         wrapping: what stands before the prefixes, numbers left out; empty in a form that is known.
+        host: that the prefixes name.
     """
 
     text: str | None
@@ -118,6 +119,7 @@ class Line(NamedTuple):
     clock: float | None = None
     of_day: float | None = None
     wrapping: str = ""
+    host: str = ""
 
 
 def read_line(line: str) -> Line:
@@ -162,16 +164,17 @@ def _unprefixed(text: str, column: int) -> Line:
     trusted: bool | None = None
     clock: float | None = None
     of_day: float | None = None
+    host = None
     if monotonic := _SHORT_MONOTONIC.fullmatch(text):
         words.append("monotonic")
-        clock = _seconds(monotonic["clock"])
+        clock, host = _seconds(monotonic["clock"]), monotonic["host"]
         text = monotonic["text"]
     elif rfc5424 := _RFC5424.fullmatch(text):
         if rfc5424["program"] != "kernel":
             return Line(None, "program", column)
         trusted = _trusted(rfc5424)
         words.append("rfc5424")
-        of_day = _seconds_of_day(rfc5424["stamp"])
+        of_day, host = _seconds_of_day(rfc5424["stamp"]), rfc5424["host"]
         text = rfc5424["text"] or ""
     elif syslog := _SYSLOG.fullmatch(text[(priority.end() if (priority := _PRIORITY.match(text)) else 0) :]):
         if syslog["program"] not in ("kernel", None):
@@ -179,7 +182,7 @@ def _unprefixed(text: str, column: int) -> Line:
         # RFC 3164: what a daemon sends to another, or writes by a template of its own.
         words.append("rfc3164" if priority else "syslog")
         trusted = _trusted(priority)
-        of_day = _seconds_of_day(syslog["stamp"])
+        of_day, host = _seconds_of_day(syslog["stamp"]), syslog["host"]
         text = syslog["text"]
     elif priority:
         trusted = _trusted(priority)
@@ -197,7 +200,7 @@ def _unprefixed(text: str, column: int) -> Line:
         text = text[time.end() :]
     if caller := _CALLER.match(text):
         text = text[caller.end() :]
-    return Line(text.strip() or None, " ".join(words), column, trusted, clock, of_day)
+    return Line(text.strip() or None, " ".join(words), column, trusted, clock, of_day, host=host or "")
 
 
 def _trusted(found: re.Match[str] | None) -> bool | None:

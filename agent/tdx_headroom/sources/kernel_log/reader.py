@@ -12,6 +12,7 @@ from tdx_headroom.errors import SourceError, one_line
 from tdx_headroom.facts.observations import unread_in_words
 from tdx_headroom.sources.kernel_log import kmsg
 from tdx_headroom.sources.kernel_log.known_lines import matters
+from tdx_headroom.sources.kernel_log.records import SOURCE
 from tdx_headroom.sources.kernel_log.tdx_lines import mentions_tdx
 from tdx_headroom.sources.reading import Reading, attempt
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from tdx_headroom.hostfs.files import HostFiles
     from tdx_headroom.sources.kernel_log.records import BootLog, KernelLog
 
-SOURCE = "kernel-log"
 MAX_LOG = 256 << 20
 
 # Where a captured tree keeps its log: a plain dmesg, or what sos(1) collects. Earlier boots' are no use.

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from tdx_headroom.facts.kernel_report import Contradiction
 
+SOURCE = "kernel-log"
+
 KERNEL_FACILITY_END = 8
 """Priorities below this have facility 0, which only the kernel can write."""
 

@@ -26,6 +26,7 @@ from tdx_headroom.sources.kernel_log.known_lines import (
     matters,
 )
 from tdx_headroom.sources.kernel_log.line_forms import BARE, PRIORITY, Line, read_line
+from tdx_headroom.sources.kernel_log.machines import check_machines
 from tdx_headroom.sources.kernel_log.order import BOOT_MARK, oldest_first
 from tdx_headroom.sources.kernel_log.records import BootLog, KernelLog, LogRecord
 from tdx_headroom.sources.kernel_log.shape import Shape
@@ -60,7 +61,7 @@ def parse_log_text(text: str) -> KernelLog:
     """The last boot's kernel records in a pasted or saved log, whatever its form.
 
     Raises:
-        SourceError: it looks like a copy of /dev/kmsg and is none.
+        SourceError: it looks like a copy of /dev/kmsg and is none, or is that of several machines.
     """
     return parse_boots(text)[-1].log
 
@@ -69,7 +70,7 @@ def parse_boots(text: str) -> list[BootLog]:
     """The kernel records of every boot in a pasted or saved log, oldest first; at least one, be it empty.
 
     Raises:
-        SourceError: it looks like a copy of /dev/kmsg and is none.
+        SourceError: it looks like a copy of /dev/kmsg and is none, or is that of several machines.
     """
     # Editors and shells on Windows put a byte order mark in front.
     lines = lines_of(with_holes(decoded(text.removeprefix("\ufeff"))))
@@ -87,6 +88,7 @@ def parse_boots(text: str) -> list[BootLog]:
     if turned:
         headless, cut = cut, headless
     shape = Shape.of(read)
+    check_machines(read, shape.wrapping)
     boot = _Boot(headless, shape)
     if boot.headless and shape.form != BARE:
         boot.records.append(LogRecord(""))
