@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import re
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 from tdx_headroom.boots.kernels.config import parse_config
 from tdx_headroom.errors import AgentError, SourceError
 from tdx_headroom.facts.codec import encode
+from tdx_headroom.inputs.printed import files_in
+from tdx_headroom.inputs.texts import text_of as text_in
 from tdx_headroom.service.state_file import SCHEMA, parse
 from tdx_headroom.sources.firmware_memmap import firmware_ram, parse_entries, parse_firmware_entry
 from tdx_headroom.sources.iomem import crash_kernel, parse_iomem, system_ram
@@ -28,6 +31,7 @@ from tdx_headroom.sources.platform import (
     parse_boot_time,
     parse_cpuinfo,
     parse_hugetlb,
+    parse_lockdown,
     parse_meminfo_total,
     parse_misc_capacity,
     parse_power_disk,
@@ -42,6 +46,7 @@ from tdx_headroom.web.http_semantics import accepts_gzip, path_of, wants_openmet
 from tests.fuzz import boot_files
 from tests.fuzz.archives import archive, archives
 from tests.fuzz.whole import check_shown, facts_line, facts_lines, host, hosts
+from tests.unit.inputs.test_documents import FORMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -100,6 +105,16 @@ def check_log(log: KernelLog) -> None:
     """All that is made of a log."""
     read_report(log)
     read_boot_map(log, "fuzz")
+
+
+def text_file(data: bytes) -> None:
+    """A file that a user names, whatever it holds."""
+    try:
+        text = text_in(io.BufferedReader(io.BytesIO(data)), "x")
+        files_in(text, "x")
+        check_log(parse_log_text(text))
+    except (SourceError, AgentError) as error:
+        check_shown(error)
 
 
 def firmware_map(text: str) -> None:
@@ -170,6 +185,7 @@ TARGETS: dict[str, Target] = {
         text_of(lambda text: check_log(parse_log_text(text))),
         ("faults/log*/*", "field/logs/*", "hosts/*/dmesg"),
     ),
+    "text-file": Target(text_file, more=lambda: (form() for form in FORMS.values())),
     "journal": Target(text_of(journal), ("faults/log/journal-*",)),
     "cpuinfo": Target(text_of(parse_cpuinfo), ("hosts/*/proc/cpuinfo",)),
     "meminfo": Target(
@@ -178,6 +194,7 @@ TARGETS: dict[str, Target] = {
     "stat": Target(text_of(parse_boot_time), ("hosts/*/proc/stat",)),
     "cmdline": Target(text_of(relevant_arguments), ("hosts/*/proc/cmdline",)),
     "misc-capacity": Target(text_of(parse_misc_capacity), ("hosts/*/sys/fs/cgroup/misc.capacity",)),
+    "lockdown": Target(text_of(parse_lockdown), texts=("none [integrity] confidentiality\n",)),
     "power-disk": Target(text_of(parse_power_disk), texts=("[disabled]\n", "platform [shutdown] reboot\n")),
     "uevents": Target(
         lambda data: is_memory_event(data, 0),
