@@ -51,9 +51,10 @@ _BEFORE_JSON = re.compile(r"\s*(?:[^\s{}\[\]]{1,255} \| [A-Z]{2,20}!? => )?(?=[{
 _JOURNAL = ("MESSAGE", "dmesg", "pri", "schema")
 """Keys of what is read elsewhere."""
 
-_BASE64 = re.compile(r"\s*(?:[A-Za-z0-9+/]{4,}\s+){0,200000}[A-Za-z0-9+/]{4,}={0,2}\s*")
+_BASE64 = re.compile(r"\s*+(?:[A-Za-z0-9+/]{4,}+\s++)*+(?:[A-Za-z0-9+/]{2,}+={0,2}\s*+)?")
 _SHORTEST = 80
 _FIELD = re.compile(r"""(?:^|\s)(?:msg|message|log|line|text)=("(?:[^"\\]|\\.)*")""")
+_FIRST_LINE = re.compile(r"\s*(.*)")
 _DECODER = json.JSONDecoder()
 
 
@@ -143,6 +144,9 @@ def _messages(text: str) -> frozenset[str]:
 
 def _from_fields(text: str) -> str | None:
     """The messages of a log in logfmt; None where not every line has one."""
+    first = _FIRST_LINE.match(text)
+    if first is None or not _FIELD.search(first[1]):
+        return None
     messages = []
     for line in filter(str.strip, text.splitlines()):
         field = _FIELD.search(line)

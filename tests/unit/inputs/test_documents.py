@@ -183,7 +183,21 @@ def test_no_document(text: str) -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    ["<a ", "<", "</", "<![CDATA[", "&#", "A" * 4 + "\n", '{"a":', "[1,", "\0\n", "<a>", 'msg="', 'msg="\\'],
+    [
+        "<a ",
+        "<",
+        "</",
+        "<![CDATA[",
+        "&#",
+        "AAAA\n",
+        "A" * 76 + "\n",
+        '{"a":',
+        "[1,",
+        "\0\n",
+        "<a>",
+        'msg="',
+        'msg="\\',
+    ],
 )
 def test_hostile_documents(piece: str) -> None:
     """Nothing takes longer than by its length: a million bytes are read in no time worth measuring."""
