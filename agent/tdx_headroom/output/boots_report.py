@@ -82,12 +82,24 @@ def next_boot_lines(assessment: Assessment, style: Style, told: Sequence[str] = 
     text = f"Next boot: {word} under {release}{once} ({known})"
     yield from style.wrapped_verdict(text, word, coming.state)
     yield from style.wrapped(coming.why, "  ")
-    remedies = () if coming.verdict is None or coming.state is State.NOT_TDX else coming.verdict.remedies
-    new = [remedy for remedy in remedies if remedy not in told]
-    if remedies and not new:
+    new = new_remedies(assessment, told)
+    if not new and new_remedies(assessment, ()):
         yield "  What to do: as above."
     for remedy in new:
         yield from style.wrapped(remedy, "  - ")
+
+
+def new_remedies(assessment: Assessment, told: Sequence[str]) -> list[str]:
+    """What to do about the boot that comes next.
+
+    Args:
+        assessment: of any host.
+        told: remedies that need not be told again.
+    """
+    coming = assessment.coming
+    if coming is None or coming.verdict is None or coming.state is State.NOT_TDX:
+        return []
+    return [remedy for remedy in coming.verdict.remedies if remedy not in told]
 
 
 def told_differences(changes: Sequence[Change] | None) -> str:

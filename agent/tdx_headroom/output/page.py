@@ -16,55 +16,29 @@ from tdx_headroom.address import show_size
 from tdx_headroom.errors import one_line
 from tdx_headroom.output import picture
 from tdx_headroom.output.addresses import coarse, coarse_error, coarse_size
-from tdx_headroom.output.boots_card import boots_section, next_boot_state, next_boot_text
-from tdx_headroom.output.cards import fullest, tdmr_section
+from tdx_headroom.output.boots_card import boots_section
+from tdx_headroom.output.cards import tdmr_section
 from tdx_headroom.output.history_card import history_section
 from tdx_headroom.output.looks import Firmware
-from tdx_headroom.output.moods import MOODS, WORSE
-from tdx_headroom.output.runbooks import runbooks_of
+from tdx_headroom.output.moods import MOODS
 from tdx_headroom.output.sources import only_in, used_for
 from tdx_headroom.output.tdmr_table import in_words
+from tdx_headroom.output.verdict_card import verdict_section
 from tdx_headroom.plan import Outcome
 from tdx_headroom.verdict import State, describe, predict
 from tdx_headroom.verdict.kernels import names_with
 from tdx_headroom.verdict.model import WHAT_TAKES_AREAS, capitalized
-from tdx_headroom.verdict.obstacles import doubt_of, other_kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from jinja2 import Template
 
     from tdx_headroom.facts.boot_record import BootRecord
     from tdx_headroom.facts.sources import Disagreement, SourceStatus
     from tdx_headroom.plan import Plan, Strategy
-    from tdx_headroom.verdict import Verdict
     from tdx_headroom.verdict.assessment import Assessment
-    from tdx_headroom.verdict.findings import Finding
 
-_HEADLINES = {
-    (State.INITIALIZED, State.WILL_INITIALIZE): "TDX is up, and will come up again",
-    (State.INITIALIZED, State.AT_RISK): "TDX is up, but its next initialization is at risk",
-    (State.INITIALIZED, State.WILL_FAIL): "TDX is up, but its next initialization will fail",
-    (State.INITIALIZED, None): "TDX is up; what comes next cannot be told",
-    (State.FAILED, State.WILL_INITIALIZE): "TDX is down, although the memory map fits",
-    (State.FAILED, State.AT_RISK): "TDX is down; the memory map fits, but barely",
-    (State.FAILED, State.WILL_FAIL): "TDX is down, and will fail again",
-    (State.FAILED, None): "TDX is down",
-}
-_HEADLINES_STAGED = {
-    State.WILL_FAIL: "TDX is up, but not after the next boot",
-    State.AT_RISK: "TDX is up, but at risk in the next boot",
-    State.CANNOT_TELL: "TDX is up; what the next boot brings cannot be told",
-}
-"""Where this kernel on this map brings it up again, and another comes."""
-_HEADLINES_ALONE = {
-    State.WILL_INITIALIZE: "TDX will come up",
-    State.AT_RISK: "TDX will come up, but barely",
-    State.WILL_FAIL: "TDX will not come up",
-    State.NOT_TDX: "Not a TDX host",
-    State.CANNOT_TELL: "Whether TDX comes up cannot be told",
-}
 _ERRNO = re.compile(r"(errno -?[0-9]+)")
 
 
@@ -140,8 +114,7 @@ def _context(assessment: Assessment, *, full_addresses: bool) -> dict[str, Any]:
     return {
         "host": one_line(facts.host, 80) if facts.host else None,
         "kernel": one_line(facts.kernel_release, 80) if facts.kernel_release else None,
-        "verdict": _verdict(assessment, firmware, shown),
-        "missing": _missing(assessment.verdict, full_addresses=full_addresses),
+        "verdict": verdict_section(assessment, firmware, full_addresses=full_addresses),
         "tdmrs": tdmr_section(assessment, firmware, full_addresses=full_addresses),
         "strategies": [
             _strategy(assessment, strategy, plan, shown) for strategy, plan in assessment.plans.items()
@@ -153,113 +126,6 @@ def _context(assessment: Assessment, *, full_addresses: bool) -> dict[str, Any]:
         "log_health": facts.log_health,
         "disagreements": [_disagreement(d, full_addresses=full_addresses) for d in facts.disagreements],
     }
-
-
-def _verdict(assessment: Assessment, firmware: Firmware, shown: Callable[[str], str]) -> dict[str, Any]:
-    verdict = assessment.verdict
-    contradiction = verdict.finding.contradiction
-    evidence = (*verdict.evidence, *([contradiction] if contradiction else []))
-    texts = (verdict.told, *evidence, *verdict.remedies, *verdict.warnings, *verdict.contradictions)
-    answers = list(_answers(assessment, shown))
-    deciding = None if verdict.state is State.NOT_TDX else fullest(assessment, firmware)
-    return {
-        "headline": _headline(verdict, next_boot_state(assessment)),
-        "mood": max((answer["mood"] for answer in answers), key=WORSE.index),
-        "answers": answers,
-        "fullest": deciding,
-        "evidence": [shown(text) for text in evidence],
-        "remedies": [shown(text) for text in verdict.remedies],
-        "contradictions": [shown(text) for text in verdict.contradictions],
-        "warnings": [shown(text) for text in verdict.warnings],
-        "left_out": any(shown(text) != text for text in texts),
-        "runbooks": runbooks_of(_findings(assessment)),
-        "no_remedy": _no_remedy(assessment),
-    }
-
-
-def _findings(assessment: Assessment) -> list[Finding]:
-    """Those of the verdict, and those of the boot that comes next."""
-    coming = assessment.coming
-    of_next = () if coming is None or coming.verdict is None else coming.verdict.findings
-    return [*assessment.verdict.findings, *of_next]
-
-
-def _missing(verdict: Verdict, *, full_addresses: bool) -> list[str]:
-    return [text if full_addresses else coarse_error(text) for text in verdict.missing]
-
-
-def _no_remedy(assessment: Assessment) -> str | None:
-    """What to say where there is nothing to propose."""
-    verdict = assessment.verdict
-    if verdict.state is State.NOT_TDX:
-        return None
-    if verdict.state is State.CANNOT_TELL:
-        return "Give the agent what is missing, see below."
-    calm = verdict.state in (State.INITIALIZED, State.WILL_INITIALIZE) and verdict.next_boot in (
-        State.WILL_INITIALIZE,
-        None,
-    )
-    return " ".join(["Nothing.", *_elsewhere(assessment)]) if calm else "No remedy is known."
-
-
-def _elsewhere(assessment: Assessment) -> Iterator[str]:
-    """How a host that is well would fare with other kernels, and with those that are installed."""
-    verdict, plans = assessment.verdict, assessment.plans
-    others = [plan for strategy, plan in plans.items() if strategy is not verdict.strategy]
-    left = [plan.headroom for plan in others if plan is not None and plan.headroom is not None]
-    if any(finding.kind == other_kernels.KIND for finding in verdict.findings):
-        yield "Another kernel would be a risk: see above."
-    elif left:
-        areas = "area" if min(left) == 1 else "areas"
-        yield f"Under kernels that look for holes in another way it fits, too, with {min(left)} {areas} left."
-    if None in others:
-        missing = "memory regions" if assessment.facts.memory_regions is None else "CMRs"
-        yield f"How it would fare under some other kernels is unknown, since the {missing} are."
-    boots = assessment.boots or ()
-    well = sum(boot.state is State.WILL_INITIALIZE for boot in boots)
-    if len(boots) > 1:
-        yield f"TDX comes up with {'all' if well == len(boots) else f'{well} of'} {len(boots)} boot entries."
-
-
-def _headline(verdict: Verdict, coming: State | None) -> str:
-    pair = (verdict.state, verdict.next_boot)
-    if pair == (State.INITIALIZED, State.WILL_INITIALIZE) and coming in _HEADLINES_STAGED:
-        return _HEADLINES_STAGED[coming]
-    return _HEADLINES.get(pair) or _HEADLINES_ALONE[verdict.state]
-
-
-def _answers(assessment: Assessment, shown: Callable[[str], str]) -> Iterable[dict[str, str]]:
-    """What happened in this boot, where something has, and what the next initialisation does."""
-    verdict = assessment.verdict
-    happened = verdict.state in (State.INITIALIZED, State.FAILED)
-    label = (
-        "This boot"
-        if happened
-        else "This host"
-        if verdict.state in (State.NOT_TDX, State.CANNOT_TELL)
-        else "Next initialization"
-    )
-    yield _answer(label, verdict.state, shown(verdict.told))
-    if happened and verdict.next_boot is None:
-        doubt = doubt_of(verdict.findings) or "The memory map is not known well enough."
-        yield _answer("Next initialization", State.CANNOT_TELL, shown(doubt))
-    elif happened and verdict.next_boot is not None:
-        plan = assessment.plans[verdict.strategy]
-        text = "Something else than the memory map stops TDX: see what to do."
-        if plan is not None and plan.outcome is Outcome.OK and verdict.next_boot is State.WILL_FAIL:
-            text = "The memory map fits, but something else stops TDX: see what to do."
-        elif plan is not None:
-            same = predict(plan) is verdict.next_boot
-            text = shown(describe(plan) if same or verdict.decides is None else verdict.decides)
-        yield _answer("Next initialization", verdict.next_boot, text)
-    coming = next_boot_state(assessment)
-    if coming is not None:
-        yield _answer("Next boot", coming, next_boot_text(assessment, full_addresses=shown is not coarse))
-
-
-def _answer(label: str, state: State, text: str) -> dict[str, str]:
-    word = state.replace("-", " ").capitalize().replace("tdx", "TDX")
-    return {"label": label, "mood": MOODS[state], "word": word, "text": text}
 
 
 def _strategy(

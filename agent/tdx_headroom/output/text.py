@@ -11,7 +11,7 @@ from tdx_headroom.output.boots_report import next_boot_lines
 from tdx_headroom.output.sources import only_in, used_for
 from tdx_headroom.output.table import Column, Row, table
 from tdx_headroom.plan import AreaKind, Strategy
-from tdx_headroom.verdict import State, describe, predict
+from tdx_headroom.verdict import State, describe
 from tdx_headroom.verdict.findings import Certainty
 from tdx_headroom.verdict.model import AT_RISK_HEADROOM
 
@@ -53,7 +53,7 @@ def render(assessment: Assessment, style: Style, only: Strategy | None = None) -
     lines = [
         *_verdict(assessment, style),
         *_listed(style, "Contradiction", verdict.contradictions),
-        *_listed(style, "Beware", [text for text in verdict.warnings if text != _why(assessment)]),
+        *_listed(style, "Beware", [text for text in verdict.warnings if text != assessment.why_next_init]),
         *_listed(style, "What to do", verdict.remedies),
         *_listed(style, "Why", (*verdict.evidence, *([contradiction] if contradiction else []))),
         *_listed(style, "What is missing", verdict.missing),
@@ -95,21 +95,12 @@ def _verdict(assessment: Assessment, style: Style) -> Iterable[str]:
     word = _WORDS[verdict.state]
     yield from style.wrapped_verdict(f"{word}: {verdict.summary}", word, verdict.state, "  ", "    ")
     if verdict.next_boot is not None and verdict.next_boot is not verdict.state:
-        why = _why(assessment)
+        why = assessment.why_next_init
         word = _WORDS[verdict.next_boot]
         any_map = any(finding.certainty is Certainty.ANY_MAP for finding in verdict.findings)
         when = "Next initialization" if any_map else "Next initialization with this memory map"
         text = f"{when}: {word}" + (f": {why}" if why else "")
         yield from style.wrapped_verdict(text, word, verdict.next_boot, "  ", "    ")
-
-
-def _why(assessment: Assessment) -> str | None:
-    """Why the next initialization does what it does: the memory map, or what else decides."""
-    verdict = assessment.verdict
-    plan = assessment.plans[verdict.strategy]
-    if plan is not None and predict(plan) is verdict.next_boot:
-        return describe(plan)
-    return verdict.decides
 
 
 def _listed(style: Style, title: str, texts: Sequence[str]) -> Iterable[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.facts.boots import BootEntry, Change, Role
 from tdx_headroom.plan import plans_of
-from tdx_headroom.verdict import State, judge
+from tdx_headroom.verdict import State, describe, judge, predict
 from tdx_headroom.verdict.boots import judge_boots, next_boot_of
 from tdx_headroom.verdict.late_memory import at_boot
 from tdx_headroom.verdict.model import FORETOLD
@@ -50,6 +50,14 @@ class Assessment:
         """That of the boot that comes next; where that cannot be told, of the running kernel's next try."""
         coming = self.coming
         return self.verdict if coming is None or coming.verdict is None else coming.verdict
+
+    @property
+    def why_next_init(self) -> str | None:
+        """Why this kernel's next initialization does what it does: the memory map, or what else decides."""
+        plan = self.plans[self.verdict.strategy]
+        if plan is not None and predict(plan) is self.verdict.next_boot:
+            return describe(plan)
+        return self.verdict.decides
 
     @property
     def next_boot(self) -> State | None:
