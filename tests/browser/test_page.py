@@ -185,3 +185,11 @@ def test_it_prints(chrome: Browser, urls: dict[str, str]) -> None:
     assert chrome.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert chrome.run("document.querySelector('nav').checkVisibility()") is False
     assert chrome.run("document.querySelector('details td').getBoundingClientRect().height") > 0
+
+
+def test_many_boots_fit_on_paper(chrome: Browser, urls: dict[str, str]) -> None:
+    """The chart of 65 boots is as wide as the sheet, not cut off at its edge."""
+    chrome.look((720, 900), media="print")
+    chrome.open(urls["history"])
+    assert chrome.run("document.querySelectorAll('rect.boot').length") > 50
+    assert chrome.run("document.documentElement.scrollWidth") <= 720

@@ -72,6 +72,7 @@ def tdmr_section(
         )
         for group, card in zip(looked_at, views, strict=False)
     ]
+    _fill_rows(cards)
     shown = [view for card in cards for view in card["views"]]
     if full_addresses:
         _list_areas(zip(shown, chain.from_iterable(views), strict=True))
@@ -85,7 +86,7 @@ def tdmr_section(
         "legend": [{"look": str(look), "label": label} for look, label in LABELS.items() if look in looks],
         "any_worst": any(view["gauge"].worst for view in shown),
         "any_over": any(view["gauge"].past for view in shown),
-        "table": table_of(plans, groups),
+        "table": table_of(plans, groups, assessment.verdict.strategy),
     }
 
 
@@ -123,9 +124,19 @@ def _card(
         "size": show_size(tdmr.size),
         "step": show_size(max(tdmr.size // slots, 1)),
         "level": level_of(tdmr),
-        "wide": len(views) > 1,
+        "wide": len(views) > 1 or level_of(tdmr) in ("over", "tight"),
         "views": [_view(view, own, slots, full_addresses=full_addresses) for view in views],
     }
+
+
+def _fill_rows(cards: Sequence[dict[str, Any]]) -> None:
+    """Let a card that has no neighbour in its row of two take the whole row."""
+    alone: dict[str, Any] | None = None
+    for card in [*cards, {"wide": True}]:
+        if not card["wide"]:
+            alone = None if alone else card
+        elif alone:
+            alone["wide"], alone = True, None
 
 
 def _view(view: _View, own: Strategy, slots: int, *, full_addresses: bool) -> dict[str, Any]:
@@ -140,6 +151,7 @@ def _view(view: _View, own: Strategy, slots: int, *, full_addresses: bool) -> di
     ]
     return {
         "name": _names(view.strategies),
+        "names": [str(strategy) for strategy in view.strategies],
         "own": own in view.strategies,
         "all": len(view.strategies) == len(Strategy),
         "map": {

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
@@ -24,6 +23,7 @@ from tdx_headroom.output.moods import MOODS
 from tdx_headroom.output.sources import only_in, used_for
 from tdx_headroom.output.tdmr_table import in_words
 from tdx_headroom.output.verdict_card import verdict_section
+from tdx_headroom.output.whole import MAX_ON_PAGE, pieces
 from tdx_headroom.plan import Outcome
 from tdx_headroom.verdict import State, describe, predict
 from tdx_headroom.verdict.kernels import names_with
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from tdx_headroom.facts.sources import Disagreement, SourceStatus
     from tdx_headroom.plan import Plan, Strategy
     from tdx_headroom.verdict.assessment import Assessment
-
-_ERRNO = re.compile(r"(errno -?[0-9]+)")
 
 
 def render_page(
@@ -98,13 +96,9 @@ def _template() -> Template:
         # Otherwise a template is looked for at each use; who is no longer root may not find it any more.
         auto_reload=False,
     )
-    environment.filters["pieces"] = _pieces
+    environment.filters["pieces"] = pieces
+    environment.globals["longest_whole"] = MAX_ON_PAGE
     return environment.get_template("page.html")
-
-
-def _pieces(text: str) -> list[tuple[str, bool]]:
-    """A text in pieces, and whether no line may end inside of each: an error number is one."""
-    return [(piece, i % 2 == 1) for i, piece in enumerate(_ERRNO.split(text))]
 
 
 def _context(assessment: Assessment, *, full_addresses: bool) -> dict[str, Any]:

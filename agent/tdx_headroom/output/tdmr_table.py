@@ -65,11 +65,14 @@ def in_words(headroom: int) -> str:
     return f"{-headroom} too many" if headroom < 0 else f"{headroom} left" if headroom else "none left"
 
 
-def table_of(plans: Mapping[Strategy, Plan], groups: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """What the template shows: a row for each group."""
+def table_of(
+    plans: Mapping[Strategy, Plan], groups: Sequence[Sequence[int]], own: Strategy
+) -> dict[str, Any]:
+    """What the template shows: a row for each group, and this kernel's strategy first."""
+    ordered = sorted(plans, key=lambda strategy: strategy is not own)
     return {
-        "strategies": [str(strategy) for strategy in plans],
-        "rows": [_row([[plan.tdmrs[i] for i in group] for plan in plans.values()]) for group in groups],
+        "strategies": [{"name": str(strategy), "own": strategy is own} for strategy in ordered],
+        "rows": [_row([[plans[s].tdmrs[i] for i in group] for s in ordered]) for group in groups],
     }
 
 

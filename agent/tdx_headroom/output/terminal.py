@@ -7,6 +7,7 @@ import re
 from textwrap import wrap
 
 from tdx_headroom.errors import printable
+from tdx_headroom.output.whole import WHOLE
 from tdx_headroom.verdict import State
 
 WIDTH = 110
@@ -14,13 +15,8 @@ WIDTH = 110
 _NARROWEST = 20
 _GLUE = "\xa0"
 """Stands for a blank at which no line ends. No text has one of its own: it is not printable."""
-_WHOLE = re.compile(
-    r"\[0x[0-9a-f]+, 0x[0-9a-f]+\)"  # an address range
-    r"|\berrno -?[0-9]+"
-    r"|\b[0-9][0-9.]* [KMGTPE]iB\b"
-    r"|`[^`]{1,40}`",  # a command that is short enough to stand in a line
-    re.ASCII,
-)
+_WHOLE = re.compile(rf"{WHOLE}|`[^`]{{1,40}}`", re.ASCII)
+"""With a command that is short enough to stand in a line."""
 _COLOURS = {
     State.WILL_INITIALIZE: "32",
     State.INITIALIZED: "32",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tdx_headroom.address import show, show_size
 from tdx_headroom.errors import one_line, printable
 from tdx_headroom.output.boots_report import next_boot_lines
+from tdx_headroom.output.evidence import evidence_of
 from tdx_headroom.output.sources import only_in, used_for
 from tdx_headroom.output.table import Column, Row, table
 from tdx_headroom.plan import AreaKind, Strategy
@@ -49,13 +50,12 @@ _COLUMNS = (
 def render(assessment: Assessment, style: Style, only: Strategy | None = None) -> str:
     """The whole report; ``only`` leaves out the other strategies' tables."""
     verdict = assessment.verdict
-    contradiction = verdict.finding.contradiction
     lines = [
         *_verdict(assessment, style),
         *_listed(style, "Contradiction", verdict.contradictions),
         *_listed(style, "Beware", [text for text in verdict.warnings if text != assessment.why_next_init]),
         *_listed(style, "What to do", verdict.remedies),
-        *_listed(style, "Why", (*verdict.evidence, *([contradiction] if contradiction else []))),
+        *_listed(style, *evidence_of(assessment, "Why")),
         *_listed(style, "What is missing", verdict.missing),
         *_next_boot(assessment, style),
         "",

@@ -10,6 +10,7 @@ from tdx_headroom.output.addresses import coarse, coarse_error, public
 from tdx_headroom.output.boots_card import next_boot_state, next_boot_text
 from tdx_headroom.output.boots_report import new_remedies
 from tdx_headroom.output.cards import fullest
+from tdx_headroom.output.evidence import evidence_of
 from tdx_headroom.output.moods import MOODS, WORSE
 from tdx_headroom.output.runbooks import runbooks_of
 from tdx_headroom.plan import Outcome
@@ -68,8 +69,7 @@ def verdict_section(assessment: Assessment, firmware: Firmware, *, full_addresse
     """What the template shows: headline, answers, what to do, what it rests on, and what is missing."""
     verdict = assessment.verdict
     shown: Callable[[str], str] = (lambda text: text) if full_addresses else coarse
-    contradiction = verdict.finding.contradiction
-    evidence = (*verdict.evidence, *([contradiction] if contradiction else []))
+    rests_on, evidence = evidence_of(assessment, "How that is known")
     staged = new_remedies(assessment, told=verdict.remedies)
     remedies = (*verdict.remedies, *staged)
     texts = (verdict.told, *evidence, *remedies, *verdict.warnings, *verdict.contradictions)
@@ -80,6 +80,7 @@ def verdict_section(assessment: Assessment, firmware: Firmware, *, full_addresse
         "mood": max((answer["mood"] for answer in answers), key=WORSE.index),
         "answers": answers,
         "fullest": deciding,
+        "rests_on": rests_on,
         "evidence": [shown(text) for text in evidence],
         "todo": _todo(assessment, staged, full_addresses=full_addresses),
         "contradictions": [shown(text) for text in verdict.contradictions],

@@ -27,6 +27,9 @@ from tdx_headroom.output.looks import Area, Firmware, Look, Piece, areas_of
 from tdx_headroom.output.page import render_page, stylesheet
 from tdx_headroom.output.picture import EXACT_SLOTS, WIDTH, draw_gauge, draw_map, exact_slots
 from tdx_headroom.output.plan_json import to_json
+from tdx_headroom.output.terminal import Style
+from tdx_headroom.output.text import render
+from tdx_headroom.output.whole import pieces
 from tdx_headroom.plan import AreaKind, Pamt, ReservedArea, Strategy, Tdmr
 from tdx_headroom.sources.iomem import parse_iomem
 from tdx_headroom.verdict import State
@@ -138,7 +141,7 @@ def test_it_says_what_is_missing() -> None:
     assessment = assess(facts)
     page = render_page(assessment)
     assert "<h3>What is missing</h3>" in page
-    assert "<code>sudo cat /proc/iomem</code>" in page
+    assert '<code class="whole">sudo cat /proc/iomem</code>' in page
     assert "see below" in page
     assert "5d169000" in render_page(assessment, full_addresses=True)
     assert "5d169000" in json.dumps(to_json(assessment))
@@ -258,6 +261,66 @@ def test_an_error_number_is_one_piece() -> None:
     assert '<span class="whole">errno -28</span>' in page
     assert page.count("errno -") == page.count('<span class="whole">errno -')
     assert ".whole { white-space: nowrap; }" in stylesheet()
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("TDMR [0x0, 0x80000000) needs 17 of 16.", ["[0x0, 0x80000000)"]),
+        ("split at 1 GiB borders, under memory-regions:", ["1 GiB", "memory-regions"]),
+        (
+            "memmap=4K%0x64158000-1+2 memmap=8K%0x619e0000-1+2.",
+            ["memmap=4K%0x64158000-1+2", "memmap=8K%0x619e0000-1+2"],
+        ),
+        ("a host - of 2 nodes, and /proc/iomem", []),
+        (f"a word with a hyphen that fits no phone: long-{'x' * 30}", []),
+        ("[0x10000000000000, 0x20000000000000)", []),
+    ],
+)
+def test_what_stays_in_one_line(text: str, whole: list[str]) -> None:
+    """Ranges, amounts, arguments and names stay in one piece, unless they are too long for a phone."""
+    found = pieces(text)
+    assert "".join(piece for piece, _ in found) == text
+    assert [piece for piece, one in found if one] == whole
+
+
+def test_this_kernels_strategy_comes_first_and_is_marked() -> None:
+    """In the table, and in a map that two strategies share, it is clear which is this kernel's."""
+    page = render_page(assess_host("good-2-node"))
+    table = page[page.index('id="numbers"') :]
+    tag = '<span class="tag">this kernel\'s</span>'
+    assert re.findall(r'<th scope="colgroup"[^>]*>(.*?)</th>', table)[:2] == [
+        f"cmr-subregion {tag}",
+        "memory-regions",
+    ]
+    first = re.search(r'<th scope="row"><code>\[0x0, 0x80000000\).*?</tr>', table)
+    assert first is not None
+    assert re.findall(r">(\d+ \+ \d+)<", first[0]) == ["2 + 0", "6 + 0", "2 + 0"]
+    assert f"<h4>cmr-subregion {tag} and cmr-walk</h4>" in page
+
+
+def test_no_card_stands_beside_an_empty_place() -> None:
+    """A card without a neighbour takes its row: in rows of two none is left half empty."""
+    for name, facts in {
+        "one": servers([1]),
+        "three": servers([1, 2, 3]),
+        "over": servers([1, 17, 3]),
+    }.items():
+        cards = re.findall(r'<article class="card tdmr ([^"]*)"', render_page(assess(facts)))
+        narrow = "".join("w" if "wide" in card else "n" for card in cards)
+        assert re.fullmatch("(w|nn)+", narrow), name
+
+
+def test_a_host_without_tdx_has_evidence_for_its_plan_only() -> None:
+    """What a plan rests on is not how it is known that there is no TDX."""
+    page = render_page(assess_host("no-tdx"))
+    assert "<h3>What the plan rests on</h3>" in page
+    assert "How that is known" not in page
+    log = KernelReport(ModuleState.UNSUPPORTED)
+    nothing = assess(HostFacts(kernel_log=log))
+    assert nothing.verdict.state is State.NOT_TDX
+    assert "rests on" not in render_page(nothing)
+    assert "Why" not in render(nothing, Style())
 
 
 def test_telemetry_path_and_states() -> None:

@@ -12,4 +12,4 @@ def look(signs: Signs) -> Findings:
     plan, limit = signs.plan, signs.facts.limits.max_tdmrs
     if plan is not None and 0 <= limit - plan.tdmrs_needed < TDMR_NR_WARN:
         figures = {"needed": plan.tdmrs_needed, "limit": limit}
-        yield Finding("few-tdmrs", NOTE, f"{plan.tdmrs_needed} TDMRs of {limit} are in use.", figures)
+        yield Finding("few-tdmrs", NOTE, f"{plan.tdmrs_needed} of {limit} TDMRs are in use.", figures)

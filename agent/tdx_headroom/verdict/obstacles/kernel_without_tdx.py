@@ -31,7 +31,8 @@ _TRIED = (ModuleState.INITIALIZED, ModuleState.FAILED)
 _WITHOUT = (Starts.NEVER, Starts.NOT_BUILT)
 _ANOTHER = Remedy(
     RemedyKind.CHANGE_KERNEL,
-    "Make a kernel that initializes TDX the one that boots: mainline from 6.16 on, Ubuntu's -intel, ...",
+    "Make a kernel that initializes TDX the one that boots,"
+    " such as mainline from 6.16 on or Ubuntu's -intel.",
 )
 _CONFIGURATION = Remedy(
     RemedyKind.LOOK_FURTHER,
