@@ -53,7 +53,7 @@ def render(assessment: Assessment, style: Style, only: Strategy | None = None) -
     lines = [
         *_verdict(assessment, style),
         *_listed(style, "Contradiction", verdict.contradictions),
-        *_listed(style, "Beware", [text for text in verdict.warnings if text != assessment.why_next_init]),
+        *_listed(style, "Beware", assessment.warnings),
         *_listed(style, "What to do", verdict.remedies),
         *_listed(style, *evidence_of(assessment, "Why")),
         *_listed(style, "What is missing", verdict.missing),
@@ -94,13 +94,13 @@ def _verdict(assessment: Assessment, style: Style) -> Iterable[str]:
         yield from style.wrapped(f"AN EXCERPT: {verdict.preface.rstrip()}", "  ", "    ")
     word = _WORDS[verdict.state]
     yield from style.wrapped_verdict(f"{word}: {verdict.summary}", word, verdict.state, "  ", "    ")
-    if verdict.next_boot is not None and verdict.next_boot is not verdict.state:
-        why = assessment.why_next_init
-        word = _WORDS[verdict.next_boot]
+    if assessment.expected is not None:
+        why = assessment.why_expected
+        word = _WORDS[assessment.expected]
         any_map = any(finding.certainty is Certainty.ANY_MAP for finding in verdict.findings)
         when = "Next initialization" if any_map else "Next initialization with this memory map"
         text = f"{when}: {word}" + (f": {why}" if why else "")
-        yield from style.wrapped_verdict(text, word, verdict.next_boot, "  ", "    ")
+        yield from style.wrapped_verdict(text, word, assessment.expected, "  ", "    ")
 
 
 def _listed(style: Style, title: str, texts: Sequence[str]) -> Iterable[str]:

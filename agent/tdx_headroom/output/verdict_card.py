@@ -15,7 +15,7 @@ from tdx_headroom.output.moods import MOODS, WORSE
 from tdx_headroom.output.runbooks import runbooks_of
 from tdx_headroom.plan import Outcome
 from tdx_headroom.verdict import State
-from tdx_headroom.verdict.obstacles import doubt_of, other_kernels
+from tdx_headroom.verdict.obstacles import other_kernels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -71,8 +71,8 @@ def verdict_section(assessment: Assessment, firmware: Firmware, *, full_addresse
     shown: Callable[[str], str] = (lambda text: text) if full_addresses else coarse
     rests_on, evidence = evidence_of(assessment, "How that is known")
     staged = new_remedies(assessment, told=verdict.remedies)
-    remedies = (*verdict.remedies, *staged)
-    texts = (verdict.told, *evidence, *remedies, *verdict.warnings, *verdict.contradictions)
+    remedies, warnings = (*verdict.remedies, *staged), assessment.warnings
+    texts = (verdict.told, *evidence, *remedies, *warnings, *verdict.contradictions)
     answers = list(_answers(assessment, shown))
     deciding = None if verdict.state is State.NOT_TDX else fullest(assessment, firmware)
     return {
@@ -84,7 +84,7 @@ def verdict_section(assessment: Assessment, firmware: Firmware, *, full_addresse
         "evidence": [shown(text) for text in evidence],
         "todo": _todo(assessment, staged, full_addresses=full_addresses),
         "contradictions": [shown(text) for text in verdict.contradictions],
-        "warnings": [shown(text) for text in verdict.warnings],
+        "warnings": [shown(text) for text in warnings],
         "left_out": any(shown(text) != text for text in texts),
         "runbooks": runbooks_of(_findings(assessment)),
         "missing": [text if full_addresses else coarse_error(text) for text in verdict.missing],
@@ -182,15 +182,12 @@ def _answers(assessment: Assessment, shown: Callable[[str], str]) -> Iterator[di
         else "Next initialization"
     )
     yield _answer(label, verdict.state, shown(verdict.told))
-    if happened and verdict.next_boot is None:
-        doubt = doubt_of(verdict.findings) or "The memory map is not known well enough."
-        yield _answer("Next initialization", State.CANNOT_TELL, shown(doubt))
-    elif happened and verdict.next_boot is not None:
-        why = shown(assessment.why_next_init or "Why is not known.")
+    if happened and assessment.expected is not None:
+        why = shown(assessment.why_expected or "")
         plan = assessment.plans[verdict.strategy]
         if plan is not None and plan.outcome is Outcome.OK and verdict.next_boot is State.WILL_FAIL:
             why = f"The memory map fits, but something else stops TDX. {why}"
-        yield _answer("Next initialization", verdict.next_boot, why)
+        yield _answer("Next initialization", assessment.expected, why)
     coming = next_boot_state(assessment)
     if coming is not None:
         yield _answer("Next boot", coming, next_boot_text(assessment, full_addresses=shown is not coarse))

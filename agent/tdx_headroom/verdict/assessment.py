@@ -12,6 +12,7 @@ from tdx_headroom.verdict import State, describe, judge, predict
 from tdx_headroom.verdict.boots import judge_boots, next_boot_of
 from tdx_headroom.verdict.late_memory import at_boot
 from tdx_headroom.verdict.model import FORETOLD
+from tdx_headroom.verdict.obstacles import doubt_of
 from tdx_headroom.verdict.what_if import UNCHANGED, apply, traits_of
 
 if TYPE_CHECKING:
@@ -52,12 +53,28 @@ class Assessment:
         return self.verdict if coming is None or coming.verdict is None else coming.verdict
 
     @property
-    def why_next_init(self) -> str | None:
-        """Why this kernel's next initialization does what it does: the memory map, or what else decides."""
-        plan = self.plans[self.verdict.strategy]
-        if plan is not None and predict(plan) is self.verdict.next_boot:
+    def expected(self) -> State | None:
+        """What this kernel's next initialization does; None where the verdict is about nothing else."""
+        verdict = self.verdict
+        if verdict.state in (State.INITIALIZED, State.FAILED):
+            return State.CANNOT_TELL if verdict.next_boot is None else verdict.next_boot
+        return None if verdict.next_boot is verdict.state else verdict.next_boot
+
+    @property
+    def why_expected(self) -> str | None:
+        """Why it does that: the memory map, or what else decides, or what makes it unknown."""
+        verdict = self.verdict
+        plan = self.plans[verdict.strategy]
+        if plan is not None and predict(plan) is verdict.next_boot:
             return describe(plan)
-        return self.verdict.decides
+        if self.expected is State.CANNOT_TELL:
+            return doubt_of(verdict.findings) or "The memory map is not known well enough."
+        return verdict.decides
+
+    @property
+    def warnings(self) -> list[str]:
+        """The verdict's warnings, but for what is said as the reason already."""
+        return [text for text in self.verdict.warnings if text != self.why_expected]
 
     @property
     def next_boot(self) -> State | None:

@@ -277,9 +277,9 @@ def _verdict(assessment: Assessment) -> Check:
         State.CANNOT_TELL: Result.SKIP,
     }
     result = results[verdict.state]
-    following = verdict.next_boot
+    following = assessment.expected
     text = f"{verdict.preface}{verdict.state}: {verdict.summary}"
-    if following is not None and following is not verdict.state:
+    if following is not None:
         text += f" The next initialization: {following}."
         if verdict.state is State.INITIALIZED and results[following] is not Result.PASS:
             result = results[following]

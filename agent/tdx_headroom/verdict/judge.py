@@ -70,7 +70,7 @@ def judge(
     plan, check = signs.plan, signs.check
     found = ask(signs)
     next_boot, worst = _decide(signs, found)
-    decides = _what_decides(signs, next_boot, worst)
+    decides = _what_decides(signs, found, next_boot, worst)
     state, summary = _state(signs, found, next_boot, decides)
     guess = guard.part("the estimate from the CMRs", lambda: estimate(facts), None)
     rests_on = guard.part("what the plan rests on", lambda: _rests_on(facts, plan, guess), list[str]())
@@ -118,13 +118,15 @@ def _decide(signs: Signs, found: Found) -> tuple[State | None, Finding | None]:
     return (State.WILL_INITIALIZE if worst is None else State.AT_RISK), worst
 
 
-def _what_decides(signs: Signs, next_boot: State | None, worst: Finding | None) -> str | None:
+def _what_decides(signs: Signs, found: Found, next_boot: State | None, worst: Finding | None) -> str | None:
     """What the next initialization comes to, and why, in a sentence; None where that cannot be told."""
     if next_boot is None:
         return None
     if worst is not None:
         return worst.text
-    return None if signs.plan is None else describe(signs.plan)
+    if signs.plan is not None:
+        return describe(signs.plan)
+    return next((finding.text for _, finding in found.findings if finding.kind == came_up.KIND), None)
 
 
 def _rests_on(facts: HostFacts, plan: Plan | None, guess: Estimate | None) -> list[str]:
