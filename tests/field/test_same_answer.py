@@ -12,6 +12,7 @@ from tests.golden.test_golden import NAMES, assess_host
 
 from tdx_headroom.output import metrics
 from tdx_headroom.output.check_report import check_text
+from tdx_headroom.output.no_remedy import no_remedy
 from tdx_headroom.output.page import render_page
 from tdx_headroom.output.plan_json import to_json
 from tdx_headroom.output.terminal import Style
@@ -45,6 +46,10 @@ def test_all_outputs_agree(name: str) -> None:
     for text in (*verdict.remedies, *verdict.missing):
         for output in (long, short, card):
             assert plain(text) in plain(output)
+    # Where nothing is proposed, page and ticket say so in the same words, but for what the page has above.
+    if not verdict.remedies and (said := no_remedy(assessment)) is not None:
+        assert plain(said) in card
+        assert plain(said.partition(" Another")[0]) in plain(short)
     data = to_json(assessment, full_addresses=True)["verdict"]
     assert data["state"] == verdict.state
     samples = [s for family in metrics.collect(assessment, None) for s in family.samples]

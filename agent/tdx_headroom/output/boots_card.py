@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.errors import one_line
 from tdx_headroom.output.addresses import public
-from tdx_headroom.output.boots_report import STARTS, WORDS, told_differences, told_roles
+from tdx_headroom.output.boots_report import STARTS, TAKEN, WORDS, is_taken, told_differences, told_roles
 from tdx_headroom.output.moods import MOODS
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.boots import why_none_comes
 
 if TYPE_CHECKING:
+    from tdx_headroom.facts.boots import BootEntry
     from tdx_headroom.verdict.assessment import Assessment
     from tdx_headroom.verdict.boots import Boot
 
@@ -45,13 +46,18 @@ def boots_section(assessment: Assessment, *, full_addresses: bool) -> dict[str, 
         "mood": "warn" if coming is None else MOODS[coming.state],
         "word": "Cannot tell" if coming is None else WORDS[coming.state].capitalize().replace("tdx", "TDX"),
         "text": next_boot_text(assessment, full_addresses=full_addresses),
-        "differs": None if coming is None else told_differences(coming.entry.differs),
+        "which": None if coming is None else _which(coming.entry),
         "known_from": None
-        if coming is None
+        if coming is None or is_taken(coming.entry)
         else public(coming.entry.known_from, full_addresses=full_addresses),
         "rows": [_row(boot, full_addresses=full_addresses) for boot in boots[:MAX_ROWS]],
         "more": max(len(boots) - MAX_ROWS, 0),
     }
+
+
+def _which(entry: BootEntry) -> str:
+    """Which boot comes next, beside the running one."""
+    return TAKEN if is_taken(entry) else told_differences(entry.differs)
 
 
 def _row(boot: Boot, *, full_addresses: bool) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import one_line, printable
-from tdx_headroom.facts.boots import Change, Role, Starts
+from tdx_headroom.facts.boots import RUNNING_KERNEL, Change, Role, Starts
 from tdx_headroom.output.table import Column, Row, table
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.boots import why_none_comes
@@ -14,11 +14,14 @@ from tdx_headroom.verdict.boots import why_none_comes
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from tdx_headroom.facts.boots import BootEntry
     from tdx_headroom.output.terminal import Style
     from tdx_headroom.verdict.assessment import Assessment
     from tdx_headroom.verdict.boots import Boot
 
 MAX_ROWS = 60
+TAKEN = "taken to be the running one again, as no boot configuration is known"
+"""What is said of a next boot that nothing tells of."""
 _COLUMNS = (
     Column(""),
     Column("kernel"),
@@ -78,13 +81,15 @@ def next_boot_lines(assessment: Assessment, style: Style, told: Sequence[str] = 
     word = WORDS.get(coming.state, str(coming.state)).upper()
     release = "an unknown kernel" if entry.release is None else f"kernel {entry.release}"
     once = ", once" if Role.ONE_SHOT in entry.roles else ""
-    known = f"{told_differences(entry.differs)}; known from {entry.known_from}"
+    known = TAKEN if is_taken(entry) else f"{told_differences(entry.differs)}; known from {entry.known_from}"
     text = f"Next boot: {word} under {release}{once} ({known})"
     yield from style.wrapped_verdict(text, word, coming.state)
     yield from style.wrapped(coming.why, "  ")
     new = new_remedies(assessment, told)
     if not new and new_remedies(assessment, ()):
         yield "  What to do: as above."
+    if new:
+        yield "  What to do"
     for remedy in new:
         yield from style.wrapped(remedy, "  - ")
 
@@ -100,6 +105,11 @@ def new_remedies(assessment: Assessment, told: Sequence[str]) -> list[str]:
     if coming is None or coming.verdict is None or coming.state is State.NOT_TDX:
         return []
     return [remedy for remedy in coming.verdict.remedies if remedy not in told]
+
+
+def is_taken(entry: BootEntry) -> bool:
+    """Whether the next boot is only taken to be the running one again, since nothing tells what it is."""
+    return entry.known_from == RUNNING_KERNEL
 
 
 def told_differences(changes: Sequence[Change] | None) -> str:

@@ -9,6 +9,7 @@ from tdx_headroom.address import show, show_size
 from tdx_headroom.errors import one_line, printable
 from tdx_headroom.output.boots_report import next_boot_lines
 from tdx_headroom.output.evidence import evidence_of
+from tdx_headroom.output.no_remedy import no_remedy
 from tdx_headroom.output.sources import only_in, used_for
 from tdx_headroom.output.table import Column, Row, table
 from tdx_headroom.plan import AreaKind, Strategy
@@ -73,10 +74,11 @@ def render(assessment: Assessment, style: Style, only: Strategy | None = None) -
 def render_short(assessment: Assessment, style: Style) -> str:
     """Verdict, what to do and what is missing, as a ticket has room for."""
     verdict = assessment.verdict
+    nothing = None if verdict.remedies else no_remedy(assessment, warned=False)
     lines = [
         *_verdict(assessment, style),
         *_listed(style, "Contradiction", verdict.contradictions),
-        *_listed(style, "What to do", verdict.remedies),
+        *_listed(style, "What to do", verdict.remedies if nothing is None else [nothing]),
         *_listed(style, "What is missing", verdict.missing),
         *_next_boot(assessment, style),
     ]
