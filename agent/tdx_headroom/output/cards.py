@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
 
 from tdx_headroom.address import show, show_size
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MAX_CARDS = 8
 MAX_AREAS = 64
 MAX_AREAS_ON_PAGE = 800
+"""On a host with more TDMRs than cards the whole page has MAX_CARDS maps, and lists MAX_AREAS areas."""
 
 LABELS = {
     Look.RESERVED: "reserved by the firmware",
@@ -58,6 +59,9 @@ def tdmr_section(
     views = [
         _views(plans, group[0], assessment.verdict.strategy, firmware) for group in looked_at[:MAX_CARDS]
     ]
+    crowded = len(own.tdmrs) > MAX_CARDS
+    if crowded:
+        views = _within(views, MAX_CARDS)
     slots = COARSE_SLOTS
     if full_addresses:
         slots = exact_slots(len(view.areas) for card in views for view in card)
@@ -75,12 +79,13 @@ def tdmr_section(
     _fill_rows(cards)
     shown = [view for card in cards for view in card["views"]]
     if full_addresses:
-        _list_areas(zip(shown, chain.from_iterable(views), strict=True))
+        most = MAX_AREAS if crowded else MAX_AREAS_ON_PAGE
+        _list_areas(zip(shown, chain.from_iterable(views), strict=True), most)
     looks = {amount["look"] for view in shown for amount in view["map"]["amounts"]}
     return {
         "count": len(own.tdmrs),
         "cards": cards,
-        "not_drawn": sum(len(group) for group in looked_at[MAX_CARDS:]),
+        "not_drawn": sum(len(group) for group in looked_at[len(views) :]),
         "slots": slots,
         "coarse": not full_addresses,
         "legend": [{"look": str(look), "label": label} for look, label in LABELS.items() if look in looks],
@@ -112,6 +117,12 @@ def _views(plans: dict[Strategy, Plan], index: int, own: Strategy, firmware: Fir
         else:
             view.strategies.append(strategy)
     return views
+
+
+def _within(views: Sequence[list[_View]], maps: int) -> list[list[_View]]:
+    """The first cards that have so many maps together, and the first one in any case."""
+    ends = accumulate(len(card) for card in views)
+    return [card for i, (card, end) in enumerate(zip(views, ends, strict=True)) if i == 0 or end <= maps]
 
 
 def _card(
@@ -190,9 +201,9 @@ def _words(drawn: Map, amounts: Iterable[dict[str, str]], areas: Sequence[Area])
     return f"By size: {parts}. Reserved areas that begin in each quarter: {q[0]}, {q[1]}, {q[2]}, {q[3]}."
 
 
-def _list_areas(views: Iterable[tuple[dict[str, Any], _View]]) -> None:
-    """Add each area with its addresses, until the page is long enough."""
-    left = MAX_AREAS_ON_PAGE
+def _list_areas(views: Iterable[tuple[dict[str, Any], _View]], most: int) -> None:
+    """Add each area with its addresses, up to so many on the whole page."""
+    left = most
     for shown, view in views:
         listed = view.areas[: min(MAX_AREAS, left)]
         left -= len(listed)

@@ -177,6 +177,22 @@ def test_page_is_bounded(tdmrs: int, holes: int) -> None:
         assert 4 <= page.count("<article") <= MAX_CARDS + 3
 
 
+@pytest.mark.parametrize("full", [False, True], ids=["coarse", "full"])
+@pytest.mark.parametrize("sizes", [range(3, 19), range(17, 25), range(1, 14)], ids=str)
+def test_a_large_host_that_fails_is_a_small_page(sizes: range, *, full: bool) -> None:
+    """64 TDMRs of all kinds under three strategies: a bounded page, and the worst is drawn first."""
+    facts = servers([sizes[i % len(sizes)] for i in range(64)])
+    cmrs = tuple((4 * GIB * (i + 1) + 12 * MIB, GIB - 12 * MIB) for i in range(64))
+    assessment = assess(replace(facts, cmrs=cmrs, kernel_release="6.16.0"))
+    page = render_page(assessment, full_addresses=full)
+    assert len(page.encode()) <= (80_000 if full else 60_000)
+    cards = page[page.index('class="cards"') :]
+    assert cards.index(f"<strong>{max(sizes)} of 16</strong>") < cards.index("</article>")
+    assert page.count('class="map"') in range(2, 9)
+    if full:
+        assert f"Areas with their addresses: {max(sizes)} of {max(sizes)}" in page
+
+
 def servers(sizes: Sequence[int]) -> HostFacts:
     """A host with a TDMR of 1 GiB for each number, which is how many holes it has."""
     regions = []
