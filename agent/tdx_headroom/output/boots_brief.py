@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from shlex import quote
-from typing import TYPE_CHECKING, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import one_line, printable
-from tdx_headroom.facts.boots import Change, Loader, Role
+from tdx_headroom.facts.boots import Change, Role
 from tdx_headroom.output.terminal import wrapped
+from tdx_headroom.output.way_out import running_release, way_out
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.boots import why_none_comes
 from tdx_headroom.verdict.signs import is_meant_for_tdx, shows_no_tdx
@@ -18,7 +16,7 @@ from tdx_headroom.verdict.signs import is_meant_for_tdx, shows_no_tdx
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tdx_headroom.facts.boots import BootInventory
+    from tdx_headroom.output.way_out import WayOut
     from tdx_headroom.verdict.assessment import Assessment
     from tdx_headroom.verdict.boots import Boot
 
@@ -27,24 +25,6 @@ WIDTH = 79
 _NAME = "tdx-headroom"
 _NOTHING_KNOWN = "No boot entry is known to bring TDX up: see `tdx-headroom remedy`."
 _BAD = (State.WILL_FAIL, State.AT_RISK)
-_PATTERN = re.compile(r"[*?\[\\]")
-"""In an id of systemd-boot's, which takes what its variables hold for a pattern of the shell's."""
-_COUNTED = re.compile(r"\+[0-9]+(?:-[0-9]+)?\.(?:conf|efi)\Z", re.ASCII | re.IGNORECASE)
-"""The end of an id with a boot counter, which is another one after each boot: that names nothing for good."""
-_MASKED = "…"
-"""In an id, where a capture has left out what names a machine."""
-
-
-class _Way(NamedTuple):
-    """A boot that is better than the next one.
-
-    Args:
-        boot: that one.
-        commands: lines that choose it; none where no command is known to do so.
-    """
-
-    boot: Boot
-    commands: tuple[str, ...]
 
 
 def brief(
@@ -85,12 +65,12 @@ def _next(assessment: Assessment, coming: Boot, removed: str | None, width: int)
     if coming.state not in _BAD:
         place = "at the next boot" if coming.entry.release is None else f"under {where},"
         return [f"{_NAME}: Whether TDX will come up {place} cannot be told: {_why(coming)}"]
-    way = _way_out(assessment, coming)
+    way = way_out(assessment)
     word = "will NOT" if coming.state is State.WILL_FAIL else "may not"
     said = f"{_NAME}: TDX {word} come up under {where}: {_why(coming)} {_told_way(assessment, coming, way)}"
     return [
         *wrapped(said, width, "", ""),
-        *(f"  {command}" for command in (() if way is None else way.commands)),
+        *(f"  {command}  # {what}" for command, what in (() if way is None else way.commands)),
     ]
 
 
@@ -134,29 +114,6 @@ def _sentence(text: str) -> str:
     return shown if shown.endswith((".", "…")) else f"{shown}."
 
 
-def _way_out(assessment: Assessment, coming: Boot) -> _Way | None:
-    """The entry to boot instead: the running one first, then its kernel's others, and a risk at last."""
-    boots = assessment.boots or ()
-    running = _running_release(boots)
-    ids = Counter(boot.entry.entry for boot in boots)
-    found: list[tuple[int, _Way]] = []
-    for boot in boots:
-        entry = boot.entry
-        better = boot.state is State.WILL_INITIALIZE or (
-            boot.state is State.AT_RISK and coming.state is State.WILL_FAIL
-        )
-        # An id that two have names only one of them.
-        named = entry.entry is not None and ids[entry.entry] == 1
-        if not named or not better or boot.is_next or entry.recovery or entry.unknown is not None:
-            continue
-        rank = 4 * (boot.state is State.AT_RISK) + 2 * (entry.release != running)
-        rank += Role.RUNNING not in entry.roles
-        # What is for one boot comes before the default.
-        commands = _commands(assessment.facts.boots, boot, good=Role.ONE_SHOT not in coming.entry.roles)
-        found.append((rank, _Way(boot, commands)))
-    return min(found, key=lambda one: one[0])[1] if found else None
-
-
 def _running_one(boots: Sequence[Boot]) -> str:
     """That what runs now is fine, where no entry boots it again."""
     for boot in boots:
@@ -166,39 +123,7 @@ def _running_one(boots: Sequence[Boot]) -> str:
     return ""
 
 
-def _running_release(boots: Sequence[Boot]) -> str | None:
-    return next((boot.entry.release for boot in boots if Role.RUNNING in boot.entry.roles), None)
-
-
-def _commands(inventory: BootInventory | None, boot: Boot, *, good: bool) -> tuple[str, ...]:
-    """What chooses an entry, as far as it is known to count: for one boot, and for good."""
-    entry = boot.entry
-    if inventory is None or not _is_argument(entry.entry):
-        return ()
-    if entry.loader is Loader.SYSTEMD_BOOT:
-        if _PATTERN.search(entry.entry):
-            return ()
-        good = good and not _COUNTED.search(entry.entry)
-        once, default = "bootctl set-oneshot", "bootctl set-default"
-    elif entry.loader is Loader.GRUB:
-        # Where boot/grub2 is, or a configuration on the ESP alone, the commands are grub2-.
-        grub = "grub" if "boot/grub/" in entry.known_from else "grub2"
-        once, default = f"{grub}-reboot", f"{grub}-set-default"
-    else:
-        return ()
-    name = quote(entry.entry)
-    lines = [f"{once} {name}  # for one boot"] if inventory.takes_once else []
-    return (*lines, *([f"{default} {name}  # for good"] if good and inventory.takes_default else ()))
-
-
-def _is_argument(name: str | None) -> TypeGuard[str]:
-    """Whether an id can be given to a command as it is: an empty one would take back what is chosen."""
-    if not name or name.startswith("-"):
-        return False
-    return name.isprintable() and _MASKED not in name
-
-
-def _told_way(assessment: Assessment, coming: Boot, way: _Way | None) -> str:
+def _told_way(assessment: Assessment, coming: Boot, way: WayOut | None) -> str:
     if way is None and coming.state is State.AT_RISK:
         return "More: `tdx-headroom boots`."
     if way is None:
@@ -207,7 +132,7 @@ def _told_way(assessment: Assessment, coming: Boot, way: _Way | None) -> str:
     release = printable(entry.release or "")
     if entry.release == coming.entry.release:
         told = f"Boot '{one_line(entry.title or entry.entry or '', 100)}' instead"
-    elif entry.release == _running_release(assessment.boots or ()):
+    elif entry.release == running_release(assessment.boots or ()):
         told = f"Stay on {release}"
     else:
         told = f"Boot {release} instead"
