@@ -253,7 +253,9 @@ def _facts_of_log(text: str, name: str) -> HostFacts:
 def _log(text: str, name: str) -> Reading[KernelLog]:
     reading = read_log_file(name, text)
     if reading.error is not None:
-        raise AgentError(str(reading.error))
+        said = str(reading.error)
+        # Among many inputs it has to be told which one it is.
+        raise AgentError(said if name in said else f"{name}: {said}")
     return reading
 
 

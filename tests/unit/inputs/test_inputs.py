@@ -367,6 +367,25 @@ def test_sosreport(pack: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "not privileged: every address is zero" in report
 
 
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("6,1,2,-;a\nxx\n", "kmsg line 2: not a record"),
+        ("rack7: Linux version 6.12.5 (a)\nrack8: Linux version 6.12.5 (a)\n", "several hosts or files"),
+        ("", "no kernel message"),
+    ],
+)
+def test_what_is_wrong_names_its_file(
+    text: str, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once, whichever part of the reading finds it: among many inputs nobody could tell otherwise."""
+    (tmp_path / "rack.log").write_text(text)
+    for command in ("plan", "fleet"):
+        _, _, err = run(capsys, command, str(tmp_path / "rack.log"))
+        assert err.count("rack.log") == 1
+        assert what in err
+
+
 def peak_memory(hosts: int, command: str) -> int:
     """KiB that a command has used at most, for a stream of so many hosts; answers must be in order."""
     code = (
