@@ -6,12 +6,13 @@ A process of its own takes it: neither what it loads nor what it reads stays in 
 
 from __future__ import annotations
 
-import subprocess
+import asyncio
 
 from tdx_headroom import log
-from tdx_headroom.child import child_command, child_environment
+from tdx_headroom.child import child_command
 from tdx_headroom.errors import SourceError, one_line
-from tdx_headroom.facts.boot_inventory import parse_taken
+from tdx_headroom.facts.boot_inventory import MAX_INVENTORY, parse_taken
+from tdx_headroom.service.bounded_child import TooMuchOutput, run_child
 
 SECONDS = 30.0
 """At most; a host with five kernels takes three, and remembered ones no time at all."""
@@ -24,21 +25,19 @@ def inventory_as_root(root: str) -> str | None:
         root: path of what stands for the host's ``/``.
     """
     command = child_command("cli", ["take-boots", "--output", "-", "--path.rootfs", root])
+    output = bytearray()
     try:
-        done = subprocess.run(  # noqa: S603  this Python, with a folder that the user has named
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=SECONDS,
-            env=child_environment(),
-            check=False,
-            text=True,
-        )
-        if done.returncode == 0:
-            parse_taken(done.stdout)
-            return done.stdout
-        why = done.stderr or f"exit status {done.returncode}"
-    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
+        ended = asyncio.run(run_child(command, output.extend, seconds=SECONDS, most=MAX_INVENTORY))
+        if ended.status == 0:
+            text = output.decode()
+            parse_taken(text)
+            return text
+        why = ended.said or f"exit status {ended.status}"
+    except TooMuchOutput:
+        why = f"they are more than {MAX_INVENTORY >> 20} MiB"
+    except TimeoutError:
+        why = f"they took longer than {SECONDS:g} s"
+    except (OSError, ValueError) as error:
         why = str(error)
     except SourceError as error:
         why = error.told()
