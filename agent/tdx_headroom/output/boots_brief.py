@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 
 from tdx_headroom.errors import one_line, printable
 from tdx_headroom.facts.boots import Change, Role
+from tdx_headroom.output.boot_commands import commands_for
 from tdx_headroom.output.terminal import wrapped
-from tdx_headroom.output.way_out import running_release, way_out
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.boots import why_none_comes
 from tdx_headroom.verdict.signs import is_meant_for_tdx, shows_no_tdx
+from tdx_headroom.verdict.way_out import running_release, way_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tdx_headroom.output.way_out import WayOut
     from tdx_headroom.verdict.assessment import Assessment
     from tdx_headroom.verdict.boots import Boot
+    from tdx_headroom.verdict.way_out import WayOut
 
 WIDTH = 79
 """What a mail or a console shows."""
@@ -66,11 +67,13 @@ def _next(assessment: Assessment, coming: Boot, removed: str | None, width: int)
         place = "at the next boot" if coming.entry.release is None else f"under {where},"
         return [f"{_NAME}: Whether TDX will come up {place} cannot be told: {_why(coming)}"]
     way = way_out(assessment)
+    commands = [] if way is None else commands_for(way, assessment.facts.boots).listed()
     word = "will NOT" if coming.state is State.WILL_FAIL else "may not"
-    said = f"{_NAME}: TDX {word} come up under {where}: {_why(coming)} {_told_way(assessment, coming, way)}"
+    told = _told_way(assessment, coming, way, commands)
+    said = f"{_NAME}: TDX {word} come up under {where}: {_why(coming)} {told}"
     return [
         *wrapped(said, width, "", ""),
-        *(f"  {command}  # {what}" for command, what in (() if way is None else way.commands)),
+        *(f"  {command}  # {what}" for command, what in commands),
     ]
 
 
@@ -123,7 +126,9 @@ def _running_one(boots: Sequence[Boot]) -> str:
     return ""
 
 
-def _told_way(assessment: Assessment, coming: Boot, way: WayOut | None) -> str:
+def _told_way(
+    assessment: Assessment, coming: Boot, way: WayOut | None, commands: Sequence[tuple[str, str]]
+) -> str:
     if way is None and coming.state is State.AT_RISK:
         return "More: `tdx-headroom boots`."
     if way is None:
@@ -138,7 +143,7 @@ def _told_way(assessment: Assessment, coming: Boot, way: WayOut | None) -> str:
         told = f"Boot {release} instead"
     if way.boot.state is State.AT_RISK:
         told += f", which is at risk ({_why(way.boot).rstrip('.')})"
-    if way.commands:
+    if commands:
         return f"{told}:"
     name = "it" if entry.title is None else f"'{one_line(entry.title, 100)}'"
     return f"{told}: choose {name} in the boot loader's menu, for no command is known to do so."

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from tdx_headroom.errors import one_line, printable
 from tdx_headroom.facts.boots import RUNNING_KERNEL, Change, Role, Starts
 from tdx_headroom.output.table import Column, Row, table
-from tdx_headroom.output.way_out import in_words, way_out
-from tdx_headroom.verdict import State
+from tdx_headroom.verdict import State, way_out
 from tdx_headroom.verdict.boots import why_none_comes
 
 if TYPE_CHECKING:
@@ -105,9 +104,7 @@ def new_remedies(assessment: Assessment, told: Sequence[str]) -> list[str]:
     coming = assessment.coming
     if coming is None or coming.verdict is None or coming.state is State.NOT_TDX:
         return []
-    way = way_out(assessment)
-    first = [] if way is None else [f"{in_words(way, coming)}: `tdx-headroom remedy` says how."]
-    return [*first, *(remedy for remedy in coming.verdict.remedies if remedy not in told)]
+    return [*way_out.told(assessment), *(remedy for remedy in coming.verdict.remedies if remedy not in told)]
 
 
 def is_taken(entry: BootEntry) -> bool:

@@ -7,25 +7,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tdx_headroom.address import show_size
 from tdx_headroom.errors import one_line
+from tdx_headroom.output.boot_commands import commands_for
 from tdx_headroom.output.boots_report import WORDS
 from tdx_headroom.output.plan_json import remedy_to_json
 from tdx_headroom.output.remedy_steps import steps_for
-from tdx_headroom.output.way_out import in_words, way_out
 from tdx_headroom.verdict import State
 from tdx_headroom.verdict.findings import RemedyKind
 from tdx_headroom.verdict.obstacles import remedy_in_place
+from tdx_headroom.verdict.way_out import in_words, way_out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from tdx_headroom.facts.boots import BootEntry
+    from tdx_headroom.facts.boots import BootEntry, BootInventory
     from tdx_headroom.output.remedy_steps import Steps
     from tdx_headroom.output.terminal import Style
-    from tdx_headroom.output.way_out import WayOut
     from tdx_headroom.verdict.assessment import Assessment
     from tdx_headroom.verdict.boots import Boot
     from tdx_headroom.verdict.findings import Finding, Remedy
     from tdx_headroom.verdict.model import Verdict
+    from tdx_headroom.verdict.way_out import WayOut
 
 SCHEMA = "tdx-headroom/remedy/1"
 _CALM = (State.WILL_INITIALIZE, State.INITIALIZED, State.NOT_TDX)
@@ -66,7 +67,8 @@ def remedy_text(assessment: Assessment, style: Style) -> str:
     if not remedies and way is None:
         lines += ["", *style.wrapped(_nothing(asked))]
     if way is not None and assessment.coming is not None:
-        lines += ["", *_other_entry(way, assessment.coming, style)]
+        commands = commands_for(way, assessment.facts.boots).listed()
+        lines += ["", *_other_entry(way, assessment.coming, commands, style)]
     for number, (_, remedy) in enumerate(remedies, 1 if way is None else 2):
         lines += ["", *_remedy(number, remedy, asked.entry, style)]
     return "\n".join(lines) + "\n"
@@ -82,7 +84,9 @@ def remedy_json(assessment: Assessment) -> dict[str, Any]:
         "entry": None if asked.entry is None else asked.entry.entry,
         "verdict": None if asked.state is None else str(asked.state),
         "why": asked.why,
-        "other_entry": _other_entry_json(None if asked.entry is None else way_out(assessment)),
+        "other_entry": _other_entry_json(
+            None if asked.entry is None else way_out(assessment), assessment.facts.boots
+        ),
         "in_place": [found.text for found in _in_place(asked.verdict)],
         "remedies": [
             {
@@ -95,28 +99,31 @@ def remedy_json(assessment: Assessment) -> dict[str, Any]:
     }
 
 
-def _other_entry(way: WayOut, coming: Boot, style: Style) -> Iterator[str]:
+def _other_entry(
+    way: WayOut, coming: Boot, commands: Sequence[tuple[str, str]], style: Style
+) -> Iterator[str]:
     yield from style.wrapped(f"{in_words(way, coming)}.", "1. ")
-    for word, (command, what) in zip(("do", "or"), way.commands, strict=False):
+    for word, (command, what) in zip(("do", "or"), commands, strict=False):
         yield f"   {word}     {what}, as root:"
         yield f"            {command}"
-    if not way.commands:
+    if not commands:
         name = one_line(way.boot.entry.title or way.boot.entry.entry or "", 100)
         text = f"choose '{name}' in the boot loader's menu, for no command is known to do so"
         yield from style.wrapped(text, "   do     ")
 
 
-def _other_entry_json(way: WayOut | None) -> dict[str, Any] | None:
+def _other_entry_json(way: WayOut | None, inventory: BootInventory | None) -> dict[str, Any] | None:
     if way is None:
         return None
+    commands = commands_for(way, inventory)
     entry, plan = way.boot.entry, way.boot.plan
     return {
         "entry": entry.entry,
         "kernel_release": entry.release,
         "verdict": str(way.boot.state),
         "left": None if plan is None else plan.headroom,
-        "once": way.once,
-        "for_good": way.for_good,
+        "once": commands.once,
+        "for_good": commands.for_good,
     }
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tdx_headroom.facts.boots import Role
+from tdx_headroom.verdict import way_out
 from tdx_headroom.verdict.boots import why_none_comes
 from tdx_headroom.verdict.check_model import Check, Result
 from tdx_headroom.verdict.model import State
@@ -39,7 +40,7 @@ def next_boot_checks(assessment: Assessment) -> Iterator[Check]:
     release = "an unknown kernel" if entry.release is None else f"kernel {entry.release}"
     once = ", once" if Role.ONE_SHOT in entry.roles else ""
     yield Check(_GROUP, "entry", Result.PASS, f"{release}{once}, known from {entry.known_from}")
-    remedies = () if coming.verdict is None else coming.verdict.remedies
+    remedies = [*way_out.told(assessment), *(() if coming.verdict is None else coming.verdict.remedies)]
     result = _RESULTS[coming.state]
     if Role.RUNNING in entry.roles and entry.unknown is None and result is not Result.PASS:
         # Nothing is staged: what this boot comes to is in all other checks. Firmware apart.

@@ -1,30 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The entry to boot instead of one with which TDX does not come up, and the commands that choose it."""
+"""The entry to boot instead of one with which TDX does not come up."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from shlex import quote
-from typing import TYPE_CHECKING, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, NamedTuple
 
 from tdx_headroom.errors import one_line
-from tdx_headroom.facts.boots import Loader, Role
-from tdx_headroom.verdict import State
+from tdx_headroom.facts.boots import Role
+from tdx_headroom.verdict.model import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tdx_headroom.facts.boots import BootInventory
     from tdx_headroom.verdict.assessment import Assessment
     from tdx_headroom.verdict.boots import Boot
-
-_PATTERN = re.compile(r"[*?\[\\]")
-"""In an id of systemd-boot's, which takes what its variables hold for a pattern of the shell's."""
-_COUNTED = re.compile(r"\+[0-9]+(?:-[0-9]+)?\.(?:conf|efi)\Z", re.ASCII | re.IGNORECASE)
-"""The end of an id with a boot counter, which is another one after each boot: that names nothing for good."""
-_MASKED = "…"
-"""In an id, where a capture has left out what names a machine."""
 
 
 class WayOut(NamedTuple):
@@ -32,20 +22,11 @@ class WayOut(NamedTuple):
 
     Args:
         boot: that one.
-        once: the command that chooses it for one boot; None where none is known to count.
-        for_good: the command that makes it the default; None where none is known to count, or where the next
-            boot is one for once.
+        for_good: whether it is to be the default: what is for one boot comes before that.
     """
 
     boot: Boot
-    once: str | None
-    for_good: str | None
-
-    @property
-    def commands(self) -> tuple[tuple[str, str], ...]:
-        """Those that there are, with what each is for."""
-        both = ((self.once, "for one boot"), (self.for_good, "for good"))
-        return tuple((command, what) for command, what in both if command is not None)
+    for_good: bool
 
 
 def way_out(assessment: Assessment) -> WayOut | None:
@@ -77,8 +58,7 @@ def way_out(assessment: Assessment) -> WayOut | None:
     if not found:
         return None
     best = min(found, key=lambda one: one[0])[1]
-    # What is for one boot comes before the default.
-    return _chosen(assessment.facts.boots, best, good=Role.ONE_SHOT not in coming.entry.roles)
+    return WayOut(best, for_good=Role.ONE_SHOT not in coming.entry.roles)
 
 
 def in_words(way: WayOut, coming: Boot) -> str:
@@ -98,37 +78,14 @@ def in_words(way: WayOut, coming: Boot) -> str:
     return f"Boot {what} instead, with which TDX {does}{areas}"
 
 
-def running_release(boots: Sequence[Boot]) -> str | None:
-    """The release of the running kernel."""
-    return next((boot.entry.release for boot in boots if Role.RUNNING in boot.entry.roles), None)
-
-
-def _chosen(inventory: BootInventory | None, boot: Boot, *, good: bool) -> WayOut:
-    """An entry with the commands that choose it, as far as they are known to count."""
-    entry = boot.entry
-    if inventory is None or not _is_argument(entry.entry):
-        return WayOut(boot, None, None)
-    if entry.loader is Loader.SYSTEMD_BOOT:
-        if _PATTERN.search(entry.entry):
-            return WayOut(boot, None, None)
-        good = good and not _COUNTED.search(entry.entry)
-        once, default = "bootctl set-oneshot", "bootctl set-default"
-    elif entry.loader is Loader.GRUB:
-        # Where boot/grub2 is, or a configuration on the ESP alone, the commands are grub2-.
-        grub = "grub" if "boot/grub/" in entry.known_from else "grub2"
-        once, default = f"{grub}-reboot", f"{grub}-set-default"
-    else:
-        return WayOut(boot, None, None)
-    name = quote(entry.entry)
-    return WayOut(
-        boot,
-        f"{once} {name}" if inventory.takes_once else None,
-        f"{default} {name}" if good and inventory.takes_default else None,
+def told(assessment: Assessment) -> list[str]:
+    """The sentence for people who do not have the commands before them; none where there is no way out."""
+    way, coming = way_out(assessment), assessment.coming
+    return (
+        [] if way is None or coming is None else [f"{in_words(way, coming)}: `tdx-headroom remedy` says how."]
     )
 
 
-def _is_argument(name: str | None) -> TypeGuard[str]:
-    """Whether an id can be given to a command as it is: an empty one would take back what is chosen."""
-    if not name or name.startswith("-"):
-        return False
-    return name.isprintable() and _MASKED not in name
+def running_release(boots: Sequence[Boot]) -> str | None:
+    """The release of the running kernel."""
+    return next((boot.entry.release for boot in boots if Role.RUNNING in boot.entry.roles), None)

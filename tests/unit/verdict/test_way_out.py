@@ -13,7 +13,7 @@ from tests.unit.output.test_boots_brief import BAD, GOOD, assessed, change_menu
 
 from tdx_headroom.cli import main
 from tdx_headroom.output.page import render_page
-from tdx_headroom.output.way_out import way_out
+from tdx_headroom.verdict.way_out import way_out
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +39,12 @@ def test_reports_name_it_first(command: list[str], bad: Path, capsys: pytest.Cap
     text = said(capsys, *command, "--root", str(bad))
     todo = " ".join(text.partition("Next boot: WILL FAIL")[2].partition("What to do")[2].split())
     assert todo.startswith(f"- {INSTEAD}: `tdx-headroom remedy` says how.")
+
+
+def test_check_has_it_as_its_hint(bad: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the check that fails."""
+    text = " ".join(said(capsys, "check", "--root", str(bad)).split())
+    assert f"no confidential guest starts under it. {INSTEAD}: `tdx-headroom remedy` says how." in text
 
 
 @pytest.mark.parametrize("full", [True, False])
