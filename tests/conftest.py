@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,12 +106,22 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("COLUMNS", None)
     config.addinivalue_line("markers", "program(name): runs this program; skipped when it is not installed")
     config.addinivalue_line("markers", "root(what): does what only root can; skipped for others")
+    config.addinivalue_line(
+        "markers", "mounts: mounts for itself; skipped where nobody may, as in some containers"
+    )
+
+
+@functools.cache
+def _may_mount() -> bool:
+    return os.geteuid() == 0 and not subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("root"):
         if os.geteuid() != 0:
             pytest.skip(f"only root {mark.args[0]}")
+    if item.get_closest_marker("mounts") is not None and not _may_mount():
+        pytest.skip("only root can mount, and not in every container")
     for mark in item.iter_markers("program"):
         name = mark.args[0]
         # Some are root's or systemd's own, and not in everybody's PATH.

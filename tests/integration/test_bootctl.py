@@ -79,7 +79,7 @@ def generated(chance: random.Random) -> dict[str, str | bytes]:
     return files
 
 
-@pytest.mark.root("mounts what bootctl takes for an ESP")
+@pytest.mark.mounts
 @pytest.mark.program("bootctl")
 def test_order_ids_and_options_are_those_of_bootctl(tmp_path: Path) -> None:
     """For generated sets of entries the ids, their order and the options are what bootctl lists."""

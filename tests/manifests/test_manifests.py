@@ -112,10 +112,6 @@ def test_it_asks_for_no_more_than_it_says() -> None:
     assert [mount.get("readOnly") for mount in patch["containers"][0]["volumeMounts"]] == [True]
 
 
-def may_unshare() -> bool:
-    return os.geteuid() == 0 and not subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode
-
-
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """A folder that other users can get to, which pytest's own is not."""
@@ -124,7 +120,7 @@ def open_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.mark.skipif(not may_unshare(), reason="only root can mount, and not in every container")
+@pytest.mark.mounts
 @pytest.mark.parametrize("owner", [0, 65534], ids=["made by the kubelet", "of an older agent"])
 def test_the_capabilities_are_enough(owner: int, open_folder: Path) -> None:
     """With the DaemonSet's mounts and capabilities the agent reads iomem, misses /boot, and keeps none."""

@@ -111,7 +111,7 @@ def test_a_user_that_is_shared(
     assert ("not the agent's own" in said.err + said.out) is warned
 
 
-@needs_root
+@pytest.mark.mounts
 @pytest.mark.parametrize("name", [None, "61234"])
 def test_without_proc(name: str | None) -> None:
     """Nobody can be seen there: a user is found all the same, and one line says what is not known."""
